@@ -1,0 +1,27 @@
+//! One DNS resolver for many ScyllaDB Alternator clusters. This page is the map of the house.
+//!
+//! A TOML file names zones. One poller per zone asks the cluster who is alive (`GET /localnodes`) and feeds the
+//! zone table; the DNS handler answers from that table. Editing the file changes the zones without a restart.
+//!
+//! Rooms lie on floors. A room uses only rooms on lower floors, rooms on one floor never meet, and the zone table
+//! is the only door between learning and answering. `tests/blackbox/floors.rs` keeps it so.
+//!
+//! ```text
+//! 6  main  cli  demo                     says when
+//! 5  supervisor                          conducts: binds, starts, applies plans, drains
+//! 4  reload  admin                       the doors: the file, HTTP
+//! 3  server (udp, tcp)                   touches sockets
+//! 2  discovery            answer         decides
+//! 1  config               table          knows
+//! 0  zone  metrics  systemd  telemetry  simulation   the words
+//! ```
+//!
+//! Read it from below: [`zone`] for the words, [`table`] for what is shared, [`discovery`] for how it is learnt,
+//! [`answer`] for how it is told, [`server`] for how it travels, then [`reload`] and [`supervisor`].
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod metrics;
+pub mod table;
+pub mod zone;

@@ -1,0 +1,287 @@
+//! Plain counters. They know no HTTP and no text format; `admin` renders them.
+//!
+//! Every label comes from a closed set, so the number of series is bounded by the number of configured zones.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the number.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Declares a closed set of labels: the enum, all its members and the word of each.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+        pub enum $name { $($(#[$member_doc])* $member,)+ }
+
+        impl $name {
+            /// Every member, in the order in which metrics list them.
+            pub const ALL: &'static [Self] = &[$(Self::$member,)+];
+
+            /// The label's value.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$member => $word,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// The type of a question, as far as metrics tell types apart.
+    QueryType {
+        /// IPv4 addresses.
+        A = "A",
+        /// IPv6 addresses.
+        Aaaa = "AAAA",
+        /// Name servers.
+        Ns = "NS",
+        /// Start of authority.
+        Soa = "SOA",
+        /// Service binding for HTTPS, which browsers and some SDKs ask beside A.
+        Https = "HTTPS",
+        /// Text.
+        Txt = "TXT",
+        /// Any type (RFC 8482).
+        Any = "ANY",
+        /// Every other type, and none at all where the question could not be read.
+        Other = "other",
+    }
+}
+
+labels! {
+    /// How a reply ended.
+    Rcode {
+        /// Answered, or nothing of that type.
+        NoError = "NOERROR",
+        /// The message could not be read.
+        FormErr = "FORMERR",
+        /// Nothing is known yet.
+        ServFail = "SERVFAIL",
+        /// No such name.
+        NxDomain = "NXDOMAIN",
+        /// An opcode that is not served.
+        NotImp = "NOTIMP",
+        /// A name of no zone, or a class that is not served.
+        Refused = "REFUSED",
+        /// An EDNS version that is not served.
+        BadVers = "BADVERS",
+    }
+}
+
+labels! {
+    /// What carried a question.
+    Transport {
+        /// Datagrams.
+        Udp = "udp",
+        /// Streams.
+        Tcp = "tcp",
+    }
+}
+
+labels! {
+    /// How one `/localnodes` attempt ended.
+    PollResult {
+        /// A usable list.
+        Ok = "ok",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// No complete answer within `timeout`.
+        Timeout = "timeout",
+        /// The connection was lost, could not be made, or did not speak HTTP.
+        Broken = "broken",
+        /// An HTTP status other than 200.
+        Status = "status",
+        /// The body is not a JSON array.
+        Malformed = "malformed",
+        /// The body is larger than the limit.
+        TooLarge = "too_large",
+        /// The list names no publishable address.
+        Empty = "empty",
+    }
+}
+
+labels! {
+    /// Why an entry of a list was left out.
+    DropReason {
+        /// Not a string.
+        NotText = "not_text",
+        /// A string that is no plain IP address: host id, name, port, brackets, zone id.
+        NotAddress = "not_address",
+        /// An address that can name no node: wildcard, broadcast, multicast.
+        NotPublishable = "not_publishable",
+    }
+}
+
+labels! {
+    /// Why a message got no reply.
+    IgnoreReason {
+        /// Shorter than a header.
+        Short = "short",
+        /// A reply (QR=1); answering it could start a loop between two servers.
+        Reply = "reply",
+        /// It came from port 0, where no reply can go.
+        PortZero = "port_zero",
+    }
+}
+
+labels! {
+    /// What became of a changed file.
+    ReloadResult {
+        /// In force now.
+        Applied = "applied",
+        /// Refused; the former file stays in force.
+        Refused = "refused",
+        /// The same content as before.
+        Unchanged = "unchanged",
+    }
+}
+
+/// One counter for each member of a closed set.
+#[derive(Debug)]
+pub struct PerLabel<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for PerLabel<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> PerLabel<N> {
+    /// The counter of the member with this discriminant (`Member as usize`).
+    pub fn of(&self, member: usize) -> &Counter {
+        &self.0[member]
+    }
+}
+
+/// Questions by type, rcode and transport.
+#[derive(Debug, Default)]
+pub struct QueryCounters(PerLabel<{ QueryType::ALL.len() * Rcode::ALL.len() * Transport::ALL.len() }>);
+
+impl QueryCounters {
+    /// The counter of one combination.
+    pub fn of(&self, query_type: QueryType, rcode: Rcode, transport: Transport) -> &Counter {
+        let row = query_type as usize * Rcode::ALL.len() + rcode as usize;
+        self.0.of(row * Transport::ALL.len() + transport as usize)
+    }
+}
+
+/// What is counted for one zone. It lives as long as the zone, across reloads.
+#[derive(Debug, Default)]
+pub struct ZoneCounters {
+    /// Questions answered for this zone.
+    pub queries: QueryCounters,
+    /// `/localnodes` attempts.
+    pub polls: PerLabel<{ PollResult::ALL.len() }>,
+    /// Entries of lists that were left out.
+    pub dropped: PerLabel<{ DropReason::ALL.len() }>,
+    /// Times the poller panicked or stalled and was started again.
+    pub poller_restarts: Counter,
+}
+
+/// What is counted for the whole process.
+#[derive(Debug, Default)]
+pub struct ProcessCounters {
+    /// Questions that belong to no zone.
+    pub strays: QueryCounters,
+    /// Messages that got no reply.
+    pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
+    /// Replies that the kernel did not take.
+    pub send_errors: Counter,
+    /// TCP connections open now.
+    pub tcp_connections: Gauge,
+    /// Reloads by result.
+    pub reloads: PerLabel<{ ReloadResult::ALL.len() }>,
+    /// From a poll's first byte to the changed answer.
+    pub node_change: Histogram,
+}
+
+/// Upper bounds of the histogram's buckets, in seconds: from one that costs nothing to one that a person notices.
+pub const NODE_CHANGE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.1, 1.0, 10.0];
+
+/// Durations, sorted into [`NODE_CHANGE_BUCKETS`].
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: PerLabel<{ NODE_CHANGE_BUCKETS.len() + 1 }>,
+    sum_nanoseconds: Counter,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = NODE_CHANGE_BUCKETS.iter().position(|&bound| seconds <= bound);
+        self.buckets.of(bucket.unwrap_or(NODE_CHANGE_BUCKETS.len())).increment();
+        self.sum_nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The sum in seconds, and how many fell into each bucket (not cumulative; the last is unbounded).
+    pub fn snapshot(&self) -> (f64, [u64; NODE_CHANGE_BUCKETS.len() + 1]) {
+        let counts = std::array::from_fn(|bucket| self.buckets.of(bucket).value());
+        (Duration::from_nanos(self.sum_nanoseconds.value()).as_secs_f64(), counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_has_a_counter_of_its_own() {
+        let counters = QueryCounters::default();
+        for &query_type in QueryType::ALL {
+            for &rcode in Rcode::ALL {
+                for &transport in Transport::ALL {
+                    assert_eq!(counters.of(query_type, rcode, transport).value(), 0);
+                    counters.of(query_type, rcode, transport).increment();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_millis(1));
+        histogram.observe(Duration::from_secs(60));
+        let (sum, counts) = histogram.snapshot();
+        assert_eq!((counts[2], counts[8], counts.iter().sum::<u64>()), (1, 1, 2));
+        assert!((sum - 60.001).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,99 @@
+//! One zone's place in the table: its answers, its counters and what its poller last saw.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::answers::{Answers, Knowledge, Settings};
+use crate::{
+    metrics::ZoneCounters,
+    zone::{NodeState, ZoneName, ZoneState},
+};
+
+/// A zone that is configured. It outlives reloads that keep the zone.
+#[derive(Debug)]
+pub struct ZoneEntry {
+    name: ZoneName,
+    answers: ArcSwap<Answers>,
+    poll_status: ArcSwap<PollStatus>,
+    counters: ZoneCounters,
+}
+
+/// What the poller last saw, for people.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PollStatus {
+    /// Ticks that have ended, well or badly. The first one makes the zone ready.
+    pub ticks: u64,
+    /// When a usable list last arrived.
+    pub last_success: Option<Instant>,
+    /// Who sent it.
+    pub source: Option<IpAddr>,
+    /// What went wrong in the last tick; `None` after a good one.
+    pub last_error: Option<String>,
+    /// A seed lists nodes that have nothing in common with what is published.
+    pub seeds_disagree: bool,
+}
+
+impl ZoneEntry {
+    /// A zone about which nothing is known. `now` is the unix time in seconds.
+    pub fn new(name: ZoneName, settings: Settings, now: u32) -> Self {
+        Self {
+            name,
+            answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
+            poll_status: ArcSwap::default(),
+            counters: ZoneCounters::default(),
+        }
+    }
+
+    /// The zone's own name.
+    pub fn name(&self) -> &ZoneName {
+        &self.name
+    }
+
+    /// What is answered now.
+    pub fn answers(&self) -> Guard<Arc<Answers>> {
+        self.answers.load()
+    }
+
+    /// What the poller last saw.
+    pub fn poll_status(&self) -> Guard<Arc<PollStatus>> {
+        self.poll_status.load()
+    }
+
+    /// The zone's counters.
+    pub fn counters(&self) -> &ZoneCounters {
+        &self.counters
+    }
+
+    /// Puts what was learnt in force; `now` is the unix time in seconds.
+    pub fn learn(&self, knowledge: &Knowledge, now: u32) {
+        self.answers.rcu(|answers| answers.with_knowledge(knowledge.clone(), now));
+    }
+
+    /// Puts other settings in force; what was learnt stays.
+    pub fn configure(&self, settings: &Settings, now: u32) {
+        self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
+    }
+
+    /// Tells what the poller saw in its last tick.
+    pub fn report(&self, status: PollStatus) {
+        self.poll_status.store(Arc::new(status));
+    }
+
+    /// The zone's state in one word.
+    pub fn state(&self) -> ZoneState {
+        match self.answers().knowledge {
+            Knowledge::Waiting(_) => ZoneState::Waiting,
+            Knowledge::Known { stale: true, .. } => ZoneState::Stale,
+            Knowledge::Known { stale: false, .. } => ZoneState::Live,
+        }
+    }
+
+    /// The nodes that were learnt, each with its state; none while waiting.
+    pub fn nodes(&self) -> Vec<(IpAddr, NodeState)> {
+        match &self.answers().knowledge {
+            Knowledge::Waiting(_) => Vec::new(),
+            Knowledge::Known { nodes, .. } => nodes.as_slice().iter().map(|&node| (node, NodeState::Up)).collect(),
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The words: names, numbers and sets that cannot be wrong once they exist.
+//!
+//! Everything here is parsed once, where it enters the program, and never checked again.
+
+use std::{
+    borrow::Borrow,
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU16,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Octets in a name on the wire, the root's own included (RFC 1035, 3.1).
+pub const NAME_OCTETS_MAX: usize = 255;
+
+/// Octets in one label (RFC 1035, 3.1).
+pub const LABEL_OCTETS_MAX: usize = 63;
+
+/// A day: the longest TTL that a zone may have. Nodes change; a longer one only keeps dead addresses alive.
+pub const TTL_MAX_SECONDS: u32 = 86_400;
+
+/// The shortest refresh. Faster polls tell nothing new: Scylla's own failure detector needs seconds.
+pub const REFRESH_MIN: Duration = Duration::from_millis(100);
+
+/// The longest refresh and the longest timeout, an hour: more is a mistake in the unit.
+pub const PACE_MAX: Duration = Duration::from_secs(3600);
+
+/// A domain name as DNS carries it: length-prefixed labels, lower case, the root octet last.
+///
+/// Names compare and hash as their wire octets, so a question needs no conversion to be looked up.
+#[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct ZoneName(Arc<[u8]>);
+
+/// Why a text is no name. Each reads as the end of a sentence that starts with the text.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum NameError {
+    #[error("is empty; the root is written \".\"")]
+    Empty,
+    #[error("has an empty label (two dots in a row, or a dot at the start)")]
+    EmptyLabel,
+    #[error("has a label of {0} characters; at most {LABEL_OCTETS_MAX} are allowed")]
+    LongLabel(usize),
+    #[error("is longer than {NAME_OCTETS_MAX} octets on the wire")]
+    LongName,
+    #[error("has the character {0:?}; letters, digits, '-' and '_' are allowed")]
+    Character(char),
+    #[error("is a wildcard; write the name below it and set subdomains = true")]
+    Wildcard,
+    #[error("is an address, not a name")]
+    Address,
+}
+
+impl ZoneName {
+    /// The root, `.`.
+    pub fn root() -> Self {
+        Self(Arc::new([0]))
+    }
+
+    /// Reads a name in presentation format; a dot at the end may be left out.
+    ///
+    /// # Errors
+    /// Anything but letters, digits, `-` and `_` in labels of 1 to 63 characters, 255 octets in all.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        if text == "." {
+            return Ok(Self::root());
+        }
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(NameError::Address);
+        }
+        if text.starts_with("*.") || text == "*" {
+            return Err(NameError::Wildcard);
+        }
+        let mut wire = Vec::with_capacity(text.len() + 2);
+        for label in text.strip_suffix('.').unwrap_or(text).split('.') {
+            if let Some(odd) = label.chars().find(|&c| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
+                return Err(NameError::Character(odd));
+            }
+            match u8::try_from(label.len()) {
+                Ok(0) => return Err(NameError::EmptyLabel),
+                Ok(length) if usize::from(length) <= LABEL_OCTETS_MAX => wire.push(length),
+                _ => return Err(NameError::LongLabel(label.len())),
+            }
+            wire.extend(label.bytes().map(|b| b.to_ascii_lowercase()));
+        }
+        wire.push(0);
+        if wire.len() > NAME_OCTETS_MAX {
+            return Err(NameError::LongName);
+        }
+        Ok(Self(wire.into()))
+    }
+
+    /// The name one label further down, or `None` when it would be too long.
+    ///
+    /// # Panics
+    /// Never: labels are written in the source and are legal.
+    pub fn child(&self, label: &str) -> Option<Self> {
+        let wire: Vec<u8> = [&[u8::try_from(label.len()).ok()?], label.as_bytes(), &self.0].concat();
+        (wire.len() <= NAME_OCTETS_MAX).then(|| Self(wire.into()))
+    }
+
+    /// The name without its first label; the root has none.
+    pub fn parent(&self) -> Option<Self> {
+        (!self.is_root()).then(|| Self(self.0[1 + usize::from(self.0[0])..].into()))
+    }
+
+    /// Whether this is `.`.
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Whether this name is `zone` or lies below it.
+    pub fn is_within(&self, zone: &Self) -> bool {
+        suffixes(&self.0).any(|suffix| suffix == &*zone.0)
+    }
+
+    /// The octets on the wire.
+    pub fn wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The labels, from the left; the root has none.
+    pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        suffixes(&self.0).filter(|s| s[0] > 0).map(|s| &s[1..=usize::from(s[0])])
+    }
+}
+
+/// A name in wire format and every name above it, down to the root: what a look-up tries in turn.
+///
+/// The octets must be an uncompressed, complete name; a wrong one ends the walk early.
+pub fn suffixes(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(wire), |rest| match rest.first() {
+        None | Some(0) => None,
+        Some(&length) => rest.get(1 + usize::from(length)..),
+    })
+    .filter(|rest| !rest.is_empty())
+}
+
+impl Borrow<[u8]> for ZoneName {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() {
+            return f.write_str(".");
+        }
+        for label in self.labels() {
+            for &octet in label {
+                fmt::Write::write_char(f, char::from(octet))?;
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Seconds that a client may keep an answer: 0 to 86400.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub struct Ttl(u32);
+
+impl Ttl {
+    /// `None` above a day.
+    pub const fn from_secs(seconds: u32) -> Option<Self> {
+        if seconds <= TTL_MAX_SECONDS { Some(Self(seconds)) } else { None }
+    }
+
+    /// The number of seconds.
+    pub const fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+/// Where a poller starts: an address, or a host name that the system's resolver knows.
+#[derive(Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
+pub enum Seed {
+    /// An IPv4 or IPv6 address.
+    Address(IpAddr),
+    /// A host name, resolved off the poll path.
+    Host(ZoneName),
+}
+
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Host(name) => f.write_str(name.to_string().trim_end_matches('.')),
+        }
+    }
+}
+
+/// How many nodes one answer names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AnswerCount {
+    /// At most so many, each node equally often.
+    AtMost(NonZeroU16),
+    /// All of them; a reply that would not fit is truncated.
+    All,
+}
+
+impl AnswerCount {
+    /// One address in an answer, as DynamoDB itself gives.
+    pub const ONE: Self = Self::AtMost(NonZeroU16::MIN);
+}
+
+/// At least one address, each once, in one order: equal sets are equal values.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeSet(Arc<[IpAddr]>);
+
+impl NodeSet {
+    /// `None` when there is no node: an empty cluster is a failure, not an answer.
+    pub fn new(nodes: impl IntoIterator<Item = IpAddr>) -> Option<Self> {
+        let nodes: BTreeSet<_> = nodes.into_iter().map(canonical).collect();
+        (!nodes.is_empty()).then(|| Self(nodes.into_iter().collect()))
+    }
+
+    /// The addresses, in order.
+    pub fn as_slice(&self) -> &[IpAddr] {
+        &self.0
+    }
+
+    /// Whether the address is one of them.
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        self.0.binary_search(address).is_ok()
+    }
+}
+
+/// `::ffff:a.b.c.d` is the IPv4 address that it carries.
+pub fn canonical(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Whether an address can name a node at all: a host's own address, neither wildcard, broadcast nor multicast.
+pub fn is_publishable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !v4.is_unspecified() && v4 != Ipv4Addr::BROADCAST && !v4.is_multicast(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+    }
+}
+
+/// What a zone's answers are worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum ZoneState {
+    /// Learnt lately.
+    Live,
+    /// Answers not verified, or scope not supported by the servers.
+    Degraded,
+    /// Nodes disagree about who is alive.
+    Contested,
+    /// No success for more than three refreshes and five seconds.
+    Stale,
+    /// Nothing learnt yet.
+    Waiting,
+}
+
+impl ZoneState {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [Self::Live, Self::Degraded, Self::Contested, Self::Stale, Self::Waiting];
+
+    /// The word in `/api/zones` and in metric labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Degraded => "degraded",
+            Self::Contested => "contested",
+            Self::Stale => "stale",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// What is known of one node of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum NodeState {
+    /// Listed, and answered for.
+    Up,
+    /// Listed, but not answering.
+    Down,
+    /// Listed, not verified yet.
+    New,
+    /// Taken out by an operator.
+    Drained,
+}
+
+impl NodeState {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::New, Self::Drained];
+
+    /// The word in `/api/zones` and in metric labels.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::New => "new",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_is_folded_once_and_printed_with_its_dot() {
+        let name = ZoneName::parse("Alternator.EAST.example").unwrap();
+        assert_eq!(name.to_string(), "alternator.east.example.");
+        assert_eq!(name.wire(), b"\x0aalternator\x04east\x07example\x00");
+        assert_eq!(name, ZoneName::parse("alternator.east.example.").unwrap());
+        assert_eq!(ZoneName::root().to_string(), ".");
+        assert_eq!(name.labels().count(), 3);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let refusal = |text: &str| ZoneName::parse(text).unwrap_err();
+        assert_eq!(refusal(""), NameError::Empty);
+        assert_eq!(refusal("a..b"), NameError::EmptyLabel);
+        assert_eq!(refusal(".a"), NameError::EmptyLabel);
+        assert_eq!(refusal("a b"), NameError::Character(' '));
+        assert_eq!(refusal("*.a"), NameError::Wildcard);
+        assert_eq!(refusal("10.0.0.1"), NameError::Address);
+        assert_eq!(refusal(&"a".repeat(64)), NameError::LongLabel(64));
+        assert_eq!(refusal(&["a".repeat(63).as_str(); 4].join(".")), NameError::LongName);
+    }
+
+    #[test]
+    fn within_counts_labels_not_letters() {
+        let name = |text| ZoneName::parse(text).unwrap();
+        assert!(name("x.a.example").is_within(&name("a.example")));
+        assert!(name("a.example").is_within(&name("a.example")));
+        assert!(name("a.example").is_within(&ZoneName::root()));
+        assert!(!name("xa.example").is_within(&name("a.example")));
+        assert_eq!(name("a.example").parent(), Some(name("example")));
+        assert_eq!(ZoneName::root().parent(), None);
+        assert_eq!(name("a.example").child("ns"), Some(name("ns.a.example")));
+    }
+
+    #[test]
+    fn a_set_has_each_node_once_and_never_none() {
+        let set = |texts: &[&str]| NodeSet::new(texts.iter().map(|t| t.parse().unwrap()));
+        assert_eq!(set(&["10.0.0.2", "10.0.0.1", "10.0.0.2"]), set(&["10.0.0.1", "10.0.0.2"]));
+        assert_eq!(set(&["::ffff:10.0.0.9"]), set(&["10.0.0.9"]));
+        assert_eq!(set(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_can_break_the_parser(text in ".{0,300}") {
+            if let Ok(name) = ZoneName::parse(&text) {
+                prop_assert!(name.wire().len() <= NAME_OCTETS_MAX);
+                prop_assert_eq!(ZoneName::parse(&name.to_string()), Ok(name));
+            }
+        }
+
+        #[test]
+        fn what_is_printed_can_be_read_again(labels in prop::collection::vec("[a-zA-Z0-9_-]{1,63}", 1..4)) {
+            let text = labels.join(".");
+            prop_assume!(text.parse::<IpAddr>().is_err());
+            let name = ZoneName::parse(&text).unwrap();
+            prop_assert_eq!(name.to_string(), format!("{}.", text.to_lowercase()));
+        }
+
+        #[test]
+        fn suffixes_end_on_any_octets(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(suffixes(&octets).count() <= octets.len());
+        }
+    }
+}
