@@ -2,17 +2,27 @@
 //!
 //! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
 
+mod file;
+mod mistake;
+mod value;
+
 use std::{
     collections::BTreeMap,
+    io::Read,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::oneshot;
 
+use self::mistake::{Complaint, Lines};
+pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
 use crate::zone::{AnswerCount, Seed, Ttl, ZoneName};
+
+/// The largest file that is read. Ten thousand zones take about a megabyte.
+pub const FILE_OCTETS_MAX: u64 = 64 << 20;
 
 /// A whole file, understood.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,4 +92,257 @@ pub struct ConfigStatus {
 pub struct ReloadRequest {
     /// Where the outcome goes; nobody needs to be there any more.
     pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {}", path.display(), plain(error))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The file is read and refused.
+    #[error(transparent)]
+    Refused(#[from] Mistakes),
+}
+
+impl Config {
+    /// Reads and understands a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or has mistakes: then all of them.
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        Ok(Self::parse(path, &read_file(path)?)?)
+    }
+
+    /// Understands a file's content; `path` only names it in complaints.
+    ///
+    /// # Errors
+    /// Every mistake, in the order of the file.
+    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Mistakes> {
+        let text = std::str::from_utf8(content).map_err(|error| {
+            let readable = String::from_utf8_lossy(&content[..error.valid_up_to()]);
+            let complaint = Complaint::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
+            Mistakes::new(path, vec![Lines::new(&readable).locate(complaint)])
+        })?;
+        let mut complaints = Vec::new();
+        file::read(text, &mut complaints).ok_or_else(|| {
+            let lines = Lines::new(text);
+            Mistakes::new(path, complaints.into_iter().map(|complaint| lines.locate(complaint)).collect())
+        })
+    }
+
+    /// What is legal and yet seldom meant, in sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let wildcards_only = self.server.listen.iter().all(|address| address.ip().is_unspecified());
+        let mut warnings = Vec::new();
+        if wildcards_only && self.server.nameservers.is_empty() {
+            warnings.push(
+                "listen has only wildcard addresses and [server] nameservers is empty, so questions for NS \
+                 get no answer; a resolver that this name is delegated to may want them"
+                    .into(),
+            );
+        }
+        warnings
+    }
+}
+
+/// A file's octets.
+///
+/// # Errors
+/// It cannot be opened or read, or is larger than [`FILE_OCTETS_MAX`].
+pub fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let mut content = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_OCTETS_MAX + 1).read_to_end(&mut content))
+        .and_then(|octets| match octets as u64 {
+            0..=FILE_OCTETS_MAX => Ok(content),
+            _ => Err(std::io::Error::other(format!("it is larger than {} MiB", FILE_OCTETS_MAX >> 20))),
+        })
+        .map_err(|error| LoadError::Unreadable { path: path.into(), error })
+}
+
+/// What identifies a content: FNV-1a of 64 bits, in hexadecimal. It tells edits apart and keeps no secret.
+pub fn content_hash(content: &[u8]) -> String {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let hash = content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME));
+    format!("{hash:016x}")
+}
+
+/// An error of the system without its number.
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn complaints(text: &str) -> String {
+        Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string()
+    }
+
+    fn parsed(text: &str) -> Config {
+        Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap()
+    }
+
+    const GOOD: &str = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
+
+    #[test]
+    fn a_zone_takes_defaults_then_ours() {
+        let config = parsed(
+            "[defaults]\nport = 9000\nttl = \"9s\"\n\n[zones.\"A.example.\"]\nseeds = [\"10.0.0.1\", \"::1\", \
+             \"node-a.internal\", \"10.0.0.1\"]\nttl = \"0s\"\nanswers = \"all\"\n",
+        );
+        let zone = &config.zones[&ZoneName::parse("a.example").unwrap()];
+        assert_eq!(zone.cluster.port.get(), 9000);
+        assert_eq!((zone.ttl.as_secs(), zone.negative_ttl.as_secs()), (0, 0));
+        assert_eq!((zone.refresh, zone.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
+        assert_eq!((zone.answers, zone.subdomains), (AnswerCount::All, false));
+        assert_eq!(zone.cluster.seeds.len(), 3, "a seed that is listed twice counts once");
+        assert_eq!(config.server.listen.len(), 2);
+        assert_eq!(config.server.admin, None);
+        assert!(parsed("[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n").zones[&ZoneName::root()].subdomains);
+    }
+
+    #[test]
+    fn every_complaint_names_its_place() {
+        for (text, expected) in [
+            ("", "z.toml:1:1: no zone; add [zones.\"alternator.example.com\"] with its seeds"),
+            (
+                "[zones.\"a\"]\n",
+                "z.toml:1:8: zone a. has no seeds; add seeds = [\"address or host name of a node\", ...]",
+            ),
+            ("[zones.\"a\"]\nseeds = []\n", "z.toml:2:9: zone a. has an empty list of seeds; name at least one node"),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"10.0.0.2:8000\"]\n",
+                "z.toml:2:22: seed \"10.0.0.2:8000\" has a port; write \"10.0.0.2\" here and port = 8000 in the zone",
+            ),
+            ("[zones.\"a\"]\nseeds = [\"[::1]\"]\n", "z.toml:2:10: seed \"[::1]\" has brackets; write \"::1\""),
+            ("[zones.\"a\"]\nseeds = [\"0.0.0.0\"]\n", "z.toml:2:10: 0.0.0.0 is not the address of one host"),
+            (
+                "[zones.\"a\"]\nseeds = [\"n.a\"]\n",
+                "z.toml:2:10: seed n.a lies inside our own zone a., so finding it would need itself; use an address",
+            ),
+            (
+                "[zones.a.example.com]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a.example.com\"]",
+            ),
+            (
+                "[zones.\"a..b\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:8: zone \"a..b\" has an empty label (two dots in a row, or a dot at the start)",
+            ),
+            (
+                "[zones.\"a.b\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"A.b.\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:3:8: zone a.b. is defined twice",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nrefrsh = \"1s\"\n",
+                "z.toml:3:1: zone a. has no key \"refrsh\"; did you mean \"refresh\"?",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nhealth = false\n",
+                "z.toml:3:1: health is not supported yet by this version; remove it",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = \"1500ms\"\nrefresh = \"1ms\"\n",
+                "z.toml:3:7: a TTL is whole seconds from 0s to 1d\nz.toml:4:11: \"1ms\" is out of range; expected 100ms to 1h",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = 4\n",
+                "z.toml:3:7: expected a duration in quotes, such as \"1s\" or \"500ms\", whole seconds from 0s to 1d, found the number 4",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nanswers = 0\n",
+                "z.toml:3:11: 0 is out of range; expected 1, 2, ... or \"all\"",
+            ),
+            (
+                "[server]\nlisten = [\"127.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:11: \"127.0.0.1\" has no port; write \"127.0.0.1:53\"",
+            ),
+            (
+                "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:3:8: zone \".\" answers every name to whoever reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
+            ),
+            (
+                "[forward]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:2: forward is not supported yet by this version; remove it",
+            ),
+            (
+                "[defaults]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:9: seeds belong to one zone, not to [defaults]",
+            ),
+            (
+                "# \u{e4}\u{f6}\u{fc}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"\u{e4}.b\"]\n",
+                "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
+            ),
+        ] {
+            assert_eq!(complaints(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_broken_line_does_not_hide_the_others() {
+        let text = "[zones.\"a\"]\nseeds = [\"10.0.0.1\"\n[zones.\"b\"]\nseeds = [\"10.0.0.1\"]\nttl = \"x\"\n";
+        let said = complaints(text);
+        assert!(said.starts_with("z.toml:"), "{said}");
+        let twice = complaints("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
+        assert_eq!(twice, "z.toml:4:1: duplicate key");
+    }
+
+    #[test]
+    fn name_servers_are_checked_against_the_zones() {
+        let with = |servers: &str| format!("[server]\nnameservers = {servers}\n{GOOD}");
+        let one = |servers: &str| complaints(&with(servers));
+        assert_eq!(
+            one("[{ name = \"ns.a.example\" }]"),
+            "z.toml:2:16: name server ns.a.example. lies inside our own zone a.example.; add its addresses"
+        );
+        assert_eq!(
+            one("[{ name = \"a.example\", addresses = [\"10.0.0.1\"] }]"),
+            "z.toml:2:16: name server a.example. is a zone; give the server a name of its own"
+        );
+        assert_eq!(one("[{ nme = \"x\" }]").lines().count(), 2);
+        assert_eq!(parsed(&with("[{ name = \"ns.elsewhere\" }]")).server.nameservers.len(), 1);
+    }
+
+    #[test]
+    fn only_wildcards_without_name_servers_are_worth_a_warning() {
+        assert_eq!(parsed(&format!("[server]\nlisten = [\"0.0.0.0:53\"]\n{GOOD}")).warnings().len(), 1);
+        assert_eq!(parsed(GOOD).warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_where_it_starts() {
+        let refused = Config::parse(Path::new("z.toml"), b"a = 1\nb = \xff\n").unwrap_err();
+        assert_eq!(refused.to_string(), "z.toml:2:5: the file is not UTF-8 text from here on");
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_can_break_the_reader(content in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Config::parse(Path::new("z.toml"), &content);
+        }
+
+        #[test]
+        fn no_toml_can_break_the_reader(
+            text in "(\\[(server|defaults|zones|zones\\.\"a\\.b\"|zones.a.b)\\]\n|(seeds|ttl|port|listen|answers|nameservers|x) = (1|\"1s\"|\\[\"a\", 1\\]|\"all\"|\\{ a = 1 \\}|\"|\\[)\n){0,12}"
+        ) {
+            if let Err(mistakes) = Config::parse(Path::new("z.toml"), text.as_bytes()) {
+                prop_assert!(!mistakes.list().is_empty());
+            }
+        }
+    }
 }

@@ -1,0 +1,397 @@
+//! The walk through a file: takes every known key, complains about what is left.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU16,
+    ops::Range,
+    time::Duration,
+};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Cluster, Config, Server, Zone, content_hash,
+    mistake::Complaint,
+    value::{self, Read, Value},
+};
+use crate::zone::{AnswerCount, Seed, Ttl, ZoneName};
+
+/// Keys of a zone and of `[defaults]`.
+const ZONE_KEYS: [&str; 8] = ["seeds", "port", "ttl", "refresh", "timeout", "scheme", "answers", "subdomains"];
+
+/// Keys of a zone that the design knows and this version does not.
+const ZONE_KEYS_LATER: [&str; 10] = [
+    "health",
+    "scope",
+    "tls",
+    "allow_nodes",
+    "exclude",
+    "map",
+    "max_stale",
+    "negative_ttl",
+    "snapshot_max_age",
+    "clients",
+];
+
+const SERVER_KEYS: [&str; 4] = ["listen", "admin", "nameservers", "answer_everything"];
+
+const SERVER_KEYS_LATER: [&str; 10] = [
+    "state_dir",
+    "nsid",
+    "cookie_secret_file",
+    "domains",
+    "clients",
+    "tcp",
+    "listen_tls",
+    "listen_https",
+    "listen_quic",
+    "tls",
+];
+
+const TOP_KEYS: [&str; 3] = ["server", "defaults", "zones"];
+
+const TOP_KEYS_LATER: [&str; 2] = ["forward", "transfer"];
+
+const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
+
+/// Where Alternator listens by convention.
+const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(8000).expect("8000 is not zero");
+
+/// What DynamoDB itself gives.
+const DEFAULT_TTL: Ttl = Ttl::from_secs(4).expect("4 seconds are less than a day");
+
+const DEFAULT_REFRESH: Duration = Duration::from_secs(1);
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A longer negative answer would outlive the outage that it tells of.
+const NEGATIVE_TTL_MAX: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
+
+const DEFAULT_LISTEN: [SocketAddr; 2] =
+    [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 53)];
+
+/// The names differ from a known key by so little that a slip of the finger explains it.
+const SUGGESTION_SIMILARITY: f64 = 0.75;
+
+/// Reads a whole file; every mistake goes to `complaints`.
+pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config> {
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    let broken = !syntax.is_empty();
+    complaints.extend(
+        syntax
+            .into_iter()
+            .map(|error| Complaint::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))),
+    );
+    let mut keys = Keys { table: root.into_inner(), place: "this file".into(), complaints: Vec::new() };
+    let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
+    complaints.extend(more);
+    let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
+    complaints.extend(more);
+    if let Some(seeds) = defaults.seeds.take() {
+        complaints.push(Complaint::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
+    }
+    let zones = keys.take("zones", |zones| value::table(zones, "[zones.\"name\"] tables"));
+    complaints.extend(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
+    let zones = read_zones(zones.unwrap_or_default(), &defaults, complaints);
+    if zones.is_empty() && complaints.is_empty() {
+        complaints.push(Complaint::absence(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
+    }
+    complaints.extend(across(&server, &zones));
+    if broken {
+        forget_consequences(text, complaints);
+    }
+    let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
+    complaints.is_empty().then(|| Config { server: server.lower(), zones, hash: content_hash(text.as_bytes()) })
+}
+
+/// Where the syntax is broken, what seems missing may only be unreadable, and a line has been complained about once.
+fn forget_consequences(text: &str, complaints: &mut Vec<Complaint>) {
+    let lines = super::mistake::Lines::new(text);
+    let mut seen = BTreeSet::new();
+    complaints.retain(|complaint| !complaint.about_absence && seen.insert(lines.line(complaint.span.start)));
+}
+
+/// A table whose known keys are taken one by one; what is left at the end is unknown.
+struct Keys<'i> {
+    table: DeTable<'i>,
+    place: String,
+    complaints: Vec<Complaint>,
+}
+
+impl<'i> Keys<'i> {
+    fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {
+        let value = self.table.remove(key)?;
+        read(value).map_err(|more| self.complaints.extend(more)).ok()
+    }
+
+    fn get<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<T> {
+        self.take(key, |value| read(&value))
+    }
+
+    fn spanned<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<Spanned<T>> {
+        self.take(key, |value| read(&value).map(|read| Spanned::new(value.span(), read)))
+    }
+
+    fn sub_table(&mut self, key: &str) -> Option<Keys<'i>> {
+        let table = self.take(key, |value| value::table(value, &format!("a table, [{key}]")))?;
+        Some(Keys { table, place: format!("[{key}]"), complaints: Vec::new() })
+    }
+
+    /// Complains about every key that is left.
+    fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<Complaint> {
+        for key in self.table.keys() {
+            let (name, place) = (key.get_ref().as_ref(), &self.place);
+            let sentence = if later.contains(&name) {
+                format!("{name} is not supported yet by this version; remove it")
+            } else if let Some(meant) = closest(name, known) {
+                format!("{place} has no key {name:?}; did you mean {meant:?}?")
+            } else {
+                format!("{place} has no key {name:?}; it knows {}", known.join(", "))
+            };
+            self.complaints.push(Complaint::new(key.span(), sentence));
+        }
+        self.complaints
+    }
+}
+
+fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let scored = known.iter().map(|key| (strsim::jaro_winkler(&name.to_lowercase(), key), *key));
+    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(score, _)| *score >= SUGGESTION_SIMILARITY).map(|(_, key)| key)
+}
+
+#[derive(Default)]
+struct ServerKeys {
+    listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
+    admin: Option<SocketAddr>,
+    nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
+    answer_everything: bool,
+}
+
+impl ServerKeys {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let written = self.listen.as_ref().map(|list| list.get_ref().iter().map(|one| *one.get_ref()).collect());
+        written.unwrap_or_else(|| DEFAULT_LISTEN.to_vec())
+    }
+
+    fn lower(self) -> Server {
+        let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
+        Server { listen: self.addresses(), admin: self.admin, nameservers }
+    }
+}
+
+fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
+    let what = "a list of addresses with ports";
+    let server = ServerKeys {
+        listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
+        admin: keys.get("admin", value::socket_address),
+        nameservers: keys
+            .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
+            .unwrap_or_default(),
+        answer_everything: keys.get("answer_everything", value::boolean).unwrap_or_default(),
+    };
+    if let Some(list) = &server.listen {
+        if list.get_ref().is_empty() {
+            keys.complaints.push(Complaint::new(list.span(), "listen is empty; name at least one address with a port"));
+        }
+        for twice in repeated(list.get_ref(), |one| (one.port() > 0).then_some(*one)) {
+            keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
+        }
+    }
+    for twice in repeated(&server.nameservers, |(name, _)| Some(name.clone())) {
+        keys.complaints
+            .push(Complaint::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
+    }
+    (server, keys.finish(&SERVER_KEYS, &SERVER_KEYS_LATER))
+}
+
+/// The entries whose key an earlier entry has.
+fn repeated<T, K: Ord>(list: &[Spanned<T>], key: impl Fn(&T) -> Option<K>) -> Vec<&Spanned<T>> {
+    let mut seen = BTreeSet::new();
+    list.iter().filter(|entry| key(entry.get_ref()).is_some_and(|key| !seen.insert(key))).collect()
+}
+
+fn nameserver(value: &Value<'_>) -> Read<(ZoneName, Vec<IpAddr>)> {
+    let span = value.span();
+    let table = value::table(value.clone(), "{ name = \"ns1.example.com\", addresses = [\"192.0.2.53\"] }")?;
+    let mut keys = Keys { table, place: "a name server".into(), complaints: Vec::new() };
+    let named = keys.table.contains_key("name");
+    let name = keys.get("name", value::name);
+    let addresses = keys.get("addresses", |list| value::list(list, "a list of addresses", value::host_address));
+    let addresses = addresses.unwrap_or_default().into_iter().map(Spanned::into_inner).collect();
+    let mut complaints = keys.finish(&NAMESERVER_KEYS, &[]);
+    if !named {
+        complaints.push(Complaint::absence(span, "a name server needs a name"));
+    }
+    match name {
+        Some(name) if complaints.is_empty() => Ok((name, addresses)),
+        _ => Err(complaints),
+    }
+}
+
+#[derive(Default)]
+struct ZoneKeys {
+    seeds: Option<Spanned<Vec<Spanned<Seed>>>>,
+    port: Option<NonZeroU16>,
+    ttl: Option<Ttl>,
+    refresh: Option<Duration>,
+    timeout: Option<Duration>,
+    answers: Option<AnswerCount>,
+    subdomains: Option<bool>,
+}
+
+fn read_zone_keys(mut keys: Keys<'_>) -> (ZoneKeys, Vec<Complaint>) {
+    let seeds = "a list of addresses or host names in quotes";
+    let zone = ZoneKeys {
+        seeds: keys.spanned("seeds", |list| value::list(list, seeds, value::seed)),
+        port: keys.get("port", value::port),
+        ttl: keys.get("ttl", value::ttl),
+        refresh: keys.get("refresh", value::refresh),
+        timeout: keys.get("timeout", value::timeout),
+        answers: keys.get("answers", value::answer_count),
+        subdomains: keys.get("subdomains", value::boolean),
+    };
+    keys.get("scheme", value::scheme);
+    (zone, keys.finish(&ZONE_KEYS, &ZONE_KEYS_LATER))
+}
+
+impl ZoneKeys {
+    /// Fills in `[defaults]`, then ours. Each seed is kept once.
+    fn lower(&self, name: &ZoneName, seeds: &[Spanned<Seed>], defaults: &Self) -> Zone {
+        let ttl = self.ttl.or(defaults.ttl).unwrap_or(DEFAULT_TTL);
+        let mut seen = BTreeSet::new();
+        let seeds = seeds.iter().map(|seed| seed.get_ref().clone()).filter(|seed| seen.insert(seed.clone())).collect();
+        Zone {
+            cluster: Cluster { seeds, port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT) },
+            refresh: self.refresh.or(defaults.refresh).unwrap_or(DEFAULT_REFRESH),
+            timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),
+            ttl,
+            negative_ttl: ttl.min(NEGATIVE_TTL_MAX),
+            answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
+            subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
+        }
+    }
+}
+
+/// A zone, and where its name and its seeds stand.
+struct ReadZone {
+    zone: Zone,
+    span: Range<usize>,
+    seeds: Vec<Spanned<Seed>>,
+}
+
+fn read_zones(
+    table: DeTable<'_>,
+    defaults: &ZoneKeys,
+    complaints: &mut Vec<Complaint>,
+) -> BTreeMap<ZoneName, ReadZone> {
+    let mut zones = BTreeMap::new();
+    let mut names = BTreeSet::new();
+    let mut entries: Vec<_> = table.into_iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    for (key, value) in entries {
+        let span = key.span();
+        if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
+            let sentence = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
+            complaints.push(Complaint::new(span, sentence));
+            continue;
+        }
+        let name = match ZoneName::parse(key.get_ref()) {
+            Ok(name) => name,
+            Err(error) => {
+                complaints.push(Complaint::new(span, format!("zone {:?} {error}", key.get_ref())));
+                continue;
+            }
+        };
+        if !names.insert(name.clone()) {
+            complaints.push(Complaint::new(span, format!("zone {name} is defined twice")));
+            continue;
+        }
+        match read_zone(&name, span, value, defaults) {
+            Ok(zone) => _ = zones.insert(name, zone),
+            Err(more) => complaints.extend(more),
+        }
+    }
+    zones
+}
+
+fn read_zone(name: &ZoneName, span: Range<usize>, value: Value<'_>, defaults: &ZoneKeys) -> Read<ReadZone> {
+    let table = value::table(value, "a table with the zone's keys")?;
+    let has_seeds = table.contains_key("seeds");
+    let (keys, mut complaints) = read_zone_keys(Keys { table, place: format!("zone {name}"), complaints: Vec::new() });
+    if !has_seeds {
+        let sentence = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
+        complaints.push(Complaint::absence(span.clone(), sentence));
+    }
+    if let Some(seeds) = &keys.seeds
+        && seeds.get_ref().is_empty()
+    {
+        let sentence = format!("zone {name} has an empty list of seeds; name at least one node");
+        complaints.push(Complaint::new(seeds.span(), sentence));
+    }
+    match &keys.seeds {
+        Some(seeds) if complaints.is_empty() => {
+            let zone = keys.lower(name, seeds.get_ref(), defaults);
+            Ok(ReadZone { zone, span, seeds: seeds.get_ref().clone() })
+        }
+        _ => Err(complaints),
+    }
+}
+
+/// `[zones.a.example.com]` without quotes is a table in a table in a table: the name that was meant.
+fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
+    let table = value.as_table()?;
+    let (inner_key, inner) = table.iter().find(|(inner_key, inner)| {
+        let name = inner_key.get_ref().as_ref();
+        inner.get_ref().is_table() && !ZONE_KEYS.contains(&name) && !ZONE_KEYS_LATER.contains(&name)
+    })?;
+    let rest = unquoted(inner_key.get_ref(), inner.get_ref()).unwrap_or_else(|| inner_key.get_ref().to_string());
+    Some(format!("{key}.{rest}"))
+}
+
+/// What spans two values.
+fn across(server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for read in zones.values() {
+        for seed in &read.seeds {
+            if let Seed::Host(host) = seed.get_ref()
+                && let Some(zone) = enclosing(host, zones)
+            {
+                let sentence = format!(
+                    "seed {} lies inside our own zone {zone}, so finding it would need itself; use an address",
+                    seed.get_ref()
+                );
+                complaints.push(Complaint::new(seed.span(), sentence));
+            }
+        }
+    }
+    for nameserver in &server.nameservers {
+        let (name, addresses) = nameserver.get_ref();
+        if zones.contains_key(name) {
+            let sentence = format!("name server {name} is a zone; give the server a name of its own");
+            complaints.push(Complaint::new(nameserver.span(), sentence));
+        } else if addresses.is_empty()
+            && let Some(zone) = enclosing(name, zones)
+        {
+            let sentence = format!("name server {name} lies inside our own zone {zone}; add its addresses");
+            complaints.push(Complaint::absence(nameserver.span(), sentence));
+        }
+    }
+    let exposed = server.addresses().into_iter().find(|address| !address.ip().is_loopback());
+    if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
+        let sentence = format!(
+            "zone \".\" answers every name to whoever reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
+        );
+        complaints.push(Complaint::new(root.span.clone(), sentence));
+    }
+    complaints
+}
+
+/// The zone that a name lies in.
+fn enclosing<'z>(name: &ZoneName, zones: &'z BTreeMap<ZoneName, ReadZone>) -> Option<&'z ZoneName> {
+    crate::zone::suffixes(name.wire()).find_map(|suffix| zones.get_key_value(suffix)).map(|(zone, _)| zone)
+}

@@ -1,0 +1,226 @@
+//! Single values: from what TOML says to a type that cannot be wrong, or a complaint about its place.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use serde::de::{IntoDeserializer, value::StrDeserializer};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::mistake::Complaint;
+use crate::zone::{
+    AnswerCount, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+};
+
+/// The shortest timeout: below it a healthy node on another continent would look dead.
+pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(10);
+
+/// The longest timeout. A tick takes at most three of them, and a zone must not wait for minutes.
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Entries in one list. No cluster needs more seeds, no host more listen addresses; more is a generator gone wrong.
+pub(super) const LIST_MAX: usize = 1024;
+
+pub(super) type Value<'i> = Spanned<DeValue<'i>>;
+pub(super) type Read<T> = Result<T, Vec<Complaint>>;
+
+fn complain<T>(value: &Value<'_>, sentence: impl Into<String>) -> Read<T> {
+    Err(vec![Complaint::new(value.span(), sentence)])
+}
+
+fn mismatch<T>(value: &Value<'_>, what: &str) -> Read<T> {
+    complain(value, format!("expected {what}, found {}", kind(value.get_ref())))
+}
+
+fn kind(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("the text {text:?}"),
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(truth) => format!("{truth}"),
+        DeValue::Datetime(_) => "a date".into(),
+        DeValue::Array(_) => "a list".into(),
+        DeValue::Table(_) => "a table".into(),
+    }
+}
+
+pub(super) fn text<'v>(value: &'v Value<'_>, what: &str) -> Read<&'v str> {
+    match value.get_ref() {
+        DeValue::String(text) => Ok(text),
+        _ => mismatch(value, what),
+    }
+}
+
+pub(super) fn boolean(value: &Value<'_>) -> Read<bool> {
+    match value.get_ref() {
+        DeValue::Boolean(truth) => Ok(*truth),
+        _ => mismatch(value, "true or false"),
+    }
+}
+
+pub(super) fn table<'i>(value: Value<'i>, what: &str) -> Read<DeTable<'i>> {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => Ok(table),
+        other => Err(vec![Complaint::new(span, format!("expected {what}, found {}", kind(&other)))]),
+    }
+}
+
+/// Every entry of a list, or every complaint about them.
+pub(super) fn list<T>(value: &Value<'_>, what: &str, read: impl Fn(&Value<'_>) -> Read<T>) -> Read<Vec<Spanned<T>>> {
+    let DeValue::Array(entries) = value.get_ref() else {
+        return mismatch(value, what);
+    };
+    if entries.len() > LIST_MAX {
+        return complain(value, format!("a list of {} entries; at most {LIST_MAX} are allowed", entries.len()));
+    }
+    let mut complaints = Vec::new();
+    let mut list = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        match read(entry) {
+            Ok(read) => list.push(Spanned::new(entry.span(), read)),
+            Err(more) => complaints.extend(more),
+        }
+    }
+    if complaints.is_empty() { Ok(list) } else { Err(complaints) }
+}
+
+fn integer(value: &Value<'_>, range: RangeInclusive<u16>, what: &str) -> Read<u16> {
+    let DeValue::Integer(digits) = value.get_ref() else {
+        return mismatch(value, what);
+    };
+    match u16::from_str_radix(digits.as_str(), digits.radix()) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => complain(value, format!("{digits} is out of range; expected {what}")),
+    }
+}
+
+pub(super) fn port(value: &Value<'_>) -> Read<NonZeroU16> {
+    let what = "a port, a number from 1 to 65535";
+    NonZeroU16::new(integer(value, 1..=u16::MAX, what)?).map_or_else(|| mismatch(value, what), Ok)
+}
+
+pub(super) fn answer_count(value: &Value<'_>) -> Read<AnswerCount> {
+    let what = "1, 2, ... or \"all\"";
+    if let DeValue::String(text) = value.get_ref() {
+        return if text == "all" { Ok(AnswerCount::All) } else { mismatch(value, what) };
+    }
+    NonZeroU16::new(integer(value, 1..=u16::MAX, what)?)
+        .map_or_else(|| mismatch(value, what), |n| Ok(AnswerCount::AtMost(n)))
+}
+
+fn duration(value: &Value<'_>, range: RangeInclusive<Duration>, what: &str) -> Read<Duration> {
+    let text = text(value, &format!("a duration in quotes, such as \"1s\" or \"500ms\", {what}"))?;
+    let deserializer: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    match humantime_serde::deserialize::<Duration, _>(deserializer) {
+        Ok(duration) if range.contains(&duration) => Ok(duration),
+        Ok(_) => complain(value, format!("{text:?} is out of range; expected {what}")),
+        Err(_) => {
+            complain(value, format!("{text:?} is no duration; write a number and a unit, such as \"1s\" or \"500ms\""))
+        }
+    }
+}
+
+pub(super) fn ttl(value: &Value<'_>) -> Read<Ttl> {
+    let what = "whole seconds from 0s to 1d";
+    let longest = Duration::from_secs(u64::from(TTL_MAX_SECONDS));
+    let duration = duration(value, Duration::ZERO..=longest, what)?;
+    let seconds = u32::try_from(duration.as_secs()).ok().filter(|_| duration.subsec_nanos() == 0);
+    seconds.and_then(Ttl::from_secs).map_or_else(|| complain(value, format!("a TTL is {what}")), Ok)
+}
+
+pub(super) fn refresh(value: &Value<'_>) -> Read<Duration> {
+    duration(value, REFRESH_MIN..=PACE_MAX, "100ms to 1h")
+}
+
+pub(super) fn timeout(value: &Value<'_>) -> Read<Duration> {
+    duration(value, TIMEOUT_MIN..=TIMEOUT_MAX, "10ms to 60s")
+}
+
+/// Plain HTTP is the only scheme so far.
+pub(super) fn scheme(value: &Value<'_>) -> Read<()> {
+    match text(value, "\"http\"")? {
+        "http" => Ok(()),
+        "https" => complain(value, "scheme = \"https\" is not supported yet by this version; use \"http\""),
+        other => complain(value, format!("{other:?} is no scheme; expected \"http\"")),
+    }
+}
+
+pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
+    let text = text(value, "an address with a port, such as \"127.0.0.1:53\"")?;
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) => complain(value, format!("{text:?} has no port; write \"{v4}:53\"")),
+        Ok(IpAddr::V6(v6)) => complain(value, format!("{text:?} has no port; write \"[{v6}]:53\"")),
+        Err(_) => {
+            complain(value, format!("{text:?} is no address with a port, such as \"127.0.0.1:53\" or \"[::1]:53\""))
+        }
+    }
+}
+
+/// An address that a host can have.
+pub(super) fn host_address(value: &Value<'_>) -> Read<IpAddr> {
+    let text = text(value, "an address, such as \"10.0.0.1\"")?;
+    match text.parse().map(canonical) {
+        Ok(address) if is_publishable(address) => Ok(address),
+        Ok(_) => complain(value, format!("{text} is not the address of one host")),
+        Err(_) => complain(value, format!("{text:?} is no IP address")),
+    }
+}
+
+pub(super) fn name(value: &Value<'_>) -> Read<ZoneName> {
+    let text = text(value, "a domain name")?;
+    ZoneName::parse(text).or_else(|error| complain(value, format!("{text:?} {error}")))
+}
+
+pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
+    let text = text(value, "an address or a host name in quotes")?;
+    if let Ok(address) = text.parse().map(canonical) {
+        return if is_publishable(address) {
+            Ok(Seed::Address(address))
+        } else {
+            complain(value, format!("{text} is not the address of one host"))
+        };
+    }
+    if text.contains("://") {
+        return complain(value, format!("{text:?} is a URL; a seed is an address or a host name alone"));
+    }
+    if let Some((host, port)) = split_port(text) {
+        return complain(
+            value,
+            format!("seed {text:?} has a port; write \"{host}\" here and port = {port} in the zone"),
+        );
+    }
+    if let Some(v6) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return complain(value, format!("seed {text:?} has brackets; write \"{v6}\""));
+    }
+    let looks_numeric =
+        text.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
+    if looks_numeric {
+        return complain(value, format!("{text:?} is no IP address"));
+    }
+    match ZoneName::parse(text) {
+        Ok(name) if !name.is_root() => Ok(Seed::Host(name)),
+        Ok(_) => complain(value, "\".\" is no host"),
+        Err(error) => complain(value, format!("seed {text:?} {error}")),
+    }
+}
+
+/// `host:port` and `[v6]:port`, but not a bare IPv6 address.
+fn split_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match bare {
+        Some(v6) => Some((v6, port)),
+        None => (!host.contains(':')).then_some((host, port)),
+    }
+}
