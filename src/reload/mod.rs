@@ -1,0 +1,242 @@
+//! The door of the file: notices that it changed, waits until it is whole, understands it, and hands it over.
+//!
+//! A change is seen by notify, by SIGHUP, by a request on the control socket, or at the latest by a slow timer.
+//! Only the content counts. A bad file changes nothing: the complaint goes to the log, to the metrics and to the
+//! status that `admin` shows.
+
+mod settle;
+mod watch;
+
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use self::{
+    settle::{BULK_QUIET, Reading, SETTLE, Settling, removes_in_bulk},
+    watch::Watch,
+};
+use crate::{
+    config::{Config, ConfigStatus, ReloadRequest, read_file},
+    metrics::{ProcessCounters, ReloadResult},
+};
+
+/// Time between looks at the file when nothing is heard: the floor under file systems that tell nothing (NFS).
+const FLOOR: Duration = Duration::from_secs(5);
+
+/// A file that was understood, on its way to the supervisor.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What it says.
+    pub config: Config,
+    /// A summary of what changed, or why it could not be put in force (then nothing has changed).
+    pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+/// Everything that the reloader is given.
+#[derive(Debug)]
+pub struct Doors {
+    /// SIGHUP.
+    pub hangup: Signal,
+    /// Requests from the control socket.
+    pub requests: mpsc::Receiver<ReloadRequest>,
+    /// Accepted files, to the supervisor.
+    pub accepted: mpsc::Sender<Accepted>,
+    /// What the status page tells about the file.
+    pub status: Arc<ArcSwap<ConfigStatus>>,
+    /// Reloads are counted here.
+    pub counters: Arc<ProcessCounters>,
+}
+
+/// Follows one configuration file.
+#[derive(Debug)]
+pub struct Reloader {
+    path: PathBuf,
+    doors: Doors,
+    watch: Watch,
+    in_force: Config,
+    /// The last reading that was refused, so that it is complained about once.
+    refused: Option<Reading>,
+    /// Who waits for the attempt under way.
+    waiting: Vec<ReloadRequest>,
+    /// Somebody asked for this attempt, by signal or request.
+    asked: bool,
+}
+
+impl Reloader {
+    /// Follows `path`, whose content `in_force` was started with.
+    pub fn new(path: PathBuf, in_force: Config, doors: Doors) -> Self {
+        let watch = Watch::new(&path);
+        Self { path, doors, watch, in_force, refused: None, waiting: Vec::new(), asked: false }
+    }
+
+    /// Runs until dropped.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            self.wait(Instant::now() + FLOOR).await;
+            self.watch.arm(&self.path);
+            let reading = self.settled().await;
+            let outcome = self.attempt(reading).await;
+            self.asked = false;
+            for request in self.waiting.drain(..) {
+                // The one who asked may have gone away meanwhile.
+                let _ = request.reply.send(outcome.clone());
+            }
+        }
+    }
+
+    /// Waits for the first reason to look at the file, at the latest until `deadline`. Returns whether it changed.
+    async fn wait(&mut self, deadline: Instant) -> bool {
+        tokio::select! {
+            () = self.watch.event() => true,
+            _ = self.doors.hangup.recv() => {
+                tracing::info!("SIGHUP: looking at {}", self.path.display());
+                self.asked = true;
+                false
+            }
+            Some(request) = self.doors.requests.recv() => {
+                self.waiting.push(request);
+                self.asked = true;
+                false
+            }
+            () = tokio::time::sleep_until(deadline) => false,
+        }
+    }
+
+    /// The file's content once it has stopped changing.
+    async fn settled(&mut self) -> Reading {
+        let mut settling = Settling::new(self.read(), Instant::now());
+        loop {
+            self.agree(&mut settling, SETTLE).await;
+            if !self.is_bulk_removal(settling.reading()).await || self.agree(&mut settling, BULK_QUIET).await {
+                return settling.into_reading();
+            }
+        }
+    }
+
+    /// Waits until two readings that lie `patience` apart agree and no event came between. A wait beyond
+    /// [`SETTLE`] is given up, with `false`, when the content changes or somebody asks.
+    async fn agree(&mut self, settling: &mut Settling, patience: Duration) -> bool {
+        let may_give_up = patience > SETTLE;
+        while !(may_give_up && self.asked) {
+            let due = settling.due(patience);
+            if self.wait(due).await {
+                settling.event(Instant::now());
+                self.watch.arm(&self.path);
+            }
+            if Instant::now() < due {
+                continue;
+            }
+            if settling.agrees(self.read(), Instant::now()) {
+                return true;
+            }
+            if may_give_up {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn read(&self) -> Reading {
+        read_file(&self.path).map_err(|error| error.to_string())
+    }
+
+    async fn is_bulk_removal(&self, reading: &Reading) -> bool {
+        if self.asked || !self.is_news(reading) {
+            return false;
+        }
+        match self.parse(reading).await {
+            Ok(wanted) => removes_in_bulk(&self.in_force.zones, &wanted.zones),
+            Err(_) => false,
+        }
+    }
+
+    fn is_news(&self, reading: &Reading) -> bool {
+        let in_force = reading.as_ref().is_ok_and(|content| crate::config::content_hash(content) == self.in_force.hash);
+        !in_force && self.refused.as_ref() != Some(reading)
+    }
+
+    async fn parse(&self, reading: &Reading) -> Result<Config, String> {
+        let (path, content) = (self.path.clone(), reading.clone()?);
+        let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
+        match parsed {
+            Ok(parsed) => parsed.map_err(|mistakes| mistakes.to_string()),
+            Err(error) => Err(format!("reading {} failed: {error}", self.path.display())),
+        }
+    }
+
+    /// Puts a reading in force, or says why not.
+    async fn attempt(&mut self, reading: Reading) -> Result<String, String> {
+        if reading.as_ref().is_ok_and(|content| crate::config::content_hash(content) == self.in_force.hash) {
+            return Ok(self.unchanged());
+        }
+        if !self.asked && self.refused.as_ref() == Some(&reading) {
+            return Err(String::new());
+        }
+        let outcome = match self.parse(&reading).await {
+            Ok(config) => self.hand_over(config).await,
+            Err(complaint) => Err(complaint),
+        };
+        match &outcome {
+            Ok(summary) => self.applied(summary),
+            Err(complaint) => self.refuse(reading, complaint),
+        }
+        outcome
+    }
+
+    async fn hand_over(&mut self, config: Config) -> Result<String, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the server is stopping".to_owned();
+        self.doors.accepted.send(Accepted { config: config.clone(), reply }).await.map_err(|_| gone())?;
+        let summary = answer.await.map_err(|_| gone())??;
+        self.in_force = config;
+        Ok(summary)
+    }
+
+    fn unchanged(&mut self) -> String {
+        if self.refused.take().is_some() {
+            tracing::info!(path = %self.path.display(), "the file is back to what is in force");
+            self.doors.status.rcu(|status| ConfigStatus { error: None, ..ConfigStatus::clone(status) });
+        }
+        if self.asked {
+            self.count(ReloadResult::Unchanged);
+        }
+        "nothing has changed".into()
+    }
+
+    fn applied(&mut self, summary: &str) {
+        tracing::info!(path = %self.path.display(), hash = self.in_force.hash, "reload applied: {summary}");
+        for warning in self.in_force.warnings() {
+            tracing::warn!("{warning}");
+        }
+        self.count(ReloadResult::Applied);
+        self.refused = None;
+        self.doors.status.store(Arc::new(ConfigStatus {
+            path: self.path.clone(),
+            hash: self.in_force.hash.clone(),
+            loaded: SystemTime::now(),
+            error: None,
+        }));
+    }
+
+    fn refuse(&mut self, reading: Reading, complaint: &str) {
+        tracing::error!("reload refused, nothing has changed: {complaint}");
+        self.count(ReloadResult::Refused);
+        self.refused = Some(reading);
+        let error = Some(complaint.to_owned());
+        self.doors.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
+    }
+
+    fn count(&self, result: ReloadResult) {
+        self.doors.counters.reloads.of(result as usize).increment();
+    }
+}
