@@ -1,1 +1,24 @@
-fn main() {}
+//! The command `alternator-dns`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use alternator_dns::{
+    cli::{self, Arguments, Command},
+    demo,
+};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => cli::run(&arguments),
+        Command::Check(arguments) => cli::check(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Reload => cli::reload(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

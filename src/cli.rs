@@ -1,0 +1,229 @@
+//! What the command line says, and the commands that need little more than that.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    admin::{ControlError, control_socket_path, request_reload},
+    config::{Config, LoadError},
+    supervisor::{StartError, Supervisor},
+    telemetry::{self, LogFilter, LogFormat},
+};
+
+/// The configuration when `--config` is left out.
+const DEFAULT_CONFIG: &str = "/etc/alternator-dns/config.toml";
+
+/// Exit status for a file that is refused (EX_CONFIG of sysexits.h). The unit does not restart on it.
+const EXIT_CONFIG: u8 = 78;
+
+/// Exit status for every other failure.
+const EXIT_FAILURE: u8 = 1;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "alternator-dns", version, about = "One DNS resolver for many ScyllaDB Alternator clusters", long_about = None)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the zones of a configuration file
+    Run(RunArguments),
+    /// Read a configuration file and list every mistake in it; touches no network
+    Check(ConfigArguments),
+    /// Show everything at work: two simulated clusters, the resolver and its status page
+    Demo(LogArguments),
+    /// Make the running server read its file again; waits, and tells what was refused
+    Reload,
+}
+
+/// Which file.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// What to log, and how.
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// Least level to log, or a filter such as "info,alternator_dns::discovery=debug" [default: $RUST_LOG, else info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<LogFilter>,
+    /// How to write log lines
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub config: ConfigArguments,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogArguments,
+}
+
+/// Why a command failed. The last line that it prints is one sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Failure {
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("the reload was refused, and nothing has changed: {0}")]
+    ReloadRefused(String),
+    #[error("stopped at once by a second signal")]
+    Impatience,
+}
+
+impl Failure {
+    /// Prints the failure and gives the exit status that belongs to it.
+    pub fn report(&self) -> ExitCode {
+        eprintln!("{self}");
+        if let Self::Config(LoadError::Refused(mistakes)) = self {
+            let count = mistakes.list().len();
+            eprintln!("The configuration has {count} {}.", if count == 1 { "mistake" } else { "mistakes" });
+        }
+        ExitCode::from(match self {
+            Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
+            _ => EXIT_FAILURE,
+        })
+    }
+}
+
+/// `alternator-dns run`.
+///
+/// # Errors
+/// The file is refused, an address cannot be bound, or a part of the server was lost.
+pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    telemetry::init(arguments.log.log_format, arguments.log.log.as_ref());
+    let path = &arguments.config.config;
+    let config = Config::load(path)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(path, config));
+    // A look-up that hangs in the system's resolver must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
+    let mut signals = StopSignals::new()?;
+    let supervisor = Supervisor::start(path, config).await?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let twice = async {
+        signals.next().await;
+        let _ = stop.send(());
+        signals.next().await;
+    };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    tokio::select! {
+        outcome = supervisor.run(stopped) => Ok(outcome?),
+        () = twice => Err(Failure::Impatience),
+    }
+}
+
+/// `alternator-dns check`.
+///
+/// # Errors
+/// The file cannot be read or has mistakes.
+pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config)?;
+    for warning in config.warnings() {
+        println!("warning: {warning}");
+    }
+    println!("{}", Summary(&config));
+    Ok(())
+}
+
+/// `alternator-dns reload`.
+///
+/// # Errors
+/// No server can be reached, or the file is refused.
+pub fn reload() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let summary = runtime.block_on(request_reload(&control_socket_path()))?.map_err(Failure::ReloadRefused)?;
+    println!("{summary}");
+    Ok(())
+}
+
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals over from the system's default, which would end the process.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
+}
+
+/// A good file in a few lines.
+struct Summary<'c>(&'c Config);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Config { server, zones, hash } = self.0;
+        let listen: Vec<_> = server.listen.iter().map(ToString::to_string).collect();
+        let admin = server.admin.map_or_else(|| "off".into(), |address| format!("http://{address}/"));
+        let seeds: usize = zones.values().map(|zone| zone.cluster.seeds.len()).sum();
+        writeln!(f, "The configuration is good ({hash}).")?;
+        writeln!(f, "listen  {}", listen.join(", "))?;
+        writeln!(f, "admin   {admin}")?;
+        let words = (plural(zones.len(), "zone"), plural(seeds, "seed"));
+        write!(f, "zones   {} with {} in all", words.0, words.1)?;
+        for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {
+            let seeds: Vec<_> = zone.cluster.seeds.iter().map(ToString::to_string).collect();
+            let (ttl, refresh) = (zone.ttl.as_secs(), zone.refresh);
+            write!(f, "\n  {name} port {} ttl {ttl}s refresh {refresh:?} from {}", zone.cluster.port, seeds.join(", "))?;
+        }
+        match zones.len().saturating_sub(ZONES_LISTED_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+/// Zones that `check` lists one by one; more than a screenful is counted.
+const ZONES_LISTED_MAX: usize = 20;
+
+fn plural(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}

@@ -1,0 +1,58 @@
+//! The sockets in use: new ones are bound before anything changes, old ones are drained.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{runtime::Handle, sync::mpsc};
+
+use crate::{
+    metrics::ProcessCounters,
+    server::{BindError, Bound, Serving},
+    table::SharedTable,
+};
+
+/// What every listener needs.
+#[derive(Clone, Debug)]
+pub(super) struct Floor {
+    pub table: SharedTable,
+    pub counters: Arc<ProcessCounters>,
+    pub tcp: Handle,
+    pub failures: mpsc::UnboundedSender<String>,
+    /// UDP sockets, and threads, for each address.
+    pub workers: usize,
+}
+
+/// The addresses that are served, each as the file writes it.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    floor: Floor,
+    serving: Vec<(SocketAddr, Serving)>,
+}
+
+impl Listeners {
+    pub(super) fn new(floor: Floor) -> Self {
+        Self { floor, serving: Vec::new() }
+    }
+
+    /// Binds the addresses that are not served yet: all of them, or none.
+    pub(super) fn bind_missing(&self, wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, Bound)>, BindError> {
+        let missing = wanted.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
+        missing.map(|&address| Ok((address, Bound::bind(address, self.floor.workers)?))).collect()
+    }
+
+    /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.
+    pub(super) fn replace(&mut self, wanted: &[SocketAddr], bound: Vec<(SocketAddr, Bound)>) -> Vec<Serving> {
+        let floor = &self.floor;
+        self.serving.extend(bound.into_iter().map(|(address, bound)| {
+            tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
+            let serving = bound.serve(floor.table.clone(), floor.counters.clone(), &floor.tcp, floor.failures.clone());
+            (address, serving)
+        }));
+        let unwanted = self.serving.extract_if(.., |(address, _)| !wanted.contains(address));
+        unwanted.map(|(_, serving)| serving).collect()
+    }
+
+    /// The addresses as bound: the port is the real one also where the file says 0.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.serving.iter().map(|(_, serving)| serving.address()).collect()
+    }
+}

@@ -1,0 +1,413 @@
+//! Conducts: binds everything, starts everything, applies what the file says, drains, ends.
+//!
+//! Bind, then run; drain, then die. Whatever is refused is refused before anything has changed.
+
+mod listeners;
+mod plan;
+mod pollers;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::JoinMap};
+
+use self::{
+    listeners::{Floor, Listeners},
+    plan::{Polling, plan},
+    pollers::Pollers,
+};
+use crate::{
+    admin::{self, View},
+    config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
+    discovery::{Discovery, Start},
+    metrics::ProcessCounters,
+    reload::{Accepted, Doors, Reloader},
+    server::{BindError, Serving},
+    systemd,
+    table::{NameServers, Settings, SharedTable, ZoneEntry, ZoneTable},
+    zone::{ZoneName, ZoneState},
+};
+
+/// The server counts as ready after so long although a zone of the start has not had its first tick.
+const READY_AT_LATEST: Duration = Duration::from_secs(5);
+
+/// Between looks at whether every zone has had its first tick.
+const READY_CHECK: Duration = Duration::from_millis(10);
+
+/// Between looks for stalled pollers, and at what `systemctl status` shows.
+const ROUNDS: Duration = Duration::from_secs(5);
+
+/// Reload requests that wait their turn; each comes from a person.
+const REQUESTS_WAITING: usize = 8;
+
+/// Why the server did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot serve the admin interface on {address}: {sentence}")]
+    Admin { address: SocketAddr, sentence: String },
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    #[error("{0} ended unexpectedly, so the server ends too")]
+    Lost(String),
+}
+
+/// A running server.
+pub struct Supervisor {
+    /// The zones in force.
+    zones: BTreeMap<ZoneName, Zone>,
+    table: SharedTable,
+    counters: Arc<ProcessCounters>,
+    pollers: Pollers,
+    listeners: Listeners,
+    admin: Admin,
+    accepted: mpsc::Receiver<Accepted>,
+    failures: mpsc::UnboundedReceiver<String>,
+    /// Sockets that are being drained.
+    draining: JoinSet<()>,
+    tasks: JoinMap<&'static str, ()>,
+    ready: watch::Sender<bool>,
+    /// A runtime thread of its own for TCP: the control plane and the data plane share none.
+    tcp: Option<Runtime>,
+}
+
+impl Supervisor {
+    /// Binds every socket and starts every poller. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// An address cannot be bound, or the system refuses a thread or a signal handler. Nothing is left running.
+    pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+        raise_open_files_limit();
+        let tcp = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("tcp")
+            .enable_all()
+            .build()?;
+        let table = SharedTable::default();
+        let counters = Arc::<ProcessCounters>::default();
+        let (failed, failures) = mpsc::unbounded_channel();
+        let floor = Floor {
+            table: table.clone(),
+            counters: counters.clone(),
+            tcp: tcp.handle().clone(),
+            failures: failed,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let (ready, is_ready) = watch::channel(false);
+        let status = Arc::new(ArcSwap::from_pointee(ConfigStatus {
+            path: path.into(),
+            hash: config.hash.clone(),
+            loaded: SystemTime::now(),
+            error: None,
+        }));
+        let view = View::new(table.clone(), counters.clone(), status.clone(), is_ready);
+        let (accept, accepted) = mpsc::channel(1);
+        let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
+        let doors = Doors {
+            hangup: signal(SignalKind::hangup())?,
+            requests: requested,
+            accepted: accept,
+            status,
+            counters: counters.clone(),
+        };
+        let mut supervisor = Self {
+            zones: BTreeMap::new(),
+            pollers: Pollers::new(Discovery::new(counters.clone())),
+            listeners: Listeners::new(floor),
+            admin: Admin { view, serving: None },
+            table,
+            counters,
+            accepted,
+            failures,
+            draining: JoinSet::new(),
+            tasks: JoinMap::new(),
+            ready,
+            tcp: Some(tcp),
+        };
+        supervisor.apply(config.clone())?;
+        supervisor.tell_systemd();
+        supervisor.open_doors(path, config, doors, requests);
+        Ok(supervisor)
+    }
+
+    /// The addresses that are served over UDP and TCP; real ports also where the file says 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Where the admin interface is, if it is on.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.address()
+    }
+
+    /// Serves until `stop` is done; then drains and ends.
+    ///
+    /// # Errors
+    /// A part that must never end has ended. The caller ends the process: half a server helps nobody.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let mut rounds = tokio::time::interval(ROUNDS);
+        tokio::pin!(stop);
+        let outcome = loop {
+            tokio::select! {
+                () = &mut stop => break Ok(()),
+                Some(Accepted { config, reply }) = self.accepted.recv() => {
+                    let outcome = self.apply(config).map_err(|refused| refused.to_string());
+                    self.tell_systemd();
+                    // Whoever asked may have gone away meanwhile.
+                    let _ = reply.send(outcome);
+                }
+                () = self.pollers.restart_the_fallen() => {}
+                Some(name) = self.failures.recv() => break Err(StartError::Lost(name)),
+                Some((name, ended)) = self.tasks.join_next() => match ended {
+                    Ok(()) => {}
+                    Err(error) if error.is_cancelled() => {}
+                    Err(_) => break Err(StartError::Lost(format!("the task {name:?}"))),
+                },
+                Some(drained) = self.draining.join_next() => if drained.is_err() {
+                    break Err(StartError::Lost("a listener that was being closed".into()));
+                },
+                _ = rounds.tick() => {
+                    self.pollers.restart_the_stalled(Instant::now());
+                    self.tell_systemd();
+                }
+            }
+        };
+        self.end().await;
+        outcome
+    }
+
+    /// Puts a configuration in force: all of it, or nothing. Says what changed.
+    fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
+        let bound = self.listeners.bind_missing(&wanted.server.listen)?;
+        let admin = self.admin.bind_change(wanted.server.admin)?;
+        let plan = plan(&self.zones, &wanted.zones);
+
+        let (before, now) = (self.table.snapshot(), unix_now());
+        let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
+        self.table.replace(ZoneTable::new(entries));
+        let table = self.table.snapshot();
+
+        self.pollers.crowded(wanted.zones.len());
+        for name in &plan.removed {
+            self.pollers.stop(name);
+        }
+        let starts = plan.added.iter().map(|name| (name, Polling::Afresh));
+        for (name, polling) in starts.chain(plan.changed.iter().map(|(name, polling)| (name, *polling))) {
+            let start = match polling {
+                Polling::Keep => continue,
+                Polling::Resume => Start::Resume,
+                Polling::Afresh => Start::Afresh,
+            };
+            if let (Some(zone), Some(entry)) = (wanted.zones.get(name), table.zone(name)) {
+                self.pollers.start(name, zone, entry, start);
+            }
+        }
+        for closed in self.listeners.replace(&wanted.server.listen, bound) {
+            self.draining.spawn(drain(closed));
+        }
+        if let Some(closed) = self.admin.replace(admin, wanted.server.admin, &mut self.tasks) {
+            closed.cancel();
+        }
+        self.zones = wanted.zones;
+        Ok(plan.to_string())
+    }
+
+    /// Starts what listens to people: the file, the control socket, readiness.
+    fn open_doors(&mut self, path: &Path, config: Config, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
+        let reloader = Reloader::new(PathBuf::from(path), config, doors);
+        self.tasks.spawn("reload", async { match reloader.run().await {} });
+        let socket = admin::control_socket_path();
+        match admin::bind_control(&socket) {
+            Ok(listener) => self.tasks.spawn("control", admin::serve_control(listener, requests)),
+            Err(error) => {
+                tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
+                // The reloader waits on this channel; it must not look closed to it.
+                self.tasks.spawn("control", async move {
+                    requests.closed().await;
+                });
+            }
+        }
+        self.tasks.spawn("readiness", become_ready(self.table.snapshot(), self.ready.clone()));
+    }
+
+    /// What `systemctl status` shows.
+    fn tell_systemd(&self) {
+        let table = self.table.now();
+        let count = |state| table.entries().filter(|entry| entry.state() == state).count();
+        let states = ZoneState::ALL.map(|state| (count(state), state.word()));
+        let states: Vec<_> =
+            states.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
+        let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
+        systemd::status(&format!(
+            "listening on {}; admin {admin}; zones: {}",
+            listening.join(" "),
+            states.join(", ")
+        ));
+    }
+
+    /// Sends what is under way, then closes everything.
+    async fn end(mut self) {
+        systemd::stopping();
+        self.ready.send_replace(false);
+        for serving in self.listeners.replace(&[], Vec::new()) {
+            self.draining.spawn(drain(serving));
+        }
+        while self.draining.join_next().await.is_some() {}
+        if let Some(tcp) = self.tcp.take() {
+            tcp.shutdown_background();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn drain(serving: Serving) {
+    let address = serving.address();
+    serving.stop().await;
+    tracing::info!(%address, "no longer listening");
+}
+
+/// The entry that a zone has, or a new one; either way with these settings.
+fn entry(before: &ZoneTable, name: &ZoneName, settings: Settings, now: u32) -> Arc<ZoneEntry> {
+    match before.zone(name) {
+        Some(entry) => {
+            if *entry.answers().settings != settings {
+                entry.configure(&settings, now);
+            }
+            entry.clone()
+        }
+        None => Arc::new(ZoneEntry::new(name.clone(), settings, now)),
+    }
+}
+
+fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
+    Settings {
+        ttl: zone.ttl,
+        count: zone.answers,
+        subdomains: zone.subdomains,
+        negative_ttl: zone.negative_ttl,
+        name_servers: name_servers(name, &config.server),
+    }
+}
+
+/// The configured name servers; without any `ns.<zone>`, which has the addresses that we listen on. Of the root zone
+/// there is no such name: it answers every name with a node.
+fn name_servers(zone: &ZoneName, server: &Server) -> NameServers {
+    if !server.nameservers.is_empty() {
+        return NameServers::new(server.nameservers.iter().cloned());
+    }
+    let specific: Vec<IpAddr> =
+        server.listen.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect();
+    match zone.child("ns") {
+        Some(ns) if !specific.is_empty() && !zone.is_root() => NameServers::new([(ns, specific)]),
+        _ => NameServers::default(),
+    }
+}
+
+/// Ready once every zone of the start has had its first tick, or [`READY_AT_LATEST`] has passed.
+async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
+    let waited_for = async {
+        while table.entries().any(|entry| entry.poll_status().ticks == 0) {
+            tokio::time::sleep(READY_CHECK).await;
+        }
+    };
+    let in_time = tokio::time::timeout(READY_AT_LATEST, waited_for).await.is_ok();
+    ready.send_replace(true);
+    systemd::ready();
+    let zones = table.len();
+    if in_time {
+        tracing::info!(zones, "ready");
+    } else {
+        let missing = table.entries().filter(|entry| entry.poll_status().ticks == 0).count();
+        tracing::warn!(zones, missing, "ready, although some zones have not been polled yet");
+    }
+}
+
+/// The admin interface, which may move or go.
+struct Admin {
+    view: View,
+    serving: Option<AdminDoor>,
+}
+
+struct AdminDoor {
+    wanted: SocketAddr,
+    bound: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Admin {
+    fn address(&self) -> Option<SocketAddr> {
+        self.serving.as_ref().map(|serving| serving.bound)
+    }
+
+    /// A socket for the wanted address, unless it is served already.
+    fn bind_change(&self, wanted: Option<SocketAddr>) -> Result<Option<std::net::TcpListener>, StartError> {
+        let served = self.serving.as_ref().map(|serving| serving.wanted);
+        let Some(address) = wanted.filter(|_| wanted != served) else { return Ok(None) };
+        let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        });
+        listener.map(Some).map_err(|error| {
+            let sentence = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "another program uses this address; stop it or change `admin`".into(),
+                std::io::ErrorKind::PermissionDenied => "no permission for this port; choose one above 1023".into(),
+                std::io::ErrorKind::AddrNotAvailable => "this host has no such address".into(),
+                _ => error.to_string(),
+            };
+            StartError::Admin { address, sentence }
+        })
+    }
+
+    /// Serves the new socket and returns the former one's switch, when something changes.
+    fn replace(
+        &mut self,
+        listener: Option<std::net::TcpListener>,
+        wanted: Option<SocketAddr>,
+        tasks: &mut JoinMap<&'static str, ()>,
+    ) -> Option<CancellationToken> {
+        if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
+            return None;
+        }
+        let former = self.serving.take().map(|serving| serving.stop);
+        if let (Some(listener), Some(wanted)) = (listener, wanted) {
+            let bound = listener.local_addr().unwrap_or(wanted);
+            let stop = CancellationToken::new();
+            tasks.spawn("admin", admin::serve(listener, self.view.clone(), stop.clone()));
+            self.serving = Some(AdminDoor { wanted, bound, stop });
+        }
+        former
+    }
+}
+
+/// A kept connection for each zone and every TCP client needs a descriptor; the soft limit is often 1024.
+fn raise_open_files_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, hard, "the limit of open files stays as it is");
+    }
+}
+
+/// Seconds since 1970, for serials; a clock before that counts as 0.
+fn unix_now() -> u32 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Serials wrap in 2106 like every clock of 32 bits; their arithmetic allows it (RFC 1982).
+    since.as_secs() as u32
+}
