@@ -21,8 +21,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod answer;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod discovery;
 pub mod metrics;
 pub mod reload;
+pub mod server;
+pub mod simulation;
+pub mod supervisor;
+pub mod systemd;
 pub mod table;
+pub mod telemetry;
 pub mod zone;

@@ -1,0 +1,420 @@
+//! A cluster that is not there: nodes on loopback addresses that speak Alternator's discovery, and misbehave on demand.
+//!
+//! The demo and the tests share it. It is plain TCP, because it must drip, lie and break in the middle of a body.
+//! Every node of a [`Cluster`] listens on an address of its own in 127.0.0.0/8 and all of them share one port, as
+//! real nodes do. A cluster owns a thread with a small runtime, so its controls are ordinary blocking calls that may
+//! be used from any test; dropping it stops everything.
+
+mod node;
+mod reply;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use rand::RngExt;
+use tokio::{runtime, sync::oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::reply::{Content, Delivery, Reply};
+use self::{node::serve, reply::Record};
+
+/// Nodes in one cluster: more than any real one, and few enough for the files that a process may open.
+pub const NODES_MAX: usize = 1000;
+
+/// How often another place is tried when a port or an address is taken: loopback has millions of places.
+const PLACES_TRIED_MAX: usize = 32;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub enum Path {
+    /// `GET /localnodes`, whatever its parameters.
+    LocalNodes,
+    /// `GET /`.
+    Health,
+    /// Anything else.
+    Other,
+}
+
+/// A request that a node has read.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What it asks for.
+    pub path: Path,
+    /// The target as sent, with its parameters.
+    pub target: String,
+    /// The `Host` header; empty when there is none.
+    pub host: String,
+    /// When it had been read.
+    pub at: Instant,
+}
+
+/// Simulated nodes that share a port. Dropping it closes every port and connection.
+#[derive(Debug)]
+pub struct Cluster {
+    port: u16,
+    state: Arc<State>,
+    handle: runtime::Handle,
+    /// Ends the runtime when it is dropped, before the thread is joined.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts so many nodes (1 to [`NODES_MAX`]) on neighbouring loopback addresses that are likely nobody else's,
+    /// and on a port that is free on all of them.
+    ///
+    /// # Errors
+    /// No place was found for them, or the thread cannot be started.
+    pub fn start(nodes: usize) -> io::Result<Self> {
+        if !(1..=NODES_MAX).contains(&nodes) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a cluster has 1 to {NODES_MAX} nodes")));
+        }
+        let mut outcome = Err(io::ErrorKind::AddrInUse.into());
+        for _ in 0..PLACES_TRIED_MAX {
+            let first = first_address();
+            let addresses: Vec<_> = (0..nodes).filter_map(|index| neighbour(first, index)).collect();
+            outcome = Self::start_at(&addresses, 0);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Starts nodes on these addresses, at least one; port 0 means any that is free on the first.
+    ///
+    /// # Errors
+    /// An address is not this machine's, the port is taken on one of them, or the thread cannot be started.
+    pub fn start_at(addresses: &[IpAddr], port: u16) -> io::Result<Self> {
+        let mut port = port;
+        let mut listeners = Vec::with_capacity(addresses.len());
+        for &address in addresses {
+            let listener = TcpListener::bind(SocketAddr::new(address, port))?;
+            port = listener.local_addr()?.port();
+            listeners.push((address, listener));
+        }
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("simulation".into()).spawn(move || {
+            // The sender is only ever dropped: either way this is the end.
+            let _ = runtime.block_on(stopped);
+        })?;
+        let cluster = Self { port, state: Arc::default(), handle, stop: Some(stop), thread: Some(thread) };
+        for (address, listener) in listeners {
+            cluster.run(address, listener)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The port of every node.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// All nodes, running or stopped, in order of their addresses.
+    pub fn nodes(&self) -> Vec<IpAddr> {
+        self.state.lock().keys().copied().collect()
+    }
+
+    /// The nodes that run, in order of their addresses: those that an ordinary node lists.
+    pub fn running(&self) -> Vec<IpAddr> {
+        self.state.running()
+    }
+
+    /// The node with this index, in order of addresses.
+    ///
+    /// # Panics
+    /// When there are not so many: the caller has miscounted.
+    pub fn node(&self, index: usize) -> IpAddr {
+        self.nodes()[index]
+    }
+
+    /// Closes a node's port and cuts its connections; returns when that has happened. A stopped one stays stopped.
+    pub fn stop(&self, node: IpAddr) {
+        let running = self.state.lock().get_mut(&node).and_then(|node| node.running.take());
+        if let Some(running) = running {
+            running.end();
+        }
+    }
+
+    /// Opens the port of a stopped node again. A running one stays as it is.
+    ///
+    /// # Errors
+    /// Somebody else has taken the port meanwhile, or the address is not this machine's.
+    pub fn restart(&self, node: IpAddr) -> io::Result<()> {
+        if self.running().contains(&node) {
+            return Ok(());
+        }
+        self.run(node, TcpListener::bind(SocketAddr::new(node, self.port))?)
+    }
+
+    /// Adds a node on the next free address above the highest, and starts it.
+    ///
+    /// # Errors
+    /// No address above was free, or the highest is no IPv4 address.
+    pub fn add(&self) -> io::Result<IpAddr> {
+        let highest = self.nodes().into_iter().rfind(IpAddr::is_ipv4).unwrap_or_else(first_address);
+        let mut outcome = Err(io::ErrorKind::AddrInUse.into());
+        for distance in 1..=PLACES_TRIED_MAX {
+            let Some(address) = neighbour(highest, distance) else { break };
+            outcome = self.add_at(address).map(|()| address);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Adds a node on this address, and starts it.
+    ///
+    /// # Errors
+    /// The port is taken there, or the address is not this machine's.
+    pub fn add_at(&self, address: IpAddr) -> io::Result<()> {
+        self.restart(address)
+    }
+
+    /// Stops a node and forgets it, its log included.
+    pub fn remove(&self, node: IpAddr) {
+        self.stop(node);
+        self.state.lock().remove(&node);
+    }
+
+    /// Adds a node, then removes another: what a rolling migration does.
+    ///
+    /// # Errors
+    /// No address was free.
+    pub fn replace(&self, node: IpAddr) -> io::Result<IpAddr> {
+        let newcomer = self.add()?;
+        self.remove(node);
+        Ok(newcomer)
+    }
+
+    /// Makes a node list nobody but itself, as one does that has lost sight of the others.
+    pub fn isolate(&self, node: IpAddr) {
+        self.say(node, Path::LocalNodes, Content::Isolated);
+    }
+
+    /// Sets what a node answers to requests for `path` from now on. An unknown node is ignored.
+    pub fn say(&self, node: IpAddr, path: Path, content: Content) {
+        if let Some(node) = self.state.lock().get_mut(&node) {
+            node.content.insert(path, content);
+        }
+    }
+
+    /// Sets how a node's answers to requests for `path` travel from now on. An unknown node is ignored.
+    pub fn deliver(&self, node: IpAddr, path: Path, delivery: Delivery) {
+        if let Some(node) = self.state.lock().get_mut(&node) {
+            node.delivery.insert(path, delivery);
+        }
+    }
+
+    /// Makes a node behave again, on every path.
+    pub fn heal(&self, node: IpAddr) {
+        if let Some(node) = self.state.lock().get_mut(&node) {
+            node.content.clear();
+            node.delivery.clear();
+        }
+    }
+
+    /// The latest requests that a node has read, oldest first; a few thousand at most.
+    pub fn requests(&self, node: IpAddr) -> Vec<Request> {
+        self.state.lock().get(&node).map(|node| node.log.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many requests for `path` a node has read since it was added.
+    pub fn count(&self, node: IpAddr, path: Path) -> u64 {
+        self.state.lock().get(&node).map_or(0, |node| node.counts.get(&path).copied().unwrap_or(0))
+    }
+
+    /// How many requests for `path` all nodes together have read.
+    pub fn total(&self, path: Path) -> u64 {
+        self.state.lock().values().map(|node| node.counts.get(&path).copied().unwrap_or(0)).sum()
+    }
+
+    /// How many connections a node has accepted since it was added.
+    pub fn connections(&self, node: IpAddr) -> u64 {
+        self.state.lock().get(&node).map_or(0, |node| node.connections)
+    }
+
+    /// Serves on a listener until the node is stopped.
+    fn run(&self, address: IpAddr, listener: TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let (alive, ended) = mpsc::channel();
+        let task = self.handle.spawn(serve(address, listener, self.state.clone(), alive));
+        let running = Running { task: AbortOnDropHandle::new(task), ended };
+        self.state.lock().entry(address).or_default().running = Some(running);
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has already been printed; a second one here would hide it.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the controls set and the nodes look up.
+#[derive(Debug, Default)]
+struct State(Mutex<BTreeMap<IpAddr, Record<Running>>>);
+
+impl State {
+    /// Nothing panics while it holds the lock, so the content is whole.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Record<Running>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> Vec<IpAddr> {
+        self.lock().iter().filter(|(_, node)| node.running.is_some()).map(|(&address, _)| address).collect()
+    }
+}
+
+/// A node's task, which owns its port and its connections.
+#[derive(Debug)]
+struct Running {
+    task: AbortOnDropHandle<()>,
+    /// Hangs up when the task is gone.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Running {
+    /// Returns when port and connections are closed.
+    fn end(self) {
+        drop(self.task);
+        // Nothing is ever sent: this waits for the other end to be dropped with the task.
+        let _ = self.ended.recv();
+    }
+}
+
+/// The first address of a new cluster: 127.x.y.1, and room above for [`NODES_MAX`] neighbours.
+fn first_address() -> IpAddr {
+    let mut rng = rand::rng();
+    Ipv4Addr::new(127, rng.random_range(1..=250), rng.random_range(0..=250), 1).into()
+}
+
+/// The address so far above; `None` beyond 127.0.0.0/8 or for IPv6, which has one loopback address only.
+fn neighbour(address: IpAddr, distance: usize) -> Option<IpAddr> {
+    let IpAddr::V4(v4) = address else { return None };
+    let above = Ipv4Addr::from_bits(v4.to_bits().checked_add(u32::try_from(distance).ok()?)?);
+    (above.is_loopback() && above.to_bits() & 0x00ff_ffff != 0x00ff_ffff).then_some(above.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::TcpStream,
+        time::Duration,
+    };
+
+    use super::*;
+
+    /// Sends a request and reads until the node closes, or says no more for a while.
+    fn ask(cluster: &Cluster, node: IpAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect((node, cluster.port())).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        while answer.len() < 1 << 20 {
+            match stream.read(&mut piece) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => answer.extend_from_slice(&piece[..length]),
+            }
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn get(cluster: &Cluster, node: IpAddr, target: &str) -> String {
+        ask(cluster, node, &format!("GET {target} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n"))
+    }
+
+    #[test]
+    fn nodes_list_who_runs_and_say_that_they_are_healthy() {
+        let cluster = Cluster::start(2).unwrap();
+        let (first, second) = (cluster.node(0), cluster.node(1));
+        let answer = get(&cluster, first, "/localnodes?dc=a");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("Content-Type: application/json\r\n"), "{answer}");
+        assert!(answer.contains(&format!("\"{first}\"")) && answer.contains(&format!("\"{second}\"")), "{answer}");
+        assert!(get(&cluster, second, "/").ends_with(&format!("\r\n\r\nhealthy: {second}")));
+        assert!(get(&cluster, second, "/nothing").starts_with("HTTP/1.1 404 Not Found\r\n"));
+        cluster.isolate(first);
+        assert!(get(&cluster, first, "/localnodes").ends_with(&format!("\r\n\r\n[\"{first}\"]")));
+        assert_eq!((cluster.count(first, Path::LocalNodes), cluster.total(Path::LocalNodes)), (2, 2));
+        assert_eq!(cluster.requests(first)[0].target, "/localnodes?dc=a");
+        assert_eq!(cluster.requests(first)[0].host, first.to_string());
+    }
+
+    #[test]
+    fn connections_are_kept_as_the_client_wishes() {
+        let cluster = Cluster::start(1).unwrap();
+        let node = cluster.node(0);
+        let two = ask(&cluster, node, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n");
+        assert!(two.contains("healthy: a") && two.contains("healthy: b"), "{two}");
+        assert_eq!(cluster.connections(node), 1);
+        let old = ask(&cluster, node, "GET / HTTP/1.0\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+        assert_eq!(old.matches("healthy: ").count(), 1, "{old}");
+        let kept = ask(&cluster, node, "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+        assert_eq!(kept.matches("healthy: ").count(), 2, "{kept}");
+    }
+
+    #[test]
+    fn a_stopped_node_refuses_and_is_not_listed() {
+        let cluster = Cluster::start(2).unwrap();
+        let (first, second) = (cluster.node(0), cluster.node(1));
+        let mut open = TcpStream::connect((first, cluster.port())).unwrap();
+        get(&cluster, first, "/");
+        cluster.stop(first);
+        assert!(matches!(open.read(&mut [0; 1]), Ok(0) | Err(_)), "its connections are cut");
+        let refusal = TcpStream::connect((first, cluster.port())).unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::ConnectionRefused);
+        assert!(get(&cluster, second, "/localnodes").ends_with(&format!("[\"{second}\"]")));
+        cluster.restart(first).unwrap();
+        assert!(get(&cluster, first, "/localnodes").contains(&first.to_string()));
+        let third = cluster.replace(second).unwrap();
+        assert_eq!(cluster.running(), [first, third]);
+    }
+
+    #[test]
+    fn answers_break_as_told() {
+        let cluster = Cluster::start(1).unwrap();
+        let node = cluster.node(0);
+        let told = |delivery| {
+            cluster.deliver(node, Path::LocalNodes, delivery);
+            get(&cluster, node, "/localnodes")
+        };
+        let list = format!("[\"{node}\"]");
+        assert_eq!(told(Delivery::Hang), "");
+        assert_eq!(told(Delivery::Close), "");
+        assert_eq!(told(Delivery::Verbatim(b"\x15\x03\x01".to_vec())), "\x15\x03\x01");
+        assert!(told(Delivery::Delayed(Duration::from_millis(20))).ends_with(&list));
+        assert!(told(Delivery::Drip(Duration::from_millis(1))).ends_with(&list));
+        assert!(told(Delivery::Chunked).ends_with("\r\n0\r\n\r\n"));
+        assert!(told(Delivery::Short).contains(&format!("Content-Length: {}\r\n", list.len() + 10)));
+        assert!(!told(Delivery::ResetMidBody).contains(&list));
+        assert!(told(Delivery::Endless).len() >= 1 << 20);
+        cluster.heal(node);
+        assert!(get(&cluster, node, "/localnodes").ends_with(&list));
+        cluster.say(node, Path::LocalNodes, Content::Reply(Reply::status(302).header("Location", "/").body("no")));
+        let moved = get(&cluster, node, "/localnodes");
+        assert!(moved.starts_with("HTTP/1.1 302 ") && moved.contains("\r\nLocation: /\r\n"), "{moved}");
+    }
+
+    #[test]
+    fn every_node_has_room_above_the_first() {
+        for _ in 0..1000 {
+            assert!(neighbour(first_address(), NODES_MAX).is_some());
+        }
+        assert_eq!(neighbour("::1".parse().unwrap(), 1), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! One simulated node: accepts, reads requests, answers as it was told.
+
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    io,
+    net::{IpAddr, TcpListener as BoundListener},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rand::seq::SliceRandom;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use super::{Content, Delivery, Path, Reply, Request, State};
+
+/// Octets in the head of a request; real clients need a few hundred.
+const HEAD_OCTETS_MAX: usize = 16 * 1024;
+
+/// A pause after a failed accept: it means that the process has no file left, and that takes a moment to pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Octets in a chunk: few, so that every body has several.
+const CHUNK_OCTETS: usize = 5;
+
+/// Octets in one write of a body without end.
+const ENDLESS_PIECE_OCTETS: usize = 64 * 1024;
+
+/// What a body without end repeats.
+const ENDLESS_ENTRY: &[u8] = b"\"10.0.0.1\",";
+
+/// Octets of a body that are promised and never sent.
+const SHORT_BY: usize = 10;
+
+/// Serves until dropped. Connections live inside this future, so that they are gone when it is.
+pub(super) async fn serve(node: IpAddr, listener: BoundListener, state: Arc<State>, _alive: mpsc::Sender<()>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    let mut connections = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if let Some(record) = state.lock().get_mut(&node) {
+                        record.connections += 1;
+                    }
+                    connections.push(converse(node, stream, &state));
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            // A client that goes away is its own business.
+            Some(_gone) = connections.next() => {}
+        }
+    }
+}
+
+/// Answers one request after the other; an error is the end of the connection.
+async fn converse(node: IpAddr, mut stream: TcpStream, state: &State) -> io::Result<Infallible> {
+    // Small writes must leave one by one: that is what dripping is.
+    stream.set_nodelay(true)?;
+    let mut unread = Vec::new();
+    loop {
+        let head = read_head(&mut stream, &mut unread).await?;
+        let request = Parsed::from(&*head);
+        let told = state.lock().get_mut(&node).map(|record| record.note(request.logged()));
+        let (content, delivery) = told.ok_or(io::ErrorKind::NotConnected)?;
+        let reply = compose(node, &request, content, state);
+        send(&mut stream, reply, delivery, request.keep).await?;
+        if !request.keep {
+            stream.shutdown().await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+    }
+}
+
+/// The head of the next request, up to its empty line; what follows it stays in `unread`.
+async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<String> {
+    loop {
+        if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&unread[..end]).into_owned();
+            unread.drain(..end + 4);
+            return Ok(head);
+        }
+        if unread.len() > HEAD_OCTETS_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if stream.read_buf(unread).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// What matters of a request's head.
+struct Parsed {
+    path: Path,
+    target: String,
+    host: String,
+    keep: bool,
+}
+
+impl From<&str> for Parsed {
+    fn from(head: &str) -> Self {
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let (method, target, version) = (words.next(), words.next().unwrap_or_default(), words.next());
+        let mut parsed = Self {
+            path: match (method, target.split('?').next().unwrap_or_default()) {
+                (Some("GET"), "/localnodes" | "/localnodes/") => Path::LocalNodes,
+                (Some("GET"), "/") => Path::Health,
+                _ => Path::Other,
+            },
+            target: target.into(),
+            host: String::new(),
+            // A body would be taken for the next request, so only GET keeps its connection.
+            keep: method == Some("GET") && version == Some("HTTP/1.1"),
+        };
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            match name.to_ascii_lowercase().as_str() {
+                "host" => parsed.host = value.trim().into(),
+                "connection" if value.trim().eq_ignore_ascii_case("close") => parsed.keep = false,
+                "connection" if value.trim().eq_ignore_ascii_case("keep-alive") => parsed.keep = method == Some("GET"),
+                _ => {}
+            }
+        }
+        parsed
+    }
+}
+
+impl Parsed {
+    fn logged(&self) -> Request {
+        Request { path: self.path, target: self.target.clone(), host: self.host.clone(), at: Instant::now() }
+    }
+}
+
+/// What the node answers.
+fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> Reply {
+    match (content, request.path) {
+        (Content::Reply(reply), _) => reply,
+        (Content::Listing(entries), _) => listing(&entries),
+        (Content::Isolated, Path::LocalNodes) => listing(&[node.to_string()]),
+        (Content::Usual, Path::LocalNodes) => {
+            let mut running: Vec<_> = state.running().iter().map(IpAddr::to_string).collect();
+            // Real nodes walk a hash set.
+            running.shuffle(&mut rand::rng());
+            listing(&running)
+        }
+        (_, Path::Health) => {
+            Reply::ok(format!("healthy: {}", request.host)).header("Content-Type", "text/plain; charset=utf-8")
+        }
+        (_, Path::Other) => Reply::status(404).json().body(r#"{"message": "Not found", "code": 404}"#),
+    }
+}
+
+/// The entries as compact JSON.
+fn listing(entries: &[String]) -> Reply {
+    Reply::ok(serde_json::Value::from(entries).to_string()).json()
+}
+
+/// Sends a reply as told; an error ends the connection.
+async fn send(stream: &mut TcpStream, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
+    let body = &reply.body;
+    let counted = format!("Content-Length: {}", body.len());
+    match delivery {
+        Delivery::Hang => std::future::pending().await,
+        Delivery::Close => closed(stream).await,
+        Delivery::Verbatim(octets) => {
+            stream.write_all(&octets).await?;
+            closed(stream).await
+        }
+        Delivery::Prompt => stream.write_all(&message(&reply, &counted, keep, body)).await,
+        Delivery::Delayed(delay) => {
+            sleep(delay).await;
+            stream.write_all(&message(&reply, &counted, keep, body)).await
+        }
+        Delivery::Drip(interval) => {
+            stream.write_all(&message(&reply, &counted, keep, &[])).await?;
+            for octet in body {
+                sleep(interval).await;
+                stream.write_all(&[*octet]).await?;
+            }
+            Ok(())
+        }
+        Delivery::ResetMidBody => {
+            stream.write_all(&message(&reply, &counted, keep, &body[..body.len() / 2])).await?;
+            stream.set_zero_linger()?;
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        Delivery::Short => {
+            let promised = format!("Content-Length: {}", body.len() + SHORT_BY);
+            stream.write_all(&message(&reply, &promised, keep, body)).await?;
+            closed(stream).await
+        }
+        Delivery::Chunked => {
+            let framing = "Transfer-Encoding: chunked";
+            stream.write_all(&message(&reply, framing, keep, &chunked(body))).await
+        }
+        Delivery::Endless => {
+            stream.write_all(&message(&reply, "", false, b"[")).await?;
+            let piece = ENDLESS_ENTRY.repeat(ENDLESS_PIECE_OCTETS / ENDLESS_ENTRY.len());
+            loop {
+                stream.write_all(&piece).await?;
+            }
+        }
+    }
+}
+
+/// A body in chunks (RFC 9112, 7.1).
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for chunk in body.chunks(CHUNK_OCTETS) {
+        octets.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        octets.extend_from_slice(chunk);
+        octets.extend_from_slice(b"\r\n");
+    }
+    octets.extend_from_slice(b"0\r\n\r\n");
+    octets
+}
+
+/// Status line, headers and what is sent with them. Without framing the body ends with the connection.
+fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
+    let reason = match reply.status {
+        200 => "OK",
+        404 => "Not Found",
+        _ => "As Told",
+    };
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", reply.status);
+    if !framing.is_empty() {
+        head = head + framing + "\r\n";
+    }
+    for (name, value) in &reply.headers {
+        // Writing to a string cannot fail.
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    head.push_str(if keep { "Connection: keep-alive\r\n\r\n" } else { "Connection: close\r\n\r\n" });
+    let mut octets = head.into_bytes();
+    octets.extend_from_slice(body);
+    octets
+}
+
+/// Ends a connection in an orderly way: the other side sees the end of the stream after all that was sent.
+async fn closed(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    Err(io::ErrorKind::ConnectionAborted.into())
+}

@@ -1,0 +1,130 @@
+//! What a simulated node says, and how it says it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::{Path, Request};
+
+/// Requests that are kept for each node: a test's worth, and little enough for a demo that runs for days.
+const LOG_MAX: usize = 4096;
+
+/// What a node answers.
+#[derive(Clone, Debug, Default)]
+pub enum Content {
+    /// What Alternator answers: the running nodes, or that it is healthy.
+    #[default]
+    Usual,
+    /// The node lists itself only; elsewhere as usual.
+    Isolated,
+    /// These entries, whatever they are, as JSON strings.
+    Listing(Vec<String>),
+    /// Exactly this.
+    Reply(Reply),
+}
+
+/// How an answer travels.
+#[derive(Clone, Debug, Default)]
+pub enum Delivery {
+    /// At once and whole.
+    #[default]
+    Prompt,
+    /// Whole, after a while.
+    Delayed(Duration),
+    /// Never: the request is read, the connection stays open.
+    Hang,
+    /// The head at once, then one octet of the body each time.
+    Drip(Duration),
+    /// Half of the body, then a reset (RST).
+    ResetMidBody,
+    /// The whole body under a Content-Length of ten more, then an orderly close.
+    Short,
+    /// In chunks of a few octets (`Transfer-Encoding: chunked`).
+    Chunked,
+    /// A list that never ends, as fast as it is read.
+    Endless,
+    /// These octets in place of an HTTP answer, then an orderly close.
+    Verbatim(Vec<u8>),
+    /// An orderly close in place of an answer.
+    Close,
+}
+
+/// An answer word by word.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Reply {
+    /// Status 200 with this body, and no header but its length.
+    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self::status(200).body(body)
+    }
+
+    /// This status and an empty body.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// The same with another header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same with this body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// The same, declared as JSON.
+    #[must_use]
+    pub(super) fn json(self) -> Self {
+        self.header("Content-Type", "application/json")
+    }
+}
+
+/// What is kept of one node. `Running` is its task.
+#[derive(Debug)]
+pub(super) struct Record<Running> {
+    /// `None`: stopped.
+    pub(super) running: Option<Running>,
+    pub(super) content: BTreeMap<Path, Content>,
+    pub(super) delivery: BTreeMap<Path, Delivery>,
+    pub(super) log: VecDeque<Request>,
+    pub(super) counts: BTreeMap<Path, u64>,
+    pub(super) connections: u64,
+}
+
+impl<Running> Default for Record<Running> {
+    fn default() -> Self {
+        Self {
+            running: None,
+            content: BTreeMap::new(),
+            delivery: BTreeMap::new(),
+            log: VecDeque::new(),
+            counts: BTreeMap::new(),
+            connections: 0,
+        }
+    }
+}
+
+impl<Running> Record<Running> {
+    /// Notes a request, and tells what to answer and how.
+    pub(super) fn note(&mut self, request: Request) -> (Content, Delivery) {
+        let path = request.path;
+        if self.log.len() == LOG_MAX {
+            self.log.pop_front();
+        }
+        self.log.push_back(request);
+        *self.counts.entry(path).or_default() += 1;
+        let content = self.content.get(&path).cloned().unwrap_or_default();
+        (content, self.delivery.get(&path).cloned().unwrap_or_default())
+    }
+}
