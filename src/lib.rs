@@ -23,5 +23,6 @@
 
 pub mod config;
 pub mod metrics;
+pub mod systemd;
 pub mod table;
 pub mod zone;
