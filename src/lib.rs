@@ -25,4 +25,5 @@ pub mod config;
 pub mod metrics;
 pub mod systemd;
 pub mod table;
+pub mod telemetry;
 pub mod zone;
