@@ -1,0 +1,427 @@
+//! Log lines: to standard error, as text for people or as JSON for machines.
+//!
+//! Under journald nothing is said twice: the journal has its own clock, so a line of text carries no time, and a prefix that
+//! the journal takes off (`<6>`, see sd-daemon(3)) tells it the level.
+
+use std::{env, fmt, fs, io::IsTerminal as _, os::unix::fs::MetadataExt as _, str::FromStr};
+
+use tracing::{
+    Dispatch, Event, Level, Subscriber,
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
+use tracing_subscriber::{
+    EnvFilter,
+    field::RecordFields,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
+        format::{Format, Json, JsonFields, Writer},
+        time::{FormatTime, SystemTime},
+    },
+    registry::LookupSpan,
+};
+
+/// What is logged when nobody says otherwise.
+const DEFAULT_DIRECTIVES: &str = "warn,alternator_dns=info";
+
+/// Libraries that stay silent until a filter names them: a stranger's packet must not become a line of our log.
+const QUIET_DIRECTIVES: &str = "hickory=off,hyper=off,reqwest=off";
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// `2026-11-23T06:00:00.123Z INFO zone=alternator.east.example. node joined node=10.0.0.1`
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// A text that is no [`LogFormat`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is no log format; there are \"text\" and \"json\"")]
+pub struct FormatError(String);
+
+impl FromStr for LogFormat {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(FormatError(text.to_owned())),
+        }
+    }
+}
+
+/// Which events are logged.
+#[derive(Debug)]
+pub struct LogFilter(EnvFilter);
+
+/// Why a text is no [`LogFilter`].
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{origin}: {part:?} is no log filter; write a level (off, error, warn, info, debug, trace), \
+     or target=level, several separated by commas"
+)]
+pub struct FilterError {
+    /// Where the text came from.
+    pub origin: &'static str,
+    /// The part of it that cannot be read.
+    pub part: String,
+}
+
+impl LogFilter {
+    /// The filter that `--log` asks for, else the one in `$RUST_LOG`, else `info` for this program and `warn` for others.
+    ///
+    /// # Errors
+    /// A part that is neither a level nor `target=level`. A level alone is checked: a misspelt one would otherwise be
+    /// taken for the name of a target.
+    pub fn choose(argument: Option<&str>) -> Result<Self, FilterError> {
+        let variable = env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+        match (argument, variable) {
+            (Some(text), _) => Self::parse("--log", text),
+            (None, Some(text)) => Self::parse("RUST_LOG", &text),
+            (None, None) => Self::parse("default", DEFAULT_DIRECTIVES),
+        }
+    }
+
+    fn parse(origin: &'static str, text: &str) -> Result<Self, FilterError> {
+        let is_level = |part: &str| part.parse::<LevelFilter>().is_ok();
+        let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+        for part in &parts {
+            let named = part.contains(['=', '[']) && part.parse::<tracing_subscriber::filter::Directive>().is_ok();
+            if !named && !is_level(part) {
+                return Err(FilterError { origin, part: (*part).to_owned() });
+            }
+        }
+        // Who asks for one library by name still wants to hear the rest as usual.
+        let base = if parts.iter().any(|part| is_level(part)) { "" } else { DEFAULT_DIRECTIVES };
+        let directives = [QUIET_DIRECTIVES, base, &parts.join(",")].join(",");
+        // Several directives can only fail together when a part spans a comma, as `[{a,b}]` does.
+        let filter =
+            EnvFilter::builder().parse(directives).map_err(|_| FilterError { origin, part: text.to_owned() })?;
+        Ok(Self(filter))
+    }
+}
+
+/// Starts logging. A second call changes nothing: what the first one set up stays.
+pub fn init(format: LogFormat, filter: LogFilter) {
+    let journal = stderr_is_journal(env::var("JOURNAL_STREAM").ok().as_deref());
+    let color = !journal && env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    if tracing::dispatcher::set_global_default(dispatch(format, filter, journal, color, std::io::stderr)).is_err() {
+        tracing::debug!("logging has started before");
+    }
+}
+
+fn dispatch<W>(format: LogFormat, filter: LogFilter, journal: bool, color: bool, writer: W) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter.0).with_writer(writer).with_ansi(false);
+    match format {
+        LogFormat::Text => {
+            let lines = Prefixed { journal, inner: TextLines { time: !journal, color } };
+            builder.fmt_fields(TextFields).event_format(lines).into()
+        }
+        LogFormat::Json => {
+            let objects = Format::default().json().flatten_event(true).with_span_list(false);
+            builder.fmt_fields(JsonFields::new()).event_format(Prefixed { journal, inner: JsonLines(objects) }).into()
+        }
+    }
+}
+
+/// Whether standard error is the socket that systemd says it connected to the journal.
+fn stderr_is_journal(journal_stream: Option<&str>) -> bool {
+    let Some((device, inode)) = journal_stream.and_then(|text| text.split_once(':')) else {
+        return false;
+    };
+    fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| device == stderr.dev().to_string() && inode == stderr.ino().to_string())
+}
+
+/// Puts the level in front, as the journal reads it.
+struct Prefixed<F> {
+    journal: bool,
+    inner: F,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Prefixed<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.journal {
+            write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        }
+        self.inner.format_event(ctx, writer, event)
+    }
+}
+
+/// The syslog priority of a level.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// The library's own JSON, which is generic in more ways than we need.
+struct JsonLines(Format<Json, SystemTime>);
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        self.0.format_event(ctx, writer, event)
+    }
+}
+
+/// Time, level, the fields of the spans around, the message, the fields of the event.
+struct TextLines {
+    time: bool,
+    color: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for TextLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let metadata = event.metadata();
+        if self.time {
+            write!(writer, "{} ", milliseconds_now()?)?;
+        }
+        match color_of(*metadata.level()).filter(|_| self.color) {
+            Some(color) => write!(writer, "\x1b[{color}m{}\x1b[0m", metadata.level())?,
+            None => write!(writer, "{}", metadata.level())?,
+        }
+        if !metadata.target().starts_with(env!("CARGO_CRATE_NAME")) {
+            write!(writer, " {}:", metadata.target())?;
+        }
+        for span in ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            let extensions = span.extensions();
+            if let Some(fields) = extensions.get::<FormattedFields<N>>().filter(|fields| !fields.is_empty()) {
+                write!(writer, " {fields}")?;
+            }
+        }
+        writer.write_char(' ')?;
+        ctx.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+fn milliseconds_now() -> Result<String, fmt::Error> {
+    /// `2026-11-23T06:00:00.123`; the library goes on to microseconds.
+    const LENGTH: usize = 23;
+    let mut text = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut text))?;
+    text.truncate(LENGTH);
+    Ok(text + "Z")
+}
+
+/// The SGR parameter for a level; `INFO` is the ordinary and stays plain.
+fn color_of(level: Level) -> Option<u8> {
+    match level {
+        Level::ERROR => Some(31),
+        Level::WARN => Some(33),
+        Level::INFO => None,
+        Level::DEBUG | Level::TRACE => Some(2),
+    }
+}
+
+/// The message, then `key=value` for each other field. A value with a space in it is quoted, and nothing breaks the line.
+struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = FieldText::default();
+        fields.record(&mut text);
+        let space = if text.message.is_empty() || text.rest.is_empty() { "" } else { " " };
+        write!(writer, "{}{space}{}", text.message, text.rest)
+    }
+}
+
+#[derive(Default)]
+struct FieldText {
+    message: String,
+    rest: String,
+}
+
+impl FieldText {
+    fn add(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            push_escaped(&mut self.message, value);
+            return;
+        }
+        if !self.rest.is_empty() {
+            self.rest.push(' ');
+        }
+        self.rest.push_str(field.name());
+        self.rest.push('=');
+        let already_quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
+        if !already_quoted && (value.is_empty() || value.contains([' ', '"', '='])) {
+            // Debug of a text escapes what it must.
+            self.rest.push_str(&format!("{value:?}"));
+        } else {
+            push_escaped(&mut self.rest, value);
+        }
+    }
+}
+
+impl Visit for FieldText {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, &format!("{value:?}"));
+    }
+}
+
+/// Appends a text so that it can neither move the cursor nor end the line.
+fn push_escaped(line: &mut String, text: &str) {
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    /// Keeps what was logged.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, filter: &str, journal: bool, color: bool, say: impl FnOnce()) -> String {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        let filter = LogFilter::parse("--log", filter).unwrap();
+        tracing::dispatcher::with_default(&dispatch(format, filter, journal, color, move || writer.clone()), say);
+        let bytes = paper.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn a_node_joins() {
+        let _zone = tracing::info_span!("poller", zone = %"alternator.east.example.").entered();
+        tracing::info!(node = %"10.0.0.1", "node joined");
+    }
+
+    #[test]
+    fn a_line_reads_like_a_sentence() {
+        let text = logged(LogFormat::Text, "info", false, false, a_node_joins);
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert_eq!(rest, "INFO zone=alternator.east.example. node joined node=10.0.0.1\n");
+        assert_eq!((time.len(), &time[4..5], &time[10..11], &time[19..20], &time[23..]), (24, "-", "T", ".", "Z"));
+    }
+
+    #[test]
+    fn the_journal_is_told_the_level_and_no_time() {
+        let levels = || {
+            tracing::error!("e");
+            tracing::warn!("w");
+            tracing::info!("i");
+            tracing::debug!("d");
+        };
+        let text = logged(LogFormat::Text, "trace", true, false, levels);
+        assert_eq!(text, "<3>ERROR e\n<4>WARN w\n<6>INFO i\n<7>DEBUG d\n");
+        let json = logged(LogFormat::Json, "info", true, false, a_node_joins);
+        assert!(json.starts_with("<6>{"), "{json}");
+    }
+
+    #[test]
+    fn a_terminal_sees_color_where_something_is_wrong() {
+        let text = logged(LogFormat::Text, "info", true, true, || {
+            tracing::warn!("w");
+            tracing::info!("i");
+        });
+        assert_eq!(text, "<4>\x1b[33mWARN\x1b[0m w\n<6>INFO i\n");
+    }
+
+    #[test]
+    fn values_cannot_break_the_line() {
+        let text = logged(LogFormat::Text, "info", true, false, || {
+            tracing::info!(error = %"no route to host", name = "a", odd = %"x\n<3>y\x1b[2J", empty = "", "first\nsecond");
+        });
+        assert_eq!(
+            text,
+            "<6>INFO first\\nsecond error=\"no route to host\" name=a odd=x\\n<3>y\\u{1b}[2J empty=\"\"\n"
+        );
+    }
+
+    #[test]
+    fn json_is_one_object_a_line() {
+        let text = logged(LogFormat::Json, "info", false, false, a_node_joins);
+        let line: serde_json::Value = serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "node joined");
+        assert_eq!(line["node"], "10.0.0.1");
+        assert_eq!(line["span"]["zone"], "alternator.east.example.");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn libraries_are_silent_until_they_are_named() {
+        let speak = || {
+            tracing::error!(target: "hickory_proto::op", "odd packet");
+            tracing::warn!(target: "notify", "lost an event");
+            tracing::info!(target: "notify", "chatter");
+            tracing::info!("ours");
+        };
+        let lines = |filter| logged(LogFormat::Text, filter, true, false, speak).lines().count();
+        assert_eq!(lines(DEFAULT_DIRECTIVES), 2);
+        assert_eq!(lines("debug"), 3);
+        assert_eq!(lines("hickory_proto=warn"), 3, "the rest as usual");
+        assert_eq!(lines("off"), 0);
+    }
+
+    #[test]
+    fn a_bad_filter_is_refused_with_its_part() {
+        let refused = |text| LogFilter::parse("--log", text).unwrap_err().part;
+        assert_eq!(refused("inof"), "inof");
+        assert_eq!(refused("info,hyper=loud"), "hyper=loud");
+        assert_eq!(refused("info, deubg"), "deubg");
+        for good in
+            ["", "info", "WARN", "debug,hyper=trace", "alternator_dns::discovery=trace", "alternator_dns[poller]"]
+        {
+            assert!(LogFilter::parse("--log", good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn only_the_very_socket_is_the_journal() {
+        let stderr = fs::metadata("/proc/self/fd/2").unwrap();
+        assert!(stderr_is_journal(Some(&format!("{}:{}", stderr.dev(), stderr.ino()))));
+        assert!(!stderr_is_journal(Some(&format!("{}:{}", stderr.dev(), stderr.ino() + 1))));
+        assert!(!stderr_is_journal(Some("nonsense")));
+        assert!(!stderr_is_journal(None));
+    }
+}
