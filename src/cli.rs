@@ -13,7 +13,7 @@ use crate::{
     admin::{ControlError, control_socket_path, request_reload},
     config::{Config, LoadError},
     supervisor::{StartError, Supervisor},
-    telemetry::{self, LogFilter, LogFormat},
+    telemetry::{self, FilterError, LogFilter, LogFormat},
 };
 
 /// The configuration when `--config` is left out.
@@ -21,6 +21,9 @@ const DEFAULT_CONFIG: &str = "/etc/alternator-dns/config.toml";
 
 /// Exit status for a file that is refused (EX_CONFIG of sysexits.h). The unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
+
+/// Exit status for bad usage; clap uses it too.
+const EXIT_USAGE: u8 = 2;
 
 /// Exit status for every other failure.
 const EXIT_FAILURE: u8 = 1;
@@ -60,7 +63,7 @@ pub struct ConfigArguments {
 pub struct LogArguments {
     /// Least level to log, or a filter such as "info,alternator_dns::discovery=debug" [default: $RUST_LOG, else info]
     #[arg(long, value_name = "LEVEL")]
-    pub log: Option<LogFilter>,
+    pub log: Option<String>,
     /// How to write log lines
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -84,6 +87,8 @@ pub enum Failure {
     #[error(transparent)]
     Config(#[from] LoadError),
     #[error(transparent)]
+    Usage(#[from] FilterError),
+    #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -105,6 +110,7 @@ impl Failure {
         }
         ExitCode::from(match self {
             Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
+            Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
     }
@@ -115,7 +121,7 @@ impl Failure {
 /// # Errors
 /// The file is refused, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log.log_format, arguments.log.log.as_ref());
+    telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?);
     let path = &arguments.config.config;
     let config = Config::load(path)?;
     for warning in config.warnings() {

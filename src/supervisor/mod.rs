@@ -144,6 +144,11 @@ impl Supervisor {
         Ok(supervisor)
     }
 
+    /// The zone table, to read.
+    pub fn table(&self) -> SharedTable {
+        self.table.clone()
+    }
+
     /// The addresses that are served over UDP and TCP; real ports also where the file says 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.addresses()

@@ -1,0 +1,202 @@
+//! `alternator-dns demo`: two simulated clusters, the resolver and its status page, in one process.
+//!
+//! Nothing is faked but the nodes: they speak real HTTP on 127.0.0.x, and the resolver reads a real file, which may
+//! be edited while the demo runs.
+
+use std::{
+    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cli::{Failure, LogArguments, StopSignals},
+    config::Config,
+    simulation::Cluster,
+    supervisor::Supervisor,
+    table::{Knowledge, SharedTable},
+    telemetry::{self, LogFilter},
+    zone::ZoneName,
+};
+
+/// Where the resolver listens unless somebody else does.
+const DNS_PORT: u16 = 5300;
+
+/// Where the status page is unless somebody else is there.
+const ADMIN_PORT: u16 = 9153;
+
+/// Nodes in each cluster.
+const NODES: usize = 3;
+
+/// Between two incidents: time enough to ask the resolver by hand.
+const BETWEEN_INCIDENTS: Duration = Duration::from_secs(5);
+
+/// How long the resolver may take to notice, before the demo says that it did not.
+const NOTICE_AT_LATEST: Duration = Duration::from_secs(10);
+
+/// Between looks at what is answered.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The demo tells its own story; the log speaks up only when something is wrong, or when `--log` asks.
+const QUIET: &str = "warn";
+
+/// Runs the demo until it is interrupted.
+///
+/// # Errors
+/// The clusters, the file or the resolver cannot be set up.
+pub fn run(arguments: &LogArguments) -> Result<(), Failure> {
+    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(QUIET)))?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(stage());
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn stage() -> Result<(), Failure> {
+    let mut signals = StopSignals::new()?;
+    let clusters = [Simulated::start("east")?, Simulated::start("west")?];
+    let file = ConfigFile::write(&clusters)?;
+    let supervisor = Supervisor::start(&file.path, Config::load(&file.path)?).await?;
+    let table = supervisor.table();
+    introduce(&clusters, &file.path, &supervisor);
+    let stop = async {
+        tokio::select! {
+            () = signals.next() => {}
+            never = incidents(&clusters, &table) => match never {},
+        }
+    };
+    supervisor.run(stop).await?;
+    println!("\nThat was all. Next: write a file like the one above, and `alternator-dns run --config FILE`.");
+    Ok(())
+}
+
+/// A simulated cluster and its zone.
+struct Simulated {
+    zone: ZoneName,
+    cluster: Cluster,
+}
+
+impl Simulated {
+    fn start(region: &str) -> std::io::Result<Self> {
+        let zone = ZoneName::parse(&format!("alternator.{region}.example.com")).map_err(std::io::Error::other)?;
+        Ok(Self { zone, cluster: Cluster::start(NODES)? })
+    }
+
+    /// The name as a person types it.
+    fn host(&self) -> String {
+        self.zone.to_string().trim_end_matches('.').into()
+    }
+}
+
+/// The demo's configuration, in a directory of its own that goes when the demo ends.
+struct ConfigFile {
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn write(clusters: &[Simulated]) -> std::io::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("alternator-dns-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let file = Self { path: directory.join("config.toml") };
+        std::fs::write(&file.path, file_content(clusters))?;
+        Ok(file)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        if let Some(directory) = self.path.parent() {
+            // What is left behind is one small file in the directory for temporary ones.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn file_content(clusters: &[Simulated]) -> String {
+    let (dns, admin) = (free_port(DNS_PORT), free_port(ADMIN_PORT));
+    let mut text = format!("[server]\nlisten = [\"127.0.0.1:{dns}\"]\nadmin  = \"127.0.0.1:{admin}\"\n");
+    for simulated in clusters {
+        let (host, seed, port) = (simulated.host(), simulated.cluster.node(0), simulated.cluster.port());
+        text += &format!("\n[zones.\"{host}\"]\nseeds = [\"{seed}\"]\nport  = {port}\n");
+    }
+    text
+}
+
+/// The port that people know, or 0 for any when it is taken.
+fn free_port(wanted: u16) -> u16 {
+    let address = SocketAddr::from(([127, 0, 0, 1], wanted));
+    let is_free = TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok();
+    if is_free { wanted } else { 0 }
+}
+
+fn introduce(clusters: &[Simulated], path: &Path, supervisor: &Supervisor) {
+    println!("Two simulated clusters are running, three nodes each, and one resolver for both.\n");
+    for simulated in clusters {
+        println!("  {}  nodes {}", simulated.host(), listed(&simulated.cluster.nodes()));
+    }
+    println!("\nThe resolver reads {}:\n", path.display());
+    for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
+        println!("  {line}");
+    }
+    if let Some(dns) = supervisor.addresses().first() {
+        let at = format!("@{} -p {}", dns.ip(), dns.port());
+        println!("\nAsk it, more than once, from another terminal:\n");
+        println!("  dig {at} +short alternator.east.example.com");
+        println!("  dig {at} +short +tcp alternator.west.example.com");
+        println!("  dig {at} alternator.east.example.com AAAA   # no such address: an empty answer with an SOA");
+        println!("  dig {at} elsewhere.example.com              # not ours: REFUSED");
+    }
+    if let Some(admin) = supervisor.admin_address() {
+        println!("\nLook at it:  http://{admin}/");
+    }
+    println!("Edit the file: the resolver follows within a second. Ctrl-C ends the demo.\n");
+}
+
+fn listed(nodes: &[IpAddr]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Stops and restarts one node after the other, and tells how long the resolver took to notice.
+async fn incidents(clusters: &[Simulated], table: &SharedTable) -> std::convert::Infallible {
+    let start = Instant::now();
+    let mut turn = 0;
+    loop {
+        let simulated = &clusters[turn % clusters.len()];
+        let node = simulated.cluster.node(turn / clusters.len() % NODES);
+        turn += 1;
+        tokio::time::sleep(BETWEEN_INCIDENTS).await;
+        simulated.cluster.stop(node);
+        tell(start, simulated, &format!("stopped   {node}"), table, |answered| !answered.contains(&node)).await;
+        tokio::time::sleep(BETWEEN_INCIDENTS).await;
+        match simulated.cluster.restart(node) {
+            Ok(()) => tell(start, simulated, &format!("restarted {node}"), table, |nodes| nodes.contains(&node)).await,
+            Err(error) => println!("{node} could not be restarted: {error}"),
+        }
+    }
+}
+
+/// Waits until what is answered is as expected, and says so.
+async fn tell(start: Instant, simulated: &Simulated, what: &str, table: &SharedTable, as_expected: impl Fn(&[IpAddr]) -> bool) {
+    let since = Instant::now();
+    let noticed = tokio::time::timeout(NOTICE_AT_LATEST, async {
+        while !as_expected(&answered(&simulated.zone, table)) {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    let outcome = match noticed.await {
+        Ok(()) => format!("noticed after {:.1} s", since.elapsed().as_secs_f64()),
+        Err(_) => "not noticed yet".into(),
+    };
+    let answers = listed(&answered(&simulated.zone, table));
+    println!("{:>4} s  {}  {what}  {outcome}; answers are now {answers}", start.elapsed().as_secs(), simulated.host());
+}
+
+/// The nodes that the zone's answers are drawn from.
+fn answered(zone: &ZoneName, table: &SharedTable) -> Vec<IpAddr> {
+    let table = table.now();
+    let nodes = table.zone(zone).and_then(|entry| match &entry.answers().knowledge {
+        Knowledge::Known { nodes, .. } => Some(nodes.as_slice().to_vec()),
+        Knowledge::Waiting(_) => None,
+    });
+    nodes.unwrap_or_default()
+}
