@@ -1,0 +1,76 @@
+//! One zone's trouble is its own.
+
+use std::time::{Duration, Instant};
+
+use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
+
+use crate::{
+    daemon::{Daemon, config, zone, zone_with},
+    http, wait,
+};
+
+#[test]
+fn a_zone_that_hangs_does_not_delay_another() {
+    let (healthy, hung) = (Cluster::start(1).unwrap(), Cluster::start(3).unwrap());
+    for node in hung.nodes() {
+        hung.deliver(node, Path::LocalNodes, Delivery::Hang);
+    }
+    let slow = zone_with("hung.example", &hung.nodes(), hung.port(), "refresh = \"200ms\"\ntimeout = \"10s\"\n");
+    let daemon = Daemon::launch("cadence", &config(&(zone("healthy.example", &healthy) + &slow)));
+    wait::until("thirty polls", || (healthy.count(healthy.node(0), Path::LocalNodes) > 30).then_some(()));
+    let polls: Vec<Instant> = healthy.requests(healthy.node(0)).into_iter().map(|request| request.at).collect();
+    let mut gaps: Vec<Duration> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort();
+    let median = gaps[gaps.len() / 2];
+    assert!((180..=240).contains(&median.as_millis()), "the median gap is {median:?}");
+    assert!(gaps[gaps.len() * 9 / 10] < Duration::from_millis(400), "{gaps:?}");
+    assert_eq!(daemon.zone("hung.example.")["state"], "waiting");
+    assert_eq!(daemon.ask("hung.example", "A").ttls(), [2], "its seeds are answered meanwhile");
+}
+
+#[test]
+fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
+    let dead = Cluster::start(500).unwrap();
+    let living = Cluster::start_at(&["127.98.7.1", "127.98.7.2", "127.98.7.3", "127.98.7.4"].map(|a| a.parse().unwrap()), dead.port())
+        .unwrap();
+    let seed = living.node(3);
+    let entries = |nodes: Vec<std::net::IpAddr>| Content::Listing(nodes.iter().map(ToString::to_string).collect());
+    living.say(seed, Path::LocalNodes, entries(dead.nodes()));
+    let keys = "refresh = \"1s\"\ntimeout = \"1s\"\nanswers = \"all\"\n";
+    let daemon = Daemon::start("needle", &zone_with("a.example", &[seed], dead.port(), keys));
+    wait::until("five hundred nodes", || {
+        (crate::dns::tcp(daemon.address(), &crate::dns::Question::new("a.example", "A")).answers.len() == 500).then_some(())
+    });
+    for node in dead.nodes() {
+        dead.deliver(node, Path::LocalNodes, Delivery::Hang);
+    }
+    living.say(seed, Path::LocalNodes, entries(living.nodes()[..3].to_vec()));
+    wait::within(Duration::from_secs(10), "the three new nodes", || {
+        (daemon.ask("a.example", "A").answers.len() == 3).then_some(())
+    });
+}
+
+#[test]
+fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
+    let clusters: Vec<_> = (0..10).map(|_| Cluster::start(3).unwrap()).collect();
+    let keys = "refresh = \"5s\"\n";
+    let zones: String = (0..1000)
+        .map(|n| zone_with(&format!("z{n}.example"), &[clusters[n % 10].node(0)], clusters[n % 10].port(), keys))
+        .collect();
+    let daemon = Daemon::start("thousand", &zones);
+    assert_eq!(http::get(daemon.admin(), "/readyz").unwrap().0, 200);
+    wait::until("every zone to be live", || {
+        daemon.api()["zones"].as_array().unwrap().iter().all(|zone| zone["state"] == "live").then_some(())
+    });
+    for n in 0..1000 {
+        let data = daemon.ask(&format!("z{n}.example"), "A").data();
+        assert!(clusters[n % 10].nodes().iter().any(|node| node.to_string() == data[0]), "{data:?}");
+    }
+    let total = || clusters.iter().map(|cluster| cluster.total(Path::LocalNodes)).sum::<u64>();
+    let (start, before) = (Instant::now(), total());
+    wait::until("three thousand polls", || (total() >= before + 3000).then_some(()));
+    let elapsed = start.elapsed().as_secs_f64();
+    assert!((12.0..18.5).contains(&elapsed), "1000 zones every 5 s are 3000 polls in 15 s, not in {elapsed:.1} s");
+    let late = daemon.api()["zones"].as_array().unwrap().iter().filter(|zone| zone["last_success_seconds_ago"].as_f64().unwrap() > 7.5).count();
+    assert_eq!(late, 0, "every zone is polled at its interval");
+}

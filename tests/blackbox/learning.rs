@@ -1,0 +1,81 @@
+//! Who is asked, and when.
+
+use std::time::Duration;
+
+use alternator_dns::simulation::{Cluster, Content, Path};
+
+use crate::{
+    daemon::{Daemon, zone, zone_with},
+    wait,
+};
+
+#[test]
+fn seeds_stay_candidates_for_ever() {
+    let cluster = Cluster::start(4).unwrap();
+    let seed = cluster.node(3);
+    // The seed lists others only, as one of another datacenter would.
+    let others: Vec<_> = cluster.nodes()[..3].iter().map(ToString::to_string).collect();
+    for node in cluster.nodes() {
+        cluster.say(node, Path::LocalNodes, Content::Listing(others.clone()));
+    }
+    let daemon = Daemon::start("seeds", &zone_with("a.example", &[seed], cluster.port(), "refresh = \"200ms\"\n"));
+    wait::until("the listed nodes", || (daemon.nodes("a.example") == others).then_some(()));
+    for node in &cluster.nodes()[..3] {
+        cluster.stop(*node);
+    }
+    let before = cluster.count(seed, Path::LocalNodes);
+    wait::until("the seed to be asked again", || (cluster.count(seed, Path::LocalNodes) > before + 3).then_some(()));
+}
+
+#[test]
+fn the_first_seed_is_asked_first_and_a_dead_one_costs_little() {
+    let cluster = Cluster::start(3).unwrap();
+    let (dead, living) = (cluster.node(0), cluster.node(1));
+    cluster.stop(dead);
+    let daemon = Daemon::start("order", &zone_with("a.example", &[dead, living], cluster.port(), ""));
+    wait::within(Duration::from_secs(2), "the living seed", || {
+        (daemon.zone("a.example.")["source"] == living.to_string()).then_some(())
+    });
+}
+
+#[test]
+fn host_name_seeds_are_resolved() {
+    let Ok(cluster) = Cluster::start_at(&["127.0.0.1".parse().unwrap()], 0) else { panic!("loopback") };
+    let zones = format!("[zones.\"a.example\"]\nseeds = [\"no-such-host.invalid\", \"localhost\"]\nport = {}\n", cluster.port());
+    let daemon = Daemon::start("hosts", &zones);
+    wait::until("the node behind the name", || (daemon.ask("a.example", "A").data() == ["127.0.0.1"]).then_some(()));
+    assert_eq!(daemon.zone("a.example.")["state"], "live");
+}
+
+#[test]
+fn proxy_variables_are_ignored() {
+    let (cluster, proxy) = (Cluster::start(1).unwrap(), Cluster::start(1).unwrap());
+    let directory = crate::daemon::scratch("proxy");
+    let file = directory.join("config.toml");
+    std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
+    let through = format!("http://{}:{}", proxy.node(0), proxy.port());
+    let daemon = Daemon::launch_with(directory, &file, &[("http_proxy", &through), ("HTTP_PROXY", &through), ("ALL_PROXY", &through)]);
+    wait::until("the node", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
+    assert_eq!(proxy.connections(proxy.node(0)), 0);
+}
+
+#[test]
+fn changes_are_logged_and_ticks_are_not() {
+    let cluster = Cluster::start(2).unwrap();
+    let directory = crate::daemon::scratch("log");
+    let file = directory.join("config.toml");
+    std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
+    let daemon = Daemon::launch_with(directory, &file, &[("RUST_LOG", "info")]);
+    wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
+    let lines = daemon.log().lines().count();
+    let polls = cluster.total(Path::LocalNodes);
+    wait::until("twenty more polls", || (cluster.total(Path::LocalNodes) > polls + 20).then_some(()));
+    daemon.ask("a.example", "A");
+    assert_eq!(daemon.log().lines().count(), lines, "{}", daemon.log());
+    let gone = cluster.node(1);
+    cluster.stop(gone);
+    let line = wait::until("a line about the node", || {
+        daemon.log().lines().find(|line| line.contains("node left")).map(str::to_owned)
+    });
+    assert!(line.contains("a.example.") && line.contains(&gone.to_string()), "{line}");
+}

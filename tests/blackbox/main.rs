@@ -1,0 +1,19 @@
+//! Black-box tests: the real binary, on ports of its own, against simulated clusters over real HTTP on 127.0.0.x.
+//!
+//! Nothing sleeps for luck: every test waits on a condition with a deadline and asserts on what a client sees.
+
+mod daemon;
+mod dns;
+mod http;
+mod wait;
+
+mod admin;
+mod answers;
+mod commands;
+mod floors;
+mod isolation;
+mod learning;
+mod lifecycle;
+mod payloads;
+mod reload;
+mod shipped;

@@ -1,0 +1,337 @@
+//! Hot reload: whatever way the file changes, the answers follow, and what did not change never notices.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::symlink,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use alternator_dns::simulation::{Cluster, Path as HttpPath};
+use nix::sys::signal::Signal;
+
+use crate::{
+    daemon::{Daemon, config, scratch, zone, zone_with},
+    dns::{self, Question},
+    wait,
+};
+
+/// An edit is in the answers after so long, at the latest; a busy machine gets half a second on top.
+const EDIT: Duration = Duration::from_millis(1500);
+
+fn serves(daemon: &Daemon, name: &str) -> bool {
+    daemon.ask(name, "SOA").rcode == "NoError"
+}
+
+/// Zones `a.example` to `NAME.example`, all of one cluster.
+fn zones(names: &str, cluster: &Cluster) -> String {
+    config(&names.chars().map(|name| zone(&format!("{name}.example"), cluster)).collect::<String>())
+}
+
+#[track_caller]
+fn follows(daemon: &Daemon, there: &str, gone: &str) {
+    wait::within(EDIT, "the edit to be in the answers", || {
+        let there = there.chars().all(|name| serves(daemon, &format!("{name}.example")));
+        let gone = gone.chars().all(|name| daemon.ask(&format!("{name}.example"), "A").rcode == "Refused");
+        (there && gone).then_some(())
+    });
+}
+
+fn rename_over(path: &Path, content: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, content).unwrap();
+    fs::rename(next, path).unwrap();
+}
+
+#[test]
+fn every_way_to_write_the_file_is_noticed() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("ways", &zones("ab", &cluster));
+    let path = daemon.config_path();
+    fs::write(&path, zones("abc", &cluster)).unwrap();
+    follows(&daemon, "abc", "d");
+    rename_over(&path, &zones("abcd", &cluster));
+    follows(&daemon, "abcd", "");
+    rename_over(&path, &zones("abd", &cluster));
+    follows(&daemon, "abd", "c");
+    fs::remove_file(&path).unwrap();
+    wait::until("the loss to be told", || {
+        daemon.api()["config"]["error"].as_str().filter(|error| error.contains("no such file")).map(drop)
+    });
+    assert!(serves(&daemon, "a.example"), "a file that is gone changes nothing");
+    fs::write(&path, zones("abc", &cluster)).unwrap();
+    follows(&daemon, "abc", "d");
+    assert!(daemon.api()["config"]["error"].is_null());
+}
+
+#[test]
+fn a_swapped_link_is_noticed_twice() {
+    let cluster = Cluster::start(1).unwrap();
+    let directory = scratch("configmap");
+    for (name, names) in [("..first", "a"), ("..second", "ab"), ("..third", "abc")] {
+        fs::create_dir(directory.join(name)).unwrap();
+        fs::write(directory.join(name).join("config.toml"), zones(names, &cluster)).unwrap();
+    }
+    symlink("..first", directory.join("..data")).unwrap();
+    symlink("..data/config.toml", directory.join("config.toml")).unwrap();
+    let file = directory.join("config.toml");
+    let mut daemon = Daemon::launch_at(directory.clone(), &file);
+    daemon.wait_ready();
+    for (old, new, names) in [("..first", "..second", "ab"), ("..second", "..third", "abc")] {
+        symlink(new, directory.join("..tmp")).unwrap();
+        fs::rename(directory.join("..tmp"), directory.join("..data")).unwrap();
+        fs::remove_dir_all(directory.join(old)).unwrap();
+        follows(&daemon, names, "");
+    }
+    fs::write(directory.join("..third/config.toml"), zones("abcd", &cluster)).unwrap();
+    follows(&daemon, "abcd", "");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_a_good_one_heals() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("bad", &zones("a", &cluster));
+    fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
+    let complaint =
+        wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
+    assert!(complaint.contains("config.toml:") && complaint.contains("expected a duration"), "{complaint}");
+    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
+    assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("expected a duration"), "{stderr}");
+    fs::write(daemon.config_path(), zones("ab", &cluster)).unwrap();
+    follows(&daemon, "ab", "");
+    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 1.0);
+    assert!(daemon.metric("alternator_dns_config_reloads_total{result=\"refused\"}") >= 1.0);
+    let log = daemon.log();
+    assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
+}
+
+#[test]
+fn two_quick_edits_end_with_the_second() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("quick", &zones("a", &cluster));
+    fs::write(daemon.config_path(), zones("ab", &cluster)).unwrap();
+    fs::write(daemon.config_path(), zones("ac", &cluster)).unwrap();
+    follows(&daemon, "ac", "b");
+}
+
+#[test]
+fn reload_and_sighup_wait_for_nothing_but_the_file() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("asked", &zones("abcdefgh", &cluster));
+    let (code, stdout, _) = daemon.reload();
+    assert_eq!((code, stdout.trim()), (0, "nothing has changed"));
+    fs::write(daemon.config_path(), zones("a", &cluster)).unwrap();
+    let (code, stdout, stderr) = daemon.reload();
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(stdout.trim(), "7 zones removed, 1 zone untouched");
+    assert!(!serves(&daemon, "h.example"), "applied when the command returns");
+    fs::write(daemon.config_path(), zones("abcd", &cluster)).unwrap();
+    follows(&daemon, "abcd", "");
+    fs::write(daemon.config_path(), zones("a", &cluster)).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    follows(&daemon, "a", "bcd");
+}
+
+#[test]
+fn a_file_that_removes_most_zones_waits_for_quiet() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("bulk", &zones("abcdefgh", &cluster));
+    let start = Instant::now();
+    fs::write(daemon.config_path(), zones("ab", &cluster)).unwrap();
+    wait::until("the removal", || (!serves(&daemon, "h.example")).then_some(()));
+    assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
+}
+
+#[test]
+fn a_half_written_file_is_never_believed() {
+    let cluster = Cluster::start(1).unwrap();
+    let names = "abcdefghij";
+    let whole = zones(names, &cluster);
+    let daemon = Daemon::with_config("pieces", &whole);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let head = config("");
+            for round in 0..50 {
+                let mut file = fs::File::create(daemon.config_path()).unwrap();
+                file.write_all(format!("# round {round}\n{head}").as_bytes()).unwrap();
+                for name in names.chars() {
+                    // The pace of a slow writer is what this test is about.
+                    thread::sleep(Duration::from_millis(30));
+                    file.write_all(zone(&format!("{name}.example"), &cluster).as_bytes()).unwrap();
+                }
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut asked = 0;
+        while !done.load(Ordering::Acquire) {
+            for name in names.chars() {
+                assert_eq!(daemon.ask(&format!("{name}.example"), "SOA").rcode, "NoError", "{name} after {asked}");
+                asked += 1;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(asked > 1000, "only {asked} questions");
+    });
+    follows(&daemon, names, "");
+}
+
+#[test]
+fn untouched_zones_keep_their_poller_and_their_counters() {
+    let (kept, other) = (Cluster::start(3).unwrap(), Cluster::start(1).unwrap());
+    let slow = |name: &str, ttl: &str| {
+        zone_with(name, &[kept.node(0)], kept.port(), &format!("refresh = \"10m\"\nttl = \"{ttl}\"\nanswers = \"all\"\n"))
+    };
+    let file = |ttl: &str, more: &str| config(&(slow("kept.example", "4s") + &slow("paced.example", ttl) + more));
+    let daemon = Daemon::with_config("untouched", &file("4s", ""));
+    let learnt = |name: &str| daemon.ask(name, "A").answers.len() == 3;
+    wait::until("both zones", || (learnt("kept.example") && learnt("paced.example")).then_some(()));
+    let polls = kept.total(HttpPath::LocalNodes);
+    let asked = "alternator_dns_queries_total{zone=\"kept.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"udp\"}";
+    let before = daemon.metric(asked);
+    assert!(before >= 1.0);
+    for round in 0..5 {
+        let more = zone(&format!("new{round}.example"), &other);
+        fs::write(daemon.config_path(), file(&format!("{}s", 10 + round), &more)).unwrap();
+        wait::within(EDIT, "the new zone", || serves(&daemon, &format!("new{round}.example")).then_some(()));
+        assert!(learnt("kept.example"), "no node is lost");
+        assert_eq!(daemon.ask("paced.example", "A").ttls(), [10 + round; 3], "a TTL acts at once on known nodes");
+    }
+    assert_eq!(kept.total(HttpPath::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
+    assert!(daemon.metric(asked) >= before + 5.0, "counters go on");
+    assert_eq!(daemon.metric("alternator_dns_zone_state{zone=\"new3.example.\",state=\"live\"}"), 0.0);
+    assert!(!crate::http::get(daemon.admin(), "/metrics").unwrap().1.contains("new3.example"), "series go with their zone");
+}
+
+#[test]
+fn a_name_moves_from_one_cluster_to_another() {
+    let (blue, green) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
+    let keys = "refresh = \"500ms\"\nanswers = \"all\"\n";
+    let of = |cluster: &Cluster| config(&zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
+    let daemon = Daemon::with_config("bluegreen", &of(&blue));
+    let answered = || {
+        let mut data = daemon.ask("a.example", "A").data();
+        data.sort();
+        data
+    };
+    let texts = |cluster: &Cluster| cluster.nodes().iter().map(ToString::to_string).collect::<Vec<_>>();
+    wait::until("blue", || (answered() == texts(&blue)).then_some(()));
+    fs::write(daemon.config_path(), of(&green)).unwrap();
+    let (code, ..) = daemon.reload();
+    assert_eq!(code, 0);
+    wait::within(Duration::from_secs(1) + Duration::from_millis(400), "green", || {
+        let data = answered();
+        assert!(!data.is_empty());
+        (data == texts(&green)).then_some(())
+    });
+    let polls = blue.total(HttpPath::LocalNodes);
+    let later = green.total(HttpPath::LocalNodes) + 5;
+    wait::until("five more polls", || (green.total(HttpPath::LocalNodes) >= later).then_some(()));
+    assert_eq!(blue.total(HttpPath::LocalNodes), polls, "blue is asked no more");
+    assert_eq!(answered(), texts(&green));
+}
+
+#[test]
+fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
+    let (old, new) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
+    for node in new.nodes() {
+        new.stop(node);
+    }
+    let of = |cluster: &Cluster| config(&zone("a.example", cluster));
+    let daemon = Daemon::with_config("silent", &of(&old));
+    wait::until("the old nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
+    let nodes = daemon.nodes("a.example");
+    fs::write(daemon.config_path(), of(&new)).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    let polls = old.total(HttpPath::LocalNodes);
+    wait::until("the zone to be stale", || (daemon.zone("a.example.")["state"] == "stale").then_some(()));
+    assert_eq!(daemon.nodes("a.example"), nodes);
+    assert_eq!(old.total(HttpPath::LocalNodes), polls);
+    new.restart(new.node(0)).unwrap();
+    wait::until("the new node", || (daemon.nodes("a.example") == [new.node(0).to_string()]).then_some(()));
+}
+
+#[test]
+fn listen_and_admin_move_without_a_gap() {
+    let cluster = Cluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    let mut daemon = Daemon::with_config("move", &config(&zones));
+    let (before, admin_before) = (daemon.address(), daemon.admin());
+    let mut idle = dns::connect(before);
+    let file = |listen: &str| format!("[server]\nlisten = [{listen}]\nadmin = \"127.0.0.2:0\"\n{zones}");
+    fs::write(daemon.config_path(), file("\"127.0.0.1:0\", \"127.0.0.2:0\"")).unwrap();
+    let addresses = wait::until("a second address", || Some(daemon.addresses()).filter(|all| all.len() == 2));
+    assert_eq!(addresses[0], before, "an unchanged address keeps its sockets");
+    dns::send(&mut idle, &Question::new("a.example", "SOA"));
+    assert_eq!(dns::receive(&mut idle).unwrap().rcode, "NoError", "and its connections");
+    let admin = wait::until("another admin address", || Some(daemon.admin()).filter(|admin| *admin != admin_before));
+    assert_eq!(crate::http::get(admin, "/healthz").unwrap().0, 200);
+    wait::until("the old admin address to close", || crate::http::get(admin_before, "/healthz").is_err().then_some(()));
+    fs::write(daemon.config_path(), file("\"127.0.0.2:0\"")).unwrap();
+    wait::until("the first address to close", || (daemon.addresses().len() == 1).then_some(()));
+    assert_eq!(dns::udp(addresses[1], &Question::new("a.example", "SOA")).rcode, "NoError");
+    wait::until("TCP to close", || std::net::TcpStream::connect(before).is_err().then_some(()));
+}
+
+#[test]
+fn an_address_in_use_refuses_the_whole_reload() {
+    let cluster = Cluster::start(1).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let daemon = Daemon::with_config("taken", &zones("a", &cluster));
+    let address = taken.local_addr().unwrap();
+    let file = format!("[server]\nlisten = [\"127.0.0.1:0\", \"{address}\"]\nadmin = \"127.0.0.1:0\"\n{}", zone("b.example", &cluster));
+    fs::write(daemon.config_path(), file).unwrap();
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78);
+    assert!(stderr.contains(&address.to_string()), "{stderr}");
+    assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
+}
+
+#[test]
+fn not_one_query_is_lost_during_ten_reloads() {
+    const RATE: u64 = 2000;
+    let cluster = Cluster::start(3).unwrap();
+    let daemon = Daemon::with_config("load", &zones("a", &cluster));
+    wait::until("the nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
+    let done = AtomicBool::new(false);
+    let server = daemon.address();
+    let nodes: Vec<_> = cluster.nodes().iter().map(ToString::to_string).collect();
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let (start, mut asked) = (Instant::now(), 0u64);
+            let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket.connect(server).unwrap();
+            while !done.load(Ordering::Acquire) {
+                let question = Question { id: asked as u16, ..Question::new("a.example", "A") };
+                socket.send(&question.wire()).unwrap();
+                let mut reply = [0; 512];
+                let length = socket.recv(&mut reply).expect("no query is lost");
+                assert_eq!(reply[..2], question.id.to_be_bytes());
+                let reply = dns::Reply::read(&reply[..length]);
+                assert!(nodes.contains(&reply.data()[0]), "{reply:?}");
+                asked += 1;
+                let due = start + Duration::from_micros(asked * 1_000_000 / RATE);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            (asked, start.elapsed())
+        });
+        for round in 0..10 {
+            let good = round % 2 == 0;
+            let tail = if good { String::new() } else { "nonsense = [\n".into() };
+            let names = if round % 4 == 0 { "ab" } else { "ac" };
+            fs::write(daemon.config_path(), zones(names, &cluster) + &tail).unwrap();
+            let (code, ..) = daemon.reload();
+            assert_eq!(code, if good { 0 } else { 78 }, "round {round}");
+        }
+        done.store(true, Ordering::Release);
+        let (asked, elapsed) = load.join().unwrap();
+        eprintln!("{asked} queries in {elapsed:?}, none lost");
+    });
+}

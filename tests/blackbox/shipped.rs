@@ -1,0 +1,50 @@
+//! What is shipped is true: every example is accepted, and what it says are defaults are the code's.
+
+use std::{fs, path::Path};
+
+use alternator_dns::config::Config;
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).unwrap()
+}
+
+fn parsed(text: &str) -> Config {
+    Config::parse(Path::new("shipped.toml"), text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"))
+}
+
+#[test]
+fn every_shipped_file_is_good() {
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn the_example_shows_the_defaults_of_the_code() {
+    let example = parsed(&shipped("example.toml"));
+    let (name, shown) = example.zones.iter().next().unwrap();
+    let seeds: Vec<_> = shown.cluster.seeds.iter().map(|seed| format!("\"{seed}\"")).collect();
+    let bare = parsed(&format!("[zones.\"{name}\"]\nseeds = [{}]\n", seeds.join(", ")));
+    assert_eq!(bare.zones[name], *shown, "the first zone of example.toml has every key at its default");
+    assert_eq!(bare.server.listen, example.server.listen);
+}
+
+#[test]
+fn the_proof_of_concept_is_reproduced() {
+    let config = parsed(&shipped("proof-of-concept.toml"));
+    let (name, zone) = config.zones.iter().next().unwrap();
+    assert!(name.is_root() && zone.subdomains);
+    assert_eq!((zone.ttl.as_secs(), zone.refresh.as_secs()), (4, 1));
+}
+
+/// Every fenced block of the README that is a configuration.
+#[test]
+fn the_readme_s_configurations_are_good() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        parsed(block);
+    }
+}
