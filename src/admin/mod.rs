@@ -1,6 +1,7 @@
-//! The admin interface: what the server is doing, told over HTTP.
+//! The admin interface: what the server is doing, told over HTTP, and the Unix socket for what changes something.
 //!
-//! Reading needs only a [`View`]: handles on what others own, and nothing here writes through them.
+//! Reading needs only a [`View`]: handles on what others own, and nothing here writes through them. Whatever changes
+//! the server goes through [`control`], whose socket the file system guards.
 //!
 //! | path         | what it tells                                                        |
 //! |--------------|----------------------------------------------------------------------|
@@ -11,6 +12,7 @@
 //! | `/api/zones` | every zone as JSON                                                   |
 
 mod api;
+pub mod control;
 mod http;
 mod metrics;
 mod page;
