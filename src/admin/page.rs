@@ -1,0 +1,409 @@
+//! `/`: the status page, for a person who was woken up.
+//!
+//! The verdict comes first, then what the file says, then the zones with the troubled ones on top. It needs no script
+//! and nothing from elsewhere, and shows nothing that has not been escaped.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::View;
+use crate::{
+    config::ConfigStatus,
+    table::{PollStatus, ZoneEntry},
+    zone::{NodeSet, NodeState, ZoneState},
+};
+
+/// Zones on the page: a browser shows them at once, and nobody reads more. `/api/zones` has all.
+const ZONES_SHOWN_MAX: usize = 200;
+
+/// Nodes of one zone on the page.
+const NODES_SHOWN_MAX: usize = 12;
+
+/// The page reloads itself this often, in seconds.
+const RELOAD_EVERY: u32 = 5;
+
+/// States from the one that needs somebody to the one that needs nobody.
+const BY_TROUBLE: [ZoneState; 5] =
+    [ZoneState::Stale, ZoneState::Waiting, ZoneState::Contested, ZoneState::Degraded, ZoneState::Live];
+
+/// Lets the page have its own style and its own icon, and nothing else.
+pub(super) fn content_security_policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The page; `nonce` marks its style as its own.
+pub(super) fn render(view: &View, nonce: &str) -> String {
+    let rows = rows(view);
+    let config = view.config.load();
+    let verdict = Verdict::of(&rows, config.error.is_some());
+    let Verdict { tone, headline, advice } = &verdict;
+    let (class, icon) = (tone.class(), tone.icon());
+    let style = include_str!("page.css");
+    let version = env!("CARGO_PKG_VERSION");
+    let refused = config.error.as_deref().map(|complaint| refused(complaint, &config)).unwrap_or_default();
+    let facts = facts(view, &config);
+    let zones = zones(&rows);
+    format!(
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{RELOAD_EVERY}">
+<title>{headline} · alternator-dns</title>
+<link rel="icon" href="{icon}">
+<style nonce="{nonce}">
+{style}</style>
+</head>
+<body>
+<main>
+<header class="{class}">
+<p class="program">alternator-dns {version}</p>
+<h1>{headline}</h1>
+<p>{advice}</p>
+</header>
+{refused}{facts}{zones}<footer>
+<a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a>
+<span>reloads every {RELOAD_EVERY} s</span>
+</footer>
+</main>
+</body>
+</html>
+"#
+    )
+}
+
+/// How worried the reader should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+enum Tone {
+    Calm,
+    Uneasy,
+    Alarm,
+}
+
+impl Tone {
+    fn of(state: ZoneState) -> Self {
+        match state {
+            ZoneState::Live => Self::Calm,
+            ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Uneasy,
+            ZoneState::Stale => Self::Alarm,
+        }
+    }
+
+    fn class(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Uneasy => "uneasy",
+            Self::Alarm => "alarm",
+        }
+    }
+
+    /// A dot in the tone's color, so that a tab in the background tells too.
+    fn icon(self) -> String {
+        let color = match self {
+            Self::Calm => "3a9d6b",
+            Self::Uneasy => "d99a2b",
+            Self::Alarm => "d0483c",
+        };
+        format!(
+            "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
+             %3Ccircle cx='8' cy='8' r='6' fill='%23{color}'/%3E%3C/svg%3E"
+        )
+    }
+}
+
+/// What the reader wants to know first.
+struct Verdict {
+    tone: Tone,
+    headline: String,
+    advice: &'static str,
+}
+
+impl Verdict {
+    fn of(rows: &[Row], refused: bool) -> Self {
+        let count = |state| rows.iter().filter(|row| row.state == state).count();
+        let worst = rows.first().map_or(ZoneState::Live, |row| row.state);
+        let troubles: Vec<_> = BY_TROUBLE
+            .into_iter()
+            .filter(|&state| state != ZoneState::Live && count(state) > 0)
+            .map(|state| (count(state), state.word()))
+            .collect();
+        let headline = match (rows.len(), troubles.as_slice()) {
+            (0, _) => "no zones".to_owned(),
+            (1, _) => format!("the zone is {}", worst.word()),
+            (total, []) => format!("all {total} zones live"),
+            (total, [(first, word), rest @ ..]) => {
+                let rest: String = rest.iter().map(|(count, word)| format!(", {count} {word}")).collect();
+                format!("{first} of {total} zones {word}{rest}")
+            }
+        };
+        let tone = if refused { Tone::of(worst).max(Tone::Uneasy) } else { Tone::of(worst) };
+        Self { tone, headline, advice: advice(worst) }
+    }
+}
+
+/// What the worst state means for clients.
+fn advice(worst: ZoneState) -> &'static str {
+    match worst {
+        ZoneState::Live => "Every zone is answered with nodes that its cluster has just confirmed.",
+        ZoneState::Degraded => "A degraded zone is answered, but its nodes are not verified.",
+        ZoneState::Contested => "The nodes of a contested zone disagree about who is alive; it keeps the nodes it had.",
+        ZoneState::Waiting => "A waiting zone has not heard of any node yet; it is answered with its seeds.",
+        ZoneState::Stale => "The cluster of a stale zone is silent; its last known nodes are still answered.",
+    }
+}
+
+/// One zone, as it is at this moment.
+struct Row {
+    name: String,
+    state: ZoneState,
+    nodes: Vec<(IpAddr, NodeState)>,
+    /// What is answered while no node is known.
+    seeds: Option<NodeSet>,
+    ttl: u32,
+    status: Arc<PollStatus>,
+}
+
+impl Row {
+    fn of(name: String, entry: &ZoneEntry) -> Self {
+        let (state, nodes, answers) = (entry.state(), entry.nodes(), entry.answers());
+        let seeds = if nodes.is_empty() { answers.knowledge.published().cloned() } else { None };
+        Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
+    }
+
+    /// Smaller is more troubled.
+    fn trouble(&self) -> (usize, bool) {
+        let rank = BY_TROUBLE.iter().position(|&state| state == self.state).unwrap_or(BY_TROUBLE.len());
+        let hurt = self.status.last_error.is_some()
+            || self.status.seeds_disagree
+            || self.nodes.iter().any(|(_, state)| *state != NodeState::Up);
+        (rank, !hurt)
+    }
+}
+
+/// Every zone, the troubled ones first, then by name.
+fn rows(view: &View) -> Vec<Row> {
+    let mut rows: Vec<_> = view.zones().into_iter().map(|(name, entry)| Row::of(name, &entry)).collect();
+    // The sort is stable, and the zones came in the order of their names.
+    rows.sort_by_key(Row::trouble);
+    rows
+}
+
+fn refused(complaint: &str, config: &ConfigStatus) -> String {
+    format!(
+        r#"<section class="refused alarm">
+<h2>The configuration file was refused</h2>
+<p>Nothing has changed: what was loaded {} ago stays in force.</p>
+<pre>{}</pre>
+</section>
+"#,
+        Span(age(config)),
+        Text(complaint)
+    )
+}
+
+fn facts(view: &View, config: &ConfigStatus) -> String {
+    let ready = view.waits_for().unwrap_or_else(|| "yes".to_owned());
+    format!(
+        r#"<section>
+<dl>
+<div><dt>Configuration</dt><dd><code>{path}</code></dd></div>
+<div><dt>Hash</dt><dd><code>{hash}</code></dd></div>
+<div><dt>Loaded</dt><dd>{loaded} ago</dd></div>
+<div><dt>Running for</dt><dd>{uptime}</dd></div>
+<div><dt>Ready</dt><dd>{ready}</dd></div>
+</dl>
+</section>
+"#,
+        path = Text(&config.path.to_string_lossy()),
+        hash = Text(&config.hash),
+        loaded = Span(age(config)),
+        uptime = Span(view.started.elapsed()),
+        ready = Text(&ready),
+    )
+}
+
+fn age(config: &ConfigStatus) -> Duration {
+    SystemTime::now().duration_since(config.loaded).unwrap_or_default()
+}
+
+fn zones(rows: &[Row]) -> String {
+    let now = Instant::now();
+    let shown: String = rows.iter().take(ZONES_SHOWN_MAX).map(|row| zone(row, now)).collect();
+    let note = if rows.len() > ZONES_SHOWN_MAX {
+        format!(
+            "<p class=\"note\">{ZONES_SHOWN_MAX} of {} zones, those in trouble first; \
+             <a href=\"/api/zones\">all of them as JSON</a></p>\n",
+            rows.len()
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        r#"<section class="zones">
+<table>
+<thead><tr><th scope="col">Zone</th><th scope="col">State</th><th scope="col">Answers</th><th scope="col">TTL</th><th scope="col">Last success</th><th scope="col">Last error</th></tr></thead>
+<tbody>
+{shown}</tbody>
+</table>
+{note}</section>
+"#
+    )
+}
+
+fn zone(row: &Row, now: Instant) -> String {
+    let disagree = if row.status.seeds_disagree { "<small>a seed lists entirely other nodes</small>" } else { "" };
+    format!(
+        "<tr class=\"{class}\"><th scope=\"row\">{name}</th><td><span class=\"state\">{state}</span></td>\
+         <td>{nodes}</td><td class=\"number\" data-label=\"TTL\">{ttl} s</td>\
+         <td class=\"number\" data-label=\"Last success\">{success}</td>\
+         <td class=\"error\">{error}{disagree}</td></tr>\n",
+        class = Tone::of(row.state).class(),
+        name = Text(&row.name),
+        state = row.state.word(),
+        nodes = nodes(row),
+        ttl = row.ttl,
+        success = last_success(&row.status, now),
+        error = Text(row.status.last_error.as_deref().unwrap_or_default()),
+    )
+}
+
+fn last_success(status: &PollStatus, now: Instant) -> String {
+    let Some(then) = status.last_success else {
+        return "never".to_owned();
+    };
+    let source = status.source.map(|source| format!(" <span class=\"away\">from {source}</span>")).unwrap_or_default();
+    format!("{} ago{source}", Span(now.saturating_duration_since(then)))
+}
+
+/// The nodes, those that are not up with their state; without any, the seeds that are answered in their place.
+fn nodes(row: &Row) -> String {
+    let seeds = row.seeds.iter().flat_map(NodeSet::as_slice).map(|&seed| (seed, "seed"));
+    let nodes = row.nodes.iter().map(|&(node, state)| (node, if state == NodeState::Up { "" } else { state.word() }));
+    let all: Vec<_> = nodes.chain(seeds).collect();
+    if all.is_empty() {
+        return "<span class=\"away\">none: SERVFAIL</span>".to_owned();
+    }
+    let shown: String = all
+        .iter()
+        .take(NODES_SHOWN_MAX)
+        .map(|(address, remark)| match *remark {
+            "" => format!("<span class=\"address\">{address}</span> "),
+            remark => format!("<span class=\"address away\">{address} {remark}</span> "),
+        })
+        .collect();
+    match all.len().saturating_sub(NODES_SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown}<span class=\"away\">and {more} more</span>"),
+    }
+}
+
+/// Somebody else's text, with everything that HTML would take for its own escaped.
+struct Text<'t>(&'t str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                other => fmt::Write::write_char(f, other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time span as people say it: two units at most.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        match self.0.as_secs() {
+            0..10 => write!(f, "{:.1} s", self.0.as_secs_f64()),
+            seconds @ 10..MINUTE => write!(f, "{seconds} s"),
+            seconds @ MINUTE..HOUR => write!(f, "{} min", seconds / MINUTE),
+            seconds @ HOUR..DAY => write!(f, "{} h {} min", seconds / HOUR, seconds % HOUR / MINUTE),
+            seconds => write!(f, "{} d {} h", seconds / DAY, seconds % DAY / HOUR),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{known, view, waiting},
+        *,
+    };
+
+    #[test]
+    fn the_verdict_names_the_worst_first() {
+        let headline = |zones: Vec<Arc<ZoneEntry>>| {
+            let verdict = Verdict::of(&rows(&view(zones)), false);
+            (verdict.headline, verdict.tone)
+        };
+        assert_eq!(headline(vec![]), ("no zones".into(), Tone::Calm));
+        assert_eq!(headline(vec![known("a", &["10.0.0.1"], false)]), ("the zone is live".into(), Tone::Calm));
+        let calm = vec![known("a", &["10.0.0.1"], false), known("b", &["10.0.0.1"], false)];
+        assert_eq!(headline(calm), ("all 2 zones live".into(), Tone::Calm));
+        let mixed = vec![known("a", &["10.0.0.1"], false), waiting("b"), known("c", &["10.0.0.1"], true)];
+        assert_eq!(headline(mixed), ("1 of 3 zones stale, 1 waiting".into(), Tone::Alarm));
+    }
+
+    #[test]
+    fn nothing_is_taken_for_html() {
+        let entry = known("a.example", &["10.0.0.1"], true);
+        let hostile = "</td><script>alert('x' & \"y\")</script>";
+        entry.report(PollStatus { last_error: Some(hostile.into()), ..PollStatus::default() });
+        let view = view(vec![entry]);
+        view.config.store(Arc::new(ConfigStatus {
+            path: hostile.into(),
+            hash: hostile.into(),
+            loaded: SystemTime::now(),
+            error: Some(hostile.into()),
+        }));
+        let page = render(&view, "0123");
+        let escaped = "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39; &amp; &quot;y&quot;)&lt;/script&gt;";
+        assert_eq!(page.matches(escaped).count(), 4);
+        assert!(!page.contains("<script"));
+        assert!(page.contains("The configuration file was refused"));
+    }
+
+    #[test]
+    fn trouble_is_shown_first_and_not_without_end() {
+        let mut zones: Vec<_> =
+            (0..300).map(|number| known(&format!("z{number:03}.example"), &["10.0.0.1"], false)).collect();
+        zones.push(known("zz.example", &["10.0.0.1"], true));
+        let page = render(&view(zones), "0123");
+        assert_eq!(page.matches("<th scope=\"row\">").count(), ZONES_SHOWN_MAX);
+        assert!(page.find("zz.example.").unwrap() < page.find("z000.example.").unwrap());
+        assert!(page.contains("200 of 301 zones"));
+    }
+
+    #[test]
+    fn a_waiting_zone_shows_what_is_answered_instead() {
+        assert!(render(&view(vec![waiting("a")]), "0123").contains("none: SERVFAIL"));
+    }
+
+    #[test]
+    fn spans_are_said_as_people_say_them() {
+        let said = |seconds: f64| Span(Duration::from_secs_f64(seconds)).to_string();
+        assert_eq!(
+            [said(0.42), said(12.9), said(125.0), said(7500.0), said(277_200.0)],
+            ["0.4 s", "12 s", "2 min", "2 h 5 min", "3 d 5 h"]
+        );
+    }
+}
