@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    admin::{ControlError, control_socket_path, request_reload},
+    admin::control::{self, ControlError},
     config::{Config, LoadError},
     supervisor::{StartError, Supervisor},
     telemetry::{self, FilterError, LogFilter, LogFormat},
@@ -171,7 +171,7 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary = runtime.block_on(request_reload(&control_socket_path()))?.map_err(Failure::ReloadRefused)?;
+    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
     println!("{summary}");
     Ok(())
 }

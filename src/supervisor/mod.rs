@@ -16,6 +16,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
+    net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -29,9 +30,9 @@ use self::{
     pollers::Pollers,
 };
 use crate::{
-    admin::{self, View},
+    admin::{self, View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{Discovery, Start},
+    discovery::{Alternator, HostLookup, Start, Tools},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Serving},
@@ -81,6 +82,7 @@ pub struct Supervisor {
     draining: JoinSet<()>,
     tasks: JoinMap<&'static str, ()>,
     ready: watch::Sender<bool>,
+    stopping: CancellationToken,
     /// A runtime thread of its own for TCP: the control plane and the data plane share none.
     tcp: Option<Runtime>,
 }
@@ -114,7 +116,19 @@ impl Supervisor {
             loaded: SystemTime::now(),
             error: None,
         }));
-        let view = View::new(table.clone(), counters.clone(), status.clone(), is_ready);
+        let view = View {
+            table: table.clone(),
+            process: counters.clone(),
+            config: status.clone(),
+            ready: is_ready,
+            started: Instant::now(),
+        };
+        let tools = Tools {
+            alternator: Alternator::new()?,
+            lookup: HostLookup::new(),
+            counters: counters.clone(),
+            crowd: false,
+        };
         let (accept, accepted) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let doors = Doors {
@@ -126,7 +140,7 @@ impl Supervisor {
         };
         let mut supervisor = Self {
             zones: BTreeMap::new(),
-            pollers: Pollers::new(Discovery::new(counters.clone())),
+            pollers: Pollers::new(tools),
             listeners: Listeners::new(floor),
             admin: Admin { view, serving: None },
             table,
@@ -136,6 +150,7 @@ impl Supervisor {
             draining: JoinSet::new(),
             tasks: JoinMap::new(),
             ready,
+            stopping: CancellationToken::new(),
             tcp: Some(tcp),
         };
         supervisor.apply(config.clone())?;
@@ -165,6 +180,7 @@ impl Supervisor {
     /// A part that must never end has ended. The caller ends the process: half a server helps nobody.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut rounds = tokio::time::interval(ROUNDS);
+        let mut ready = self.ready.subscribe();
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {
@@ -175,6 +191,7 @@ impl Supervisor {
                     // Whoever asked may have gone away meanwhile.
                     let _ = reply.send(outcome);
                 }
+                Ok(()) = ready.changed() => systemd::ready(&self.describe()),
                 () = self.pollers.restart_the_fallen() => {}
                 Some(name) = self.failures.recv() => break Err(StartError::Lost(name)),
                 Some((name, ended)) = self.tasks.join_next() => match ended {
@@ -206,15 +223,15 @@ impl Supervisor {
         self.table.replace(ZoneTable::new(entries));
         let table = self.table.snapshot();
 
-        self.pollers.crowded(wanted.zones.len());
+        self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
             self.pollers.stop(name);
         }
-        let starts = plan.added.iter().map(|name| (name, Polling::Afresh));
+        let starts = plan.added.iter().map(|name| (name, Polling::Resume));
         for (name, polling) in starts.chain(plan.changed.iter().map(|(name, polling)| (name, *polling))) {
             let start = match polling {
                 Polling::Keep => continue,
-                Polling::Resume => Start::Resume,
+                Polling::Resume => Start::Continue,
                 Polling::Afresh => Start::Afresh,
             };
             if let (Some(zone), Some(entry)) = (wanted.zones.get(name), table.zone(name)) {
@@ -235,9 +252,8 @@ impl Supervisor {
     fn open_doors(&mut self, path: &Path, config: Config, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
         let reloader = Reloader::new(PathBuf::from(path), config, doors);
         self.tasks.spawn("reload", async { match reloader.run().await {} });
-        let socket = admin::control_socket_path();
-        match admin::bind_control(&socket) {
-            Ok(listener) => self.tasks.spawn("control", admin::serve_control(listener, requests)),
+        match control::bind(&control::control_socket_path()) {
+            Ok(socket) => self.tasks.spawn("control", control::serve(socket, requests, self.stopping.clone())),
             Err(error) => {
                 tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
                 // The reloader waits on this channel; it must not look closed to it.
@@ -249,8 +265,12 @@ impl Supervisor {
         self.tasks.spawn("readiness", become_ready(self.table.snapshot(), self.ready.clone()));
     }
 
-    /// What `systemctl status` shows.
     fn tell_systemd(&self) {
+        systemd::status(&self.describe());
+    }
+
+    /// What `systemctl status` shows.
+    fn describe(&self) -> String {
         let table = self.table.now();
         let count = |state| table.entries().filter(|entry| entry.state() == state).count();
         let states = ZoneState::ALL.map(|state| (count(state), state.word()));
@@ -258,16 +278,13 @@ impl Supervisor {
             states.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
-        systemd::status(&format!(
-            "listening on {}; admin {admin}; zones: {}",
-            listening.join(" "),
-            states.join(", ")
-        ));
+        format!("listening on {}; admin {admin}; zones: {}", listening.join(" "), states.join(", "))
     }
 
     /// Sends what is under way, then closes everything.
     async fn end(mut self) {
         systemd::stopping();
+        self.stopping.cancel();
         self.ready.send_replace(false);
         for serving in self.listeners.replace(&[], Vec::new()) {
             self.draining.spawn(drain(serving));
@@ -332,7 +349,6 @@ async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
     };
     let in_time = tokio::time::timeout(READY_AT_LATEST, waited_for).await.is_ok();
     ready.send_replace(true);
-    systemd::ready();
     let zones = table.len();
     if in_time {
         tracing::info!(zones, "ready");
@@ -360,12 +376,12 @@ impl Admin {
     }
 
     /// A socket for the wanted address, unless it is served already.
-    fn bind_change(&self, wanted: Option<SocketAddr>) -> Result<Option<std::net::TcpListener>, StartError> {
+    fn bind_change(&self, wanted: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
         let served = self.serving.as_ref().map(|serving| serving.wanted);
         let Some(address) = wanted.filter(|_| wanted != served) else { return Ok(None) };
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
-            Ok(listener)
+            TcpListener::from_std(listener)
         });
         listener.map(Some).map_err(|error| {
             let sentence = match error.kind() {
@@ -381,7 +397,7 @@ impl Admin {
     /// Serves the new socket and returns the former one's switch, when something changes.
     fn replace(
         &mut self,
-        listener: Option<std::net::TcpListener>,
+        listener: Option<TcpListener>,
         wanted: Option<SocketAddr>,
         tasks: &mut JoinMap<&'static str, ()>,
     ) -> Option<CancellationToken> {

@@ -11,7 +11,7 @@ use tokio_util::task::JoinMap;
 
 use crate::{
     config::Zone,
-    discovery::{Discovery, Start},
+    discovery::{CROWD_ZONES, Poller, Start, Tools},
     table::ZoneEntry,
     zone::ZoneName,
 };
@@ -25,12 +25,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A poller that has run so long without trouble starts with the shortest pause again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
-/// What a tick may take beyond its own bounds before its poller counts as stalled.
-const STALL_GRACE: Duration = Duration::from_secs(30);
-
 /// Every poller, by zone.
 pub(super) struct Pollers {
-    discovery: Discovery,
+    tools: Tools,
     tasks: JoinMap<ZoneName, Infallible>,
     running: BTreeMap<ZoneName, Running>,
 }
@@ -44,8 +41,13 @@ struct Running {
 }
 
 impl Pollers {
-    pub(super) fn new(discovery: Discovery) -> Self {
-        Self { discovery, tasks: JoinMap::new(), running: BTreeMap::new() }
+    pub(super) fn new(tools: Tools) -> Self {
+        Self { tools, tasks: JoinMap::new(), running: BTreeMap::new() }
+    }
+
+    /// Says how many zones there are, before pollers are started.
+    pub(super) fn expect(&mut self, zones: usize) {
+        self.tools.crowd = zones > CROWD_ZONES;
     }
 
     /// Starts a zone's poller, in place of the one that runs.
@@ -93,12 +95,12 @@ impl Pollers {
         running.entry.counters().poller_restarts.increment();
         running.started = now;
         running.backoff = (pause * 2).min(BACKOFF_MAX);
-        self.spawn(name, &running, Start::Resume, pause);
+        self.spawn(name, &running, Start::Continue, pause);
         self.running.insert(name.clone(), running);
     }
 
     fn spawn(&mut self, name: &ZoneName, running: &Running, start: Start, pause: Duration) {
-        let poller = self.discovery.poller(running.zone.clone(), running.entry.clone(), start);
+        let poller = Poller::new(running.entry.clone(), &running.zone, start, &self.tools);
         self.tasks.spawn(name.clone(), async move {
             tokio::time::sleep(pause).await;
             poller.run().await
@@ -109,7 +111,6 @@ impl Pollers {
 impl Running {
     fn has_stalled(&self, now: Instant) -> bool {
         let last_sign = self.entry.poll_status().last_tick.map_or(self.started, |tick| tick.max(self.started));
-        let tick = self.zone.timeout * 3 + self.zone.refresh * 2;
-        now.duration_since(last_sign) > tick + self.backoff + STALL_GRACE
+        now.saturating_duration_since(last_sign) > Poller::silence_max(&self.zone) + self.backoff
     }
 }
