@@ -21,7 +21,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod config;
 pub mod metrics;
+
 pub mod table;
 pub mod zone;
