@@ -16,6 +16,7 @@ use hickory_server::proto::{
 };
 
 use super::{
+    picks::Picks,
     query::{Edns, HEADER_OCTETS, Query, Reject},
     resolve::{Explanation, Family, Outcome, Verdict, Zone},
 };
@@ -263,6 +264,7 @@ struct Reply<'q> {
     metadata: Metadata,
     question: Question<'q>,
     parts: Parts,
+    opt_octets: usize,
     limit: usize,
 }
 
@@ -274,32 +276,18 @@ impl<'q> Reply<'q> {
             metadata,
             question: Question::new(query, verdict.zone.as_ref()),
             parts: Parts { edns: query.edns.map(|edns| opt(edns, verdict.explanation)), ..Parts::default() },
+            opt_octets: query.edns.map_or(0, |_| OPT_OCTETS + explanation_octets(verdict.explanation)),
             limit: limit(query.edns, transport),
         };
         if let Some(zone) = &verdict.zone {
-            let opt_octets = query.edns.map_or(0, |_| OPT_OCTETS + explanation_octets(verdict.explanation));
-            reply.fill(zone, &verdict.outcome, opt_octets)?;
+            reply.fill(zone, &verdict.outcome)?;
         }
         Ok(reply)
     }
 
-    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, opt_octets: usize) -> Result<(), ProtoError> {
+    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, picks, count } => {
-                let (ttl, room) = (zone.answers.address_ttl(), self.room(*family, opt_octets));
-                let v4 = |node| Some(RData::A(A(*zone.answers.v4.get(node)?)));
-                let v6 = |node| Some(RData::AAAA(AAAA(*zone.answers.v6.get(node)?)));
-                let take = match count {
-                    AnswerCount::AtMost(count) => room.min(usize::from(count.get())),
-                    AnswerCount::All if picks.len() <= room => picks.len(),
-                    AnswerCount::All => return Ok(self.metadata.truncation = true),
-                };
-                let picks = picks.clone().take(take);
-                match family {
-                    Family::V4 => self.answer(ttl, picks.filter_map(v4)),
-                    Family::V6 => self.answer(ttl, picks.filter_map(v6)),
-                }
-            }
+            Outcome::Nodes { family, picks, count } => self.nodes(zone, *family, picks, *count),
             Outcome::Host { family, addresses } => {
                 self.answer(NAME_SERVER_TTL, addresses.iter().filter(|a| family.has(a)).map(|a| address(*a)));
             }
@@ -317,10 +305,30 @@ impl<'q> Reply<'q> {
         Ok(())
     }
 
+    /// Names as many nodes as were asked for and fit. Of all nodes not one may be missing: that is truncation.
+    fn nodes(&mut self, zone: &Zone<'_>, family: Family, picks: &Picks, count: AnswerCount) {
+        let room = self.room(family);
+        let take = match count {
+            AnswerCount::AtMost(count) => room.min(usize::from(count.get())),
+            AnswerCount::All if picks.len() <= room => picks.len(),
+            AnswerCount::All => {
+                self.metadata.truncation = true;
+                return;
+            }
+        };
+        let (answers, picks) = (&zone.answers, picks.clone().take(take));
+        let v4 = |node| Some(RData::A(A(*answers.v4.get(node)?)));
+        let v6 = |node| Some(RData::AAAA(AAAA(*answers.v6.get(node)?)));
+        match family {
+            Family::V4 => self.answer(answers.address_ttl(), picks.filter_map(v4)),
+            Family::V6 => self.answer(answers.address_ttl(), picks.filter_map(v6)),
+        }
+    }
+
     /// How many addresses fit. Eight always do: with the longest name, an OPT and a stale zone's error, eight AAAA
     /// records end exactly at 512 octets.
-    fn room(&self, family: Family, opt_octets: usize) -> usize {
-        let fixed = HEADER_OCTETS + self.question.octets.len() + opt_octets;
+    fn room(&self, family: Family) -> usize {
+        let fixed = HEADER_OCTETS + self.question.octets.len() + self.opt_octets;
         let record = RECORD_HEAD_OCTETS + if family == Family::V4 { 4 } else { 16 };
         self.limit.saturating_sub(fixed) / record
     }
