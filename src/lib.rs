@@ -24,6 +24,7 @@
 pub mod answer;
 pub mod config;
 pub mod metrics;
+pub mod server;
 
 pub mod table;
 pub mod zone;
