@@ -33,6 +33,16 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one away; every call undoes an earlier [`Self::increment`].
+    pub fn decrement(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
     /// Sets the number.
     pub fn set(&self, n: u64) {
         self.0.store(n, Relaxed);

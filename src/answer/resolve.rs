@@ -1,0 +1,245 @@
+//! What a question deserves. Every rcode but the parser's is decided here; chance is an argument.
+
+use std::{net::IpAddr, sync::Arc};
+
+use arc_swap::Guard;
+
+use super::{picks::Picks, query::Query};
+use crate::{
+    metrics::{QueryType, Rcode},
+    table::{Answers, Knowledge, Place, ZoneEntry, ZoneTable},
+    zone::{AnswerCount, ZoneName},
+};
+
+/// Class IN (RFC 1035, 3.2.4). No other is served, not even ANY: a zone has one class.
+const CLASS_IN: u16 = 1;
+
+/// Types that are decided upon, by number (IANA, DNS parameters).
+const TYPE_A: u16 = 1;
+const TYPE_NS: u16 = 2;
+const TYPE_SOA: u16 = 6;
+const TYPE_TXT: u16 = 16;
+const TYPE_AAAA: u16 = 28;
+const TYPE_HTTPS: u16 = 65;
+const TYPE_IXFR: u16 = 251;
+const TYPE_AXFR: u16 = 252;
+const TYPE_ANY: u16 = 255;
+
+/// The longest that a negative answer about a zone without nodes is kept, in seconds: nodes are expected any moment.
+const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
+
+/// What is to be told about one question. It borrows from the table, so it lives for one answer.
+#[derive(Debug)]
+pub struct Verdict<'t> {
+    /// The zone that the name belongs to; `None` where the question is no zone's.
+    pub zone: Option<Zone<'t>>,
+    /// What to tell.
+    pub outcome: Outcome<'t>,
+    /// Why, for a client that speaks EDNS.
+    pub explanation: Option<Explanation>,
+}
+
+/// A zone at one moment: what was learnt meanwhile changes nothing in an answer that has begun.
+#[derive(Debug)]
+pub struct Zone<'t> {
+    /// Its place in the table, with its counters.
+    pub entry: &'t Arc<ZoneEntry>,
+    /// What it answers.
+    pub answers: Guard<Arc<Answers>>,
+}
+
+/// The content of a reply, which the renderers put in their own ways.
+#[derive(Debug)]
+pub enum Outcome<'t> {
+    /// Nodes of the zone, of one family.
+    Nodes {
+        /// Which family.
+        family: Family,
+        /// Which of them, by their place in the family's list, in the order of the reply.
+        picks: Picks,
+        /// How many.
+        count: AnswerCount,
+    },
+    /// The addresses of one of our own name servers; at least one is of this family.
+    Host {
+        /// Which family.
+        family: Family,
+        /// All its addresses, of both families.
+        addresses: &'t [IpAddr],
+    },
+    /// The zone's SOA.
+    Authority,
+    /// The zone's NS records, with the name servers whose addresses we know.
+    NameServers {
+        /// Names inside our zones with their addresses.
+        glue: Vec<(ZoneName, &'t [IpAddr])>,
+    },
+    /// The name exists, the type does not: NOERROR with the zone's SOA (RFC 2308, 2.2).
+    NoData,
+    /// Neither the name nor anything below it exists: NXDOMAIN with the zone's SOA (RFC 8020).
+    NoSuchName,
+    /// Nothing is known, so nothing is denied: SERVFAIL keeps what clients have.
+    NotReady,
+    /// We do not answer this: REFUSED.
+    Refused,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// IPv4, type A.
+    V4,
+    /// IPv6, type AAAA.
+    V6,
+}
+
+impl Family {
+    /// Whether an address is of this family.
+    pub fn has(self, address: &IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
+}
+
+/// An extended DNS error (RFC 8914).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Explanation {
+    /// The nodes were not heard of lately.
+    Stale,
+    /// No node was ever heard of.
+    NotReady,
+    /// The name is of no zone here.
+    NotAuthoritative,
+}
+
+impl Explanation {
+    /// INFO-CODE (RFC 8914, 4).
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Stale => 3,
+            Self::NotReady => 14,
+            Self::NotAuthoritative => 20,
+        }
+    }
+
+    /// EXTRA-TEXT. A stale answer has none: with it, eight AAAA records of the longest name would not fit in 512 octets.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotReady => "no node known yet",
+            Self::Stale | Self::NotAuthoritative => "",
+        }
+    }
+}
+
+impl Verdict<'_> {
+    /// The reply's rcode.
+    pub fn rcode(&self) -> Rcode {
+        match self.outcome {
+            Outcome::NoSuchName => Rcode::NxDomain,
+            Outcome::NotReady => Rcode::ServFail,
+            Outcome::Refused => Rcode::Refused,
+            _ => Rcode::NoError,
+        }
+    }
+
+    /// Whether the reply speaks for the zone (AA).
+    pub fn is_authoritative(&self) -> bool {
+        matches!(self.rcode(), Rcode::NoError | Rcode::NxDomain)
+    }
+}
+
+impl Zone<'_> {
+    /// TTL of the SOA and its minimum, in seconds: how long a denial is kept (RFC 2308, 4 and 5).
+    pub fn negative_ttl(&self) -> u32 {
+        let configured = self.answers.settings.negative_ttl.as_secs();
+        match self.answers.knowledge {
+            Knowledge::Waiting(_) => configured.min(WAITING_NEGATIVE_TTL_MAX),
+            Knowledge::Known { .. } => configured,
+        }
+    }
+}
+
+/// Decides what a question deserves. `draw` is a random number that the client cannot predict.
+pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, draw: u64) -> Verdict<'t> {
+    if query.class != CLASS_IN {
+        return Verdict { zone: None, outcome: Outcome::Refused, explanation: None };
+    }
+    let Some((entry, place)) = table.find(query.name()) else {
+        let explanation = Some(Explanation::NotAuthoritative);
+        return Verdict { zone: None, outcome: Outcome::Refused, explanation };
+    };
+    let answers = entry.answers();
+    let outcome = match (query.query_type, place) {
+        (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
+        (query_type, Place::Apex) => at_apex(table, &answers, query_type, draw),
+        (query_type, Place::Host(addresses)) => at_host(addresses, query_type),
+        (query_type, Place::Between | Place::Below) if answers.settings.subdomains => {
+            nodes(&answers, query_type, draw).unwrap_or(Outcome::NoData)
+        }
+        (_, Place::Between) => Outcome::NoData,
+        (_, Place::Below) => Outcome::NoSuchName,
+    };
+    let explanation = match (&outcome, &answers.knowledge) {
+        (Outcome::Nodes { .. }, Knowledge::Known { stale: true, .. }) => Some(Explanation::Stale),
+        (Outcome::NotReady, _) => Some(Explanation::NotReady),
+        _ => None,
+    };
+    Verdict { zone: Some(Zone { entry, answers }), outcome, explanation }
+}
+
+/// The type of a question, as metrics name it.
+pub fn label(query_type: u16) -> QueryType {
+    match query_type {
+        TYPE_A => QueryType::A,
+        TYPE_AAAA => QueryType::Aaaa,
+        TYPE_NS => QueryType::Ns,
+        TYPE_SOA => QueryType::Soa,
+        TYPE_HTTPS => QueryType::Https,
+        TYPE_TXT => QueryType::Txt,
+        TYPE_ANY => QueryType::Any,
+        _ => QueryType::Other,
+    }
+}
+
+fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16, draw: u64) -> Outcome<'t> {
+    match query_type {
+        TYPE_SOA => Outcome::Authority,
+        TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
+        TYPE_NS => {
+            let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
+            Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
+        }
+        _ => nodes(answers, query_type, draw).unwrap_or(Outcome::NoData),
+    }
+}
+
+/// The zone's addresses, for a type that asks for addresses.
+fn nodes<'t>(answers: &Answers, query_type: u16, draw: u64) -> Option<Outcome<'t>> {
+    let family = match query_type {
+        TYPE_A => Family::V4,
+        TYPE_AAAA => Family::V6,
+        // One RRset is enough for ANY (RFC 8482, 4.1).
+        TYPE_ANY if answers.v4.is_empty() => Family::V6,
+        TYPE_ANY => Family::V4,
+        _ => return None,
+    };
+    let total = match family {
+        Family::V4 => answers.v4.len(),
+        Family::V6 => answers.v6.len(),
+    };
+    if answers.knowledge.published().is_none() {
+        Some(Outcome::NotReady)
+    } else if total == 0 {
+        None
+    } else {
+        Some(Outcome::Nodes { family, picks: Picks::new(total, draw), count: answers.settings.count })
+    }
+}
+
+fn at_host(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {
+    let has = |family: Family| addresses.iter().any(|address| family.has(address));
+    match query_type {
+        TYPE_A | TYPE_ANY if has(Family::V4) => Outcome::Host { family: Family::V4, addresses },
+        TYPE_AAAA | TYPE_ANY if has(Family::V6) => Outcome::Host { family: Family::V6, addresses },
+        _ => Outcome::NoData,
+    }
+}

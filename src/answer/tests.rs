@@ -1,0 +1,649 @@
+//! The door from outside: messages in, replies read back by another parser and written as zone files are.
+
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16, sync::Arc};
+
+use hickory_server::proto::op::{Message, MessageType, ResponseCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    metrics::{IgnoreReason, Rcode},
+    table::{Knowledge, NameServers, Settings, ZoneEntry},
+    zone::{AnswerCount, NodeSet, Ttl, ZoneName},
+};
+
+/// Each block is a question and its reply. `+512` is an OPT with that size, `do` and `rd` set the flag, `tcp` the
+/// transport, `=6` the class. A reply begins with rcode and flags; answers are sorted, sections are marked.
+const CASES: &str = "
+> c1.alt.test. A
+NOERROR aa
+c1.alt.test. 5 IN A 10.0.0.1
+c1.alt.test. 5 IN A 10.0.0.2
+c1.alt.test. 5 IN A 10.0.0.3
+
+> c1.alt.test. A rd tcp
+NOERROR aa rd
+c1.alt.test. 5 IN A 10.0.0.1
+c1.alt.test. 5 IN A 10.0.0.2
+c1.alt.test. 5 IN A 10.0.0.3
+
+> C1.aLt.tEST. AAAA
+NOERROR aa
+; authority
+C1.aLt.tEST. 5 IN SOA ns.C1.aLt.tEST. hostmaster.C1.aLt.tEST. 7 60 10 1209600 5
+
+> c1.alt.test. SOA +1232 do
+NOERROR aa
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+; opt 1232 do
+
+> c1.alt.test. NS
+NOERROR aa
+c1.alt.test. 3600 IN NS elsewhere.example.
+c1.alt.test. 3600 IN NS ns.c1.alt.test.
+; additional
+ns.c1.alt.test. 3600 IN A 192.0.2.53
+ns.c1.alt.test. 3600 IN AAAA 2001:db8::53
+
+> ns.c1.alt.test. A
+NOERROR aa
+ns.c1.alt.test. 3600 IN A 192.0.2.53
+
+> ns.c1.alt.test. AAAA
+NOERROR aa
+ns.c1.alt.test. 3600 IN AAAA 2001:db8::53
+
+> ns.c1.alt.test. ANY
+NOERROR aa
+ns.c1.alt.test. 3600 IN A 192.0.2.53
+
+> ns.c1.alt.test. TXT
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> c1.alt.test. ANY
+NOERROR aa
+c1.alt.test. 5 IN A 10.0.0.1
+c1.alt.test. 5 IN A 10.0.0.2
+c1.alt.test. 5 IN A 10.0.0.3
+
+> c1.alt.test. HTTPS
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> c1.alt.test. TYPE0
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> c1.alt.test. TYPE41
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> x.c1.alt.test. A
+NXDOMAIN aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> y.x.c1.alt.test. A
+NXDOMAIN aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> b.c1.alt.test. A
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> a.b.c1.alt.test. AAAA
+NOERROR aa
+a.b.c1.alt.test. 4 IN AAAA 2001:db8::1
+
+> a.b.c1.alt.test. ANY
+NOERROR aa
+a.b.c1.alt.test. 4 IN AAAA 2001:db8::1
+
+> a.b.c1.alt.test. NS
+NOERROR aa
+; authority
+a.b.c1.alt.test. 4 IN SOA a.b.c1.alt.test. hostmaster.a.b.c1.alt.test. 7 60 10 1209600 4
+
+> alt.test. NS
+REFUSED
+
+> other.test. A +4096
+REFUSED
+; opt 1232
+; ede 20
+
+> c1.alt.test. AXFR tcp
+REFUSED
+
+> c1.alt.test. IXFR +512
+REFUSED
+; opt 1232
+
+> c1.alt.test. A =3 +512
+REFUSED
+; opt 1232
+
+> c1.alt.test. A =255
+REFUSED
+
+> new.alt.test. A +1232
+SERVFAIL
+; opt 1232
+; ede 14 no node known yet
+
+> new.alt.test. ANY
+SERVFAIL
+
+> new.alt.test. SOA
+NOERROR aa
+new.alt.test. 1 IN SOA new.alt.test. hostmaster.new.alt.test. 7 60 10 1209600 1
+
+> seeds.alt.test. A
+NOERROR aa
+seeds.alt.test. 2 IN A 10.0.9.1
+
+> seeds.alt.test. AAAA
+NOERROR aa
+; authority
+seeds.alt.test. 1 IN SOA seeds.alt.test. hostmaster.seeds.alt.test. 7 60 10 1209600 1
+
+> old.alt.test. A +1232
+NOERROR aa
+old.alt.test. 4 IN A 10.0.0.9
+; opt 1232
+; ede 3
+
+> old.alt.test. A
+NOERROR aa
+old.alt.test. 4 IN A 10.0.0.9
+
+> any.Thing.sub.alt.test. A
+NOERROR aa
+any.Thing.sub.alt.test. 4 IN A 10.0.0.7
+
+> sub.alt.test. A
+NOERROR aa
+sub.alt.test. 4 IN A 10.0.0.7
+
+> any.sub.alt.test. SOA
+NOERROR aa
+; authority
+sub.alt.test. 4 IN SOA ns.deep.sub.alt.test. hostmaster.sub.alt.test. 7 60 10 1209600 4
+
+> any.sub.alt.test. NS
+NOERROR aa
+; authority
+sub.alt.test. 4 IN SOA ns.deep.sub.alt.test. hostmaster.sub.alt.test. 7 60 10 1209600 4
+
+> deep.sub.alt.test. ANY
+NOERROR aa
+deep.sub.alt.test. 4 IN A 10.0.0.7
+
+> ns.deep.sub.alt.test. A
+NOERROR aa
+ns.deep.sub.alt.test. 3600 IN A 192.0.2.54
+
+> all.alt.test. A
+NOERROR aa tc
+
+> all.alt.test. A +4096
+NOERROR aa tc
+; opt 1232
+";
+
+#[test]
+fn replies_are_as_written() {
+    let (table, counters) = (world(), ProcessCounters::default());
+    for case in CASES.trim().split("\n\n") {
+        let (question, expected) = case.split_once('\n').unwrap();
+        let ask = Ask::parse(question.strip_prefix("> ").unwrap());
+        let (query, mut out) = (ask.octets(), Vec::new());
+        assert!(answer(&table, &counters, &query, ask.transport, 3, &mut out), "{question}");
+        assert_eq!(shown(&out), expected, "{question}");
+        assert_eq!(out[12..][..query.len() - 12 - ask.opt().len()], query[12..query.len() - ask.opt().len()]);
+    }
+}
+
+#[test]
+fn owners_are_compressed_to_the_question() {
+    let pointer_at = |question: &str, owner: u16| {
+        let out = reply(question);
+        let end_of_question = 12 + question.split(' ').next().unwrap().len() + 1 + 4;
+        assert_eq!(out[end_of_question..][..2], (0xC000 | owner).to_be_bytes(), "{question}");
+    };
+    pointer_at("one.alt.test. A", 12);
+    pointer_at("v6.ALT.test. AAAA", 12);
+    pointer_at("C1.alt.test. TXT", 12);
+    pointer_at("X.c1.Alt.test. TXT", 14);
+    // 12 + 4 + 5 + 6 + question; SOA: 2 + 10 + (3 + 2) + (11 + 2) + 20
+    assert_eq!(reply("x.c1.ALT.test. A").len(), 12 + 15 + 4 + 12 + 5 + 13 + 20);
+}
+
+#[test]
+fn the_root_zone_answers_every_name() {
+    let settings = Settings { subdomains: true, ..Settings::example() };
+    let table = ZoneTable::new([entry(".", settings, known(&["10.0.0.1"], false))]);
+    let ask = |text: &str| {
+        let mut out = Vec::new();
+        assert!(answer(&table, &ProcessCounters::default(), &Ask::parse(text).octets(), Transport::Udp, 1, &mut out));
+        shown(&out)
+    };
+    assert_eq!(ask(". A"), "NOERROR aa\n. 4 IN A 10.0.0.1");
+    assert_eq!(ask("x.Y. A"), "NOERROR aa\nx.Y. 4 IN A 10.0.0.1");
+    assert_eq!(ask("x. TXT"), "NOERROR aa\n; authority\n. 4 IN SOA . hostmaster. 7 60 10 1209600 4");
+}
+
+#[test]
+fn eight_addresses_fit_in_512_octets_for_the_longest_name() {
+    let label = "a".repeat(63);
+    let zone = [label.as_str(), &label, &label, &"b".repeat(61)].join(".");
+    let count = AnswerCount::AtMost(NonZeroU16::new(8).unwrap());
+    let nodes: Vec<_> =
+        (1..=30).map(|n| format!("2001:db8::{n:x}")).chain((1..=30).map(|n| format!("10.0.0.{n}"))).collect();
+    let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
+    let table = ZoneTable::new([entry(&zone, Settings { count, ..Settings::example() }, known(&nodes, true))]);
+    for question in ["A", "AAAA", "A +512", "AAAA +512"] {
+        let ask = Ask::parse(&format!("{zone}. {question}"));
+        let mut out = Vec::new();
+        assert!(answer(&table, &ProcessCounters::default(), &ask.octets(), Transport::Udp, 9, &mut out));
+        let message = Message::from_vec(&out).unwrap();
+        assert_eq!((message.answers.len(), message.metadata.truncation), (8, false), "{question}");
+        assert!(out.len() <= 512, "{question}: {}", out.len());
+    }
+    let soa = Ask::parse(&format!("{zone}. SOA"));
+    let mut out = Vec::new();
+    assert!(answer(&table, &ProcessCounters::default(), &soa.octets(), Transport::Udp, 9, &mut out));
+    assert!(shown(&out).contains(" SOA a"), "RNAME is the root: hostmaster would not fit. {}", shown(&out));
+    assert!(shown(&out).contains(" . 7 60 10"));
+}
+
+#[test]
+fn a_number_of_answers_is_never_truncated_and_all_of_them_are_sent_over_tcp() {
+    let seen: BTreeSet<_> = addresses(&reply("big.alt.test. A")).into_iter().collect();
+    assert_eq!(seen.len(), 8);
+    assert_eq!(addresses(&reply("fill.alt.test. A")).len(), (512 - 12 - 19) / 16, "cut to what fits");
+    assert!(!Message::from_vec(&reply("fill.alt.test. A")).unwrap().metadata.truncation);
+    let all = reply("all.alt.test. A tcp");
+    assert_eq!(addresses(&all).into_iter().collect::<BTreeSet<_>>().len(), 200);
+    assert_eq!(all.len(), 12 + 14 + 4 + 200 * 16, "every owner is a pointer");
+    assert_eq!(addresses(&reply("one.alt.test. A")).len(), 1);
+}
+
+#[test]
+fn glue_that_does_not_fit_is_left_out_without_truncation() {
+    let servers = (0..13).map(|n| {
+        let name = ZoneName::parse(&format!("ns{n}.glue.test")).unwrap();
+        (name, vec![format!("192.0.2.{n}").parse().unwrap(), format!("2001:db8::{n}").parse().unwrap()])
+    });
+    let settings = Settings { name_servers: NameServers::new(servers), ..Settings::example() };
+    let table = ZoneTable::new([entry("glue.test", settings, Knowledge::Waiting(None))]);
+    let ask = |text: &str| {
+        let ask = Ask::parse(text);
+        let mut out = Vec::new();
+        assert!(answer(&table, &ProcessCounters::default(), &ask.octets(), ask.transport, 1, &mut out));
+        let message = Message::from_vec(&out).unwrap();
+        (message.answers.len(), message.additionals.len(), message.metadata.truncation)
+    };
+    assert_eq!(ask("glue.test. NS"), (13, 0, false));
+    assert_eq!(ask("glue.test. NS +1232"), (13, 26, false));
+    assert_eq!(ask("glue.test. NS tcp"), (13, 26, false));
+}
+
+#[test]
+fn ill_formed_messages_get_formerr_or_silence() {
+    let good = Ask::parse("c1.alt.test. A").octets();
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let with = |tail: &[u8], additional: u8| {
+        let mut message = [&good, tail].concat();
+        message[11] = additional;
+        message
+    };
+    assert_eq!(rcode(&good), "NOERROR");
+    assert_eq!(rcode(&[&good[..], &[1, 2, 3]].concat()), "NOERROR", "octets behind the end are nobody's");
+    assert_eq!(rcode(&good[..11]), "silence");
+    assert_eq!(rcode(&[&good[..2], &[0x80], &good[3..]].concat()), "silence", "QR=1");
+    for end in 12..good.len() {
+        assert_eq!(rcode(&good[..end]), "FORMERR 12", "cut at {end}");
+    }
+    let questions = |count| [&good[..5], &[count], &good[6..], &good[12..]].concat();
+    assert_eq!(rcode(&questions(0)), "FORMERR 12");
+    assert_eq!(rcode(&questions(2)), "FORMERR 12");
+    assert_eq!(rcode(&[&good[..12], &[0xC0, 12, 0, 1, 0, 1]].concat()), "FORMERR 12", "a pointer to itself");
+    assert_eq!(rcode(&[&good[..12], &[64; 65][..], &[0, 0, 1, 0, 1]].concat()), "FORMERR 12", "a label of 64");
+    let labels = |count: usize, last: u8| {
+        let name = [[1, b'a'].repeat(count), vec![last], vec![b'a'; last.into()], vec![0]].concat();
+        [&good[..12], &name, &[0, 1, 0, 1]].concat()
+    };
+    assert_eq!(rcode(&labels(126, 1)), "REFUSED", "255 octets");
+    assert_eq!(rcode(&labels(126, 2)), "FORMERR 12", "256 octets");
+    assert_eq!(rcode(&with(&opt, 1)), "NOERROR opt");
+    assert_eq!(rcode(&with(&opt, 2)), "FORMERR 40 opt", "the second record is missing");
+    assert_eq!(rcode(&with(&[opt, opt].concat(), 2)), "FORMERR 40 opt", "two OPTs");
+    assert_eq!(rcode(&with(&[&[1, b'a'][..], &opt].concat(), 1)), "FORMERR 40 opt", "an OPT that is not the root's");
+    let options = |octets: &[u8]| {
+        let length = u8::try_from(octets.len()).unwrap();
+        with(&[&opt[..10], &[length], octets].concat(), 1)
+    };
+    assert_eq!(rcode(&options(&[0xFD, 0xE9, 0, 2, 7, 7])), "NOERROR opt", "an unknown option");
+    assert_eq!(rcode(&options(&[0xFD, 0xE9, 0, 3, 7, 7])), "FORMERR 40 opt", "an option beyond the end");
+    assert_eq!(rcode(&options(&[0xFD])), "FORMERR 40 opt");
+    let record = [0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4];
+    assert_eq!(rcode(&with(&[&record[..], &opt].concat(), 2)), "NOERROR opt", "other records are skipped");
+    assert_eq!(rcode(&with(&[&[0xC0, 200], &record[2..]].concat(), 1)), "FORMERR 29", "a pointer forward");
+}
+
+#[test]
+fn other_opcodes_and_versions_are_named() {
+    let mut query = Ask::parse("c1.alt.test. A rd +1232 do").octets();
+    let version_at = query.len() - 5;
+    query[version_at] = 1;
+    let mut out = Vec::new();
+    let counters = ProcessCounters::default();
+    assert!(answer(&world(), &counters, &query, Transport::Udp, 1, &mut out));
+    assert_eq!(shown(&out), "BADVERS rd\n; opt 1232 do");
+    assert_eq!(out[3] & 0x0F, 0, "the low bits are NOERROR's");
+    for opcode in [1_u8, 2, 4, 5, 6, 15] {
+        query[2] = opcode << 3 | 1;
+        assert!(answer(&world(), &counters, &query, Transport::Udp, 1, &mut out));
+        assert_eq!(out, [query[0], query[1], 0x80 | opcode << 3 | 1, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    assert_eq!(counters.strays.of(QueryType::Other, Rcode::NotImp, Transport::Udp).value(), 6);
+    assert_eq!(counters.strays.of(QueryType::Other, Rcode::BadVers, Transport::Udp).value(), 1);
+}
+
+#[test]
+fn flags_of_the_client_are_not_echoed() {
+    let mut query = Ask::parse("one.alt.test. A +1232").octets();
+    query[2] |= 0x06;
+    query[3] = 0x70;
+    let flags_at = query.len() - 4;
+    query[flags_at..][..2].copy_from_slice(&[0x7F, 0xFF]);
+    let mut out = Vec::new();
+    assert!(answer(&world(), &ProcessCounters::default(), &query, Transport::Udp, 1, &mut out));
+    assert_eq!(out[2..4], [0x84, 0x00], "QR and AA");
+    assert_eq!(out[out.len() - 11..], [0, 0, 41, 0x04, 0xD0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_size_that_a_client_offers_lies_between_512_and_ours() {
+    let big = |offer: &str| reply(&format!("fill.alt.test. A {offer}")).len();
+    let room = |limit: usize| (limit - 12 - 19 - 11) / 16 * 16 + 12 + 19 + 11;
+    for (offer, limit) in [("+0", 512), ("+100", 512), ("+512", 512), ("+700", 700), ("+1232", 1232), ("+4096", 1232)] {
+        assert_eq!(big(offer), room(limit), "{offer}");
+    }
+}
+
+#[test]
+fn questions_are_counted_where_they_belong() {
+    let (table, counters) = (world(), ProcessCounters::default());
+    let mut out = Vec::new();
+    let mut ask = |text: &str| {
+        let ask = Ask::parse(text);
+        assert!(answer(&table, &counters, &ask.octets(), ask.transport, 1, &mut out));
+    };
+    ask("c1.alt.test. A");
+    ask("c1.alt.test. A tcp");
+    ask("x.c1.alt.test. TXT");
+    ask("other. A");
+    let zone = table.zone(&ZoneName::parse("c1.alt.test").unwrap()).unwrap();
+    let of = |query_type, rcode, transport| zone.counters().queries.of(query_type, rcode, transport).value();
+    assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Udp), 1);
+    assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Tcp), 1);
+    assert_eq!(of(QueryType::Txt, Rcode::NxDomain, Transport::Udp), 1);
+    assert_eq!(counters.strays.of(QueryType::A, Rcode::Refused, Transport::Udp).value(), 1);
+    assert!(!answer(&table, &counters, &[0; 11], Transport::Udp, 1, &mut out));
+    assert_eq!(counters.ignored.of(IgnoreReason::Short as usize).value(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_octets_can_panic(octets in prop::collection::vec(any::<u8>(), 0..600), tcp in any::<bool>()) {
+        check_reply(&octets, tcp, 5)?;
+    }
+
+    #[test]
+    fn no_change_to_a_good_question_can_panic(
+        question in any_question(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        draw in any::<u64>(),
+        tcp in any::<bool>(),
+    ) {
+        let mut octets = question;
+        for (at, octet) in changes {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        check_reply(&octets, tcp, draw)?;
+    }
+
+    #[test]
+    fn answers_are_distinct_nodes(zone in prop::sample::select(&["c1", "big", "fill", "one"][..]), draw in any::<u64>()) {
+        let mut out = Vec::new();
+        let query = Ask::parse(&format!("{zone}.alt.test. A +1232")).octets();
+        let table = world();
+        prop_assert!(answer(&table, &ProcessCounters::default(), &query, Transport::Udp, draw, &mut out));
+        let seen = addresses(&out);
+        let nodes = &table.zone(&ZoneName::parse(&format!("{zone}.alt.test")).unwrap()).unwrap().answers().v4;
+        prop_assert!(seen.iter().all(|address| nodes.iter().any(|node| IpAddr::V4(*node) == *address)));
+        prop_assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), seen.len());
+    }
+}
+
+/// Whatever a reply answers, another parser reads it, it keeps its limit, and it echoes the identity.
+fn check_reply(query: &[u8], tcp: bool, draw: u64) -> Result<(), TestCaseError> {
+    let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+    let mut out = Vec::new();
+    if answer(&world(), &ProcessCounters::default(), query, transport, draw, &mut out) {
+        prop_assert!(tcp || out.len() <= 1232);
+        prop_assert_eq!(&out[..2], &query[..2]);
+        let reply = Message::from_vec(&out).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(reply.metadata.message_type, MessageType::Response);
+        prop_assert!(!reply.metadata.recursion_available && !reply.metadata.checking_disabled);
+        prop_assert!(tcp || reply.edns.is_some() || out.len() <= 512);
+    }
+    Ok(())
+}
+
+fn any_question() -> impl Strategy<Value = Vec<u8>> {
+    const NAMES: &[&str] =
+        &["c1", "X.c1", "b.c1", "ns.c1", "a.b.c1", "sub", "x.y.sub", "all", "big", "new", "seeds", "old", "no"];
+    const TYPES: &[&str] = &["A", "AAAA", "NS", "SOA", "ANY", "TXT", "AXFR", "TYPE0", "TYPE41", "TYPE1000"];
+    const EXTRAS: &[&str] = &["", " rd", " +1232", " +512 do", " +4096", " =3", " =255 +0"];
+    (prop::sample::select(NAMES), prop::sample::select(TYPES), prop::sample::select(EXTRAS))
+        .prop_map(|(name, kind, extra)| Ask::parse(&format!("{name}.alt.test. {kind}{extra}")).octets())
+        .boxed()
+}
+
+/// The zones that the cases ask.
+fn world() -> ZoneTable {
+    let count = |n| AnswerCount::AtMost(NonZeroU16::new(n).unwrap());
+    let servers = |name: &str, addresses: &[&str]| {
+        (ZoneName::parse(name).unwrap(), addresses.iter().map(|a| a.parse().unwrap()).collect())
+    };
+    let five = Ttl::from_secs(5).unwrap();
+    let name_servers = NameServers::new([
+        servers("ns.c1.alt.test", &["192.0.2.53", "2001:db8::53"]),
+        servers("elsewhere.example", &["192.0.2.99"]),
+    ]);
+    let c1 = Settings { ttl: five, negative_ttl: five, count: AnswerCount::All, name_servers, ..Settings::example() };
+    let deep = NameServers::new([servers("ns.deep.sub.alt.test", &["192.0.2.54"])]);
+    let sub = Settings { subdomains: true, name_servers: deep, ..Settings::example() };
+    let of = |count| Settings { count, ..Settings::example() };
+    let many: Vec<_> = (0..200).map(|n| format!("10.1.0.{n}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    ZoneTable::new([
+        entry("c1.alt.test", c1, known(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], false)),
+        entry("a.b.c1.alt.test", of(AnswerCount::ONE), known(&["2001:db8::1"], false)),
+        entry("one.alt.test", of(AnswerCount::ONE), known(&many, false)),
+        entry("big.alt.test", of(count(8)), known(&many, false)),
+        entry("fill.alt.test", of(count(1000)), known(&many, false)),
+        entry("all.alt.test", of(AnswerCount::All), known(&many, false)),
+        entry("v6.alt.test", of(AnswerCount::ONE), known(&["2001:db8::1", "10.0.0.1"], false)),
+        entry("new.alt.test", of(AnswerCount::ONE), Knowledge::Waiting(None)),
+        entry("seeds.alt.test", of(AnswerCount::ONE), Knowledge::Waiting(Some(nodes(&["10.0.9.1"])))),
+        entry("old.alt.test", of(AnswerCount::ONE), known(&["10.0.0.9"], true)),
+        entry("sub.alt.test", sub, known(&["10.0.0.7"], false)),
+    ])
+}
+
+fn entry(name: &str, settings: Settings, knowledge: Knowledge) -> Arc<ZoneEntry> {
+    let entry = ZoneEntry::new(ZoneName::parse(name).unwrap(), settings, 6);
+    // The first list that is learnt moves the serial from 6 to 7; a zone without one is begun with 7.
+    match knowledge {
+        Knowledge::Waiting(None) => {
+            let settings = (*entry.answers().settings).clone();
+            return Arc::new(ZoneEntry::new(entry.name().clone(), settings, 7));
+        }
+        knowledge => entry.learn(&knowledge, 7),
+    }
+    Arc::new(entry)
+}
+
+fn nodes(texts: &[&str]) -> NodeSet {
+    NodeSet::new(texts.iter().map(|text| text.parse().unwrap())).unwrap()
+}
+
+fn known(texts: &[&str], stale: bool) -> Knowledge {
+    Knowledge::Known { nodes: nodes(texts), stale }
+}
+
+/// A question as the cases write it.
+struct Ask {
+    name: String,
+    query_type: u16,
+    class: u16,
+    recursion_desired: bool,
+    edns: Option<(u16, bool)>,
+    transport: Transport,
+}
+
+impl Ask {
+    fn parse(text: &str) -> Self {
+        let mut words = text.split(' ');
+        let name = words.next().unwrap().to_owned();
+        let query_type = match words.next().unwrap() {
+            "A" => 1,
+            "NS" => 2,
+            "SOA" => 6,
+            "TXT" => 16,
+            "AAAA" => 28,
+            "HTTPS" => 65,
+            "IXFR" => 251,
+            "AXFR" => 252,
+            "ANY" => 255,
+            other => other.strip_prefix("TYPE").unwrap().parse().unwrap(),
+        };
+        let (class, transport) = (1, Transport::Udp);
+        let mut ask = Self { name, query_type, class, recursion_desired: false, edns: None, transport };
+        for word in words {
+            match word.split_at(1) {
+                ("r", "d") => ask.recursion_desired = true,
+                ("d", "o") => ask.edns = ask.edns.map(|(payload, _)| (payload, true)),
+                ("t", "cp") => ask.transport = Transport::Tcp,
+                ("+", payload) => ask.edns = Some((payload.parse().unwrap(), false)),
+                ("=", class) => ask.class = class.parse().unwrap(),
+                _ => panic!("{word}"),
+            }
+        }
+        ask
+    }
+
+    fn opt(&self) -> Vec<u8> {
+        let Some((payload, dnssec_ok)) = self.edns else { return Vec::new() };
+        let [high, low] = payload.to_be_bytes();
+        vec![0, 0, 41, high, low, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]
+    }
+
+    fn octets(&self) -> Vec<u8> {
+        let mut message = vec![0xAB, 0xCD, u8::from(self.recursion_desired), 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message[11] = u8::from(self.edns.is_some());
+        for label in self.name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
+            message.push(u8::try_from(label.len()).unwrap());
+            message.extend(label.as_bytes());
+        }
+        message.push(0);
+        message.extend(self.query_type.to_be_bytes());
+        message.extend(self.class.to_be_bytes());
+        message.extend(self.opt());
+        message
+    }
+}
+
+fn reply(text: &str) -> Vec<u8> {
+    let ask = Ask::parse(text);
+    let mut out = Vec::new();
+    assert!(answer(&world(), &ProcessCounters::default(), &ask.octets(), ask.transport, 11, &mut out));
+    out
+}
+
+fn addresses(reply: &[u8]) -> Vec<IpAddr> {
+    Message::from_vec(reply).unwrap().answers.iter().map(|record| record.data.ip_addr().unwrap()).collect()
+}
+
+/// "silence", or the rcode, the length of an error, and whether there is an OPT.
+fn rcode(query: &[u8]) -> String {
+    let mut out = Vec::new();
+    if !answer(&world(), &ProcessCounters::default(), query, Transport::Udp, 1, &mut out) {
+        return "silence".into();
+    }
+    let message = Message::from_vec(&out).unwrap();
+    let mut text = word(message.metadata.response_code).to_owned();
+    if message.metadata.response_code == ResponseCode::FormErr {
+        text += &format!(" {}", out.len());
+    }
+    if message.edns.is_some() { text + " opt" } else { text }
+}
+
+fn word(code: ResponseCode) -> &'static str {
+    match code {
+        ResponseCode::NoError => "NOERROR",
+        ResponseCode::FormErr => "FORMERR",
+        ResponseCode::ServFail => "SERVFAIL",
+        ResponseCode::NXDomain => "NXDOMAIN",
+        ResponseCode::NotImp => "NOTIMP",
+        ResponseCode::Refused => "REFUSED",
+        // Sixteen is BADVERS in an OPT.
+        ResponseCode::BADVERS | ResponseCode::BADSIG => "BADVERS",
+        other => panic!("{other}"),
+    }
+}
+
+/// A reply in the notation of the cases.
+fn shown(reply: &[u8]) -> String {
+    let message = Message::from_vec(reply).unwrap();
+    let head = message.metadata;
+    assert!(!head.recursion_available && !head.authentic_data && !head.checking_disabled && reply[3] & 0x40 == 0);
+    let mut lines = vec![word(head.response_code).to_owned()];
+    for (flag, name) in [(head.authoritative, "aa"), (head.truncation, "tc"), (head.recursion_desired, "rd")] {
+        if flag {
+            lines[0] += &format!(" {name}");
+        }
+    }
+    for (title, records) in
+        [("", &message.answers), ("; authority", &message.authorities), ("; additional", &message.additionals)]
+    {
+        let mut texts: Vec<_> = records.iter().map(ToString::to_string).collect();
+        texts.sort();
+        lines.extend((!title.is_empty() && !texts.is_empty()).then(|| title.to_owned()));
+        lines.extend(texts);
+    }
+    if let Some(edns) = message.edns {
+        assert_eq!(edns.version(), 0);
+        lines.push(format!("; opt {}{}", edns.max_payload(), if edns.flags().dnssec_ok { " do" } else { "" }));
+        for (_, option) in edns.options().as_ref() {
+            let octets = Vec::<u8>::try_from(option).unwrap();
+            let text = String::from_utf8_lossy(&octets[2..]).into_owned();
+            lines.push(format!("; ede {} {text}", octets[1]).trim_end().to_owned());
+        }
+    }
+    lines.join("\n")
+}

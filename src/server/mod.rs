@@ -1,0 +1,228 @@
+//! How questions travel: sockets, threads and tasks around [`crate::answer`].
+//!
+//! Bind, then serve; drain, then close. [`Bound::bind`] takes UDP and TCP of one address or fails with a sentence
+//! for a person. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
+//! [`Serving::stop`] answers what has arrived before it closes.
+
+mod tcp;
+mod udp;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    runtime,
+    sync::mpsc::{self, UnboundedSender},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::tcp::Limits;
+use crate::{metrics::ProcessCounters, table::SharedTable};
+
+/// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
+const TCP_BACKLOG: i32 = 4096;
+
+/// How often port 0 is tried: the kernel gives a free TCP port, which another program may hold for UDP.
+const FREE_PORT_ATTEMPTS: usize = 16;
+
+/// Sockets of one address, bound but silent: nothing is read before [`Bound::serve`].
+#[derive(Debug)]
+pub struct Bound {
+    address: SocketAddr,
+    tcp: std::net::TcpListener,
+    udp: Vec<Socket>,
+}
+
+/// Why an address cannot be listened on: a sentence for whoever wrote it into the file.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The port is taken.
+    #[error("another program (or a second copy of alternator-dns) already listens on {0}; stop it or change `listen`")]
+    InUse(SocketAddr),
+    /// A port below 1024, and no capability for it.
+    #[error(
+        "not allowed to listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE; start \
+         alternator-dns from its systemd unit, grant it (setcap cap_net_bind_service=+ep), or choose a higher port"
+    )]
+    Forbidden(SocketAddr),
+    /// No interface has the address.
+    #[error("no interface of this host has the address of {0}; add it to one or change `listen`")]
+    NotLocal(SocketAddr),
+    /// Anything else that the system says.
+    #[error("cannot listen on {address}: {reason}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(address: SocketAddr, reason: io::Error) -> Self {
+        match reason.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse(address),
+            io::ErrorKind::PermissionDenied => Self::Forbidden(address),
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal(address),
+            _ => Self::Other { address, reason },
+        }
+    }
+}
+
+impl Bound {
+    /// Takes an address for TCP and UDP, with `workers` sockets (at least one) for UDP. Port 0: any that is free.
+    ///
+    /// # Errors
+    /// When one of them cannot be had; then none is kept.
+    pub fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let attempts = if address.port() == 0 { FREE_PORT_ATTEMPTS } else { 1 };
+        let mut bound = Self::try_bind(address, workers);
+        for _ in 1..attempts {
+            if !bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+                break;
+            }
+            bound = Self::try_bind(address, workers);
+        }
+        bound.map_err(|reason| BindError::new(address, reason))
+    }
+
+    /// The address that was bound, with the port that the kernel chose for port 0.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts to answer. A thread or task that panics, or cannot be started, sends its name to `failures`: part of
+    /// the address is served no more, and the process should end.
+    pub fn serve(
+        self,
+        table: SharedTable,
+        counters: Arc<ProcessCounters>,
+        tcp: &runtime::Handle,
+        failures: UnboundedSender<String>,
+    ) -> Serving {
+        let (running, all_ended) = mpsc::channel(1);
+        let stop = Stop::default();
+        for (number, socket) in self.udp.into_iter().enumerate() {
+            let name = format!("udp-{number}");
+            let alarm = Alarm { name: format!("{name} on {}", self.address), failures: failures.clone() };
+            let worker = udp::Worker::new(socket, self.address, table.clone(), counters.clone(), stop.udp.clone());
+            let running = running.clone();
+            let also = alarm.clone();
+            let thread = move || {
+                let _running = running;
+                let _alarm = alarm;
+                worker.run();
+            };
+            if let Err(error) = thread::Builder::new().name(name).spawn(thread) {
+                also.ring(&format!("cannot start: {error}"));
+            }
+        }
+        let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
+        let listener = tcp::Listener { table, counters, limits: Limits::default(), alarm, stop: stop.tcp.clone() };
+        // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
+        drop(tcp.spawn(async move {
+            let _running = running;
+            listener.run(self.tcp).await;
+        }));
+        Serving { address: self.address, stop, all_ended }
+    }
+
+    /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without complaint, so
+    /// only TCP tells that somebody else is there.
+    fn try_bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
+        let tcp = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            tcp.set_only_v6(true)?;
+        }
+        // Connections that a former process left in TIME_WAIT are no reason to refuse a restart.
+        tcp.set_reuse_address(true)?;
+        tcp.bind(&address.into())?;
+        tcp.listen(TCP_BACKLOG)?;
+        tcp.set_nonblocking(true)?;
+        let tcp = std::net::TcpListener::from(tcp);
+        let address = tcp.local_addr()?;
+        let udp = (0..workers.max(1)).map(|_| udp::bind(address)).collect::<io::Result<_>>()?;
+        Ok(Self { address, tcp, udp })
+    }
+}
+
+/// Sockets in service. Dropping it stops them, without waiting.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    stop: Stop,
+    /// Closed when the last thread and the last task have ended.
+    all_ended: mpsc::Receiver<()>,
+}
+
+impl Serving {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks threads and tasks to answer what has arrived and to end. Several can be asked before one is waited for.
+    pub fn begin_stop(&self) {
+        self.stop.now();
+    }
+
+    /// Stops, and waits until the sockets are closed: well under a second.
+    pub async fn stop(mut self) {
+        self.begin_stop();
+        // Nothing is ever sent; the channel closes when its last sender goes.
+        while self.all_ended.recv().await.is_some() {}
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop.now();
+    }
+}
+
+/// Tells threads, which look at it between batches, and tasks, which wait for it.
+#[derive(Debug, Default)]
+struct Stop {
+    udp: Arc<AtomicBool>,
+    tcp: CancellationToken,
+}
+
+impl Stop {
+    fn now(&self) {
+        self.udp.store(true, Relaxed);
+        self.tcp.cancel();
+    }
+}
+
+/// Reports the thread or task that owns it when it panics.
+#[derive(Clone, Debug)]
+struct Alarm {
+    name: String,
+    failures: UnboundedSender<String>,
+}
+
+impl Alarm {
+    fn ring(&self, reason: &str) {
+        // Without a receiver the process is ending already.
+        let _ = self.failures.send(format!("{} ({reason})", self.name));
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.ring("panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! TCP: one task accepts, one task a connection talks, and a register keeps them within bounds (RFC 7766, RFC 9210).
+
+mod register;
+
+use std::{io, net::SocketAddr, ops::Deref, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_util::{
+    codec::{Framed, LengthDelimitedCodec},
+    sync::CancellationToken,
+    task::JoinMap,
+};
+
+use self::register::{Activity, Register};
+use super::Alarm;
+use crate::{
+    answer::answer,
+    metrics::{ProcessCounters, Transport},
+    table::SharedTable,
+};
+
+/// The pause after a failed accept (no file descriptor is left, for instance), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection without a question stays open while stopping: its question may be on the way.
+const STOP_LINGER: Duration = Duration::from_millis(100);
+
+/// How long stopping may take; questions that still come by then are not waited for.
+const STOP_MAX: Duration = Duration::from_millis(500);
+
+/// What clients may take of one listening address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections in all; over it the one that is idle for longest goes. Each may hold a message, so 64 MiB at most.
+    pub max_connections: usize,
+    /// Connections from one address; over it the one of them that is idle for longest goes.
+    pub max_per_client: usize,
+    /// From the last reply to the first octet of a question.
+    pub idle: Duration,
+    /// From the first octet of a question to its last, and for a reply to be taken.
+    pub message: Duration,
+    /// Questions on one connection. Whoever has more to ask connects again, and is measured again.
+    pub max_questions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_per_client: 128,
+            idle: Duration::from_secs(10),
+            message: Duration::from_secs(5),
+            max_questions: 10_000,
+        }
+    }
+}
+
+/// What it takes to accept connections on one address.
+pub(super) struct Listener {
+    pub(super) table: SharedTable,
+    pub(super) counters: Arc<ProcessCounters>,
+    pub(super) limits: Limits,
+    pub(super) alarm: Alarm,
+    pub(super) stop: CancellationToken,
+}
+
+impl Listener {
+    /// Accepts until told to stop; then answers what has been asked, and closes.
+    pub(super) async fn run(self, socket: std::net::TcpListener) {
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => return self.alarm.ring(&format!("cannot start: {error}")),
+        };
+        let mut crowd = Crowd { register: Register::new(self.limits), tasks: JoinMap::new() };
+        let mut troubled = false;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some((number, _)) = crowd.tasks.join_next() => crowd.register.remove(number),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, client)) => {
+                        troubled = false;
+                        self.admit(stream, client, &mut crowd);
+                    }
+                    Err(error) if is_the_peers(&error) => {}
+                    Err(error) => {
+                        if !std::mem::replace(&mut troubled, true) {
+                            tracing::warn!(%error, "cannot accept connections; trying on");
+                        }
+                        crowd.close_longest_idle();
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        self.admit_backlog(listener, &mut crowd);
+        // What is still open afterwards is aborted.
+        let _ = timeout(STOP_MAX, async { while crowd.tasks.join_next().await.is_some() {} }).await;
+        crowd.tasks.shutdown().await;
+    }
+
+    fn admit(&self, stream: TcpStream, client: SocketAddr, crowd: &mut Crowd) {
+        let (number, activity, leaver) = crowd.register.enter(client.ip());
+        if let Some(leaver) = leaver {
+            crowd.tasks.abort(&leaver);
+        }
+        let conversation = Conversation {
+            open: Open::new(self.counters.clone()),
+            table: self.table.clone(),
+            limits: self.limits,
+            activity,
+            stop: self.stop.clone(),
+        };
+        let alarm = self.alarm.clone();
+        crowd.tasks.spawn(number, async move {
+            let _alarm = alarm;
+            conversation.run(stream).await;
+        });
+    }
+
+    /// Clients whose connection the kernel has taken already believe to be connected, and may have asked.
+    fn admit_backlog(&self, listener: TcpListener, crowd: &mut Crowd) {
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, client)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.admit(stream, client, crowd);
+            }
+        }
+    }
+}
+
+/// Whether only the connection that was to be accepted has failed.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Everybody who is connected.
+struct Crowd {
+    register: Register,
+    tasks: JoinMap<u64, ()>,
+}
+
+impl Crowd {
+    fn close_longest_idle(&mut self) {
+        if let Some(number) = self.register.take_longest_idle() {
+            self.tasks.abort(&number);
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Open(Arc<ProcessCounters>);
+
+impl Open {
+    fn new(counters: Arc<ProcessCounters>) -> Self {
+        counters.tcp_connections.increment();
+        Self(counters)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.tcp_connections.decrement();
+    }
+}
+
+/// One connection.
+struct Conversation {
+    open: Open,
+    table: SharedTable,
+    limits: Limits,
+    activity: Arc<Activity>,
+    stop: CancellationToken,
+}
+
+impl Conversation {
+    /// Question, reply, question, reply. Whatever ends it, ends it without a word: the client sees the connection close.
+    async fn run(self, stream: TcpStream) {
+        // A reply is one write already; waiting for more of them would only delay it.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let codec = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
+        let mut frames = Framed::new(stream, codec);
+        let mut out = Vec::new();
+        for _ in 0..self.limits.max_questions {
+            let Some(message) = self.next_message(&mut frames).await else { return };
+            // Who sends what deserves no reply over TCP has lost the frames or does not speak DNS.
+            if !answer(&self.table.now(), &self.open.0, &message, Transport::Tcp, rand::random(), &mut out) {
+                return;
+            }
+            let Ok(Ok(())) = timeout(self.limits.message, frames.send(&out[..])).await else { return };
+            self.activity.touch();
+        }
+    }
+
+    async fn next_message(
+        &self,
+        frames: &mut Framed<TcpStream, LengthDelimitedCodec>,
+    ) -> Option<impl Deref<Target = [u8]> + use<>> {
+        if frames.read_buffer().is_empty() && !self.first_octet(frames.get_ref()).await {
+            return None;
+        }
+        self.activity.touch();
+        timeout(self.limits.message, frames.next()).await.ok()??.ok()
+    }
+
+    /// Waits for the client to say something; `false` when it will not, or not in time.
+    async fn first_octet(&self, stream: &TcpStream) -> bool {
+        let told_to_stop = pin!(async {
+            self.stop.cancelled().await;
+            sleep(STOP_LINGER).await;
+        });
+        let mut octet = [0];
+        tokio::select! {
+            // What has arrived is answered, even when the time is up at that moment.
+            biased;
+            peeked = stream.peek(&mut octet) => peeked.is_ok_and(|octets| octets > 0),
+            () = sleep(self.limits.idle) => false,
+            () = told_to_stop => false,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! UDP: one socket and one thread per worker, a batch of datagrams per system call.
+
+mod batch;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{setsockopt, sockopt},
+};
+use rand::{Rng, rngs::StdRng};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use self::batch::{Inbox, Outbox, Wait};
+use crate::{
+    answer::answer,
+    metrics::{IgnoreReason, ProcessCounters, Transport},
+    table::SharedTable,
+};
+
+/// How long a worker waits for a datagram before it looks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(250);
+
+/// How long a stopping worker goes on while datagrams keep coming. What is queued takes a few milliseconds.
+const DRAIN_MAX: Duration = Duration::from_millis(300);
+
+/// The pause after an error that is none of ours (no memory, for instance), so that it does not fill the log.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// Octets that the kernel may queue for one socket, twice that with its own bookkeeping. The default of 208 kB holds
+/// some 270 small datagrams, which a burst fills while the worker waits for a core. The kernel cuts it to
+/// `net.core.rmem_max`.
+const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
+
+/// Binds one of several sockets that share an address.
+pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_read_timeout(Some(STOP_CHECK))?;
+    if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS) {
+        tracing::debug!(%address, %error, "the receive buffer keeps its size");
+    }
+    // Before the first datagram can arrive, so that each one comes with the address that it was sent to.
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// What one thread needs to answer from one socket.
+pub(super) struct Worker {
+    socket: Socket,
+    address: SocketAddr,
+    table: SharedTable,
+    counters: Arc<ProcessCounters>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        socket: Socket,
+        address: SocketAddr,
+        table: SharedTable,
+        counters: Arc<ProcessCounters>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self { socket, address, table, counters, stop }
+    }
+
+    /// Answers until told to stop, then what is queued. No error of the network ends it.
+    pub(super) fn run(self) {
+        let mut inbox = Inbox::new(self.address);
+        let mut outbox = Outbox::new(self.address);
+        // Clients must not predict which node they get; a cryptographic generator costs nanoseconds.
+        let mut random: StdRng = rand::make_rng();
+        let mut weather = Weather::default();
+        while !self.stop.load(Relaxed) {
+            match inbox.receive(self.fd(), Wait::ForOne) {
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut random),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(error) => weather.report(self.address, error),
+            }
+        }
+        self.refuse_more();
+        let deadline = Instant::now() + DRAIN_MAX;
+        while Instant::now() < deadline {
+            match inbox.receive(self.fd(), Wait::Never) {
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut random),
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, random: &mut StdRng) {
+        {
+            let table = self.table.now();
+            for (arrival, message) in inbox.arrivals() {
+                if arrival.client.port() == 0 {
+                    self.counters.ignored.of(IgnoreReason::PortZero as usize).increment();
+                    continue;
+                }
+                outbox.put(arrival.client, arrival.local, |out| {
+                    answer(&table, &self.counters, message, Transport::Udp, random.next_u64(), out)
+                });
+            }
+        }
+        let lost = outbox.send(self.fd());
+        self.counters.send_errors.add(lost);
+    }
+
+    /// Connects the socket to itself, whereupon the kernel queues nothing more: what arrives later goes to the other
+    /// sockets of the address, or is refused at once where none is left. What is queued stays.
+    fn refuse_more(&self) {
+        let local = self.socket.local_addr().ok().and_then(|address| address.as_socket());
+        let target = local.map(|address| match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => (std::net::Ipv4Addr::LOCALHOST, v4.port()).into(),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, v6.port()).into(),
+            specific => specific,
+        });
+        if let Some(target) = target
+            && let Err(error) = self.socket.connect(&SockAddr::from(target))
+        {
+            // Then a datagram that comes between the last look and the close is lost, as without this step.
+            tracing::debug!(address = %self.address, %error, "the closing socket goes on receiving");
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The last error of a socket: told once, not for every call.
+#[derive(Default)]
+struct Weather(Option<Errno>);
+
+impl Weather {
+    fn report(&mut self, address: SocketAddr, error: Errno) {
+        if self.0.replace(error) != Some(error) {
+            tracing::warn!(%address, %error, "cannot receive datagrams; trying on");
+        }
+        thread::sleep(ERROR_PAUSE);
+    }
+}

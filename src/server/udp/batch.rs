@@ -1,0 +1,253 @@
+//! Batches of datagrams: one system call receives many, one sends many.
+//!
+//! Two traits of nix 0.31 shape this file. `recvmmsg` does not restore the room for control messages that an earlier
+//! call used up, so headers are made anew once it was too small. `sendmmsg` gives one control message to a whole
+//! batch, so the replies of a wildcard socket go out grouped by the address that they come from.
+
+use std::{
+    array,
+    io::{IoSlice, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    libc,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmmsg,
+    },
+};
+
+use crate::answer::UDP_OCTETS_MAX;
+
+/// Datagrams per system call. With 32 the call's own cost is spread thin, and the first of a batch still waits for
+/// no more than some fifty microseconds of answering.
+const BATCH: usize = 32;
+
+/// Octets kept of a datagram: as many as we tell clients that we take. What is longer is cut and fails to parse.
+const DATAGRAM_OCTETS: usize = UDP_OCTETS_MAX as usize;
+
+/// How long to wait for datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// For the first one, as long as the socket's timeout says.
+    ForOne,
+    /// Not at all.
+    Never,
+}
+
+impl Wait {
+    fn flags(self) -> MsgFlags {
+        match self {
+            Self::ForOne => MsgFlags::MSG_WAITFORONE,
+            Self::Never => MsgFlags::MSG_DONTWAIT,
+        }
+    }
+}
+
+/// Who sent a datagram, and to which address of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// The sender, to whom the reply goes.
+    pub(super) client: SocketAddr,
+    /// Where it was sent to, on a wildcard socket; unspecified on any other, and where the kernel did not tell.
+    pub(super) local: IpAddr,
+    length: usize,
+}
+
+/// Room for a batch of datagrams, and what the last call put there.
+pub(super) struct Inbox {
+    socket_address: SocketAddr,
+    headers: MultiHeaders<SockaddrStorage>,
+    buffers: Vec<[u8; DATAGRAM_OCTETS]>,
+    arrivals: Vec<Arrival>,
+}
+
+impl Inbox {
+    pub(super) fn new(socket_address: SocketAddr) -> Self {
+        Self {
+            socket_address,
+            headers: headers(socket_address),
+            buffers: vec![[0; DATAGRAM_OCTETS]; BATCH],
+            arrivals: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Receives at least one datagram, or fails with what the system says: `EAGAIN` when there is none.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, wait: Wait) -> Result<(), Errno> {
+        self.arrivals.clear();
+        let mut buffers = self.buffers.iter_mut();
+        let mut slices: [_; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(buffers.next().map_or(&mut [][..], |buffer| &mut buffer[..]))]);
+        let mut headers_spent = false;
+        for message in recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), wait.flags(), None)? {
+            headers_spent |= message.flags.contains(MsgFlags::MSG_CTRUNC);
+            let local = asked_address(&message, self.socket_address);
+            // Every datagram has a sender. If one had none, port 0 keeps its place and says that it gets no reply.
+            let client = message.address.as_ref().and_then(socket_address).unwrap_or(SocketAddr::new(local, 0));
+            let length = message.bytes.min(DATAGRAM_OCTETS);
+            self.arrivals.push(Arrival { client, local, length });
+        }
+        if headers_spent {
+            self.headers = headers(self.socket_address);
+        }
+        Ok(())
+    }
+
+    /// The datagrams of the last call.
+    pub(super) fn arrivals(&self) -> impl Iterator<Item = (&Arrival, &[u8])> {
+        self.arrivals.iter().zip(&self.buffers).map(|(arrival, buffer)| (arrival, &buffer[..arrival.length]))
+    }
+}
+
+/// A batch of replies.
+pub(super) struct Outbox {
+    headers: MultiHeaders<SockaddrStorage>,
+    wildcard: bool,
+    replies: Vec<Reply>,
+    /// How many of the replies are to be sent; the others keep their room for later batches.
+    filled: usize,
+    clients: Vec<Option<SockaddrStorage>>,
+}
+
+struct Reply {
+    client: SocketAddr,
+    local: IpAddr,
+    octets: Vec<u8>,
+}
+
+impl Outbox {
+    pub(super) fn new(socket_address: SocketAddr) -> Self {
+        let reply = || Reply {
+            client: socket_address,
+            local: socket_address.ip(),
+            octets: Vec::with_capacity(usize::from(UDP_OCTETS_MAX)),
+        };
+        Self {
+            headers: headers(socket_address),
+            wildcard: socket_address.ip().is_unspecified(),
+            replies: (0..BATCH).map(|_| reply()).collect(),
+            filled: 0,
+            clients: Vec::with_capacity(BATCH),
+        }
+    }
+
+    /// Adds the reply that `render` writes, unless it says that there is none.
+    pub(super) fn put(&mut self, client: SocketAddr, local: IpAddr, render: impl FnOnce(&mut Vec<u8>) -> bool) {
+        // A batch in has room for a batch out, so there is always a place.
+        let Some(reply) = self.replies.get_mut(self.filled) else { return };
+        if render(&mut reply.octets) {
+            (reply.client, reply.local) = (client, local);
+            self.filled += 1;
+        }
+    }
+
+    /// Sends all replies and forgets them. Tells how many the kernel did not take.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> u64 {
+        let Self { headers, wildcard, replies, filled, clients } = self;
+        let batch = &mut replies[..std::mem::take(filled)];
+        if *wildcard {
+            batch.sort_unstable_by_key(|reply| reply.local);
+        }
+        let mut lost = 0;
+        for group in batch.chunk_by(|a, b| a.local == b.local) {
+            clients.clear();
+            clients.extend(group.iter().map(|reply| Some(SockaddrStorage::from(reply.client))));
+            let source = wildcard.then(|| group.first().map(|reply| Source::new(reply.local))).flatten();
+            lost += send_group(socket, headers, group, clients, source.as_ref());
+        }
+        lost
+    }
+}
+
+/// Sends replies that leave from one address. A reply that the kernel does not take is left out, not tried again: its
+/// client asks again anyway.
+fn send_group(
+    socket: BorrowedFd<'_>,
+    headers: &mut MultiHeaders<SockaddrStorage>,
+    group: &[Reply],
+    clients: &[Option<SockaddrStorage>],
+    source: Option<&Source>,
+) -> u64 {
+    let control = source.map(Source::control_message);
+    let control = control.as_ref().map_or(&[][..], std::slice::from_ref);
+    let (mut done, mut lost) = (0, 0);
+    while let (Some(rest), Some(clients)) = (group.get(done..), clients.get(done..))
+        && !rest.is_empty()
+    {
+        let slices: [_; BATCH] = array::from_fn(|at| [IoSlice::new(rest.get(at).map_or(&[], |reply| &reply.octets))]);
+        let slices = slices.iter().take(rest.len());
+        match sendmmsg(socket.as_raw_fd(), headers, slices, clients, control, MsgFlags::empty()) {
+            // The kernel stops at the first that fails. The next call begins with that one and learns why.
+            Ok(sent) => done += sent.count().max(1),
+            Err(Errno::EINTR) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a reply was not taken");
+                (done, lost) = (done + 1, lost + 1);
+            }
+        }
+    }
+    lost
+}
+
+/// The address that replies come from: the one that was asked, or none of ours knows them (RFC 2181, 4.1).
+enum Source {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+impl Source {
+    /// The interface stays open: the route to the client decides.
+    fn new(local: IpAddr) -> Self {
+        match local {
+            IpAddr::V4(v4) => Self::V4(libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from(v4).to_be() },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            }),
+            IpAddr::V6(v6) => {
+                let ipi6_addr = libc::in6_addr { s6_addr: v6.octets() };
+                Self::V6(libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 })
+            }
+        }
+    }
+
+    fn control_message(&self) -> ControlMessage<'_> {
+        match self {
+            Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
+            Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+        }
+    }
+}
+
+/// Headers for one batch in one direction, with room for a control message only where one is used.
+fn headers(socket_address: SocketAddr) -> MultiHeaders<SockaddrStorage> {
+    let control = match socket_address {
+        _ if !socket_address.ip().is_unspecified() => None,
+        SocketAddr::V4(_) => Some(cmsg_space!(libc::in_pktinfo)),
+        SocketAddr::V6(_) => Some(cmsg_space!(libc::in6_pktinfo)),
+    };
+    MultiHeaders::preallocate(BATCH, control)
+}
+
+/// Where a datagram was sent to. Unspecified lets the kernel choose a reply's source, as if it had not been asked.
+fn asked_address(message: &RecvMsg<'_, '_, SockaddrStorage>, socket: SocketAddr) -> IpAddr {
+    let unknown = match socket {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let Ok(mut messages) = message.cmsgs() else { return unknown };
+    let told = messages.find_map(|message| match message {
+        ControlMessageOwned::Ipv4PacketInfo(info) => Some(IpAddr::V4(u32::from_be(info.ipi_spec_dst.s_addr).into())),
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::V6(info.ipi6_addr.s6_addr.into())),
+        _ => None,
+    });
+    told.unwrap_or(unknown)
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+}
