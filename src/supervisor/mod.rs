@@ -32,7 +32,7 @@ use self::{
 use crate::{
     admin::{self, View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{Alternator, HostLookup, Start, Tools},
+    discovery::{Alternator, HostLookup, SetUpError, Start, Tools},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Serving},
@@ -63,6 +63,8 @@ pub enum StartError {
     Admin { address: SocketAddr, sentence: String },
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
+    #[error(transparent)]
+    Polling(#[from] SetUpError),
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
 }
@@ -72,7 +74,6 @@ pub struct Supervisor {
     /// The zones in force.
     zones: BTreeMap<ZoneName, Zone>,
     table: SharedTable,
-    counters: Arc<ProcessCounters>,
     pollers: Pollers,
     listeners: Listeners,
     admin: Admin,
@@ -144,7 +145,6 @@ impl Supervisor {
             listeners: Listeners::new(floor),
             admin: Admin { view, serving: None },
             table,
-            counters,
             accepted,
             failures,
             draining: JoinSet::new(),

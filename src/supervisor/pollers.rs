@@ -111,6 +111,6 @@ impl Pollers {
 impl Running {
     fn has_stalled(&self, now: Instant) -> bool {
         let last_sign = self.entry.poll_status().last_tick.map_or(self.started, |tick| tick.max(self.started));
-        now.saturating_duration_since(last_sign) > Poller::silence_max(&self.zone) + self.backoff
+        now.saturating_duration_since(last_sign) > <Poller>::silence_max(&self.zone) + self.backoff
     }
 }
