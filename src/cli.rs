@@ -171,7 +171,8 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
+    let summary =
+        runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
     println!("{summary}");
     Ok(())
 }
@@ -218,7 +219,12 @@ impl fmt::Display for Summary<'_> {
         for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {
             let seeds: Vec<_> = zone.cluster.seeds.iter().map(ToString::to_string).collect();
             let (ttl, refresh) = (zone.ttl.as_secs(), zone.refresh);
-            write!(f, "\n  {name} port {} ttl {ttl}s refresh {refresh:?} from {}", zone.cluster.port, seeds.join(", "))?;
+            write!(
+                f,
+                "\n  {name} port {} ttl {ttl}s refresh {refresh:?} from {}",
+                zone.cluster.port,
+                seeds.join(", ")
+            )?;
         }
         match zones.len().saturating_sub(ZONES_LISTED_MAX) {
             0 => Ok(()),

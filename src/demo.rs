@@ -176,7 +176,13 @@ async fn incidents(clusters: &[Simulated], table: &SharedTable) -> std::convert:
 }
 
 /// Waits until what is answered is as expected, and says so.
-async fn tell(start: Instant, simulated: &Simulated, what: &str, table: &SharedTable, as_expected: impl Fn(&[IpAddr]) -> bool) {
+async fn tell(
+    start: Instant,
+    simulated: &Simulated,
+    what: &str,
+    table: &SharedTable,
+    as_expected: impl Fn(&[IpAddr]) -> bool,
+) {
     let since = Instant::now();
     let noticed = tokio::time::timeout(NOTICE_AT_LATEST, async {
         while !as_expected(&answered(&simulated.zone, table)) {

@@ -84,8 +84,20 @@ pub struct Supervisor {
     tasks: JoinMap<&'static str, ()>,
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
-    /// A runtime thread of its own for TCP: the control plane and the data plane share none.
-    tcp: Option<Runtime>,
+    /// Outlives the listeners that run on it.
+    _tcp: TcpRuntime,
+}
+
+/// A runtime thread of its own for TCP: the control plane and the data plane share none.
+struct TcpRuntime(Option<Runtime>);
+
+impl Drop for TcpRuntime {
+    fn drop(&mut self) {
+        // An ordinary drop waits for the thread, which must not be done inside another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Supervisor {
@@ -95,11 +107,8 @@ impl Supervisor {
     /// An address cannot be bound, or the system refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
         raise_open_files_limit();
-        let tcp = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("tcp")
-            .enable_all()
-            .build()?;
+        let mut tcp = tokio::runtime::Builder::new_multi_thread();
+        let tcp = tcp.worker_threads(1).thread_name("tcp").enable_all().build()?;
         let table = SharedTable::default();
         let counters = Arc::<ProcessCounters>::default();
         let (failed, failures) = mpsc::unbounded_channel();
@@ -110,6 +119,7 @@ impl Supervisor {
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
+        let tcp = TcpRuntime(Some(tcp));
         let (ready, is_ready) = watch::channel(false);
         let status = Arc::new(ArcSwap::from_pointee(ConfigStatus {
             path: path.into(),
@@ -151,7 +161,7 @@ impl Supervisor {
             tasks: JoinMap::new(),
             ready,
             stopping: CancellationToken::new(),
-            tcp: Some(tcp),
+            _tcp: tcp,
         };
         supervisor.apply(config.clone())?;
         supervisor.tell_systemd();
@@ -290,9 +300,6 @@ impl Supervisor {
             self.draining.spawn(drain(serving));
         }
         while self.draining.join_next().await.is_some() {}
-        if let Some(tcp) = self.tcp.take() {
-            tcp.shutdown_background();
-        }
         tracing::info!("stopped");
     }
 }

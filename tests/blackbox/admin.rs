@@ -55,7 +55,14 @@ fn metrics_count_what_happened() {
     assert_eq!(daemon.metric("alternator_dns_nodes{zone=\"a.example.\",state=\"up\"}"), 2.0);
     assert_eq!(daemon.metric("alternator_dns_zone_state{zone=\"a.example.\",state=\"live\"}"), 1.0);
     let (_, text) = http::get(daemon.admin(), "/metrics").unwrap();
-    for name in ["poll_age_seconds", "build_info", "config_info", "node_change_seconds_count", "config_last_success_timestamp_seconds", "tcp_connections"] {
+    for name in [
+        "poll_age_seconds",
+        "build_info",
+        "config_info",
+        "node_change_seconds_count",
+        "config_last_success_timestamp_seconds",
+        "tcp_connections",
+    ] {
         assert!(text.contains(&format!("alternator_dns_{name}")), "{name} is missing:\n{text}");
     }
     assert!(!text.contains("_total_total"));

@@ -19,7 +19,8 @@ fn texts(nodes: &[std::net::IpAddr]) -> Vec<String> {
 #[test]
 fn a_zone_gives_its_own_live_nodes_over_udp_and_tcp() {
     let (east, west) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
-    let daemon = Daemon::start("two", &(zone("alternator.east.example", &east) + &zone("alternator.west.example", &west)));
+    let daemon =
+        Daemon::start("two", &(zone("alternator.east.example", &east) + &zone("alternator.west.example", &west)));
     for (name, cluster) in [("alternator.east.example", &east), ("alternator.west.example", &west)] {
         wait::until("all nodes", || (daemon.nodes(name) == texts(&cluster.nodes())).then_some(()));
         let mut over_tcp: Vec<_> =
@@ -115,7 +116,10 @@ fn soa_and_ns_name_this_server() {
 fn configured_name_servers_are_named_and_answered() {
     let cluster = Cluster::start(1).unwrap();
     let servers = "nameservers = [{ name = \"ns1.a.example\", addresses = [\"192.0.2.1\", \"2001:db8::1\"] }, { name = \"ns2.elsewhere.test\" }]";
-    let file = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{servers}\n{}", zone("a.example", &cluster));
+    let file = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{servers}\n{}",
+        zone("a.example", &cluster)
+    );
     let daemon = Daemon::with_config("nameservers", &file);
     let ns = daemon.ask("a.example", "NS");
     assert_eq!(ns.answers, ["a.example. 3600 IN NS ns1.a.example.", "a.example. 3600 IN NS ns2.elsewhere.test."]);
@@ -211,7 +215,9 @@ fn ipv6_is_served_and_learnt() {
     let mut daemon = Daemon::with_config("ipv6", &file);
     let addresses = daemon.addresses();
     for address in addresses {
-        wait::until("the node", || (dns::udp(address, &Question::new("a.example", "AAAA")).data() == ["::1"]).then_some(()));
+        wait::until("the node", || {
+            (dns::udp(address, &Question::new("a.example", "AAAA")).data() == ["::1"]).then_some(())
+        });
         assert_eq!(dns::udp(address, &Question::new("a.example", "A")).answers.len(), 0);
         assert_eq!(dns::tcp(address, &Question::new("a.example", "AAAA")).data(), ["::1"]);
     }
@@ -257,13 +263,17 @@ fn when_every_poll_fails_the_last_nodes_stay_and_the_reply_says_so() {
     let nodes = texts(&cluster.nodes());
     let start = Instant::now();
     for node in cluster.nodes() {
-        cluster.deliver(node, alternator_dns::simulation::Path::LocalNodes, alternator_dns::simulation::Delivery::Close);
+        cluster.deliver(
+            node,
+            alternator_dns::simulation::Path::LocalNodes,
+            alternator_dns::simulation::Delivery::Close,
+        );
     }
     wait::until("the zone to be stale", || (daemon.zone("a.example.")["state"] == "stale").then_some(()));
     assert!(start.elapsed() > Duration::from_secs(4), "not before five seconds without success");
     assert_eq!(daemon.nodes("a.example"), nodes);
     let reply = dns::udp(daemon.address(), &Question::new("a.example", "A").edns(1232));
-    assert_eq!((reply.rcode.as_str(), reply.extended_errors, reply.ttls()), ("NoError", vec![3], vec![4]));
+    assert_eq!((reply.rcode.as_str(), reply.ttls(), reply.extended_errors), ("NoError", vec![4], vec![3]));
     for node in cluster.nodes() {
         cluster.heal(node);
     }

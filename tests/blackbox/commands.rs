@@ -29,7 +29,8 @@ fn check_prints_a_summary_of_a_good_file() {
 
 #[test]
 fn bad_usage_is_exit_2() {
-    for arguments in [&["fly"][..], &["run", "--nonsense"], &["run", "--log", "loud"], &["run", "--log-format", "xml"]] {
+    for arguments in [&["fly"][..], &["run", "--nonsense"], &["run", "--log", "loud"], &["run", "--log-format", "xml"]]
+    {
         let output = command(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());

@@ -66,7 +66,10 @@ fn complaints(room: &str, file: &str, text: &str) -> Vec<String> {
     let Some(own) = floor(room) else { return vec![format!("{file} lies in no room of the house")] };
     let used = rooms_used(text);
     let wrong = used.iter().filter(|used| *used != room && !ALLOWED.contains(&(room, used.as_str())));
-    wrong.filter(|used| floor(used).is_none_or(|floor| floor >= own)).map(|used| format!("{file} leans on {used}, which is not below it")).collect()
+    wrong
+        .filter(|used| floor(used).is_none_or(|floor| floor >= own))
+        .map(|used| format!("{file} leans on {used}, which is not below it"))
+        .collect()
 }
 
 fn visit(directory: &Path, room: Option<&str>, found: &mut Vec<String>) {

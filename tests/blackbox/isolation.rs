@@ -31,15 +31,19 @@ fn a_zone_that_hangs_does_not_delay_another() {
 #[test]
 fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
     let dead = Cluster::start(500).unwrap();
-    let living = Cluster::start_at(&["127.98.7.1", "127.98.7.2", "127.98.7.3", "127.98.7.4"].map(|a| a.parse().unwrap()), dead.port())
-        .unwrap();
+    let living = Cluster::start_at(
+        &["127.98.7.1", "127.98.7.2", "127.98.7.3", "127.98.7.4"].map(|a| a.parse().unwrap()),
+        dead.port(),
+    )
+    .unwrap();
     let seed = living.node(3);
     let entries = |nodes: Vec<std::net::IpAddr>| Content::Listing(nodes.iter().map(ToString::to_string).collect());
     living.say(seed, Path::LocalNodes, entries(dead.nodes()));
     let keys = "refresh = \"1s\"\ntimeout = \"1s\"\nanswers = \"all\"\n";
     let daemon = Daemon::start("needle", &zone_with("a.example", &[seed], dead.port(), keys));
     wait::until("five hundred nodes", || {
-        (crate::dns::tcp(daemon.address(), &crate::dns::Question::new("a.example", "A")).answers.len() == 500).then_some(())
+        (crate::dns::tcp(daemon.address(), &crate::dns::Question::new("a.example", "A")).answers.len() == 500)
+            .then_some(())
     });
     for node in dead.nodes() {
         dead.deliver(node, Path::LocalNodes, Delivery::Hang);
@@ -71,6 +75,11 @@ fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
     wait::until("three thousand polls", || (total() >= before + 3000).then_some(()));
     let elapsed = start.elapsed().as_secs_f64();
     assert!((12.0..18.5).contains(&elapsed), "1000 zones every 5 s are 3000 polls in 15 s, not in {elapsed:.1} s");
-    let late = daemon.api()["zones"].as_array().unwrap().iter().filter(|zone| zone["last_success_seconds_ago"].as_f64().unwrap() > 7.5).count();
+    let late = daemon.api()["zones"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|zone| zone["last_success_seconds_ago"].as_f64().unwrap() > 7.5)
+        .count();
     assert_eq!(late, 0, "every zone is polled at its interval");
 }

@@ -41,7 +41,10 @@ fn the_first_seed_is_asked_first_and_a_dead_one_costs_little() {
 #[test]
 fn host_name_seeds_are_resolved() {
     let Ok(cluster) = Cluster::start_at(&["127.0.0.1".parse().unwrap()], 0) else { panic!("loopback") };
-    let zones = format!("[zones.\"a.example\"]\nseeds = [\"no-such-host.invalid\", \"localhost\"]\nport = {}\n", cluster.port());
+    let zones = format!(
+        "[zones.\"a.example\"]\nseeds = [\"no-such-host.invalid\", \"localhost\"]\nport = {}\n",
+        cluster.port()
+    );
     let daemon = Daemon::start("hosts", &zones);
     wait::until("the node behind the name", || (daemon.ask("a.example", "A").data() == ["127.0.0.1"]).then_some(()));
     assert_eq!(daemon.zone("a.example.")["state"], "live");
@@ -54,7 +57,11 @@ fn proxy_variables_are_ignored() {
     let file = directory.join("config.toml");
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
     let through = format!("http://{}:{}", proxy.node(0), proxy.port());
-    let daemon = Daemon::launch_with(directory, &file, &[("http_proxy", &through), ("HTTP_PROXY", &through), ("ALL_PROXY", &through)]);
+    let daemon = Daemon::launch_with(
+        directory,
+        &file,
+        &[("http_proxy", &through), ("HTTP_PROXY", &through), ("ALL_PROXY", &through)],
+    );
     wait::until("the node", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
     assert_eq!(proxy.connections(proxy.node(0)), 0);
 }

@@ -162,7 +162,8 @@ fn bad_lists_leave_the_set_alone() {
     let learnt: Vec<_> = clusters.iter().map(|cluster| vec![cluster.node(0).to_string()]).collect();
     for (n, expected) in learnt.iter().enumerate() {
         wait::until("the zone to be learnt", || {
-            (daemon.zone(&format!("{}.", name(n)))["state"] == "live" && answered(&daemon, n, "A") == *expected).then_some(())
+            (daemon.zone(&format!("{}.", name(n)))["state"] == "live" && answered(&daemon, n, "A") == *expected)
+                .then_some(())
         });
     }
     for (cluster, case) in clusters.iter().zip(&cases) {
@@ -171,9 +172,8 @@ fn bad_lists_leave_the_set_alone() {
     }
     for (n, case) in cases.iter().enumerate() {
         let what = format!("a complaint about {}", case.what);
-        let error = wait::until(&what, || {
-            daemon.zone(&format!("{}.", name(n)))["last_error"].as_str().map(str::to_owned)
-        });
+        let error =
+            wait::until(&what, || daemon.zone(&format!("{}.", name(n)))["last_error"].as_str().map(str::to_owned));
         assert_eq!(answered(&daemon, n, "A"), learnt[n], "{}: {error}", case.what);
     }
     for cluster in &clusters {

@@ -95,8 +95,7 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
-    let complaint =
-        wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
+    let complaint = wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
     assert!(complaint.contains("config.toml:") && complaint.contains("expected a duration"), "{complaint}");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
@@ -186,7 +185,12 @@ fn a_half_written_file_is_never_believed() {
 fn untouched_zones_keep_their_poller_and_their_counters() {
     let (kept, other) = (Cluster::start(3).unwrap(), Cluster::start(1).unwrap());
     let slow = |name: &str, ttl: &str| {
-        zone_with(name, &[kept.node(0)], kept.port(), &format!("refresh = \"10m\"\nttl = \"{ttl}\"\nanswers = \"all\"\n"))
+        zone_with(
+            name,
+            &[kept.node(0)],
+            kept.port(),
+            &format!("refresh = \"10m\"\nttl = \"{ttl}\"\nanswers = \"all\"\n"),
+        )
     };
     let file = |ttl: &str, more: &str| config(&(slow("kept.example", "4s") + &slow("paced.example", ttl) + more));
     let daemon = Daemon::with_config("untouched", &file("4s", ""));
@@ -206,7 +210,10 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
     assert_eq!(kept.total(HttpPath::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
     assert!(daemon.metric(asked) >= before + 5.0, "counters go on");
     assert_eq!(daemon.metric("alternator_dns_zone_state{zone=\"new3.example.\",state=\"live\"}"), 0.0);
-    assert!(!crate::http::get(daemon.admin(), "/metrics").unwrap().1.contains("new3.example"), "series go with their zone");
+    assert!(
+        !crate::http::get(daemon.admin(), "/metrics").unwrap().1.contains("new3.example"),
+        "series go with their zone"
+    );
 }
 
 #[test]
@@ -285,7 +292,10 @@ fn an_address_in_use_refuses_the_whole_reload() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let daemon = Daemon::with_config("taken", &zones("a", &cluster));
     let address = taken.local_addr().unwrap();
-    let file = format!("[server]\nlisten = [\"127.0.0.1:0\", \"{address}\"]\nadmin = \"127.0.0.1:0\"\n{}", zone("b.example", &cluster));
+    let file = format!(
+        "[server]\nlisten = [\"127.0.0.1:0\", \"{address}\"]\nadmin = \"127.0.0.1:0\"\n{}",
+        zone("b.example", &cluster)
+    );
     fs::write(daemon.config_path(), file).unwrap();
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
