@@ -180,7 +180,7 @@ struct Conversation {
 }
 
 impl Conversation {
-    /// Question, reply, question, reply. Whatever ends it, ends it without a word: the client sees the connection close.
+    /// Question, reply, question, reply. Whatever ends it ends it without a word: the client sees it close.
     async fn run(self, stream: TcpStream) {
         // A reply is one write already; waiting for more of them would only delay it.
         if stream.set_nodelay(true).is_err() {
