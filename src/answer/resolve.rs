@@ -121,7 +121,8 @@ impl Explanation {
         }
     }
 
-    /// EXTRA-TEXT. A stale answer has none: with it, eight AAAA records of the longest name would not fit in 512 octets.
+    /// EXTRA-TEXT. A stale answer has none: with one, eight AAAA records of the longest name would not fit in 512
+    /// octets.
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotReady => "no node known yet",

@@ -426,7 +426,10 @@ proptest! {
     }
 
     #[test]
-    fn answers_are_distinct_nodes(zone in prop::sample::select(&["c1", "big", "fill", "one"][..]), draw in any::<u64>()) {
+    fn answers_are_distinct_nodes(
+        zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
+        draw in any::<u64>(),
+    ) {
         let mut out = Vec::new();
         let query = Ask::parse(&format!("{zone}.alt.test. A +1232")).octets();
         let table = world();

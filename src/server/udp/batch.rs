@@ -172,7 +172,7 @@ fn send_group(
     source: Option<&Source>,
 ) -> u64 {
     let control = source.map(Source::control_message);
-    let control = control.as_ref().map_or(&[][..], std::slice::from_ref);
+    let control = control.as_slice();
     let (mut done, mut lost) = (0, 0);
     while let (Some(rest), Some(clients)) = (group.get(done..), clients.get(done..))
         && !rest.is_empty()
@@ -250,4 +250,54 @@ fn asked_address(message: &RecvMsg<'_, '_, SockaddrStorage>, socket: SocketAddr)
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, os::fd::AsFd, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_not_taken_does_not_hold_up_the_others() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut outbox = Outbox::new(server.local_addr().unwrap());
+        for number in 0..5 {
+            // No datagram can go to port 0.
+            let port = if number == 1 { 0 } else { client.local_addr().unwrap().port() };
+            let to = SocketAddr::from(([127, 0, 0, 1], port));
+            outbox.put(to, to.ip(), |out| {
+                out.clear();
+                out.push(number);
+                number != 3
+            });
+        }
+        assert_eq!(outbox.send(server.as_fd()), 1);
+        let mut octet = [0];
+        for expected in [0, 2, 4] {
+            assert_eq!(client.recv(&mut octet).unwrap(), 1);
+            assert_eq!(octet, [expected]);
+        }
+        assert_eq!(outbox.send(server.as_fd()), 0, "nothing is left over");
+    }
+
+    #[test]
+    fn what_is_longer_than_we_take_is_cut() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let mut inbox = Inbox::new(address);
+        assert_eq!(inbox.receive(server.as_fd(), Wait::Never).unwrap_err(), Errno::EAGAIN);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&[7; 4000], address).unwrap();
+        client.send_to(&[8; 3], address).unwrap();
+        let mut lengths = Vec::new();
+        while lengths.len() < 2 {
+            inbox.receive(server.as_fd(), Wait::ForOne).unwrap();
+            lengths.extend(inbox.arrivals().map(|(arrival, message)| (arrival.client, message.len())));
+        }
+        let from = client.local_addr().unwrap();
+        assert_eq!(lengths, [(from, DATAGRAM_OCTETS), (from, 3)]);
+    }
 }
