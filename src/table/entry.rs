@@ -24,6 +24,8 @@ pub struct ZoneEntry {
 pub struct PollStatus {
     /// Ticks that have ended, well or badly. The first one makes the zone ready.
     pub ticks: u64,
+    /// When the last one ended: a poller that works never lets this grow old.
+    pub last_tick: Option<Instant>,
     /// When a usable list last arrived.
     pub last_success: Option<Instant>,
     /// Who sent it.
@@ -32,6 +34,9 @@ pub struct PollStatus {
     pub last_error: Option<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
+    /// What is answered was learnt from another cluster, which the zone had before its seeds or port changed: those
+    /// nodes are answered until the new seeds give a list, but never asked.
+    pub former_cluster: bool,
 }
 
 impl ZoneEntry {

@@ -1,0 +1,180 @@
+//! The order in which nodes are asked.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    net::IpAddr,
+};
+
+use rand::{Rng, seq::SliceRandom};
+
+/// With more zones than this the node that answered last is asked first, so that one kept connection a zone is
+/// enough: otherwise there would be one for each node asked lately, and files and memory are not endless.
+pub const CROWD_ZONES: usize = 1000;
+
+/// Live nodes asked before it is a seed's turn: the living know best, but all of them may be gone.
+const NODES_IN_A_ROW: usize = 2;
+
+/// Who is asked next: two live nodes, one seed, and so on.
+///
+/// A tick that fails leaves off where the next one goes on, so that many dead candidates never starve a living one.
+#[derive(Debug, Default)]
+pub struct Rota {
+    nodes: Queue,
+    seeds: Queue,
+    /// Nodes asked since a seed was.
+    in_a_row: usize,
+    /// Those asked in this tick.
+    asked: HashSet<IpAddr>,
+    /// A tick has failed, and the next goes on where it stopped.
+    resumes: bool,
+}
+
+/// Candidates in order; whoever is asked goes to the back.
+#[derive(Debug, Default)]
+struct Queue {
+    order: VecDeque<IpAddr>,
+    /// Those that have not had their turn in this tick.
+    left: usize,
+}
+
+impl Rota {
+    /// Begins a tick with the live nodes and the seeds' addresses, in the order of the file. After a good tick the
+    /// nodes are drawn anew, all but `first`, who is asked first if it is a candidate.
+    pub fn begin(&mut self, nodes: &[IpAddr], seeds: &[IpAddr], first: Option<IpAddr>, chance: &mut impl Rng) {
+        self.asked.clear();
+        self.seeds.admit(seeds);
+        if self.resumes {
+            self.nodes.admit(nodes);
+        } else {
+            let mut drawn = nodes.to_vec();
+            drawn.shuffle(chance);
+            if let Some(first) = first.filter(|first| nodes.contains(first) || seeds.contains(first)) {
+                drawn.retain(|node| *node != first);
+                drawn.insert(0, first);
+            }
+            self.nodes = Queue { left: drawn.len(), order: drawn.into() };
+            self.in_a_row = 0;
+        }
+        self.resumes = true;
+    }
+
+    /// Who is asked next; nobody is asked twice in a tick.
+    pub fn next_candidate(&mut self) -> Option<IpAddr> {
+        loop {
+            let seeds_turn = self.in_a_row >= NODES_IN_A_ROW && self.seeds.left > 0;
+            let candidate = if self.nodes.left > 0 && !seeds_turn {
+                self.in_a_row += 1;
+                self.nodes.turn()
+            } else {
+                self.in_a_row = 0;
+                self.seeds.turn()
+            };
+            if self.asked.insert(candidate?) {
+                return candidate;
+            }
+        }
+    }
+
+    /// Ends a good tick: the next one starts over.
+    pub fn succeed(&mut self) {
+        self.resumes = false;
+    }
+}
+
+impl Queue {
+    /// Takes these as members; those who stay keep their places, newcomers stand behind.
+    fn admit(&mut self, members: &[IpAddr]) {
+        let mut newcomers: HashSet<_> = members.iter().collect();
+        self.order.retain(|known| newcomers.remove(known));
+        self.order.extend(members.iter().filter(|member| newcomers.remove(member)));
+        self.left = self.order.len();
+    }
+
+    fn turn(&mut self) -> Option<IpAddr> {
+        self.left = self.left.checked_sub(1)?;
+        self.order.rotate_left(1);
+        self.order.back().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng, rngs::StdRng};
+
+    use super::*;
+
+    fn node(number: u32) -> IpAddr {
+        std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    fn nodes(numbers: std::ops::Range<u32>) -> Vec<IpAddr> {
+        numbers.map(node).collect()
+    }
+
+    fn take(rota: &mut Rota, count: usize) -> Vec<IpAddr> {
+        std::iter::from_fn(|| rota.next_candidate()).take(count).collect()
+    }
+
+    #[test]
+    fn two_nodes_then_a_seed_and_each_once() {
+        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (live, seeds) = (nodes(1..6), vec![node(100), node(2), node(101)]);
+        rota.begin(&live, &seeds, None, &mut chance);
+        let order = take(&mut rota, 100);
+        assert_eq!(order.len(), 7, "{order:?}");
+        assert_eq!(order[2], node(100));
+        assert!(live.contains(&order[0]) && live.contains(&order[1]) && live.contains(&order[3]), "{order:?}");
+        assert_eq!(order.iter().collect::<HashSet<_>>().len(), 7);
+    }
+
+    #[test]
+    fn until_something_is_learnt_seeds_are_asked_in_file_order_and_in_turn() {
+        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let seeds = [node(3), node(1), node(2)];
+        rota.begin(&[], &seeds, None, &mut chance);
+        assert_eq!(take(&mut rota, 2), [node(3), node(1)]);
+        rota.begin(&[], &seeds, None, &mut chance);
+        assert_eq!(take(&mut rota, 9), [node(2), node(3), node(1)]);
+        rota.begin(&[], &[node(3), node(4)], None, &mut chance);
+        assert_eq!(take(&mut rota, 9), [node(3), node(4)]);
+        rota.begin(&[], &[], None, &mut chance);
+        assert_eq!(rota.next_candidate(), None);
+    }
+
+    #[test]
+    fn after_a_bad_tick_the_next_resumes_and_reaches_everybody() {
+        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (live, seeds) = (nodes(1..501), nodes(1000..1100));
+        let mut asked = HashSet::new();
+        for _ in 0..84 {
+            rota.begin(&live, &seeds, None, &mut chance);
+            asked.extend(take(&mut rota, 9));
+        }
+        assert_eq!(asked.len(), 600);
+    }
+
+    #[test]
+    fn after_a_good_tick_every_node_is_as_likely() {
+        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let mut first = [0; 4];
+        for _ in 0..4000 {
+            rota.begin(&nodes(0..4), &nodes(9..10), None, &mut chance);
+            let IpAddr::V4(asked) = rota.next_candidate().unwrap() else { panic!("IPv4 was given") };
+            first[asked.octets()[3] as usize] += 1;
+            rota.succeed();
+        }
+        assert!(first.iter().all(|count| (850..1150).contains(count)), "{first:?}");
+    }
+
+    #[test]
+    fn in_a_crowd_the_node_that_answered_last_comes_first() {
+        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        for _ in 0..20 {
+            rota.begin(&nodes(0..9), &nodes(20..21), Some(node(7)), &mut chance);
+            assert_eq!(rota.next_candidate(), Some(node(7)));
+            rota.succeed();
+        }
+        rota.begin(&nodes(0..9), &nodes(20..21), Some(node(50)), &mut chance);
+        assert!(!take(&mut rota, 99).contains(&node(50)), "it left the cluster");
+    }
+}

@@ -1,0 +1,242 @@
+//! One tick: candidates are asked until one gives a usable list.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    alternator::{FetchError, Reply},
+    candidates::Rota,
+};
+
+/// Attempts in flight in one tick: enough to pass by a few nodes that hang, too few to burden a cluster.
+const IN_FLIGHT_MAX: usize = 4;
+
+/// The next candidate is asked when the last has not answered for this part of the timeout.
+const HEDGES_IN_TIMEOUT: u32 = 4;
+
+/// A tick ends after so many timeouts.
+pub const TIMEOUTS_IN_TICK: u32 = 3;
+
+/// Failures told one by one; of the others only their number.
+const FAILURES_TOLD_MAX: usize = 3;
+
+/// What the attempts of a bad tick came to. It reads as a sentence.
+#[derive(Debug, Default)]
+pub struct Failures {
+    count: usize,
+    told: Vec<String>,
+}
+
+impl Failures {
+    fn add(&mut self, node: IpAddr, error: &FetchError) {
+        self.count += 1;
+        if self.told.len() < FAILURES_TOLD_MAX {
+            self.told.push(format!("{node} {error}"));
+        }
+    }
+
+    /// Whether nobody was asked.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told.join("; "))?;
+        match self.count - self.told.len() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+/// Asks candidates until one gives a usable list, and drops the other attempts then: a late reply reaches nobody.
+///
+/// The next one is asked when one has failed, or after a quarter of `timeout`. Nobody is asked after two timeouts,
+/// so that everybody who is asked has a whole one before the tick ends. An attempt ends by itself within `timeout`.
+///
+/// # Errors
+/// What went wrong, when there is no list after three timeouts, or nobody is left to be asked.
+pub async fn tick<F>(ask: impl Fn(IpAddr) -> F, rota: &mut Rota, timeout: Duration) -> Result<(IpAddr, Reply), Failures>
+where
+    F: Future<Output = Result<Reply, FetchError>>,
+{
+    let start = Instant::now();
+    let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
+    let mut failures = Failures::default();
+    let mut in_flight = FuturesUnordered::new();
+    let mut next_call = start;
+    loop {
+        let now = Instant::now();
+        let free = in_flight.len() < IN_FLIGHT_MAX && next_call <= last_call;
+        if free && next_call <= now {
+            match rota.next_candidate() {
+                Some(node) => {
+                    let attempt = ask(node);
+                    in_flight.push(async move { (node, attempt.await) });
+                    next_call = now + timeout / HEDGES_IN_TIMEOUT;
+                }
+                // Nobody is left: what is in flight is all that can still come.
+                None => next_call = end,
+            }
+            continue;
+        }
+        if in_flight.is_empty() || now >= end {
+            return Err(failures);
+        }
+        tokio::select! {
+            biased;
+            Some((node, outcome)) = in_flight.next() => match outcome {
+                Ok(reply) => {
+                    rota.succeed();
+                    return Ok((node, reply));
+                }
+                Err(error) => {
+                    failures.add(node, &error);
+                    if next_call < end {
+                        next_call = Instant::now();
+                    }
+                }
+            },
+            () = sleep_until(if free { next_call } else { end }) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::Ipv4Addr, sync::Mutex};
+
+    use rand::{SeedableRng, rngs::StdRng};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::discovery::localnodes::{self, ListError};
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    /// What a node does when it is asked; those without an entry hang until the timeout.
+    #[derive(Clone, Copy)]
+    enum Habit {
+        Answers(Duration),
+        Refuses,
+        SendsNothing,
+    }
+
+    #[derive(Default)]
+    struct Nodes {
+        habits: BTreeMap<IpAddr, Habit>,
+        asked: Mutex<Vec<(IpAddr, Duration)>>,
+    }
+
+    impl Nodes {
+        fn with(habits: impl IntoIterator<Item = (u32, Habit)>) -> Self {
+            let habits = habits.into_iter().map(|(number, habit)| (node(number), habit)).collect();
+            Self { habits, asked: Mutex::default() }
+        }
+
+        async fn ask(&self, node: IpAddr, start: Instant) -> Result<Reply, FetchError> {
+            self.asked.lock().unwrap().push((node, start.elapsed()));
+            match self.habits.get(&node) {
+                Some(Habit::Answers(delay)) => {
+                    sleep(*delay).await;
+                    let listing = localnodes::parse(format!("[\"{node}\"]").as_bytes()).unwrap();
+                    Ok(Reply { listing, arrived: Instant::now() })
+                }
+                Some(Habit::Refuses) => Err(FetchError::Refused),
+                Some(Habit::SendsNothing) => Err(ListError::Empty.into()),
+                None => {
+                    sleep(TIMEOUT).await;
+                    Err(FetchError::Timeout(TIMEOUT))
+                }
+            }
+        }
+
+        /// Asks these, live nodes and seeds; tells who answered, or what went wrong, and how long it took.
+        async fn tick(&self, rota: &mut Rota, live: &[IpAddr], seeds: &[IpAddr]) -> (Result<IpAddr, String>, Duration) {
+            rota.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
+            let start = Instant::now();
+            let outcome = tick(|node| self.ask(node, start), rota, TIMEOUT).await;
+            (outcome.map(|(node, _)| node).map_err(|failures| failures.to_string()), start.elapsed())
+        }
+    }
+
+    fn node(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(0x0a00_0000 + number).into()
+    }
+
+    fn nodes(numbers: std::ops::Range<u32>) -> Vec<IpAddr> {
+        numbers.map(node).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_hangs_costs_a_quarter_of_the_timeout() {
+        let world = Nodes::with([(2, Habit::Answers(TIMEOUT / 100))]);
+        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..3)).await;
+        assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 4 + TIMEOUT / 100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_fails_costs_nothing() {
+        let world = Nodes::with([(1, Habit::Refuses), (2, Habit::SendsNothing), (3, Habit::Answers(Duration::ZERO))]);
+        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..4)).await;
+        assert_eq!((outcome, took), (Ok(node(3)), Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_hundred_nodes_that_hang_do_not_hide_a_seed() {
+        let world = Nodes::with([(1000, Habit::Answers(Duration::ZERO))]);
+        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(0..500), &nodes(1000..1001)).await;
+        assert_eq!((outcome, took), (Ok(node(1000)), TIMEOUT / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_living_seed_of_many_is_found_by_going_on_where_the_last_tick_stopped() {
+        let world = Nodes::with([(20, Habit::Answers(Duration::ZERO))]);
+        let (mut rota, seeds) = (Rota::default(), nodes(1..21));
+        let mut ticks = 1;
+        while world.tick(&mut rota, &[], &seeds).await.0 != Ok(node(20)) {
+            ticks += 1;
+        }
+        assert_eq!(ticks, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_ends_after_three_timeouts_with_four_in_flight_at_most() {
+        let world = Nodes::default();
+        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(0..500), &[]).await;
+        assert!(took <= TIMEOUT * 3, "{took:?}");
+        let told = outcome.unwrap_err();
+        assert!(told.contains(" gave no complete answer within 1s; ") && told.ends_with("; and 6 more"), "{told}");
+        let asked = world.asked.lock().unwrap();
+        assert_eq!(asked.len(), 9, "each has a whole timeout");
+        for (_, at) in asked.iter() {
+            let in_flight = asked.iter().filter(|(_, other)| other <= at && *at < *other + TIMEOUT).count();
+            assert!(in_flight <= IN_FLIGHT_MAX, "{in_flight} at {at:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_asked_twice_and_the_end_is_the_end() {
+        let world = Nodes::with([(1, Habit::Refuses), (2, Habit::Refuses)]);
+        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(1..3), &nodes(1..3)).await;
+        assert_eq!(took, Duration::ZERO);
+        assert_eq!(world.asked.lock().unwrap().len(), 2);
+        let told = outcome.unwrap_err();
+        assert!(told.contains("10.0.0.1 refused the connection") && !told.contains("more"), "{told}");
+        let (outcome, _) = world.tick(&mut Rota::default(), &[], &[]).await;
+        assert_eq!(outcome, Err(String::new()));
+        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(7..8), &[]).await;
+        assert_eq!((outcome.is_err(), took), (true, TIMEOUT), "one that hangs is waited for, nobody else");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_list_wins_and_the_others_are_dropped() {
+        let world = Nodes::with([(1, Habit::Answers(TIMEOUT * 3 / 4)), (2, Habit::Answers(TIMEOUT / 4))]);
+        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..3)).await;
+        assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 2));
+    }
+}
