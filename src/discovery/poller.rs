@@ -483,7 +483,7 @@ mod tests {
         let world = World::default();
         let zone = Running::start(&world, &["10.0.0.9", "10.0.0.1"]);
         assert_eq!((zone.state(), zone.answered()), (ZoneState::Waiting, vec!["10.0.0.1".into(), "10.0.0.9".into()]));
-        sleep(SECOND).await;
+        sleep(SECOND / 2).await;
         assert_eq!(zone.state(), ZoneState::Waiting);
         let status = PollStatus::clone(&zone.entry.poll_status());
         assert_eq!(status.last_error.unwrap(), "10.0.0.9 refused the connection; 10.0.0.1 refused the connection");
