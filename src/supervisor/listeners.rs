@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{runtime::Handle, sync::mpsc};
 
+use super::StartError;
 use crate::{
     metrics::ProcessCounters,
     server::{BindError, Bound, Serving},
@@ -34,9 +35,26 @@ impl Listeners {
     }
 
     /// Binds the addresses that are not served yet: all of them, or none.
-    pub(super) fn bind_missing(&self, wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, Bound)>, BindError> {
+    pub(super) fn bind_missing(&self, wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
         let missing = wanted.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
-        missing.map(|&address| Ok((address, Bound::bind(address, self.floor.workers)?))).collect()
+        missing.map(|&address| Ok((address, self.bind(address)?))).collect()
+    }
+
+    fn bind(&self, address: SocketAddr) -> Result<Bound, StartError> {
+        Bound::bind(address, self.floor.workers).map_err(|error| match (error, self.overlapping(address)) {
+            (BindError::InUse(_), Some(served)) => StartError::Overlap { wanted: address, served },
+            (error, _) => StartError::Bind(error),
+        })
+    }
+
+    /// An address of ours that has the same port, where one of both is a wildcard.
+    fn overlapping(&self, wanted: SocketAddr) -> Option<SocketAddr> {
+        let overlaps = |served: &SocketAddr| {
+            served.port() == wanted.port()
+                && served.is_ipv4() == wanted.is_ipv4()
+                && (served.ip().is_unspecified() || wanted.ip().is_unspecified())
+        };
+        self.addresses().into_iter().find(overlaps)
     }
 
     /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.

@@ -59,6 +59,11 @@ const REQUESTS_WAITING: usize = 8;
 pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(
+        "cannot listen on {wanted} beside {served}, which is served now: a wildcard and an address of it need the port \
+         one after the other; restart the server for this change"
+    )]
+    Overlap { wanted: SocketAddr, served: SocketAddr },
     #[error("cannot serve the admin interface on {address}: {sentence}")]
     Admin { address: SocketAddr, sentence: String },
     #[error("cannot start: {0}")]

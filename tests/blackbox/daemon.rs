@@ -126,10 +126,6 @@ impl Daemon {
         Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     pub fn config_path(&self) -> PathBuf {
         self.directory.join("config.toml")
     }
@@ -150,12 +146,6 @@ impl Daemon {
     pub fn admin(&self) -> SocketAddr {
         let (_, rest) = self.status.split_once("admin http://").expect("the admin interface is on");
         rest.split(';').next().unwrap().parse().unwrap()
-    }
-
-    /// The latest status line.
-    pub fn latest_status(&mut self) -> String {
-        self.hear();
-        self.status.clone()
     }
 
     pub fn log(&self) -> String {

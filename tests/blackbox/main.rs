@@ -2,6 +2,8 @@
 //!
 //! Nothing sleeps for luck: every test waits on a condition with a deadline and asserts on what a client sees.
 
+#![allow(clippy::unwrap_used)]
+
 mod daemon;
 mod dns;
 mod http;
