@@ -113,6 +113,12 @@ impl Poller {
         let asks = Nodes { alternator: tools.alternator.clone(), port: zone.cluster.port, timeout: zone.timeout };
         Self::with(entry, zone, start, tools, asks)
     }
+
+    /// How long a poller of this zone may report nothing before it counts as stalled.
+    pub fn silence_max(zone: &config::Zone) -> Duration {
+        let first = CROWD_SPREAD_MAX + FIRST_LOOKUP;
+        first + zone.refresh * 2 + zone.timeout * TIMEOUTS_IN_TICK + LATE_MAX
+    }
 }
 
 impl<A: Ask> Poller<A> {
@@ -143,12 +149,6 @@ impl<A: Ask> Poller<A> {
         };
         poller.fail_open();
         poller
-    }
-
-    /// How long a poller of this zone may report nothing before it counts as stalled.
-    pub fn silence_max(zone: &config::Zone) -> Duration {
-        let first = CROWD_SPREAD_MAX + FIRST_LOOKUP;
-        first + zone.refresh * 2 + zone.timeout * TIMEOUTS_IN_TICK + LATE_MAX
     }
 
     /// Runs until dropped.
@@ -731,5 +731,7 @@ mod tests {
         cluster.stop(cluster.node(2));
         until("around a node that hangs", follows).await;
         assert!(entry.counters().polls.of(PollResult::Empty as usize).value() > 0);
+        let silence = entry.poll_status().last_tick.unwrap().elapsed();
+        assert!(silence < Poller::silence_max(&wanted), "{silence:?}");
     }
 }

@@ -165,7 +165,7 @@ async fn send(stream: &mut TcpStream, reply: Reply, delivery: Delivery, keep: bo
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
     match delivery {
-        Delivery::Hang => std::future::pending().await,
+        Delivery::Hang => hang(stream).await,
         Delivery::Close => closed(stream).await,
         Delivery::Verbatim(octets) => {
             stream.write_all(&octets).await?;
@@ -206,6 +206,13 @@ async fn send(stream: &mut TcpStream, reply: Reply, delivery: Delivery, keep: bo
             }
         }
     }
+}
+
+/// Says nothing until the client has had enough; otherwise a node that hangs for long would collect dead connections.
+async fn hang(stream: &mut TcpStream) -> io::Result<()> {
+    let mut unread = [0; 1024];
+    while stream.read(&mut unread).await? > 0 {}
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// A body in chunks (RFC 9112, 7.1).
