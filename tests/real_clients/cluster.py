@@ -57,7 +57,7 @@ class Node:
         self.cluster = cluster
         self.address = address
         self.server = Server(address, cluster.port, self.answer, handler=QuietHandler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), name=address)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), name=address, daemon=True)
         self.thread.start()
 
     def answer(self, environ, start_response):
