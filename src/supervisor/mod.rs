@@ -147,13 +147,8 @@ impl Supervisor {
         };
         let (accept, accepted) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
-        let doors = Doors {
-            hangup: signal(SignalKind::hangup())?,
-            requests: requested,
-            accepted: accept,
-            status,
-            counters: counters.clone(),
-        };
+        let doors =
+            Doors { hangup: signal(SignalKind::hangup())?, requests: requested, accepted: accept, status, counters };
         let mut supervisor = Self {
             zones: BTreeMap::new(),
             pollers: Pollers::new(tools),
