@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     simulation::Cluster,
     supervisor::Supervisor,
-    table::{Knowledge, SharedTable},
+    table::SharedTable,
     telemetry::{self, LogFilter},
     zone::ZoneName,
 };
@@ -200,9 +200,6 @@ async fn tell(
 /// The nodes that the zone's answers are drawn from.
 fn answered(zone: &ZoneName, table: &SharedTable) -> Vec<IpAddr> {
     let table = table.now();
-    let nodes = table.zone(zone).and_then(|entry| match &entry.answers().knowledge {
-        Knowledge::Known { nodes, .. } => Some(nodes.as_slice().to_vec()),
-        Knowledge::Waiting(_) => None,
-    });
-    nodes.unwrap_or_default()
+    let answered = table.zone(zone).and_then(|entry| entry.answers().answered.clone());
+    answered.map(|nodes| nodes.as_slice().to_vec()).unwrap_or_default()
 }

@@ -9,7 +9,10 @@ use std::{
 use serde::Serialize;
 
 use super::View;
-use crate::table::ZoneEntry;
+use crate::{
+    table::{self, ZoneEntry},
+    zone::AddressRules,
+};
 
 /// The document.
 pub(super) fn render(view: &View) -> String {
@@ -62,6 +65,17 @@ struct Zone<'v> {
 struct Node {
     address: IpAddr,
     state: &'static str,
+    /// What is answered in place of the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered_as: Option<IpAddr>,
+}
+
+impl Node {
+    fn of(node: &table::Node, rules: &AddressRules) -> Self {
+        let translated = rules.translate(node.address);
+        let answered_as = (translated != node.address).then_some(translated);
+        Self { address: node.address, state: node.state.word(), answered_as }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,7 +101,7 @@ fn zone<'v>(name: &'v str, entry: &ZoneEntry, now: Instant) -> Zone<'v> {
         state: entry.state().word(),
         ttl_seconds: answers.address_ttl(),
         serial: answers.serial,
-        nodes: entry.nodes().into_iter().map(|(address, state)| Node { address, state: state.word() }).collect(),
+        nodes: entry.nodes().iter().map(|node| Node::of(node, &answers.settings.rules)).collect(),
         last_success_seconds_ago: status.last_success.map(|then| tenths(now.saturating_duration_since(then))),
         last_error: status.last_error.clone(),
         source: status.source,

@@ -124,7 +124,7 @@ impl Scrape {
         let nodes = self.zones.iter().flat_map(|(name, entry)| {
             let known = entry.nodes();
             NodeState::ALL.into_iter().map(move |state| {
-                let count = known.iter().filter(|(_, node)| *node == state).count();
+                let count = known.iter().filter(|node| node.state == state).count();
                 ([("zone", name.as_str()), ("state", state.word())], count)
             })
         });

@@ -197,7 +197,7 @@ mod tests {
 
     use crate::{
         table::{Knowledge, PollStatus, Settings, ZoneTable},
-        zone::{NodeSet, ZoneName},
+        zone::{NodeSet, ZoneName, ZoneState},
     };
 
     /// A zone about which nothing is known.
@@ -209,7 +209,8 @@ mod tests {
     pub(super) fn known(name: &str, nodes: &[&str], stale: bool) -> Arc<ZoneEntry> {
         let entry = waiting(name);
         let nodes = NodeSet::new(nodes.iter().map(|node| node.parse().unwrap())).unwrap();
-        entry.learn(&Knowledge::Known { nodes, stale }, 1_795_380_000);
+        let state = if stale { ZoneState::Stale } else { ZoneState::Live };
+        entry.learn(&Knowledge::up(&nodes, state), 1_795_380_000);
         entry.report(PollStatus { ticks: 1, last_success: Some(Instant::now()), ..PollStatus::default() });
         entry
     }

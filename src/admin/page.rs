@@ -5,7 +5,6 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -13,7 +12,7 @@ use std::{
 use super::View;
 use crate::{
     config::ConfigStatus,
-    table::{PollStatus, ZoneEntry},
+    table::{Node, PollStatus, ZoneEntry},
     zone::{NodeSet, NodeState, ZoneState},
 };
 
@@ -164,7 +163,7 @@ fn advice(worst: ZoneState) -> &'static str {
 struct Row {
     name: String,
     state: ZoneState,
-    nodes: Vec<(IpAddr, NodeState)>,
+    nodes: Arc<[Node]>,
     /// What is answered while no node is known.
     seeds: Option<NodeSet>,
     ttl: u32,
@@ -174,7 +173,7 @@ struct Row {
 impl Row {
     fn of(name: String, entry: &ZoneEntry) -> Self {
         let (state, nodes, answers) = (entry.state(), entry.nodes(), entry.answers());
-        let seeds = if nodes.is_empty() { answers.knowledge.published().cloned() } else { None };
+        let seeds = if nodes.is_empty() { answers.answered.clone() } else { None };
         Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
     }
 
@@ -183,7 +182,7 @@ impl Row {
         let rank = BY_TROUBLE.iter().position(|&state| state == self.state).unwrap_or(BY_TROUBLE.len());
         let hurt = self.status.last_error.is_some()
             || self.status.seeds_disagree
-            || self.nodes.iter().any(|(_, state)| *state != NodeState::Up);
+            || self.nodes.iter().any(|node| node.state != NodeState::Up);
         (rank, !hurt)
     }
 }
@@ -286,7 +285,8 @@ fn last_success(status: &PollStatus, now: Instant) -> String {
 /// The nodes, those that are not up with their state; without any, the seeds that are answered in their place.
 fn nodes(row: &Row) -> String {
     let seeds = row.seeds.iter().flat_map(NodeSet::as_slice).map(|&seed| (seed, "seed"));
-    let nodes = row.nodes.iter().map(|&(node, state)| (node, if state == NodeState::Up { "" } else { state.word() }));
+    let nodes =
+        row.nodes.iter().map(|node| (node.address, if node.state == NodeState::Up { "" } else { node.state.word() }));
     let all: Vec<_> = nodes.chain(seeds).collect();
     if all.is_empty() {
         return "<span class=\"away\">none: SERVFAIL</span>".to_owned();

@@ -8,7 +8,7 @@ use super::{picks::Picks, query::Query};
 use crate::{
     metrics::{QueryType, Rcode},
     table::{Answers, Knowledge, Place, ZoneEntry, ZoneTable},
-    zone::{AnswerCount, ZoneName},
+    zone::{AnswerCount, ZoneName, ZoneState},
 };
 
 /// Class IN (RFC 1035, 3.2.4). No other is served, not even ANY: a zone has one class.
@@ -179,9 +179,9 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, draw: u64) -> Verdic
         (_, Place::Between) => Outcome::NoData,
         (_, Place::Below) => Outcome::NoSuchName,
     };
-    let explanation = match (&outcome, &answers.knowledge) {
-        (Outcome::Nodes { .. }, Knowledge::Known { stale: true, .. }) => Some(Explanation::Stale),
-        (Outcome::NotReady, _) => Some(Explanation::NotReady),
+    let explanation = match &outcome {
+        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(Explanation::Stale),
+        Outcome::NotReady => Some(Explanation::NotReady),
         _ => None,
     };
     Verdict { zone: Some(Zone { entry, answers }), outcome, explanation }
@@ -227,7 +227,7 @@ fn nodes<'t>(answers: &Answers, query_type: u16, draw: u64) -> Option<Outcome<'t
         Family::V4 => answers.v4.len(),
         Family::V6 => answers.v6.len(),
     };
-    if answers.knowledge.published().is_none() {
+    if answers.answered.is_none() {
         Some(Outcome::NotReady)
     } else if total == 0 {
         None

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     metrics::{IgnoreReason, Rcode},
     table::{Knowledge, NameServers, Settings, ZoneEntry},
-    zone::{AnswerCount, NodeSet, Ttl, ZoneName},
+    zone::{AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
 };
 
 /// Each block is a question and its reply. `+512` is an OPT with that size, `do` and `rd` set the flag, `tcp` the
@@ -516,7 +516,7 @@ fn nodes(texts: &[&str]) -> NodeSet {
 }
 
 fn known(texts: &[&str], stale: bool) -> Knowledge {
-    Knowledge::Known { nodes: nodes(texts), stale }
+    Knowledge::up(&nodes(texts), if stale { ZoneState::Stale } else { ZoneState::Live })
 }
 
 /// A question as the cases write it.

@@ -3,8 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU16,
     ops::Range,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -14,43 +14,18 @@ use toml::{
 };
 
 use super::{
-    Cluster, Config, Server, Zone, content_hash,
+    Config, Server, Zone, content_hash,
+    keys::Keys,
     mistake::Complaint,
     value::{self, Read, Value},
+    zone_keys::{ZONE_KEYS, ZONE_KEYS_LATER, ZoneKeys, read_zone_keys},
 };
-use crate::zone::{AnswerCount, Seed, Ttl, ZoneName};
+use crate::zone::{Seed, ZoneName};
 
-/// Keys of a zone and of `[defaults]`.
-const ZONE_KEYS: [&str; 8] = ["seeds", "port", "ttl", "refresh", "timeout", "scheme", "answers", "subdomains"];
+const SERVER_KEYS: [&str; 6] = ["listen", "admin", "nameservers", "state_dir", "snapshot_max_age", "answer_everything"];
 
-/// Keys of a zone that the design knows and this version does not.
-const ZONE_KEYS_LATER: [&str; 10] = [
-    "health",
-    "scope",
-    "tls",
-    "allow_nodes",
-    "exclude",
-    "map",
-    "max_stale",
-    "negative_ttl",
-    "snapshot_max_age",
-    "clients",
-];
-
-const SERVER_KEYS: [&str; 4] = ["listen", "admin", "nameservers", "answer_everything"];
-
-const SERVER_KEYS_LATER: [&str; 10] = [
-    "state_dir",
-    "nsid",
-    "cookie_secret_file",
-    "domains",
-    "clients",
-    "tcp",
-    "listen_tls",
-    "listen_https",
-    "listen_quic",
-    "tls",
-];
+const SERVER_KEYS_LATER: [&str; 9] =
+    ["nsid", "cookie_secret_file", "domains", "clients", "tcp", "listen_tls", "listen_https", "listen_quic", "tls"];
 
 const TOP_KEYS: [&str; 3] = ["server", "defaults", "zones"];
 
@@ -58,24 +33,11 @@ const TOP_KEYS_LATER: [&str; 2] = ["forward", "transfer"];
 
 const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
 
-/// Where Alternator listens by convention.
-const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(8000).expect("8000 is not zero");
-
-/// What DynamoDB itself gives.
-const DEFAULT_TTL: Ttl = Ttl::from_secs(4).expect("4 seconds are less than a day");
-
-const DEFAULT_REFRESH: Duration = Duration::from_secs(1);
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A longer negative answer would outlive the outage that it tells of.
-const NEGATIVE_TTL_MAX: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
+/// After a week nothing can be said about addresses any more.
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 
 const DEFAULT_LISTEN: [SocketAddr; 2] =
     [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 53)];
-
-/// The names differ from a known key by so little that a slip of the finger explains it.
-const SUGGESTION_SIMILARITY: f64 = 0.75;
 
 /// Reads a whole file; every mistake goes to `complaints`.
 pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config> {
@@ -86,7 +48,7 @@ pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config
             .into_iter()
             .map(|error| Complaint::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))),
     );
-    let mut keys = Keys { table: root.into_inner(), place: "this file".into(), complaints: Vec::new() };
+    let mut keys = Keys::new(root.into_inner(), "this file");
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
     complaints.extend(more);
     let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
@@ -115,60 +77,13 @@ fn forget_consequences(text: &str, complaints: &mut Vec<Complaint>) {
     complaints.retain(|complaint| !complaint.about_absence && seen.insert(lines.line(complaint.span.start)));
 }
 
-/// A table whose known keys are taken one by one; what is left at the end is unknown.
-struct Keys<'i> {
-    table: DeTable<'i>,
-    place: String,
-    complaints: Vec<Complaint>,
-}
-
-impl<'i> Keys<'i> {
-    fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {
-        let value = self.table.remove(key)?;
-        read(value).map_err(|more| self.complaints.extend(more)).ok()
-    }
-
-    fn get<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<T> {
-        self.take(key, |value| read(&value))
-    }
-
-    fn spanned<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<Spanned<T>> {
-        self.take(key, |value| read(&value).map(|read| Spanned::new(value.span(), read)))
-    }
-
-    fn sub_table(&mut self, key: &str) -> Option<Keys<'i>> {
-        let table = self.take(key, |value| value::table(value, &format!("a table, [{key}]")))?;
-        Some(Keys { table, place: format!("[{key}]"), complaints: Vec::new() })
-    }
-
-    /// Complains about every key that is left.
-    fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<Complaint> {
-        for key in self.table.keys() {
-            let (name, place) = (key.get_ref().as_ref(), &self.place);
-            let sentence = if later.contains(&name) {
-                format!("{name} is not supported yet by this version; remove it")
-            } else if let Some(meant) = closest(name, known) {
-                format!("{place} has no key {name:?}; did you mean {meant:?}?")
-            } else {
-                format!("{place} has no key {name:?}; it knows {}", known.join(", "))
-            };
-            self.complaints.push(Complaint::new(key.span(), sentence));
-        }
-        self.complaints
-    }
-}
-
-fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let scored = known.iter().map(|key| (strsim::jaro_winkler(&name.to_lowercase(), key), *key));
-    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
-    best.filter(|(score, _)| *score >= SUGGESTION_SIMILARITY).map(|(_, key)| key)
-}
-
 #[derive(Default)]
 struct ServerKeys {
     listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     admin: Option<SocketAddr>,
     nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
+    state_dir: Option<PathBuf>,
+    snapshot_max_age: Option<Duration>,
     answer_everything: bool,
 }
 
@@ -180,7 +95,13 @@ impl ServerKeys {
 
     fn lower(self) -> Server {
         let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
-        Server { listen: self.addresses(), admin: self.admin, nameservers }
+        Server {
+            listen: self.addresses(),
+            admin: self.admin,
+            nameservers,
+            state_dir: self.state_dir,
+            snapshot_max_age: self.snapshot_max_age.unwrap_or(SNAPSHOT_MAX_AGE),
+        }
     }
 }
 
@@ -192,6 +113,8 @@ fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
         nameservers: keys
             .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
             .unwrap_or_default(),
+        state_dir: keys.get("state_dir", value::path),
+        snapshot_max_age: keys.get("snapshot_max_age", value::age),
         answer_everything: keys.get("answer_everything", value::boolean).unwrap_or_default(),
     };
     if let Some(list) = &server.listen {
@@ -218,7 +141,7 @@ fn repeated<T, K: Ord>(list: &[Spanned<T>], key: impl Fn(&T) -> Option<K>) -> Ve
 fn nameserver(value: &Value<'_>) -> Read<(ZoneName, Vec<IpAddr>)> {
     let span = value.span();
     let table = value::table(value.clone(), "{ name = \"ns1.example.com\", addresses = [\"192.0.2.53\"] }")?;
-    let mut keys = Keys { table, place: "a name server".into(), complaints: Vec::new() };
+    let mut keys = Keys::new(table, "a name server");
     let named = keys.table.contains_key("name");
     let name = keys.get("name", value::name);
     let addresses = keys.get("addresses", |list| value::list(list, "a list of addresses", value::host_address));
@@ -230,50 +153,6 @@ fn nameserver(value: &Value<'_>) -> Read<(ZoneName, Vec<IpAddr>)> {
     match name {
         Some(name) if complaints.is_empty() => Ok((name, addresses)),
         _ => Err(complaints),
-    }
-}
-
-#[derive(Default)]
-struct ZoneKeys {
-    seeds: Option<Spanned<Vec<Spanned<Seed>>>>,
-    port: Option<NonZeroU16>,
-    ttl: Option<Ttl>,
-    refresh: Option<Duration>,
-    timeout: Option<Duration>,
-    answers: Option<AnswerCount>,
-    subdomains: Option<bool>,
-}
-
-fn read_zone_keys(mut keys: Keys<'_>) -> (ZoneKeys, Vec<Complaint>) {
-    let seeds = "a list of addresses or host names in quotes";
-    let zone = ZoneKeys {
-        seeds: keys.spanned("seeds", |list| value::list(list, seeds, value::seed)),
-        port: keys.get("port", value::port),
-        ttl: keys.get("ttl", value::ttl),
-        refresh: keys.get("refresh", value::refresh),
-        timeout: keys.get("timeout", value::timeout),
-        answers: keys.get("answers", value::answer_count),
-        subdomains: keys.get("subdomains", value::boolean),
-    };
-    keys.get("scheme", value::scheme);
-    (zone, keys.finish(&ZONE_KEYS, &ZONE_KEYS_LATER))
-}
-
-impl ZoneKeys {
-    /// Fills in `[defaults]`, then ours. Each seed is kept once.
-    fn lower(&self, name: &ZoneName, seeds: &[Spanned<Seed>], defaults: &Self) -> Zone {
-        let ttl = self.ttl.or(defaults.ttl).unwrap_or(DEFAULT_TTL);
-        let mut seen = BTreeSet::new();
-        let seeds = seeds.iter().map(|seed| seed.get_ref().clone()).filter(|seed| seen.insert(seed.clone())).collect();
-        Zone {
-            cluster: Cluster { seeds, port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT) },
-            refresh: self.refresh.or(defaults.refresh).unwrap_or(DEFAULT_REFRESH),
-            timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),
-            ttl,
-            negative_ttl: ttl.min(NEGATIVE_TTL_MAX),
-            answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
-            subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
-        }
     }
 }
 
@@ -322,7 +201,7 @@ fn read_zones(
 fn read_zone(name: &ZoneName, span: Range<usize>, value: Value<'_>, defaults: &ZoneKeys) -> Read<ReadZone> {
     let table = value::table(value, "a table with the zone's keys")?;
     let has_seeds = table.contains_key("seeds");
-    let (keys, mut complaints) = read_zone_keys(Keys { table, place: format!("zone {name}"), complaints: Vec::new() });
+    let (keys, mut complaints) = read_zone_keys(Keys::new(table, format!("zone {name}")));
     if !has_seeds {
         let sentence = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
         complaints.push(Complaint::absence(span.clone(), sentence));
@@ -335,7 +214,7 @@ fn read_zone(name: &ZoneName, span: Range<usize>, value: Value<'_>, defaults: &Z
     }
     match &keys.seeds {
         Some(seeds) if complaints.is_empty() => {
-            let zone = keys.lower(name, seeds.get_ref(), defaults);
+            let zone = keys.lower(name, seeds.get_ref(), defaults)?;
             Ok(ReadZone { zone, span, seeds: seeds.get_ref().clone() })
         }
         _ => Err(complaints),

@@ -3,14 +3,16 @@
 //! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
 
 mod file;
+mod keys;
 mod mistake;
 mod value;
+mod zone_keys;
 
 use std::{
     collections::BTreeMap,
     io::Read,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
+    num::{NonZeroU8, NonZeroU16},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -19,7 +21,7 @@ use tokio::sync::oneshot;
 
 use self::mistake::{Complaint, Lines};
 pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
-use crate::zone::{AnswerCount, Seed, Ttl, ZoneName};
+use crate::zone::{AddressRules, AnswerCount, Seed, Ttl, ZoneName};
 
 /// The largest file that is read. Ten thousand zones take about a megabyte.
 pub const FILE_OCTETS_MAX: u64 = 64 << 20;
@@ -44,6 +46,10 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     /// The name servers that NS and SOA name; empty: `ns.<zone>` with the `listen` addresses.
     pub nameservers: Vec<(ZoneName, Vec<IpAddr>)>,
+    /// Where the last known nodes are kept; `None`: systemd's `$STATE_DIRECTORY`, if there is one.
+    pub state_dir: Option<PathBuf>,
+    /// Nodes that were written longer ago are not believed at start.
+    pub snapshot_max_age: Duration,
 }
 
 /// One zone, its defaults filled in.
@@ -51,7 +57,7 @@ pub struct Server {
 pub struct Zone {
     /// Whom to ask and how: another value means another cluster.
     pub cluster: Cluster,
-    /// Time from the end of one tick to the next, ±10 %; at least 100 ms.
+    /// Time from the beginning of one tick to the next, ±10 %; at least 100 ms.
     pub refresh: Duration,
     /// One `/localnodes` attempt, from connect to the last byte of the body.
     pub timeout: Duration,
@@ -63,6 +69,12 @@ pub struct Zone {
     pub answers: AnswerCount,
     /// Whether every name below the zone answers like the zone itself.
     pub subdomains: bool,
+    /// How listed nodes are probed; `None`: they are not.
+    pub health: Option<Health>,
+    /// Which listed addresses are answered, and as what.
+    pub rules: AddressRules,
+    /// How long nodes are answered without any success; `None`: for ever.
+    pub max_stale: Option<Duration>,
 }
 
 /// Whom to ask: what makes two zones speak of the same cluster.
@@ -72,6 +84,54 @@ pub struct Cluster {
     pub seeds: Vec<Seed>,
     /// The port of every node.
     pub port: NonZeroU16,
+    /// How nodes are spoken to.
+    pub scheme: Scheme,
+    /// Which part of the cluster is answered: the first that has a healthy node. Empty: whatever a node lists.
+    pub scope: Vec<Scope>,
+}
+
+/// How nodes are spoken to.
+#[derive(Clone, Debug, Eq, PartialEq, Hash)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https(Tls),
+}
+
+/// `tls` of a zone. Files are read when they are needed, and again when they change.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Hash)]
+pub struct Tls {
+    /// Authorities that sign the nodes' certificates (PEM); `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// The name that certificates must bear; `None`: the node's address.
+    pub server_name: Option<String>,
+    /// Our certificate and key (PEM), for nodes that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Certificates are not checked at all.
+    pub insecure: bool,
+}
+
+/// One entry of `scope`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scope {
+    /// At least one; of several the union is meant.
+    pub datacenters: Vec<String>,
+    /// Only this rack of each.
+    pub rack: Option<String>,
+}
+
+/// `health` of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Health {
+    /// Between two probes of a node, ±10 %; at least 100 ms.
+    pub interval: Duration,
+    /// One probe, from connect to the status.
+    pub timeout: Duration,
+    /// A node returns after so many successes in a row.
+    pub rise: NonZeroU8,
+    /// A node leaves after so many failures in a row.
+    pub fall: NonZeroU8,
 }
 
 /// What the admin interface tells about the file.
@@ -253,8 +313,8 @@ mod tests {
                 "z.toml:3:1: zone a. has no key \"refrsh\"; did you mean \"refresh\"?",
             ),
             (
-                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nhealth = false\n",
-                "z.toml:3:1: health is not supported yet by this version; remove it",
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nclients = []\n",
+                "z.toml:3:1: clients is not supported yet by this version; remove it",
             ),
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = \"1500ms\"\nrefresh = \"1ms\"\n",

@@ -2,11 +2,13 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
+    num::{NonZeroU8, NonZeroU16},
     ops::RangeInclusive,
+    path::PathBuf,
     time::Duration,
 };
 
+use ipnet::IpNet;
 use serde::de::{IntoDeserializer, value::StrDeserializer};
 use toml::{
     Spanned,
@@ -15,7 +17,7 @@ use toml::{
 
 use super::mistake::Complaint;
 use crate::zone::{
-    AnswerCount, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+    AnswerCount, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
 };
 
 /// The shortest timeout: below it a healthy node on another continent would look dead.
@@ -23,6 +25,15 @@ pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// The longest timeout. A tick takes at most three of them, and a zone must not wait for minutes.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Octets of a datacenter's or rack's name. Scylla's own are a word long; requests have to stay short.
+const PLACE_OCTETS_MAX: usize = 255;
+
+/// Probes in a row that make a node leave or return; with more it would never do either.
+const TIMES_MAX: u16 = 100;
+
+/// The longest age, a year: more is a mistake in the unit.
+const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// Entries in one list. No cluster needs more seeds, no host more listen addresses; more is a generator gone wrong.
 pub(super) const LIST_MAX: usize = 1024;
@@ -143,13 +154,82 @@ pub(super) fn timeout(value: &Value<'_>) -> Read<Duration> {
     duration(value, TIMEOUT_MIN..=TIMEOUT_MAX, "10ms to 60s")
 }
 
-/// Plain HTTP is the only scheme so far.
-pub(super) fn scheme(value: &Value<'_>) -> Read<()> {
-    match text(value, "\"http\"")? {
-        "http" => Ok(()),
-        "https" => complain(value, "scheme = \"https\" is not supported yet by this version; use \"http\""),
-        other => complain(value, format!("{other:?} is no scheme; expected \"http\"")),
+/// Whether `scheme` is "https".
+pub(super) fn is_https(value: &Value<'_>) -> Read<bool> {
+    match text(value, "\"http\" or \"https\"")? {
+        "http" => Ok(false),
+        "https" => Ok(true),
+        other => complain(value, format!("{other:?} is no scheme; expected \"http\" or \"https\"")),
     }
+}
+
+pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
+    match text(value, "a path in quotes")? {
+        "" => complain(value, "the path is empty"),
+        path => Ok(path.into()),
+    }
+}
+
+/// A name that a certificate can bear.
+pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
+    let text = text(value, "a host name or an address")?;
+    match ZoneName::parse(text) {
+        Ok(name) => Ok(name.to_string().trim_end_matches('.').into()),
+        Err(NameError::Address) => Ok(text.into()),
+        Err(error) => complain(value, format!("{text:?} {error}")),
+    }
+}
+
+/// A datacenter's or rack's name.
+pub(super) fn place(value: &Value<'_>) -> Read<String> {
+    let text = text(value, "a name in quotes")?;
+    match text.len() {
+        0 => complain(value, "the name is empty"),
+        1..=PLACE_OCTETS_MAX => Ok(text.into()),
+        _ => complain(value, format!("the name is longer than {PLACE_OCTETS_MAX} octets")),
+    }
+}
+
+/// One name, or a list of them.
+pub(super) fn places(value: &Value<'_>) -> Read<Vec<String>> {
+    if !value.get_ref().is_array() {
+        return Ok(vec![place(value)?]);
+    }
+    let list = list(value, "a name, or a list of names", place)?;
+    if list.is_empty() {
+        return complain(value, "the list is empty; name at least one datacenter");
+    }
+    Ok(list.into_iter().map(Spanned::into_inner).collect())
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+pub(super) fn network(value: &Value<'_>) -> Read<IpNet> {
+    let text = text(value, "a network such as \"10.0.0.0/8\", or an address")?;
+    network_in(text).or_else(|sentence| complain(value, sentence))
+}
+
+/// The same without a place, for keys of `map`.
+pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(canonical(address).into());
+    }
+    match text.parse::<IpNet>() {
+        Ok(network) if network == network.trunc() => Ok(network),
+        Ok(network) => Err(format!("{text:?} has bits beyond its prefix; write \"{}\"", network.trunc())),
+        Err(_) => Err(format!("{text:?} is neither a network such as \"10.0.0.0/8\" nor an address")),
+    }
+}
+
+/// How often in a row something must happen.
+pub(super) fn times(value: &Value<'_>) -> Read<NonZeroU8> {
+    let what = "a number from 1 to 100";
+    let number = integer(value, 1..=TIMES_MAX, what)?;
+    u8::try_from(number).ok().and_then(NonZeroU8::new).map_or_else(|| mismatch(value, what), Ok)
+}
+
+/// How long something may be kept: a second to a year.
+pub(super) fn age(value: &Value<'_>) -> Read<Duration> {
+    duration(value, Duration::from_secs(1)..=AGE_MAX, "1s to 365d")
 }
 
 pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {

@@ -37,17 +37,16 @@ pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagr
 }
 
 /// The nodes that were learnt.
-fn nodes(knowledge: &Knowledge) -> &[IpAddr] {
+fn nodes(knowledge: &Knowledge) -> Vec<IpAddr> {
     match knowledge {
-        Knowledge::Waiting(_) => &[],
-        Knowledge::Known { nodes, .. } => nodes.as_slice(),
+        Knowledge::Waiting(_) => Vec::new(),
+        Knowledge::Known(known) => known.nodes.iter().map(|node| node.address).collect(),
     }
 }
 
 fn state(knowledge: &Knowledge) -> ZoneState {
     match knowledge {
         Knowledge::Waiting(_) => ZoneState::Waiting,
-        Knowledge::Known { stale: true, .. } => ZoneState::Stale,
-        Knowledge::Known { stale: false, .. } => ZoneState::Live,
+        Knowledge::Known(known) => known.state,
     }
 }

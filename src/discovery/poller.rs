@@ -20,7 +20,7 @@ use super::{
     lookup::{self, HostLookup},
     news,
     seeds::{self, Seeds},
-    step::{Effect, Outcome, State, pause, step},
+    step::{Effect, Learnt, Outcome, State, pause, step},
     tick::{Failures, TIMEOUTS_IN_TICK, tick},
 };
 use crate::{
@@ -124,9 +124,9 @@ impl Poller {
 impl<A: Ask> Poller<A> {
     fn with(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools, asks: A) -> Self {
         let status = PollStatus::clone(&entry.poll_status());
-        let knowledge = entry.answers().knowledge.clone();
+        let knowledge = Learnt::from(&entry.answers().knowledge);
         // A poller that was stopped before it learnt the new cluster has left the former one's nodes behind.
-        let former = matches!(knowledge, Knowledge::Known { .. }) && (start == Start::Afresh || status.former_cluster);
+        let former = matches!(knowledge, Learnt::Known { .. }) && (start == Start::Afresh || status.former_cluster);
         let state = State {
             knowledge,
             former,
@@ -250,14 +250,15 @@ impl<A: Ask> Poller<A> {
     /// Puts an effect in force. `arrived` tells when the news reached us, if a node sent it.
     fn obey(&self, effect: Effect, why: Option<&str>, arrived: Option<Instant>) {
         let Effect::Publish(after) = effect else { return };
-        let before = self.entry.answers().knowledge.clone();
+        let before = self.entry.answers().clone();
+        let after = after.knowledge();
         self.entry.learn(&after, unix_now());
         if let Some(arrived) = arrived
-            && before.published() != after.published()
+            && before.answered != self.entry.answers().answered
         {
             self.counters.node_change.observe(arrived.elapsed());
         }
-        news::tell(self.entry.name(), &before, &after, why);
+        news::tell(self.entry.name(), &before.knowledge, &after, why);
     }
 
     fn report(&self, state: &State) {
@@ -275,10 +276,9 @@ impl<A: Ask> Poller<A> {
 
     /// While nothing is known, answers the addresses among the seeds; names follow when they are looked up.
     fn fail_open(&mut self) {
-        if let (Knowledge::Waiting(_), Some(nodes)) = (&self.start.knowledge, NodeSet::new(seeds::literal(&self.seeds)))
-        {
-            self.start.knowledge = Knowledge::Waiting(Some(nodes));
-            self.entry.learn(&self.start.knowledge, unix_now());
+        if let (Learnt::Waiting(_), Some(nodes)) = (&self.start.knowledge, NodeSet::new(seeds::literal(&self.seeds))) {
+            self.start.knowledge = Learnt::Waiting(Some(nodes));
+            self.entry.learn(&self.start.knowledge.knowledge(), unix_now());
         }
     }
 
@@ -307,8 +307,8 @@ impl<A: Ask> Poller<A> {
     /// Whether a seed's list shares nothing with what this cluster's nodes have told; `None` when they told nothing.
     fn disagrees(&self, listed: &NodeSet) -> Option<bool> {
         match &self.entry.answers().knowledge {
-            Knowledge::Known { nodes, .. } if !self.entry.poll_status().former_cluster => {
-                Some(!listed.as_slice().iter().any(|node| nodes.contains(node)))
+            Knowledge::Known(known) if !self.entry.poll_status().former_cluster => {
+                Some(!known.nodes.iter().any(|node| listed.contains(&node.address)))
             }
             _ => None,
         }
@@ -344,7 +344,7 @@ mod tests {
         metrics::DropReason,
         simulation::{Cluster, Content, Delivery, Path},
         table::Settings,
-        zone::{AnswerCount, Ttl, ZoneName, ZoneState},
+        zone::{AddressRules, AnswerCount, Ttl, ZoneName, ZoneState},
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -450,7 +450,7 @@ mod tests {
 
     fn answered(entry: &ZoneEntry) -> Vec<String> {
         let answers = entry.answers();
-        let published = answers.knowledge.published().map(NodeSet::as_slice).unwrap_or_default();
+        let published = answers.answered.as_ref().map(NodeSet::as_slice).unwrap_or_default();
         published.iter().map(IpAddr::to_string).collect()
     }
 
@@ -468,7 +468,15 @@ mod tests {
             text.parse().map(Seed::Address).unwrap_or_else(|_| Seed::Host(ZoneName::parse(text).unwrap()))
         };
         config::Zone {
-            cluster: config::Cluster { seeds: seeds.iter().map(seed).collect(), port: NonZeroU16::new(8000).unwrap() },
+            health: None,
+            rules: AddressRules::default(),
+            max_stale: None,
+            cluster: config::Cluster {
+                seeds: seeds.iter().map(seed).collect(),
+                port: NonZeroU16::new(8000).unwrap(),
+                scheme: config::Scheme::Http,
+                scope: Vec::new(),
+            },
             refresh: SECOND,
             timeout: SECOND,
             ttl: Ttl::from_secs(4).unwrap(),
@@ -561,7 +569,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
         let (world, entry) = (World::default(), entry());
-        entry.learn(&Knowledge::Known { nodes: NodeSet::new([address("10.0.0.2")]).unwrap(), stale: false }, 2);
+        entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
         world.lists("10.0.0.2", &["10.0.0.2", "10.0.0.3"]);
         let zone = Running::resume(&world, &["10.0.0.1"], entry, Start::Continue);
         assert_eq!(zone.answered(), ["10.0.0.2"], "seeds are answered only when nothing is known");
@@ -572,7 +580,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nodes_of_a_former_cluster_are_never_asked() {
         let (world, entry) = (World::default(), entry());
-        entry.learn(&Knowledge::Known { nodes: NodeSet::new([address("10.0.0.2")]).unwrap(), stale: false }, 2);
+        entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
         world.lists("10.0.0.2", &["10.0.0.2"]);
         let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::Afresh);
         sleep(SECOND * 60).await;

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{table::Knowledge, zone::NodeSet};
+use crate::{
+    table::{Knowledge, Known},
+    zone::{NodeSet, ZoneState},
+};
 
 /// A zone is stale after so many refreshes without success, and not before [`STALE_AFTER_MIN`].
 const STALE_AFTER_REFRESHES: u32 = 3;
@@ -16,11 +19,42 @@ const STALE_AFTER_MIN: Duration = Duration::from_secs(5);
 /// Pauses differ by so much of the refresh in either direction, so that many zones and replicas do not ask in step.
 const JITTER: f64 = 0.1;
 
+/// What has been learnt so far.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Learnt {
+    /// Nothing; the addresses of the seeds.
+    Waiting(Option<NodeSet>),
+    /// Nodes.
+    Known { nodes: NodeSet, stale: bool },
+}
+
+impl Learnt {
+    /// What the table is told.
+    pub fn knowledge(&self) -> Knowledge {
+        match self {
+            Self::Waiting(seeds) => Knowledge::Waiting(seeds.clone()),
+            Self::Known { nodes, stale: true } => Knowledge::up(nodes, ZoneState::Stale),
+            Self::Known { nodes, stale: false } => Knowledge::up(nodes, ZoneState::Live),
+        }
+    }
+
+    /// What the table was told.
+    pub fn from(knowledge: &Knowledge) -> Self {
+        match knowledge {
+            Knowledge::Waiting(seeds) => Self::Waiting(seeds.clone()),
+            Knowledge::Known(Known { nodes, state, .. }) => match NodeSet::new(nodes.iter().map(|node| node.address)) {
+                Some(nodes) => Self::Known { nodes, stale: *state == ZoneState::Stale },
+                None => Self::Waiting(None),
+            },
+        }
+    }
+}
+
 /// What the poller knows between two ticks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct State {
     /// What is answered.
-    pub knowledge: Knowledge,
+    pub knowledge: Learnt,
     /// It was learnt from another cluster, whose nodes must not be asked.
     pub former: bool,
     /// When a usable list last arrived, or when the poller began, if that is later than any.
@@ -58,14 +92,14 @@ pub enum Effect {
     /// Nothing: what is answered is still right.
     Keep,
     /// Answer this from now on.
-    Publish(Knowledge),
+    Publish(Learnt),
 }
 
 impl State {
     /// The nodes that may be asked: those learnt from the cluster that is configured now.
     pub fn nodes(&self) -> &[IpAddr] {
         match &self.knowledge {
-            Knowledge::Known { nodes, .. } if !self.former => nodes.as_slice(),
+            Learnt::Known { nodes, .. } if !self.former => nodes.as_slice(),
             _ => &[],
         }
     }
@@ -73,7 +107,7 @@ impl State {
     /// When what is known becomes stale; `None` when it is already, or nothing is known.
     pub fn stale_from(&self, refresh: Duration) -> Option<Instant> {
         match self.knowledge {
-            Knowledge::Known { stale: false, .. } => Some(self.fresh + stale_after(refresh)),
+            Learnt::Known { stale: false, .. } => Some(self.fresh + stale_after(refresh)),
             _ => None,
         }
     }
@@ -82,8 +116,8 @@ impl State {
     pub fn age(self, refresh: Duration, now: Instant) -> (Self, Effect) {
         let stale = self.stale_from(refresh).is_some_and(|from| now > from);
         match &self.knowledge {
-            Knowledge::Known { nodes, .. } if stale => {
-                let knowledge = Knowledge::Known { nodes: nodes.clone(), stale };
+            Learnt::Known { nodes, .. } if stale => {
+                let knowledge = Learnt::Known { nodes: nodes.clone(), stale };
                 self.knowing(knowledge)
             }
             _ => (self, Effect::Keep),
@@ -91,7 +125,7 @@ impl State {
     }
 
     /// The same state with this knowledge, published if it is news.
-    fn knowing(self, knowledge: Knowledge) -> (Self, Effect) {
+    fn knowing(self, knowledge: Learnt) -> (Self, Effect) {
         if self.knowledge == knowledge {
             return (self, Effect::Keep);
         }
@@ -104,13 +138,13 @@ pub fn step(refresh: Duration, state: State, outcome: Outcome, now: Instant, cha
     let (state, effect) = match outcome {
         Outcome::Listed { nodes, source } => {
             State { former: false, fresh: now, last_success: Some(now), source: Some(source), error: None, ..state }
-                .knowing(Knowledge::Known { nodes, stale: false })
+                .knowing(Learnt::Known { nodes, stale: false })
         }
         Outcome::Failed { why, seeds } => {
             let state = State { error: Some(why), ..state };
             match state.knowledge {
-                Knowledge::Waiting(_) => state.knowing(Knowledge::Waiting(seeds)),
-                Knowledge::Known { .. } => state.age(refresh, now),
+                Learnt::Waiting(_) => state.knowing(Learnt::Waiting(seeds)),
+                Learnt::Known { .. } => state.age(refresh, now),
             }
         }
     };
@@ -140,7 +174,7 @@ mod tests {
     }
 
     impl Story {
-        fn begin(knowledge: Knowledge) -> Self {
+        fn begin(knowledge: Learnt) -> Self {
             let start = Instant::now();
             let state = State { knowledge, former: false, fresh: start, last_success: None, source: None, error: None };
             Self { start, state }
@@ -168,13 +202,13 @@ mod tests {
         NodeSet::new(texts.iter().map(|text| text.parse().unwrap()))
     }
 
-    fn known(texts: &[&str], stale: bool) -> Knowledge {
-        Knowledge::Known { nodes: set(texts).unwrap(), stale }
+    fn known(texts: &[&str], stale: bool) -> Learnt {
+        Learnt::Known { nodes: set(texts).unwrap(), stale }
     }
 
     #[test]
     fn a_list_is_published_when_it_is_news() {
-        let mut zone = Story::begin(Knowledge::Waiting(None));
+        let mut zone = Story::begin(Learnt::Waiting(None));
         assert_eq!(zone.state.nodes().len(), 0);
         assert_eq!(zone.listed(0, &["10.0.0.1"]), Effect::Publish(known(&["10.0.0.1"], false)));
         assert_eq!(zone.listed(1, &["10.0.0.1"]), Effect::Keep);
@@ -185,9 +219,9 @@ mod tests {
 
     #[test]
     fn while_nothing_is_learnt_the_seeds_are_answered() {
-        let mut zone = Story::begin(Knowledge::Waiting(None));
+        let mut zone = Story::begin(Learnt::Waiting(None));
         assert_eq!(zone.failed(0, &[]), Effect::Keep);
-        assert_eq!(zone.failed(1, &["10.0.0.9"]), Effect::Publish(Knowledge::Waiting(set(&["10.0.0.9"]))));
+        assert_eq!(zone.failed(1, &["10.0.0.9"]), Effect::Publish(Learnt::Waiting(set(&["10.0.0.9"]))));
         assert_eq!(zone.failed(99, &["10.0.0.9"]), Effect::Keep, "waiting never ends in anything else");
         assert_eq!(zone.state.error.as_deref(), Some("10.0.0.1 refused the connection"));
         assert_eq!(zone.listed(100, &["10.0.0.1"]), Effect::Publish(known(&["10.0.0.1"], false)));
@@ -196,7 +230,7 @@ mod tests {
 
     #[test]
     fn nodes_stay_for_ever_and_are_stale_after_three_refreshes_and_five_seconds() {
-        let mut zone = Story::begin(Knowledge::Waiting(None));
+        let mut zone = Story::begin(Learnt::Waiting(None));
         zone.listed(0, &["10.0.0.1"]);
         for second in 1..=5 {
             assert_eq!(zone.failed(second, &["10.0.0.9"]), Effect::Keep, "at {second}");

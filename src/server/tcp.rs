@@ -262,7 +262,7 @@ mod tests {
         let settings = Settings { count: AnswerCount::All, ..Settings::example() };
         let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), settings, 1));
         let nodes = NodeSet::new((1..=200).map(|n| [10, 0, 0, n].into())).unwrap();
-        entry.learn(&Knowledge::Known { nodes, stale: false }, 1);
+        entry.learn(&Knowledge::up(&nodes, crate::zone::ZoneState::Live), 1);
         let (table, counters, stop) =
             (SharedTable::default(), Arc::new(ProcessCounters::default()), CancellationToken::new());
         table.replace(ZoneTable::new([entry]));

@@ -63,7 +63,7 @@ impl World {
         let table = SharedTable::default();
         let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), Settings::example(), 1));
         let nodes = NodeSet::new(["10.0.0.1".parse().unwrap()]).unwrap();
-        entry.learn(&Knowledge::Known { nodes, stale: false }, 1);
+        entry.learn(&Knowledge::up(&nodes, crate::zone::ZoneState::Live), 1);
         table.replace(ZoneTable::new([entry]));
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let counters = Arc::new(ProcessCounters::default());

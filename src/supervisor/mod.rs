@@ -330,6 +330,7 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
         subdomains: zone.subdomains,
         negative_ttl: zone.negative_ttl,
         name_servers: name_servers(name, &config.server),
+        rules: zone.rules.clone(),
     }
 }
 

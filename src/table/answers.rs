@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use crate::zone::{AnswerCount, NodeSet, Ttl, ZoneName};
+use super::choice::{Node, choose, is_verified, permitted};
+use crate::zone::{AddressRules, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState};
 
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
 const FAIL_OPEN_TTL_MAX: u32 = 2;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub negative_ttl: Ttl,
     /// Who serves the zone; the first is the SOA's MNAME.
     pub name_servers: NameServers,
+    /// Which listed addresses are answered, and as what.
+    pub rules: AddressRules,
 }
 
 impl Settings {
@@ -36,6 +39,7 @@ impl Settings {
             subdomains: false,
             negative_ttl: FOUR,
             name_servers: NameServers::default(),
+            rules: AddressRules { loopback: true, ..AddressRules::default() },
         }
     }
 }
@@ -71,21 +75,40 @@ impl NameServers {
 pub enum Knowledge {
     /// No node yet: the addresses of the seeds are answered in their place (fail open). `None`: not one is known.
     Waiting(Option<NodeSet>),
-    /// The nodes last known to be alive.
-    Known {
-        /// At least one address.
-        nodes: NodeSet,
-        /// Whether every poll has failed for longer than three refreshes and five seconds.
-        stale: bool,
-    },
+    /// Nodes were learnt.
+    Known(Known),
+}
+
+/// The nodes of a zone, and what they are worth.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Known {
+    /// Every listed node, each once, in order. None: all that was known turned out to be another cluster's.
+    pub nodes: Arc<[Node]>,
+    /// `Live`, `Degraded`, `Contested` or `Stale`.
+    pub state: ZoneState,
+    /// The end that `max_stale` sets has come: nothing is answered.
+    pub expired: bool,
+}
+
+impl Known {
+    /// Nodes that are all up, as without health checks.
+    pub fn up(nodes: &NodeSet, state: ZoneState) -> Self {
+        let nodes = nodes.as_slice().iter().map(|&address| Node::up(address)).collect();
+        Self { nodes, state, expired: false }
+    }
 }
 
 impl Knowledge {
-    /// The addresses that are answered.
-    pub fn published(&self) -> Option<&NodeSet> {
+    /// Nodes that are all up, in this state.
+    pub fn up(nodes: &NodeSet, state: ZoneState) -> Self {
+        Self::Known(Known::up(nodes, state))
+    }
+
+    /// The addresses that are listed: of nodes, or of seeds while no node is known.
+    pub fn listed(&self) -> Vec<IpAddr> {
         match self {
-            Self::Waiting(seeds) => seeds.as_ref(),
-            Self::Known { nodes, .. } => Some(nodes),
+            Self::Waiting(seeds) => seeds.as_ref().map(|seeds| seeds.as_slice().to_vec()).unwrap_or_default(),
+            Self::Known(known) => known.nodes.iter().map(|node| node.address).collect(),
         }
     }
 }
@@ -97,11 +120,13 @@ pub struct Answers {
     pub settings: Arc<Settings>,
     /// What was learnt.
     pub knowledge: Knowledge,
+    /// The addresses that are answered, as nodes list them; `None`: there is nothing to answer.
+    pub answered: Option<NodeSet>,
     /// SOA serial (RFC 1982): grows with every change of published addresses, TTL or name servers.
     pub serial: u32,
-    /// The IPv4 addresses of `knowledge`.
+    /// The IPv4 addresses of `answered`, translated.
     pub v4: Box<[Ipv4Addr]>,
-    /// The IPv6 addresses of `knowledge`.
+    /// The IPv6 addresses of `answered`, translated.
     pub v6: Box<[Ipv6Addr]>,
 }
 
@@ -113,16 +138,25 @@ impl Answers {
 
     /// The same zone with other settings.
     pub fn with_settings(&self, settings: Settings, now: u32) -> Self {
-        let same = settings.ttl == self.settings.ttl && settings.name_servers == self.settings.name_servers;
-        let serial = if same { self.serial } else { self.next_serial(now) };
-        Self::build(Arc::new(settings), self.knowledge.clone(), serial)
+        self.after(Arc::new(settings), self.knowledge.clone(), now)
     }
 
     /// The same zone after something was learnt.
     pub fn with_knowledge(&self, knowledge: Knowledge, now: u32) -> Self {
-        let same = knowledge.published() == self.knowledge.published();
-        let serial = if same { self.serial } else { self.next_serial(now) };
-        Self::build(self.settings.clone(), knowledge, serial)
+        self.after(self.settings.clone(), knowledge, now)
+    }
+
+    /// The zone's state in one word.
+    pub fn state(&self) -> ZoneState {
+        match &self.knowledge {
+            Knowledge::Waiting(_) => ZoneState::Waiting,
+            Knowledge::Known(known)
+                if known.state == ZoneState::Live && !is_verified(&known.nodes, &self.settings.rules) =>
+            {
+                ZoneState::Degraded
+            }
+            Knowledge::Known(known) => known.state,
+        }
     }
 
     /// TTL of the addresses, in seconds.
@@ -133,11 +167,28 @@ impl Answers {
         }
     }
 
+    /// The next answers; the serial grows when a client could see a difference.
+    fn after(&self, settings: Arc<Settings>, knowledge: Knowledge, now: u32) -> Self {
+        let next = Self::build(settings, knowledge, self.serial);
+        let same = next.settings.ttl == self.settings.ttl
+            && next.settings.name_servers == self.settings.name_servers
+            && (&next.v4, &next.v6) == (&self.v4, &self.v6);
+        let serial = if same { self.serial } else { self.next_serial(now) };
+        Self { serial, ..next }
+    }
+
     fn build(settings: Arc<Settings>, knowledge: Knowledge, serial: u32) -> Self {
-        let published = knowledge.published().map_or(&[][..], NodeSet::as_slice);
-        let v4 = published.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None }).collect();
-        let v6 = published.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None }).collect();
-        Self { settings, knowledge, serial, v4, v6 }
+        let answered = match &knowledge {
+            Knowledge::Waiting(seeds) => permitted(seeds.as_ref(), &settings.rules),
+            Knowledge::Known(known) if known.expired => None,
+            Knowledge::Known(known) => choose(&known.nodes, &settings.rules),
+        };
+        let listed = answered.as_ref().map_or(&[][..], NodeSet::as_slice);
+        let translated = NodeSet::new(listed.iter().map(|&node| settings.rules.translate(node)));
+        let addresses = translated.as_ref().map_or(&[][..], NodeSet::as_slice);
+        let v4 = addresses.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None }).collect();
+        let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None }).collect();
+        Self { settings, knowledge, answered, serial, v4, v6 }
     }
 
     /// max(previous + 1, now), in the arithmetic of serials, which wraps.
@@ -156,7 +207,7 @@ mod tests {
     }
 
     fn known(texts: &[&str]) -> Knowledge {
-        Knowledge::Known { nodes: nodes(texts), stale: false }
+        Knowledge::Known(Known::up(&nodes(texts), ZoneState::Live))
     }
 
     #[test]
@@ -164,7 +215,7 @@ mod tests {
         let first = Answers::new(Settings::example(), known(&["10.0.0.1"]), 1000);
         let same = first.with_knowledge(known(&["10.0.0.1"]), 2000);
         assert_eq!(same.serial, 1000);
-        let stale = first.with_knowledge(Knowledge::Known { nodes: nodes(&["10.0.0.1"]), stale: true }, 2000);
+        let stale = first.with_knowledge(Knowledge::Known(Known::up(&nodes(&["10.0.0.1"]), ZoneState::Stale)), 2000);
         assert_eq!(stale.serial, 1000, "staleness changes no record");
         let other = first.with_knowledge(known(&["10.0.0.2"]), 2000);
         assert_eq!(other.serial, 2000);

@@ -4,10 +4,13 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::answers::{Answers, Knowledge, Settings};
+use super::{
+    answers::{Answers, Knowledge, Settings},
+    choice::Node,
+};
 use crate::{
     metrics::ZoneCounters,
-    zone::{NodeState, ZoneName, ZoneState},
+    zone::{ZoneName, ZoneState},
 };
 
 /// A zone that is configured. It outlives reloads that keep the zone.
@@ -87,18 +90,14 @@ impl ZoneEntry {
 
     /// The zone's state in one word.
     pub fn state(&self) -> ZoneState {
-        match self.answers().knowledge {
-            Knowledge::Waiting(_) => ZoneState::Waiting,
-            Knowledge::Known { stale: true, .. } => ZoneState::Stale,
-            Knowledge::Known { stale: false, .. } => ZoneState::Live,
-        }
+        self.answers().state()
     }
 
-    /// The nodes that were learnt, each with its state; none while waiting.
-    pub fn nodes(&self) -> Vec<(IpAddr, NodeState)> {
+    /// The nodes that were learnt; none while waiting.
+    pub fn nodes(&self) -> Arc<[Node]> {
         match &self.answers().knowledge {
-            Knowledge::Waiting(_) => Vec::new(),
-            Knowledge::Known { nodes, .. } => nodes.as_slice().iter().map(|&node| (node, NodeState::Up)).collect(),
+            Knowledge::Waiting(_) => Arc::new([]),
+            Knowledge::Known(known) => known.nodes.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! ten thousand. Readers take no lock.
 
 mod answers;
+mod choice;
 mod entry;
 
 use std::{net::IpAddr, sync::Arc};
@@ -13,7 +14,8 @@ use arc_swap::{ArcSwap, Guard};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::{
-    answers::{Answers, Knowledge, NameServers, Settings},
+    answers::{Answers, Knowledge, Known, NameServers, Settings},
+    choice::Node,
     entry::{PollStatus, ZoneEntry},
 };
 use crate::zone::{ZoneName, suffixes};

@@ -2,6 +2,8 @@
 //!
 //! Everything here is parsed once, where it enters the program, and never checked again.
 
+mod rules;
+
 use std::{
     borrow::Borrow,
     collections::BTreeSet,
@@ -11,6 +13,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+pub use self::rules::{AddressRules, Translation, is_link_local};
 
 /// Octets in a name on the wire, the root's own included (RFC 1035, 3.1).
 pub const NAME_OCTETS_MAX: usize = 255;

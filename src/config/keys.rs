@@ -1,0 +1,65 @@
+//! Tables whose known keys are taken one by one; what is left at the end is unknown.
+
+use toml::{Spanned, de::DeTable};
+
+use super::{
+    mistake::Complaint,
+    value::{self, Read, Value},
+};
+
+/// The names differ from a known key by so little that a slip of the finger explains it.
+const SUGGESTION_SIMILARITY: f64 = 0.75;
+
+/// A table whose known keys are taken one by one; what is left at the end is unknown.
+pub(super) struct Keys<'i> {
+    pub(super) table: DeTable<'i>,
+    place: String,
+    pub(super) complaints: Vec<Complaint>,
+}
+
+impl<'i> Keys<'i> {
+    /// `place` is what the table is called in complaints.
+    pub(super) fn new(table: DeTable<'i>, place: impl Into<String>) -> Self {
+        Self { table, place: place.into(), complaints: Vec::new() }
+    }
+
+    pub(super) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {
+        let value = self.table.remove(key)?;
+        read(value).map_err(|more| self.complaints.extend(more)).ok()
+    }
+
+    pub(super) fn get<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<T> {
+        self.take(key, |value| read(&value))
+    }
+
+    pub(super) fn spanned<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<Spanned<T>> {
+        self.take(key, |value| read(&value).map(|read| Spanned::new(value.span(), read)))
+    }
+
+    pub(super) fn sub_table(&mut self, key: &str) -> Option<Keys<'i>> {
+        let table = self.take(key, |value| value::table(value, &format!("a table, [{key}]")))?;
+        Some(Keys::new(table, format!("[{key}]")))
+    }
+
+    /// Complains about every key that is left.
+    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<Complaint> {
+        for key in self.table.keys() {
+            let (name, place) = (key.get_ref().as_ref(), &self.place);
+            let sentence = if later.contains(&name) {
+                format!("{name} is not supported yet by this version; remove it")
+            } else if let Some(meant) = closest(name, known) {
+                format!("{place} has no key {name:?}; did you mean {meant:?}?")
+            } else {
+                format!("{place} has no key {name:?}; it knows {}", known.join(", "))
+            };
+            self.complaints.push(Complaint::new(key.span(), sentence));
+        }
+        self.complaints
+    }
+}
+
+fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let scored = known.iter().map(|key| (strsim::jaro_winkler(&name.to_lowercase(), key), *key));
+    let best = scored.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(score, _)| *score >= SUGGESTION_SIMILARITY).map(|(_, key)| key)
+}

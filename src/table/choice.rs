@@ -1,0 +1,130 @@
+//! Which of the listed nodes are answered: pure policy.
+
+use std::net::IpAddr;
+
+use crate::zone::{AddressRules, NodeSet, NodeState};
+
+/// A listed node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// As nodes list it, and as it is polled and probed.
+    pub address: IpAddr,
+    /// What is known of it.
+    pub state: NodeState,
+    /// It is down because it is slow or errs; a node that refuses, resets or cannot be reached is not slow.
+    pub slow: bool,
+    /// It was up at least once.
+    pub ever_up: bool,
+}
+
+impl Node {
+    /// A node that answers.
+    pub fn up(address: IpAddr) -> Self {
+        Self { address, state: NodeState::Up, slow: false, ever_up: true }
+    }
+}
+
+/// The addresses that the rules let through.
+pub(super) fn permitted(nodes: Option<&NodeSet>, rules: &AddressRules) -> Option<NodeSet> {
+    NodeSet::new(nodes?.as_slice().iter().copied().filter(|&node| rules.permits(node)))
+}
+
+/// The nodes to answer, of those that the rules let through.
+///
+/// Nodes that refuse leave without limit. Slow or erring ones leave only while at least half of the list remains: an
+/// overloaded cluster is not helped by shrinking it. When none is up, every node that ever was is answered, and when
+/// none ever was, every node.
+pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
+    let listed: Vec<_> = nodes.iter().filter(|node| rules.permits(node.address)).collect();
+    let up = listed.iter().filter(|node| node.state == NodeState::Up).count();
+    let slowness_counts = up * 2 >= listed.len();
+    let answered = |node: &Node| match node.state {
+        NodeState::Up => true,
+        NodeState::Down => node.slow && node.ever_up && !slowness_counts,
+        NodeState::New | NodeState::Drained => false,
+    };
+    let of = |wanted: &dyn Fn(&Node) -> bool| {
+        NodeSet::new(listed.iter().filter(|node| wanted(node)).map(|node| node.address))
+    };
+    of(&answered).or_else(|| of(&|node| node.ever_up && node.state != NodeState::Drained)).or_else(|| of(&|_| true))
+}
+
+/// Whether what is answered has been verified: at least one node is up.
+pub(super) fn is_verified(nodes: &[Node], rules: &AddressRules) -> bool {
+    nodes.iter().any(|node| node.state == NodeState::Up && rules.permits(node.address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One letter a node: `u` up, `n` new, `r` refuses, `s` slow, `R` and `S` the same but never up before.
+    fn chosen(story: &str) -> String {
+        let nodes: Vec<_> = story.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
+        let set = choose(&nodes, &AddressRules::default());
+        set.map_or_else(String::new, |set| {
+            let letters = set.as_slice().iter().map(|address| match address {
+                IpAddr::V4(v4) => char::from(story.as_bytes()[usize::from(v4.octets()[3]) - 1]),
+                IpAddr::V6(_) => '?',
+            });
+            letters.collect()
+        })
+    }
+
+    fn node(letter: u8, n: u8) -> Node {
+        let address = IpAddr::from([10, 0, 0, n]);
+        let (state, slow) = match letter.to_ascii_lowercase() {
+            b'u' => (NodeState::Up, false),
+            b'n' => (NodeState::New, false),
+            b's' => (NodeState::Down, true),
+            b'd' => (NodeState::Drained, false),
+            _ => (NodeState::Down, false),
+        };
+        Node { address, state, slow, ever_up: letter.is_ascii_lowercase() && letter != b'n' }
+    }
+
+    #[test]
+    fn who_refuses_leaves_and_who_is_slow_leaves_while_half_remains() {
+        assert_eq!(chosen("uuu"), "uuu");
+        assert_eq!(chosen("uur"), "uu");
+        assert_eq!(chosen("urrrrrrrrr"), "u");
+        assert_eq!(chosen("uus"), "uu");
+        assert_eq!(chosen("uuuuusssss"), "uuuuu");
+        assert_eq!(chosen("uuuussssss"), "uuuussssss", "less than half would remain");
+        assert_eq!(chosen("uussssssss"), "uussssssss");
+        assert_eq!(chosen("urs"), "us", "of three one remains, which is less than half");
+    }
+
+    #[test]
+    fn a_newcomer_is_answered_once_it_is_up() {
+        assert_eq!(chosen("un"), "u");
+        assert_eq!(chosen("nn"), "nn", "nobody was ever up: better a guess than nothing");
+        assert_eq!(chosen("rn"), "r", "who was up once is a better guess");
+        assert_eq!(chosen("RS"), "RS");
+        assert_eq!(chosen("rrr"), "rrr");
+        assert_eq!(chosen(""), "");
+    }
+
+    #[test]
+    fn rules_come_first() {
+        let rules = AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() };
+        let nodes = [node(b'u', 1), node(b'r', 2)];
+        assert_eq!(choose(&nodes, &rules), NodeSet::new([nodes[1].address]), "an excluded node is no node");
+        assert!(!is_verified(&nodes, &rules));
+        assert_eq!(choose(&nodes[..1], &rules), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_permitted_list_is_never_answered_with_nothing(story in "[unrsRS]{1,12}") {
+            prop_assert!(!chosen(&story).is_empty());
+        }
+
+        #[test]
+        fn whoever_is_up_is_answered(story in "[unrsRS]{1,12}") {
+            let up = |text: &str| text.bytes().filter(|&letter| letter == b'u').count();
+            prop_assert_eq!(up(&chosen(&story)), up(&story));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Which listed addresses may be answered, and as what.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A zone's address rules. They look at the address as nodes list it; only the answer is translated.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AddressRules {
+    /// Only addresses inside one of these; `None`: any.
+    pub allow: Option<Vec<IpNet>>,
+    /// No address inside any of these.
+    pub exclude: Vec<IpNet>,
+    /// What is answered in place of what is listed; the longest prefix wins.
+    pub map: Vec<Translation>,
+    /// Loopback addresses are nodes too: the zone's seeds are such.
+    pub loopback: bool,
+    /// Link-local addresses are nodes too: the zone's seeds are such.
+    pub link_local: bool,
+}
+
+/// One line of `map`: two networks of one family and one size, told apart by their host bits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Translation {
+    from: IpNet,
+    to: IpNet,
+}
+
+impl Translation {
+    /// `None` when the networks differ in family or size.
+    pub fn new(from: IpNet, to: IpNet) -> Option<Self> {
+        let same = from.network().is_ipv4() == to.network().is_ipv4() && from.prefix_len() == to.prefix_len();
+        same.then(|| Self { from: from.trunc(), to: to.trunc() })
+    }
+
+    /// The network as nodes list it.
+    pub fn from(&self) -> IpNet {
+        self.from
+    }
+
+    /// The address in the other network that has the same host bits; `None` for one outside of `from`.
+    fn apply(&self, address: IpAddr) -> Option<IpAddr> {
+        if !self.from.contains(&address) {
+            return None;
+        }
+        match (address, self.from, self.to) {
+            (IpAddr::V4(v4), IpNet::V4(from), IpNet::V4(to)) => {
+                let host = v4.to_bits() & from.hostmask().to_bits();
+                Some(IpAddr::V4((to.network().to_bits() | host).into()))
+            }
+            (IpAddr::V6(v6), IpNet::V6(from), IpNet::V6(to)) => {
+                let host = v6.to_bits() & from.hostmask().to_bits();
+                Some(IpAddr::V6((to.network().to_bits() | host).into()))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl AddressRules {
+    /// Whether a listed address may be answered.
+    pub fn permits(&self, listed: IpAddr) -> bool {
+        let inside = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&listed));
+        (self.loopback || !listed.is_loopback())
+            && (self.link_local || !is_link_local(listed))
+            && self.allow.as_deref().is_none_or(inside)
+            && !inside(&self.exclude)
+    }
+
+    /// What is answered in place of a listed address.
+    pub fn translate(&self, listed: IpAddr) -> IpAddr {
+        let matches = self.map.iter().filter_map(|line| Some((line.from.prefix_len(), line.apply(listed)?)));
+        matches.max_by_key(|(length, _)| *length).map_or(listed, |(_, translated)| translated)
+    }
+}
+
+/// Whether an address means something on one link only (RFC 3927, RFC 4291).
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn rules_look_at_the_listed_address() {
+        let rules = AddressRules {
+            allow: Some(vec![net("10.0.0.0/8"), net("2001:db8::/32")]),
+            exclude: vec![net("10.0.1.9/32")],
+            ..AddressRules::default()
+        };
+        assert!(rules.permits(ip("10.0.1.8")) && rules.permits(ip("2001:db8::1")));
+        assert!(!rules.permits(ip("10.0.1.9")) && !rules.permits(ip("192.0.2.1")));
+    }
+
+    #[test]
+    fn local_addresses_are_nodes_only_where_the_seeds_are() {
+        let rules = AddressRules::default();
+        for local in ["127.0.0.1", "::1", "169.254.1.1", "fe80::1"] {
+            assert!(!rules.permits(ip(local)), "{local}");
+        }
+        let loopback = AddressRules { loopback: true, ..AddressRules::default() };
+        assert!(loopback.permits(ip("127.0.0.1")) && !loopback.permits(ip("169.254.1.1")));
+    }
+
+    #[test]
+    fn a_translation_keeps_the_host_bits_and_the_longest_prefix_wins() {
+        let line = |from, to| Translation::new(net(from), net(to)).unwrap();
+        let map = vec![line("10.0.1.0/24", "203.0.113.0/24"), line("10.0.1.7/32", "198.51.100.1/32")];
+        let rules = AddressRules { map, ..AddressRules::default() };
+        assert_eq!(rules.translate(ip("10.0.1.10")), ip("203.0.113.10"));
+        assert_eq!(rules.translate(ip("10.0.1.7")), ip("198.51.100.1"));
+        assert_eq!(rules.translate(ip("10.0.2.1")), ip("10.0.2.1"));
+        assert_eq!(Translation::new(net("10.0.0.0/24"), net("10.0.0.0/25")), None);
+        assert_eq!(Translation::new(net("10.0.0.0/24"), net("2001:db8::/24")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_translation_there_and_back_is_nothing(octets in any::<u32>(), to in any::<u32>(), length in 0u8..=32) {
+            let address = IpAddr::V4(octets.into());
+            let from = IpNet::new(address, length).unwrap();
+            let to = IpNet::new(IpAddr::V4(to.into()), length).unwrap();
+            let there = Translation::new(from, to).unwrap().apply(address).unwrap();
+            prop_assert!(to.contains(&there));
+            prop_assert_eq!(Translation::new(to, from).unwrap().apply(there), Some(address));
+        }
+    }
+}
