@@ -1,0 +1,436 @@
+//! What a zone believes about its cluster: the whole of learning without a clock, a socket or a log.
+//!
+//! The poller asks, hears and probes; whatever comes back is put in here, and [`Belief::knowledge`] says what is to be
+//! answered. Time is an argument.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    claims::{Claim, Judgement, Ours, judge, outweighs},
+    health::{Heard, Standings},
+    neighbours::Relations,
+};
+use crate::{
+    config,
+    table::{Knowledge, Known, Node},
+    zone::{NodeSet, NodeState, ZoneState},
+};
+
+/// A zone is stale after so many refreshes without success, and not before [`STALE_AFTER_MIN`].
+const STALE_AFTER_REFRESHES: u32 = 3;
+
+/// A few seconds without success are ordinary when nodes restart, however often they are asked.
+const STALE_AFTER_MIN: Duration = Duration::from_secs(5);
+
+/// What decides when time changes an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// Between two ticks.
+    pub refresh: Duration,
+    /// How long nodes are answered without any success; `None`: for ever.
+    pub max_stale: Option<Duration>,
+}
+
+/// One zone's belief.
+#[derive(Clone, Debug)]
+pub struct Belief {
+    pace: Pace,
+    /// How many lists there are: one for each scope, and one without scopes.
+    lists: Vec<Option<NodeSet>>,
+    /// The scope that is answered.
+    winner: usize,
+    origin: Origin,
+    /// Nodes that spoke for another zone's cluster.
+    foreign: BTreeSet<IpAddr>,
+    relations: Relations,
+    standings: Standings,
+    /// Refusals that polls have met and that a probe is to confirm.
+    to_confirm: BTreeSet<IpAddr>,
+    /// Since when nothing has succeeded, at the earliest the start of the poller.
+    fresh: Instant,
+    last_success: Option<Instant>,
+    source: Option<IpAddr>,
+    error: Option<String>,
+    /// When nodes last disagreed.
+    disputed: Option<Instant>,
+    /// The servers ignore scopes, so what is answered is the whole cluster.
+    unscoped: bool,
+}
+
+/// Where what is answered comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Origin {
+    /// Nowhere yet: the addresses of the seeds are answered.
+    Seeds(Option<NodeSet>),
+    /// The cluster that the zone had before its seeds changed. Its nodes are answered as they stood, and not asked.
+    FormerCluster(Arc<[Node]>),
+    /// An earlier process. Its nodes are asked when every seed has failed.
+    Remembered(NodeSet),
+    /// This zone's cluster.
+    Cluster,
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is believed.
+    Believed,
+    /// These nodes are to be heard, then [`Belief::settle`].
+    Hear(Vec<IpAddr>),
+    /// It is set aside; the sentence says why.
+    SetAside(String),
+}
+
+impl Belief {
+    /// A zone that knows nothing but its seeds' addresses.
+    pub fn new(pace: Pace, health: Option<config::Health>, scopes: usize, now: Instant) -> Self {
+        Self {
+            pace,
+            lists: vec![None; scopes.max(1)],
+            winner: 0,
+            origin: Origin::Seeds(None),
+            foreign: BTreeSet::new(),
+            relations: Relations::default(),
+            standings: Standings::new(health),
+            to_confirm: BTreeSet::new(),
+            fresh: now,
+            last_success: None,
+            source: None,
+            error: None,
+            disputed: None,
+            unscoped: false,
+        }
+    }
+
+    /// Goes on with nodes that the same cluster told an earlier poller.
+    #[must_use]
+    pub fn resuming(mut self, nodes: &[Node], last_success: Option<Instant>, relations: Relations) -> Self {
+        if let Some(list) = NodeSet::new(nodes.iter().map(|node| node.address)) {
+            self.lists[0] = Some(list);
+            self.origin = Origin::Cluster;
+            self.standings.resume(nodes);
+        }
+        self.since(last_success, relations)
+    }
+
+    /// Answers the nodes of a former cluster until the new one has told its own.
+    #[must_use]
+    pub fn following(mut self, nodes: Arc<[Node]>, last_success: Option<Instant>) -> Self {
+        if !nodes.is_empty() {
+            self.origin = Origin::FormerCluster(nodes);
+        }
+        self.since(last_success, Relations::default())
+    }
+
+    /// Answers the nodes that an earlier process wrote down, which succeeded last at `last_success`.
+    #[must_use]
+    pub fn remembering(mut self, nodes: NodeSet, last_success: Option<Instant>, relations: Relations) -> Self {
+        self.origin = Origin::Remembered(nodes);
+        self.since(last_success, relations)
+    }
+
+    fn since(mut self, last_success: Option<Instant>, relations: Relations) -> Self {
+        self.last_success = last_success;
+        self.fresh = last_success.unwrap_or(self.fresh);
+        self.relations = relations;
+        self
+    }
+
+    /// The seeds' addresses, which are answered while nothing is learnt.
+    pub fn seeds(&mut self, addresses: Option<NodeSet>) {
+        if let Origin::Seeds(seeds) = &mut self.origin {
+            *seeds = addresses;
+        }
+    }
+
+    /// Who may be asked besides the seeds: the nodes of this cluster; those remembered only when `seeds_failed`.
+    pub fn candidates(&self, seeds_failed: bool) -> Vec<IpAddr> {
+        match &self.origin {
+            Origin::Seeds(_) | Origin::FormerCluster(_) => Vec::new(),
+            Origin::Remembered(nodes) if seeds_failed => nodes.as_slice().to_vec(),
+            Origin::Remembered(_) => Vec::new(),
+            // Foreign nodes are asked too: a recycled address may come back.
+            Origin::Cluster => self.listed(),
+        }
+    }
+
+    /// Who sent the list that was last believed.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// When a list was last believed.
+    pub fn last_success(&self) -> Option<Instant> {
+        self.last_success
+    }
+
+    /// What went wrong in the last tick.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Whether what is answered belongs to the cluster that the zone had before its seeds changed.
+    pub fn is_former(&self) -> bool {
+        matches!(self.origin, Origin::FormerCluster(_))
+    }
+
+    /// The nodes that this cluster told and nobody has disowned; none before it told any.
+    pub fn learnt(&self) -> Option<NodeSet> {
+        match self.origin {
+            Origin::Cluster => self.ours(self.winner),
+            _ => None,
+        }
+    }
+
+    /// With whom the zone shared nodes when it last believed a list.
+    pub fn relations(&self) -> &Relations {
+        &self.relations
+    }
+
+    /// The nodes to probe: all that are believed to be this cluster's.
+    pub fn to_probe(&self) -> Vec<IpAddr> {
+        match self.origin {
+            Origin::Cluster => self.listed(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Refusals to confirm at once, each told once.
+    pub fn to_confirm(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.to_confirm)
+    }
+
+    /// Judges a claim about a scope. `is_strange` as in [`judge`].
+    pub fn judge(
+        &mut self,
+        scope: usize,
+        claim: Claim<'_>,
+        now: Instant,
+        is_strange: impl Fn(IpAddr) -> bool,
+    ) -> Verdict {
+        let ours = self.ours(scope);
+        let everybody = NodeSet::new(self.listed().into_iter().filter(|node| !self.foreign.contains(node)));
+        let measure = match &self.origin {
+            Origin::Seeds(_) | Origin::FormerCluster(_) => Ours::Unguarded,
+            Origin::Remembered(nodes) => Ours::Remembered(nodes),
+            // A scope of which nothing is known has nothing to lose, but another zone's nodes are not for it either.
+            Origin::Cluster if ours.is_none() && self.lists.len() > 1 => Ours::OtherScope(everybody.as_ref()),
+            Origin::Cluster => Ours::Learnt(ours.as_ref()),
+        };
+        match judge(claim, measure, is_strange) {
+            Judgement::Believe => {
+                self.foreign.remove(&claim.sender);
+                Verdict::Believed
+            }
+            Judgement::Hear(left_out) => {
+                self.foreign.remove(&claim.sender);
+                Verdict::Hear(left_out)
+            }
+            Judgement::Unrelated => {
+                self.disputed = Some(now);
+                Verdict::SetAside("lists no other node that is known, and is no seed".into())
+            }
+            Judgement::Foreign => {
+                self.disown(claim.sender, now);
+                Verdict::SetAside("lists nodes of another zone: its address seems to have been recycled".into())
+            }
+        }
+    }
+
+    /// Weighs a claim against those whom it leaves out and who have been heard. Each comes with its own list, if it
+    /// gave one.
+    pub fn settle(
+        &mut self,
+        scope: usize,
+        claim: Claim<'_>,
+        heard: &BTreeMap<IpAddr, Option<NodeSet>>,
+        now: Instant,
+        is_strange: impl Fn(IpAddr) -> bool,
+    ) -> Verdict {
+        let before = self.ours(scope);
+        for (&witness, testimony) in heard {
+            let own = Claim { sender: witness, from_seed: false, nodes: testimony.as_ref() };
+            if testimony.is_some() && judge(own, Ours::Learnt(before.as_ref()), &is_strange) == Judgement::Foreign {
+                self.disown(witness, now);
+            }
+        }
+        let ours = self.ours(scope);
+        let mut contradicted = None;
+        for (&witness, testimony) in heard {
+            let Some(testimony) = testimony.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
+            if testimony.contains(&witness) {
+                self.disputed = Some(now);
+            }
+            if outweighs(witness, testimony, claim.nodes, ours.as_ref()) {
+                contradicted = Some(witness);
+            }
+        }
+        match contradicted {
+            Some(witness) => Verdict::SetAside(format!("leaves out {witness}, which is alive and knows as many nodes")),
+            None => Verdict::Believed,
+        }
+    }
+
+    /// Takes a claim for true. `None` nodes: the scope is empty.
+    pub fn believe(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
+        if self.origin != Origin::Cluster {
+            self.lists.fill(None);
+            self.origin = Origin::Cluster;
+            self.winner = scope;
+        }
+        self.lists[scope] = nodes;
+        self.relist();
+        // Whoever answered is verified: it need not wait for a probe.
+        self.standings.verify(sender);
+        self.source = Some(sender);
+        self.last_success = Some(now);
+        self.fresh = now;
+        self.error = None;
+        self.unscoped = false;
+    }
+
+    /// What is believed comes from servers that do not know scopes.
+    pub fn without_scopes(&mut self) {
+        self.unscoped = true;
+    }
+
+    /// Whether this scope takes over, or stays: it has a healthy node, and has had one for `rise` probes when it is
+    /// better than the one that is answered.
+    pub fn elect(&mut self, scope: usize, rise: u32) -> bool {
+        let Some(list) = self.ours(scope) else { return false };
+        let nodes = self.standings.nodes();
+        let healthy = nodes.iter().filter(|node| node.state == NodeState::Up && list.contains(&node.address));
+        let proven = |node: &Node| self.standings.successes_in_a_row(node.address) >= rise;
+        let takes_over = self.ours(self.winner).is_some() && scope < self.winner;
+        let elected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };
+        if elected {
+            self.winner = scope;
+            self.lists[scope + 1..].fill(None);
+            self.relist();
+        }
+        elected
+    }
+
+    /// No scope has a healthy node: the last answer stays, or the first scope that lists anybody.
+    pub fn elect_nobody(&mut self) {
+        if self.ours(self.winner).is_none()
+            && let Some(scope) = self.lists.iter().position(Option::is_some)
+        {
+            self.winner = scope;
+        }
+    }
+
+    /// Tells with whom the zone shares the nodes that it has just believed.
+    pub fn relate(&mut self, relations: Relations) {
+        self.relations = relations;
+    }
+
+    /// A tick has brought nothing.
+    pub fn fail(&mut self, why: String) {
+        self.error = Some(why);
+    }
+
+    /// What a probe heard of a node. Returns whether it should be probed again at once.
+    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> bool {
+        self.standings.hear(node, heard).confirm
+    }
+
+    /// A poll was refused by a node: as good as a probe, and a probe is to confirm it.
+    pub fn refused(&mut self, node: IpAddr) {
+        if self.standings.hear(node, Heard::Refused).confirm {
+            self.to_confirm.insert(node);
+        }
+    }
+
+    /// What is to be answered.
+    pub fn knowledge(&self, now: Instant) -> Knowledge {
+        let nodes: Arc<[Node]> = match &self.origin {
+            Origin::Seeds(seeds) => return Knowledge::Waiting(seeds.clone()),
+            Origin::FormerCluster(nodes) => nodes.clone(),
+            Origin::Remembered(nodes) => nodes.as_slice().iter().map(|&address| unverified(address)).collect(),
+            Origin::Cluster => {
+                let list = self.ours(self.winner);
+                let is_ours = |node: &&Node| list.as_ref().is_some_and(|list| list.contains(&node.address));
+                self.standings.nodes().iter().filter(is_ours).copied().collect()
+            }
+        };
+        let expired = self.pace.max_stale.is_some_and(|max| now > self.fresh + max);
+        Knowledge::Known(Known { nodes, state: self.state(now), expired })
+    }
+
+    /// When time alone will change what is answered, if it will.
+    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        let moments = [
+            Some(self.fresh + self.stale_after()),
+            self.pace.max_stale.map(|max| self.fresh + max),
+            self.disputed.map(|disputed| disputed + self.stale_after()),
+        ];
+        moments.into_iter().flatten().filter(|moment| *moment >= now).min()
+    }
+
+    fn state(&self, now: Instant) -> ZoneState {
+        let remembered = matches!(self.origin, Origin::Remembered(_));
+        let disowned = self.listed().iter().any(|node| self.foreign.contains(node));
+        if !disowned && (remembered || now > self.fresh + self.stale_after()) {
+            ZoneState::Stale
+        } else if disowned || self.disputed.is_some_and(|disputed| now <= disputed + self.stale_after()) {
+            ZoneState::Contested
+        } else if self.unscoped {
+            ZoneState::Degraded
+        } else {
+            ZoneState::Live
+        }
+    }
+
+    /// How long a zone lives on its last success, and a dispute on its last word.
+    fn stale_after(&self) -> Duration {
+        (self.pace.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN)
+    }
+
+    /// The list of a scope without nodes that spoke for another cluster.
+    fn ours(&self, scope: usize) -> Option<NodeSet> {
+        let list = self.lists[scope].as_ref()?;
+        if self.foreign.is_empty() {
+            return Some(list.clone());
+        }
+        NodeSet::new(list.as_slice().iter().copied().filter(|node| !self.foreign.contains(node)))
+    }
+
+    /// A node speaks for another cluster: it is answered no more, not even as a seed or as the last one.
+    fn disown(&mut self, node: IpAddr, now: Instant) {
+        self.disputed = Some(now);
+        self.foreign.insert(node);
+        if let Origin::Remembered(nodes) = &self.origin {
+            // From here on what is left counts as learnt, so that nothing unguarded can follow.
+            self.lists.fill(None);
+            self.lists[0] = Some(nodes.clone());
+            self.origin = Origin::Cluster;
+            self.relist();
+        }
+    }
+
+    /// Every node on any list.
+    fn listed(&self) -> Vec<IpAddr> {
+        let all: BTreeSet<IpAddr> = self.lists.iter().flatten().flat_map(NodeSet::as_slice).copied().collect();
+        all.into_iter().collect()
+    }
+
+    fn relist(&mut self) {
+        let listed = self.listed();
+        self.foreign.retain(|node| listed.contains(node));
+        match NodeSet::new(listed) {
+            Some(nodes) => self.standings.list(&nodes),
+            None => self.standings.clear(),
+        }
+    }
+}
+
+/// A node that nobody has verified yet.
+fn unverified(address: IpAddr) -> Node {
+    Node { address, state: NodeState::New, slow: false, ever_up: false }
+}

@@ -1,0 +1,194 @@
+//! What to make of a list: pure rules against lists that are wrong in good faith.
+//!
+//! `/localnodes` carries no identity, addresses are recycled, and a node that has lost sight of its cluster lists
+//! itself alone. So a list is a claim: it is judged by what is known, and those that it leaves out are heard.
+
+use std::net::IpAddr;
+
+use crate::zone::NodeSet;
+
+/// A list and its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'c> {
+    /// Who sent it.
+    pub sender: IpAddr,
+    /// Whether the sender is one of the configured seeds.
+    pub from_seed: bool,
+    /// Who is alive, it says. `None`: nobody in the scope that was asked for.
+    pub nodes: Option<&'c NodeSet>,
+}
+
+/// What a claim is measured by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ours<'o> {
+    /// Nothing was ever learnt, or what is answered belongs to the cluster that the zone had before its seeds changed:
+    /// the first usable list is believed.
+    Unguarded,
+    /// Nodes that an earlier process wrote down; nobody has confirmed them.
+    Remembered(&'o NodeSet),
+    /// What is known of other scopes of this cluster, while nothing is known of the one that was asked for.
+    OtherScope(Option<&'o NodeSet>),
+    /// What this zone's cluster told. `None`: everything has turned out to be another cluster's.
+    Learnt(Option<&'o NodeSet>),
+}
+
+/// What is to be done with a claim.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// It is true as far as anybody can know.
+    Believe,
+    /// It is true if none of these nodes, which it leaves out, has better reasons.
+    Hear(Vec<IpAddr>),
+    /// It has nothing to do with what is known, and its sender is no seed.
+    Unrelated,
+    /// It is another zone's cluster that speaks: the sender's address was recycled.
+    Foreign,
+}
+
+/// Judges a claim. `is_strange` tells whether a node is published by another zone that is live and had nothing in
+/// common with ours until now.
+pub fn judge(claim: Claim<'_>, ours: Ours<'_>, is_strange: impl Fn(IpAddr) -> bool) -> Judgement {
+    let known = match ours {
+        Ours::Unguarded => return Judgement::Believe,
+        Ours::Remembered(nodes) => Some(nodes),
+        Ours::OtherScope(nodes) | Ours::Learnt(nodes) => nodes,
+    };
+    let listed = slice(claim.nodes);
+    let shares = |other: &IpAddr| *other != claim.sender && known.is_some_and(|known| known.contains(other));
+    let shares_another = listed.iter().any(shares);
+    if !shares_another && listed.iter().any(|&node| is_strange(node)) {
+        return Judgement::Foreign;
+    }
+    if matches!(ours, Ours::Remembered(_)) {
+        return if claim.from_seed || shares_another { Judgement::Believe } else { Judgement::Unrelated };
+    }
+    if matches!(ours, Ours::OtherScope(_)) {
+        return Judgement::Believe;
+    }
+    let nothing_else_known = slice(known).iter().all(|node| *node == claim.sender);
+    if !(shares_another || nothing_else_known || claim.from_seed) {
+        return Judgement::Unrelated;
+    }
+    let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
+    if left_out.is_empty() { Judgement::Believe } else { Judgement::Hear(left_out) }
+}
+
+/// Whether a node that a claim leaves out has better reasons: it answers, lists itself, and lists at least as many
+/// of the known nodes as the claim does. (Of a cluster split two to three the three outvote the two.)
+pub fn outweighs(witness: IpAddr, testimony: &NodeSet, claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
+    let known_in = |list: &[IpAddr]| list.iter().filter(|node| known.is_some_and(|known| known.contains(node))).count();
+    testimony.contains(&witness) && known_in(testimony.as_slice()) >= known_in(slice(claimed))
+}
+
+fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
+    nodes.map_or(&[], NodeSet::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One letter a node, so that a story fits on a line.
+    fn node(letter: char) -> IpAddr {
+        IpAddr::from([10, 0, 0, letter as u8])
+    }
+
+    fn set(letters: &str) -> Option<NodeSet> {
+        NodeSet::new(letters.chars().map(node))
+    }
+
+    /// `sender>list`, a capital sender is a seed; `strange` letters belong to another zone.
+    fn judged(claim: &str, known: &str, strange: &str) -> String {
+        let (sender, list) = claim.split_once('>').unwrap();
+        let sender = sender.chars().next().unwrap();
+        let nodes = set(list);
+        let claim =
+            Claim { sender: node(sender.to_ascii_lowercase()), from_seed: sender.is_uppercase(), nodes: nodes.as_ref() };
+        let known = set(known);
+        match judge(claim, Ours::Learnt(known.as_ref()), |other| strange.chars().any(|letter| node(letter) == other)) {
+            Judgement::Believe => "believe".into(),
+            Judgement::Unrelated => "unrelated".into(),
+            Judgement::Foreign => "foreign".into(),
+            Judgement::Hear(who) => format!("hear {}", who.iter().map(letter).collect::<String>()),
+        }
+    }
+
+    fn letter(address: &IpAddr) -> char {
+        match address {
+            IpAddr::V4(v4) => v4.octets()[3].into(),
+            IpAddr::V6(_) => '?',
+        }
+    }
+
+    #[test]
+    fn a_list_that_adds_is_believed_and_one_that_leaves_out_is_questioned() {
+        assert_eq!(judged("a>abc", "abc", ""), "believe");
+        assert_eq!(judged("a>abcd", "abc", ""), "believe");
+        assert_eq!(judged("a>ab", "abc", ""), "hear c");
+        assert_eq!(judged("a>a", "abc", ""), "unrelated", "nothing but itself, and no seed");
+        assert_eq!(judged("A>a", "abc", ""), "hear bc");
+        assert_eq!(judged("a>abc", "a", ""), "believe", "a cluster of one grows");
+    }
+
+    #[test]
+    fn a_stranger_s_list_is_believed_from_a_seed_only() {
+        assert_eq!(judged("c>cxy", "abc", ""), "unrelated");
+        assert_eq!(judged("C>cxy", "abc", ""), "hear ab");
+        assert_eq!(judged("S>xyz", "abc", ""), "hear abc");
+        assert_eq!(judged("S>xyz", "", ""), "believe", "nothing is left that could object");
+    }
+
+    #[test]
+    fn nodes_of_another_live_zone_are_foreign_even_from_a_seed() {
+        assert_eq!(judged("A>axy", "a", "xy"), "foreign", "the address of a cluster of one was recycled");
+        assert_eq!(judged("C>cxy", "abc", "xy"), "foreign");
+        assert_eq!(judged("A>a", "a", "a"), "foreign", "the other zone has taken the address in already");
+        assert_eq!(judged("A>axy", "", "xy"), "foreign", "and it stays so when nothing is left");
+        assert_eq!(judged("a>abx", "ab", "x"), "believe", "who shares a node with us is ours");
+    }
+
+    #[test]
+    fn what_was_remembered_needs_a_seed_or_an_overlap() {
+        let (known, list) = (set("abc").unwrap(), set("bx").unwrap());
+        let judged = |sender, from_seed, nodes| {
+            let claim = Claim { sender: node(sender), from_seed, nodes: Some(nodes) };
+            judge(claim, Ours::Remembered(&known), |_| false)
+        };
+        assert_eq!(judged('a', false, &list), Judgement::Believe);
+        assert_eq!(judged('b', false, &list), Judgement::Unrelated, "it shares nothing but itself");
+        assert_eq!(judged('s', true, &set("xyz").unwrap()), Judgement::Believe);
+    }
+
+    #[test]
+    fn the_larger_part_wins() {
+        let (known, outweighs) = (set("abcde"), |witness, testimony: &str, claim: &str, known: &Option<NodeSet>| {
+            outweighs(node(witness), &set(testimony).unwrap(), set(claim).as_ref(), known.as_ref())
+        });
+        assert!(outweighs('c', "cde", "ab", &known));
+        assert!(!outweighs('a', "ab", "cde", &known));
+        assert!(outweighs('b', "ab", "a", &set("ab")), "one who sees both knows better than one who sees itself");
+        assert!(outweighs('b', "b", "a", &set("ab")), "of two who see only themselves neither goes");
+        assert!(!outweighs('c', "ab", "ab", &known), "who does not list itself is leaving");
+        assert!(!outweighs('a', "axy", "bcde", &known), "a recycled address shares only itself");
+    }
+
+    proptest! {
+        #[test]
+        fn what_repeats_the_known_is_believed(letters in "[a-f]{1,6}", sender in 0usize..6) {
+            let known = set(&letters).unwrap();
+            let sender = known.as_slice()[sender % known.as_slice().len()];
+            let claim = Claim { sender, from_seed: false, nodes: Some(&known) };
+            prop_assert_eq!(judge(claim, Ours::Learnt(Some(&known)), |_| false), Judgement::Believe);
+        }
+
+        #[test]
+        fn nobody_goes_unheard(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
+            let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
+            let claim = Claim { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list) };
+            if judge(claim, Ours::Learnt(Some(&known)), |_| false) == Judgement::Believe {
+                prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
+            }
+        }
+    }
+}

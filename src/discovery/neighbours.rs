@@ -1,0 +1,173 @@
+//! Who else publishes a node: how a zone notices that another zone's cluster speaks from one of its addresses.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    num::NonZeroU16,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustc_hash::FxHashMap;
+
+use crate::zone::{NodeSet, ZoneName};
+
+/// A moment, counted in events: later is larger.
+type Moment = u64;
+
+/// A node as neighbours tell nodes apart: clusters on one host differ by their ports.
+type Place = (IpAddr, NonZeroU16);
+
+/// What every zone publishes, shared by all pollers.
+#[derive(Clone, Debug, Default)]
+pub struct Neighbours(Arc<Mutex<Index>>);
+
+#[derive(Debug, Default)]
+struct Index {
+    zones: FxHashMap<ZoneName, Published>,
+    /// Which zones publish a place.
+    places: FxHashMap<Place, Vec<ZoneName>>,
+    now: Moment,
+}
+
+#[derive(Debug)]
+struct Published {
+    nodes: Option<NodeSet>,
+    port: NonZeroU16,
+    live: bool,
+    /// Since when the zone has known any node.
+    learnt: Moment,
+}
+
+/// The zones that one zone has met, at the moment at which it last believed a list.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Relations {
+    /// Those that published a node of ours: two zones of one cluster.
+    related: BTreeSet<ZoneName>,
+    /// Zones that learnt anything later than this cannot have been disjoint from us before.
+    since: Moment,
+}
+
+impl Neighbours {
+    /// Tells what a zone publishes now, and whether it is live.
+    pub fn publish(&self, zone: &ZoneName, port: NonZeroU16, nodes: Option<&NodeSet>, live: bool) {
+        let mut index = self.index();
+        if let Some(published) = index.zones.get_mut(zone)
+            && published.nodes.as_ref() == nodes
+            && published.port == port
+        {
+            published.live = live;
+            return;
+        }
+        let learnt = index.remove(zone);
+        index.now += 1;
+        let learnt = learnt.unwrap_or(index.now);
+        for &node in nodes.map_or(&[][..], NodeSet::as_slice) {
+            index.places.entry((node, port)).or_default().push(zone.clone());
+        }
+        index.zones.insert(zone.clone(), Published { nodes: nodes.cloned(), port, live, learnt });
+    }
+
+    /// Forgets a zone that is no longer configured.
+    pub fn forget(&self, zone: &ZoneName) {
+        self.index().remove(zone);
+    }
+
+    /// Who is related to a zone that believes these nodes now.
+    pub fn relations(&self, zone: &ZoneName, port: NonZeroU16, nodes: &NodeSet) -> Relations {
+        let index = self.index();
+        let publishers = nodes.as_slice().iter().filter_map(|&node| index.places.get(&(node, port))).flatten();
+        let related = publishers.filter(|other| *other != zone).cloned().collect();
+        Relations { related, since: index.now }
+    }
+
+    /// Whether another zone publishes a node, is live, and was disjoint from us when we last believed a list.
+    pub fn is_strange(&self, zone: &ZoneName, relations: &Relations, port: NonZeroU16, node: IpAddr) -> bool {
+        let index = self.index();
+        let publishers = index.places.get(&(node, port)).map_or(&[][..], Vec::as_slice);
+        publishers.iter().any(|other| {
+            other != zone
+                && !relations.related.contains(other)
+                && index.zones.get(other).is_some_and(|other| other.live && other.learnt <= relations.since)
+        })
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // Nothing here can panic half-way, so what a panicking thread left behind is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    /// Takes a zone out; returns since when it had known a node.
+    fn remove(&mut self, zone: &ZoneName) -> Option<Moment> {
+        let published = self.zones.remove(zone)?;
+        for &node in published.nodes.as_ref().map_or(&[][..], NodeSet::as_slice) {
+            let place = (node, published.port);
+            if let Some(zones) = self.places.get_mut(&place) {
+                zones.retain(|other| other != zone);
+                if zones.is_empty() {
+                    self.places.remove(&place);
+                }
+            }
+        }
+        Some(published.learnt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: NonZeroU16 = NonZeroU16::new(8000).unwrap();
+
+    fn zone(name: &str) -> ZoneName {
+        ZoneName::parse(name).unwrap()
+    }
+
+    fn nodes(last: &[u8]) -> NodeSet {
+        NodeSet::new(last.iter().map(|&n| IpAddr::from([10, 0, 0, n]))).unwrap()
+    }
+
+    fn is_strange(neighbours: &Neighbours, to: &str, relations: &Relations, last: u8) -> bool {
+        neighbours.is_strange(&zone(to), relations, PORT, IpAddr::from([10, 0, 0, last]))
+    }
+
+    #[test]
+    fn who_was_disjoint_is_a_stranger_and_who_overlapped_is_none() {
+        let neighbours = Neighbours::default();
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5, 6])), true);
+        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1, 2])), true);
+        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
+        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1, 2, 3])), true);
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[1, 5, 6])), true);
+        assert!(is_strange(&neighbours, "a", &relations, 5));
+        assert!(is_strange(&neighbours, "a", &relations, 1), "b has taken our only address in");
+        assert!(!is_strange(&neighbours, "a", &relations, 3));
+        assert!(!is_strange(&neighbours, "a", &relations, 9));
+    }
+
+    #[test]
+    fn who_learnt_later_than_we_believed_was_never_disjoint() {
+        let neighbours = Neighbours::default();
+        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
+        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1])), true);
+        assert!(!is_strange(&neighbours, "a", &relations, 1));
+    }
+
+    #[test]
+    fn the_dead_the_forgotten_and_other_ports_are_no_strangers() {
+        let neighbours = Neighbours::default();
+        let other_port = NonZeroU16::new(9000).unwrap();
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
+        neighbours.publish(&zone("c"), other_port, Some(&nodes(&[6])), true);
+        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
+        assert!(is_strange(&neighbours, "a", &relations, 5));
+        assert!(!is_strange(&neighbours, "a", &relations, 6));
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), false);
+        assert!(!is_strange(&neighbours, "a", &relations, 5));
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
+        neighbours.forget(&zone("b"));
+        assert!(!is_strange(&neighbours, "a", &relations, 5));
+        assert!(neighbours.0.lock().unwrap().places.len() == 1, "nothing of a forgotten zone remains");
+    }
+}
