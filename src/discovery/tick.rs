@@ -1,14 +1,11 @@
-//! One tick: candidates are asked until one gives a usable list.
+//! One tick: candidates are asked until one gives a list that can be used.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    alternator::{FetchError, Reply},
-    candidates::Rota,
-};
+use super::{alternator::FetchError, candidates::Rota};
 
 /// Attempts in flight in one tick: enough to pass by a few nodes that hang, too few to burden a cluster.
 const IN_FLIGHT_MAX: usize = 4;
@@ -30,10 +27,10 @@ pub struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, node: IpAddr, error: &FetchError) {
+    fn add(&mut self, node: IpAddr, why: &str) {
         self.count += 1;
         if self.told.len() < FAILURES_TOLD_MAX {
-            self.told.push(format!("{node} {error}"));
+            self.told.push(format!("{node} {why}"));
         }
     }
 
@@ -53,16 +50,33 @@ impl fmt::Display for Failures {
     }
 }
 
-/// Asks candidates until one gives a usable list, and drops the other attempts then: a late reply reaches nobody.
+/// What a tick makes of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Considered {
+    /// It can be used: the tick is over.
+    Used,
+    /// It cannot; the sentence goes on after the node's address.
+    PassedOver(String),
+    /// It cannot, and neither will any other: the tick is over.
+    Enough(String),
+}
+
+/// Asks candidates until one gives an answer that can be used, and drops the other attempts then: a late reply reaches
+/// nobody.
 ///
 /// The next one is asked when one has failed, or after a quarter of `timeout`. Nobody is asked after two timeouts,
 /// so that everybody who is asked has a whole one before the tick ends. An attempt ends by itself within `timeout`.
 ///
 /// # Errors
-/// What went wrong, when there is no list after three timeouts, or nobody is left to be asked.
-pub async fn tick<F>(ask: impl Fn(IpAddr) -> F, rota: &mut Rota, timeout: Duration) -> Result<(IpAddr, Reply), Failures>
+/// What went wrong, when there is no such answer after three timeouts, or nobody is left to be asked.
+pub async fn tick<T, F>(
+    rota: &mut Rota,
+    timeout: Duration,
+    ask: impl Fn(IpAddr) -> F,
+    mut consider: impl AsyncFnMut(IpAddr, T) -> Considered,
+) -> Result<(), Failures>
 where
-    F: Future<Output = Result<Reply, FetchError>>,
+    F: Future<Output = Result<T, FetchError>>,
 {
     let start = Instant::now();
     let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
@@ -89,16 +103,25 @@ where
         }
         tokio::select! {
             biased;
-            Some((node, outcome)) = in_flight.next() => match outcome {
-                Ok(reply) => {
-                    rota.succeed();
-                    return Ok((node, reply));
-                }
-                Err(error) => {
-                    failures.add(node, &error);
-                    if next_call < end {
-                        next_call = Instant::now();
+            Some((node, answer)) = in_flight.next() => {
+                let considered = match answer {
+                    Ok(told) => consider(node, told).await,
+                    Err(error) => Considered::PassedOver(error.to_string()),
+                };
+                match considered {
+                    Considered::Used => {
+                        rota.succeed();
+                        return Ok(());
                     }
+                    Considered::PassedOver(why) => failures.add(node, &why),
+                    Considered::Enough(why) => {
+                        failures.add(node, &why);
+                        rota.succeed();
+                        return Err(failures);
+                    }
+                }
+                if next_call < end {
+                    next_call = Instant::now();
                 }
             },
             () = sleep_until(if free { next_call } else { end }) => {}
@@ -114,7 +137,10 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::discovery::localnodes::{self, ListError};
+    use crate::discovery::{
+        alternator::Reply,
+        localnodes::{self, ListError},
+    };
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -159,8 +185,14 @@ mod tests {
         async fn tick(&self, rota: &mut Rota, live: &[IpAddr], seeds: &[IpAddr]) -> (Result<IpAddr, String>, Duration) {
             rota.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
             let start = Instant::now();
-            let outcome = tick(|node| self.ask(node, start), rota, TIMEOUT).await;
-            (outcome.map(|(node, _)| node).map_err(|failures| failures.to_string()), start.elapsed())
+            let mut source = None;
+            let consider = async |node, _: Reply| {
+                source = Some(node);
+                Considered::Used
+            };
+            let outcome = tick(rota, TIMEOUT, |node| self.ask(node, start), consider).await;
+            let outcome = outcome.map(|()| source.unwrap()).map_err(|failures| failures.to_string());
+            (outcome, start.elapsed())
         }
     }
 
