@@ -1,0 +1,358 @@
+//! Whom a poller asks in one tick, what it asks, and what it makes of the answers.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use rand::seq::IndexedRandom;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{
+    alternator::{Alternator, Endpoint, FetchError, Place, Reply},
+    belief::Verdict,
+    candidates::Rota,
+    claims::Claim,
+    localnodes::{Dropped, ListError},
+    poller::{Poller, now},
+    tick::{Considered, Failures, tick},
+};
+use crate::{
+    config::{self, Scheme, Scope},
+    metrics::PollResult,
+    zone::NodeSet,
+};
+
+/// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.
+const HEARD_MAX: usize = 8;
+
+/// When so many nodes say that a scope is empty, the others are not asked too.
+const NOBODY_ENOUGH: usize = 3;
+
+/// A datacenter that cannot exist, because Scylla's names have no such characters: a server that lists anybody there
+/// ignores the parameters (before 2025.1).
+const NOWHERE: &str = "\u{1f}no such datacenter\u{1f}";
+
+/// How long it is believed that a node knows the parameters, or does not: servers are upgraded.
+const SUPPORT_KEPT: Duration = Duration::from_secs(60);
+
+/// How nodes are asked. An attempt ends by itself within the zone's timeout.
+pub trait Ask: Send + Sync {
+    /// Asks one node for its list, of everybody or of one place.
+    fn ask(&self, node: IpAddr, place: Option<Place<'_>>) -> impl Future<Output = Result<Reply, FetchError>> + Send;
+}
+
+/// The nodes of a real cluster.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    alternator: Alternator,
+    scheme: Scheme,
+    port: std::num::NonZeroU16,
+    timeout: Duration,
+}
+
+impl Nodes {
+    pub(super) fn new(alternator: &Alternator, zone: &config::Zone) -> Self {
+        let cluster = &zone.cluster;
+        let (scheme, port) = (cluster.scheme.clone(), cluster.port);
+        Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout }
+    }
+}
+
+impl Ask for Nodes {
+    async fn ask(&self, address: IpAddr, place: Option<Place<'_>>) -> Result<Reply, FetchError> {
+        let endpoint = Endpoint { scheme: self.scheme.clone(), address, port: self.port };
+        self.alternator.local_nodes(&endpoint, place, self.timeout).await
+    }
+}
+
+/// Which nodes know the parameters of `/localnodes`, and since when that is known.
+#[derive(Debug, Default)]
+pub(super) struct Support(Mutex<BTreeMap<IpAddr, (bool, Instant)>>);
+
+/// What a node told about a scope.
+#[derive(Debug)]
+struct Told {
+    /// `None`: nobody is there.
+    nodes: Option<NodeSet>,
+    dropped: Vec<Dropped>,
+    arrived: Instant,
+    /// The node ignores scopes, and told of everybody.
+    everybody: bool,
+}
+
+/// What one tick is about.
+#[derive(Clone, Copy)]
+struct Errand<'e> {
+    /// The number of the scope, and the scope, if the zone has any.
+    number: usize,
+    scope: Option<&'e Scope>,
+    seeds: &'e [IpAddr],
+    seeds_failed: bool,
+}
+
+/// How an errand ended.
+enum Ended {
+    /// The scope's list is believed.
+    Listed,
+    /// The scope is empty.
+    Nobody,
+    /// Nobody gave a list that can be used.
+    Failed(Failures),
+}
+
+impl<A: Ask> Poller<A> {
+    /// One tick over all scopes, the best first.
+    ///
+    /// # Errors
+    /// What went wrong, as a sentence; empty when there was nobody to ask.
+    pub(super) async fn tick(&self, rota: &mut Rota, seeds: &[IpAddr], seeds_failed: bool) -> Result<(), String> {
+        let scopes = &self.zone.cluster.scope;
+        let errand = Errand { number: 0, scope: None, seeds, seeds_failed };
+        if scopes.is_empty() {
+            return match self.run_errand(rota, errand).await {
+                Ended::Listed => Ok(()),
+                Ended::Nobody => Err("every node lists nobody".into()),
+                Ended::Failed(failures) => Err(failures.to_string()),
+            };
+        }
+        let rise = self.zone.health.map_or(0, |health| u32::from(health.rise.get()));
+        let mut listed = false;
+        for (number, scope) in scopes.iter().enumerate() {
+            match self.run_errand(rota, Errand { number, scope: Some(scope), ..errand }).await {
+                Ended::Listed => listed = true,
+                Ended::Nobody => continue,
+                Ended::Failed(failures) if listed => {
+                    debug!(zone = %self.entry.name(), scope = number, "no usable list: {failures}");
+                    continue;
+                }
+                Ended::Failed(failures) => return Err(failures.to_string()),
+            }
+            let elected = self.belief().elect(number, rise);
+            self.publish(None);
+            if elected {
+                return Ok(());
+            }
+        }
+        self.belief().elect_nobody();
+        if listed { Ok(()) } else { Err("no node lists anybody in any scope".into()) }
+    }
+
+    /// Asks candidates about one scope until a list is believed.
+    async fn run_errand(&self, rota: &mut Rota, errand: Errand<'_>) -> Ended {
+        let (candidates, source) = {
+            let belief = self.belief();
+            (belief.candidates(errand.seeds_failed), belief.source())
+        };
+        rota.begin(&candidates, errand.seeds, source.filter(|_| self.tools.crowd), &mut rand::rng());
+        let mut nobody = Vec::new();
+        let ended = tick(
+            rota,
+            self.zone.timeout,
+            |node| self.ask_about(node, errand.scope),
+            async |node, told: Told| {
+                let considered = self.consider(node, told, errand, &mut nobody).await;
+                self.publish(None);
+                considered
+            },
+        )
+        .await;
+        match (ended, nobody.first()) {
+            (Ok(()), _) => Ended::Listed,
+            (Err(failures), None) => Ended::Failed(failures),
+            (Err(failures), Some(&sender)) => self.consider_empty(sender, errand, failures).await,
+        }
+    }
+
+    /// What a seed thinks of the scope that is answered.
+    pub(super) async fn opinion(&self, seed: IpAddr) -> Result<Option<NodeSet>, FetchError> {
+        let scope = self.zone.cluster.scope.get(self.belief().winner());
+        Ok(self.ask_about(seed, scope).await?.nodes)
+    }
+
+    /// Judges what a node told, and believes it if it may.
+    async fn consider(
+        &self,
+        sender: IpAddr,
+        told: Told,
+        errand: Errand<'_>,
+        nobody: &mut Vec<IpAddr>,
+    ) -> Considered {
+        let Some(nodes) = told.nodes else {
+            nobody.push(sender);
+            let why = "lists nobody there".to_owned();
+            return if nobody.len() < NOBODY_ENOUGH { Considered::PassedOver(why) } else { Considered::Enough(why) };
+        };
+        if told.everybody && !self.belief().has_nothing_better() {
+            return Considered::PassedOver("ignores datacenter and rack".into());
+        }
+        let from_seed = errand.seeds.contains(&sender);
+        let claim = Claim { sender, from_seed, nodes: Some(&nodes) };
+        match self.verdict(claim, errand).await {
+            Verdict::SetAside(why) => Considered::PassedOver(why),
+            Verdict::Hear(_) | Verdict::Believed => {
+                for (reason, count) in told.dropped.iter().flat_map(Dropped::iter) {
+                    self.entry.counters().dropped.of(reason as usize).add(count);
+                }
+                self.believe(sender, Some(nodes), errand, told.everybody);
+                self.publish(Some(told.arrived));
+                Considered::Used
+            }
+        }
+    }
+
+    /// Judges that a scope is empty: nobody goes unheard there either.
+    async fn consider_empty(&self, sender: IpAddr, errand: Errand<'_>, failures: Failures) -> Ended {
+        if !self.belief().lists(errand.number) {
+            return Ended::Nobody;
+        }
+        let claim = Claim { sender, from_seed: true, nodes: None };
+        match self.verdict(claim, errand).await {
+            // Without scopes an empty list is no list: better the nodes that were.
+            _ if errand.scope.is_none() => Ended::Failed(failures),
+            Verdict::SetAside(_) => Ended::Listed,
+            Verdict::Hear(_) | Verdict::Believed => {
+                self.believe(sender, None, errand, false);
+                Ended::Nobody
+            }
+        }
+    }
+
+    /// Judges a claim, after those whom it leaves out were heard.
+    async fn verdict(&self, claim: Claim<'_>, errand: Errand<'_>) -> Verdict {
+        let relations = self.belief().relations().clone();
+        let (name, port) = (self.entry.name(), self.zone.cluster.port);
+        let is_strange = |node| self.tools.neighbours.is_strange(name, &relations, port, node);
+        let mut verdict = self.belief().judge(errand.number, claim, now(), is_strange);
+        if let Verdict::Hear(left_out) = &verdict {
+            let heard = self.hear(left_out, errand.scope).await;
+            verdict = self.belief().settle(errand.number, claim, &heard, now(), is_strange);
+        }
+        if let Verdict::SetAside(why) = &verdict {
+            self.entry.counters().claims_set_aside.increment();
+            debug!(zone = %name, node = %claim.sender, "list set aside: the node {why}");
+        }
+        verdict
+    }
+
+    fn believe(&self, sender: IpAddr, nodes: Option<NodeSet>, errand: Errand<'_>, everybody: bool) {
+        let (name, port) = (self.entry.name(), self.zone.cluster.port);
+        let mut belief = self.belief();
+        belief.believe(errand.number, sender, nodes, now());
+        if everybody {
+            belief.without_scopes();
+        }
+        if let Some(learnt) = belief.learnt() {
+            belief.relate(self.tools.neighbours.relations(name, port, &learnt));
+        }
+    }
+
+    /// Asks nodes that a list leaves out, all at once, for their own lists.
+    async fn hear(&self, left_out: &[IpAddr], scope: Option<&Scope>) -> BTreeMap<IpAddr, Option<NodeSet>> {
+        let chosen: Vec<IpAddr> = left_out.sample(&mut rand::rng(), HEARD_MAX).copied().collect();
+        let testimonies = chosen.into_iter().map(|witness| async move {
+            let told = self.ask_about(witness, scope).await;
+            (witness, told.ok().and_then(|told| told.nodes))
+        });
+        testimonies.collect::<FuturesUnordered<_>>().collect().await
+    }
+
+    /// Asks one node about a scope: each of its datacenters, and whether the node knows what a datacenter is.
+    async fn ask_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<Told, FetchError> {
+        let Some(Scope { datacenters, rack }) = scope else {
+            let reply = self.attempt(node, None).await?;
+            return Ok(Told::of(reply, false));
+        };
+        let places = datacenters.iter().map(|datacenter| Place { datacenter, rack: rack.as_deref() });
+        let lists = join_all(places.map(|place| self.attempt_somewhere(node, place)));
+        let (lists, knows_places) = tokio::join!(lists, self.knows_places(node));
+        let mut union: Option<Told> = None;
+        for list in lists {
+            let told = list?;
+            union = Some(match union {
+                None => told,
+                Some(union) => union.and(told),
+            });
+        }
+        let told = union.ok_or(FetchError::List(ListError::Empty))?;
+        Ok(Told { everybody: !knows_places?, ..told })
+    }
+
+    /// The same for one place; that nobody is there is an answer.
+    async fn attempt_somewhere(&self, node: IpAddr, place: Place<'_>) -> Result<Told, FetchError> {
+        match self.attempt(node, Some(place)).await {
+            Ok(reply) => Ok(Told::of(reply, false)),
+            Err(FetchError::List(ListError::Empty)) => Ok(Told::nobody()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a node honours `dc=`: asked for one that cannot exist it must list nobody.
+    async fn knows_places(&self, node: IpAddr) -> Result<bool, FetchError> {
+        if let Some(known) = self.support.of(node) {
+            return Ok(known);
+        }
+        let nowhere = Place { datacenter: NOWHERE, rack: None };
+        let knows = match self.asks.ask(node, Some(nowhere)).await {
+            Ok(_) => false,
+            Err(FetchError::List(ListError::Empty)) => true,
+            Err(error) => return Err(error),
+        };
+        self.support.learn(node, knows);
+        Ok(knows)
+    }
+
+    /// Asks one node, and counts how that ended.
+    async fn attempt(&self, node: IpAddr, place: Option<Place<'_>>) -> Result<Reply, FetchError> {
+        let ended = self.asks.ask(node, place).await;
+        let result = match &ended {
+            Ok(_) => PollResult::Ok,
+            Err(error) => {
+                debug!(zone = %self.entry.name(), %node, %error, "no usable list");
+                if error.is_refusal() {
+                    self.belief().refused(node);
+                    self.publish(None);
+                }
+                error.result()
+            }
+        };
+        self.entry.counters().polls.of(result as usize).increment();
+        ended
+    }
+}
+
+impl Told {
+    fn of(reply: Reply, everybody: bool) -> Self {
+        let Reply { listing, arrived } = reply;
+        Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, everybody }
+    }
+
+    fn nobody() -> Self {
+        Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), everybody: false }
+    }
+
+    /// Both places together.
+    fn and(mut self, other: Self) -> Self {
+        let nodes = [&self.nodes, &other.nodes].into_iter().flatten().flat_map(NodeSet::as_slice).copied();
+        let nodes = NodeSet::new(nodes);
+        self.dropped.extend(other.dropped);
+        Self { nodes, arrived: self.arrived.max(other.arrived), ..self }
+    }
+}
+
+impl Support {
+    fn of(&self, node: IpAddr) -> Option<bool> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&node).filter(|(_, since)| since.elapsed() < SUPPORT_KEPT).map(|(knows, _)| *knows)
+    }
+
+    fn learn(&self, node: IpAddr, knows: bool) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, since)| since.elapsed() < SUPPORT_KEPT);
+        known.insert(node, (knows, Instant::now()));
+    }
+}
