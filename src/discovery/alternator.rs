@@ -1,18 +1,19 @@
-//! Asks a node for its list over HTTP, within a bound of time and of size.
+//! Speaks to a node over HTTP, within a bound of time and of size.
 
 use std::{
     error::Error,
+    fmt::Write as _,
     io,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
     time::Duration,
 };
 
-use reqwest::{Client, StatusCode, redirect::Policy};
+use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
 use tokio::time::{Instant, timeout};
 
 use super::localnodes::{self, BODY_OCTETS_MAX, ListError, Listing};
-use crate::metrics::PollResult;
+use crate::{config::Scheme, metrics::PollResult};
 
 /// How long a connection is kept that nobody uses. A few nodes polled in turn every second are asked again within it;
 /// one node of hundreds is not, and its connection (17 kB) would only wait.
@@ -21,13 +22,40 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Connections kept for each node: a tick asks a node at most once.
 const IDLE_CONNECTIONS_MAX: usize = 1;
 
+/// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; whoever sends
+/// more is not Alternator, and need not be heard to the end.
+pub const HEALTH_OCTETS_MAX: usize = 4096;
+
 /// Octets shown of what went wrong underneath.
 const CAUSE_CHARS_MAX: usize = 120;
 
-/// Asks nodes. Clones share their connections; one serves all zones.
+/// Speaks to nodes. Clones share their connections; one serves all zones.
 #[derive(Clone, Debug)]
 pub struct Alternator {
-    client: Client,
+    /// Keeps connections: whoever is polled once is polled again.
+    polls: Client,
+    /// Keeps none: a probe is to find out whether the node takes a new one, as a client's would be.
+    probes: Client,
+}
+
+/// One node as it is spoken to; equal endpoints are the same to everybody.
+#[derive(Clone, Debug, Eq, PartialEq, Hash)]
+pub struct Endpoint {
+    /// In the clear, or over TLS and how.
+    pub scheme: Scheme,
+    /// Where the node is.
+    pub address: IpAddr,
+    /// The port of its cluster.
+    pub port: NonZeroU16,
+}
+
+/// The part of a cluster that a list is to be limited to. Names are as the cluster has them, whatever they contain.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place<'a> {
+    /// All of this datacenter.
+    pub datacenter: &'a str,
+    /// Only this rack of it.
+    pub rack: Option<&'a str>,
 }
 
 /// A usable list.
@@ -39,12 +67,18 @@ pub struct Reply {
     pub arrived: Instant,
 }
 
-/// Why a node gave no usable list. Each reads as the end of a sentence that starts with the node.
+/// Why a node gave no usable list, or is not healthy. Each reads as the end of a sentence that starts with the node.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FetchError {
     /// Nobody listens there.
     #[error("refused the connection")]
     Refused,
+    /// It was there, and hung up without an orderly end.
+    #[error("reset the connection")]
+    Reset,
+    /// No way leads there.
+    #[error("cannot be reached")]
+    Unreachable,
     /// No complete answer in time.
     #[error("gave no complete answer within {0:?}")]
     Timeout(Duration),
@@ -57,6 +91,9 @@ pub enum FetchError {
     /// The body is no usable list.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The answer to the question whether it is healthy does not end.
+    #[error("sent more than {HEALTH_OCTETS_MAX} bytes to say whether it is healthy")]
+    TooLong,
 }
 
 /// The client cannot be built: the process lacks what it needs from the system.
@@ -70,67 +107,141 @@ impl FetchError {
         match self {
             Self::Refused => PollResult::Refused,
             Self::Timeout(_) => PollResult::Timeout,
-            Self::Broken(_) => PollResult::Broken,
+            Self::Reset | Self::Unreachable | Self::Broken(_) => PollResult::Broken,
             Self::Status(_) => PollResult::Status,
             Self::List(ListError::Malformed { .. }) => PollResult::Malformed,
-            Self::List(ListError::TooLarge) => PollResult::TooLarge,
-            Self::List(ListError::Empty) => PollResult::Empty,
+            Self::List(ListError::TooLarge) | Self::TooLong => PollResult::TooLarge,
+            Self::List(ListError::Empty | ListError::Useless) => PollResult::Empty,
         }
+    }
+
+    /// Whether the node is not there: its machine says so, or the network does. Who is slow, answers something wrong
+    /// or shows a certificate that does not fit is there; that may as well be our own fault, and then all nodes would
+    /// seem to be gone at once.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
     }
 }
 
 impl Alternator {
-    /// Sets up connections for plain HTTP. Proxies of the environment and redirects are ignored: an answer is worth
-    /// something only if it comes from the very node.
+    /// Sets up connections. Proxies of the environment and redirects are ignored: an answer is worth something only
+    /// if it comes from the very node.
     ///
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        let client = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            .http1_only()
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(SetUpError)?;
-        Ok(Self { client })
+        let client = |idle_connections| {
+            Client::builder()
+                .no_proxy()
+                .redirect(Policy::none())
+                .referer(false)
+                .http1_only()
+                .pool_max_idle_per_host(idle_connections)
+                .pool_idle_timeout(IDLE)
+                .build()
+                .map_err(SetUpError)
+        };
+        Ok(Self { polls: client(IDLE_CONNECTIONS_MAX)?, probes: client(0)? })
     }
 
-    /// Asks one node which nodes are alive. `within` bounds everything from the connection to the last octet.
+    /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
+    /// from the connection to the last octet.
     ///
     /// # Errors
     /// Anything but status 200 with a usable list, in time.
-    pub async fn local_nodes(&self, node: IpAddr, port: NonZeroU16, within: Duration) -> Result<Reply, FetchError> {
-        timeout(within, self.fetch(node, port)).await.unwrap_or(Err(FetchError::Timeout(within)))
+    pub async fn local_nodes(
+        &self,
+        endpoint: &Endpoint,
+        place: Option<Place<'_>>,
+        within: Duration,
+    ) -> Result<Reply, FetchError> {
+        let asked = async {
+            let mut response = sent(self.polls.get(endpoint.url(&path_to(place)))).await?;
+            let arrived = Instant::now();
+            let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
+            Ok(Reply { listing: localnodes::parse(&body)?, arrived })
+        };
+        timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
 
-    async fn fetch(&self, node: IpAddr, port: NonZeroU16) -> Result<Reply, FetchError> {
-        let url = format!("http://{}/localnodes", SocketAddr::new(node, port.get()));
-        let mut response = self.client.get(url).send().await.map_err(|error| explain(&error))?;
-        let arrived = Instant::now();
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
-            if body.len() + chunk.len() > BODY_OCTETS_MAX {
-                return Err(ListError::TooLarge.into());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Reply { listing: localnodes::parse(&body)?, arrived })
+    /// Asks one node on a fresh connection whether it is healthy. `within` bounds everything from the connection to
+    /// the last octet.
+    ///
+    /// # Errors
+    /// Anything but status 200 with a short body, in time.
+    pub async fn health(&self, endpoint: &Endpoint, within: Duration) -> Result<(), FetchError> {
+        let asked = async {
+            let request = self.probes.get(endpoint.url("/")).header(header::CONNECTION, "close");
+            let mut response = sent(request).await?;
+            body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
+            Ok(())
+        };
+        timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
 }
 
-/// Finds the cause below the layers: a refusal is told apart, of anything else the innermost sentence is kept.
+impl Endpoint {
+    fn url(&self, path: &str) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https(_) => "https",
+        };
+        format!("{scheme}://{}{path}", SocketAddr::new(self.address, self.port.get()))
+    }
+}
+
+/// Where a node's list is, limited to a place.
+fn path_to(place: Option<Place<'_>>) -> String {
+    match place {
+        None => "/localnodes".into(),
+        Some(Place { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
+        Some(Place { datacenter, rack: Some(rack) }) => {
+            format!("/localnodes?dc={}&rack={}", encoded(datacenter), encoded(rack))
+        }
+    }
+}
+
+/// A value in a query (RFC 3986): what is not unreserved is escaped, blanks too, since not all servers read `+` so.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        match octet {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(octet.into()),
+            // Writing to a string cannot fail.
+            _ => _ = write!(encoded, "%{octet:02X}"),
+        }
+    }
+    encoded
+}
+
+/// Sends a request; the head of the answer, if its status is 200.
+async fn sent(request: reqwest::RequestBuilder) -> Result<Response, FetchError> {
+    let response = request.send().await.map_err(|error| explain(&error))?;
+    match response.status() {
+        StatusCode::OK => Ok(response),
+        other => Err(FetchError::Status(other.as_u16())),
+    }
+}
+
+/// The whole body; `None` when it has more octets than this.
+async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u8>>, FetchError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
+        if body.len() + chunk.len() > octets_max {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// Finds the cause below the layers: that a node is not there is told apart, of anything else the innermost sentence
+/// is kept.
 fn explain(error: &reqwest::Error) -> FetchError {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
-        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-        if cause.downcast_ref().is_some_and(refused) {
-            return FetchError::Refused;
+        if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
+            return absence;
         }
         match cause.source() {
             Some(source) => cause = source,
@@ -139,9 +250,24 @@ fn explain(error: &reqwest::Error) -> FetchError {
     }
 }
 
+/// What the network says of a node that is not there. What is lacking here (files, ports, a permission, an
+/// interface) says nothing of the node.
+fn absence(error: &io::Error) -> Option<FetchError> {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Some(FetchError::Refused),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Some(FetchError::Reset)
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Some(FetchError::Unreachable),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant as Clock;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::simulation::{Cluster, Content, Delivery, Path, Reply as Raw};
@@ -157,17 +283,23 @@ mod tests {
         cluster: Cluster,
         alternator: Alternator,
         node: IpAddr,
+        endpoint: Endpoint,
         within: Duration,
     }
 
     impl Bench {
         fn new() -> Self {
             let cluster = Cluster::start(1).unwrap();
-            Self { node: cluster.node(0), cluster, alternator: Alternator::new().unwrap(), within: LONG }
+            let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
+            Self { cluster, alternator: Alternator::new().unwrap(), node, endpoint, within: LONG }
         }
 
         async fn ask(&self) -> Result<Reply, FetchError> {
-            self.alternator.local_nodes(self.node, NonZeroU16::new(self.cluster.port()).unwrap(), self.within).await
+            self.alternator.local_nodes(&self.endpoint, None, self.within).await
+        }
+
+        async fn probe(&self) -> Result<(), FetchError> {
+            self.alternator.health(&self.endpoint, self.within).await
         }
 
         async fn says(&self, content: impl Into<Raw>) -> Result<Reply, FetchError> {
@@ -179,6 +311,12 @@ mod tests {
             self.cluster.deliver(self.node, Path::LocalNodes, delivery);
             self.ask().await
         }
+    }
+
+    /// A cluster's first node, in the clear.
+    fn endpoint(cluster: &Cluster) -> Endpoint {
+        let port = NonZeroU16::new(cluster.port()).unwrap();
+        Endpoint { scheme: Scheme::Http, address: cluster.node(0), port }
     }
 
     impl From<&[u8]> for Raw {
@@ -283,10 +421,12 @@ mod tests {
     async fn broken_deliveries_end_in_time() {
         let mut bench = Bench::new();
         let garbage = Delivery::Verbatim(b"\x15\x03\x01\0\x02\x02\x16".to_vec());
-        for delivery in [Delivery::Short, Delivery::ResetMidBody, Delivery::Close, garbage] {
+        for delivery in [Delivery::Short, Delivery::Close, garbage] {
             let error = bench.sends(delivery.clone()).await.unwrap_err();
             assert_eq!(error.result(), PollResult::Broken, "{delivery:?}: {error}");
         }
+        let error = bench.sends(Delivery::ResetMidBody).await.unwrap_err();
+        assert_eq!((error.result(), error.is_refusal()), (PollResult::Broken, true), "{error}");
         assert_eq!(bench.sends(Delivery::Endless).await.unwrap_err().result(), PollResult::TooLarge);
         bench.within = SHORT;
         for delivery in [Delivery::Hang, Delivery::Drip(SHORT / 10)] {
@@ -301,9 +441,83 @@ mod tests {
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = Cluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let port = NonZeroU16::new(cluster.port()).unwrap();
-        let reply = Alternator::new().unwrap().local_nodes(cluster.node(0), port, LONG).await;
+        let reply = Alternator::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG).await;
         assert_eq!(listed(reply), ["::1"]);
-        assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{port}"));
+        assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
+    }
+
+    #[tokio::test]
+    async fn a_place_travels_in_the_query_whatever_it_is_called() {
+        let bench = Bench::new();
+        for (datacenter, rack, target) in [
+            ("dc1", None, "/localnodes?dc=dc1"),
+            ("dc1", Some("r1"), "/localnodes?dc=dc1&rack=r1"),
+            ("a b&rack=c#+%/?", Some("\u{e9}"), "/localnodes?dc=a%20b%26rack%3Dc%23%2B%25%2F%3F&rack=%C3%A9"),
+        ] {
+            let place = Some(Place { datacenter, rack });
+            bench.alternator.local_nodes(&bench.endpoint, place, LONG).await.unwrap();
+            assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_place_comes_back_as_it_was(datacenter: String, rack: Option<String>) {
+            let place = Place { datacenter: &datacenter, rack: rack.as_deref() };
+            let url = reqwest::Url::parse(&format!("http://127.0.0.1:8000{}", path_to(Some(place)))).unwrap();
+            let sent: Vec<_> = url.query_pairs().into_owned().collect();
+            let rack = rack.map(|rack| ("rack".into(), rack));
+            prop_assert_eq!(sent, [("dc".into(), datacenter)].into_iter().chain(rack).collect::<Vec<_>>());
+            prop_assert_eq!((url.path(), url.fragment()), ("/localnodes", None));
+        }
+    }
+
+    #[tokio::test]
+    async fn each_probe_is_a_connection_of_its_own() {
+        let bench = Bench::new();
+        bench.ask().await.unwrap();
+        for _ in 0..3 {
+            bench.probe().await.unwrap();
+        }
+        bench.ask().await.unwrap();
+        assert_eq!((bench.cluster.connections(bench.node), bench.cluster.count(bench.node, Path::Health)), (4, 3));
+    }
+
+    #[tokio::test]
+    async fn a_probe_tells_why_a_node_is_not_healthy() {
+        let mut bench = Bench::new();
+        for status in [204, 302, 404, 500, 503] {
+            bench.cluster.say(bench.node, Path::Health, Content::Reply(Raw::status(status)));
+            assert_eq!(bench.probe().await.unwrap_err(), FetchError::Status(status));
+        }
+        bench.cluster.heal(bench.node);
+        for (delivery, error) in [
+            (Delivery::ResetMidBody, FetchError::Reset),
+            (Delivery::Endless, FetchError::TooLong),
+            (Delivery::Hang, FetchError::Timeout(SHORT)),
+            (Delivery::Drip(SHORT / 10), FetchError::Timeout(SHORT)),
+        ] {
+            bench.within = if let FetchError::Timeout(_) = error { SHORT } else { LONG };
+            bench.cluster.deliver(bench.node, Path::Health, delivery);
+            assert_eq!(bench.probe().await.unwrap_err(), error);
+        }
+        bench.within = LONG;
+        bench.cluster.deliver(bench.node, Path::Health, Delivery::Close);
+        let closed = bench.probe().await.unwrap_err();
+        assert_eq!((closed.result(), closed.is_refusal()), (PollResult::Broken, false), "{closed}");
+        bench.cluster.stop(bench.node);
+        let refused = bench.probe().await.unwrap_err();
+        assert!(refused.is_refusal() && refused == FetchError::Refused, "{refused}");
+    }
+
+    #[test]
+    fn only_what_the_network_says_of_the_node_is_a_refusal() {
+        use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, PermissionDenied, TimedOut};
+        for kind in [HostUnreachable, NetworkUnreachable] {
+            assert_eq!(absence(&kind.into()), Some(FetchError::Unreachable));
+        }
+        for kind in [AddrNotAvailable, PermissionDenied, TimedOut] {
+            assert_eq!(absence(&kind.into()), None);
+        }
     }
 }

@@ -48,9 +48,12 @@ pub enum ListError {
     /// It is larger than [`BODY_OCTETS_MAX`].
     #[error("sent a body of more than {BODY_OCTETS_MAX} bytes")]
     TooLarge,
-    /// No entry is an address that can be published.
+    /// The array is empty: the node knows nobody in the place that it was asked for.
     #[error("lists no node")]
     Empty,
+    /// There are entries, and none is an address that can be published.
+    #[error("lists nothing that could be a node")]
+    Useless,
 }
 
 /// Reads the body of a `/localnodes` answer.
@@ -65,7 +68,8 @@ pub fn parse(body: &[u8]) -> Result<Listing, ListError> {
     let text = std::str::from_utf8(body).map_err(|error| ListError::Malformed { at: error.valid_up_to() })?;
     let Entries { nodes, dropped } =
         serde_json::from_str(text).map_err(|error| ListError::Malformed { at: place(body, &error) })?;
-    let nodes = NodeSet::new(nodes).ok_or(ListError::Empty)?;
+    let nothing = if dropped == Dropped::default() { ListError::Empty } else { ListError::Useless };
+    let nodes = NodeSet::new(nodes).ok_or(nothing)?;
     Ok(Listing { nodes, dropped })
 }
 
@@ -225,7 +229,7 @@ mod tests {
         }
         assert!(matches!(refusal("[".repeat(100_000).as_bytes()), ListError::Malformed { .. }));
         assert_eq!(refusal(b"[]"), ListError::Empty);
-        assert_eq!(refusal(b"[\"localhost\", null]"), ListError::Empty);
+        assert_eq!(refusal(b"[\"localhost\", null]"), ListError::Useless);
         assert_eq!(refusal(&vec![b' '; BODY_OCTETS_MAX + 1]), ListError::TooLarge);
     }
 

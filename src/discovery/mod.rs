@@ -22,7 +22,7 @@ mod step;
 mod tick;
 
 pub use self::{
-    alternator::{Alternator, FetchError, Reply, SetUpError},
+    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},
     candidates::CROWD_ZONES,
     health::{Change, Heard, Standings},
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::{
-    alternator::{Alternator, FetchError, Reply},
+    alternator::{Alternator, Endpoint, FetchError, Reply},
     candidates::Rota,
     localnodes::Listing,
     lookup::{self, HostLookup},
@@ -83,13 +83,15 @@ pub trait Ask: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Nodes {
     alternator: Alternator,
+    scheme: config::Scheme,
     port: NonZeroU16,
     timeout: Duration,
 }
 
 impl Ask for Nodes {
     async fn ask(&self, node: IpAddr) -> Result<Reply, FetchError> {
-        self.alternator.local_nodes(node, self.port, self.timeout).await
+        let endpoint = Endpoint { scheme: self.scheme.clone(), address: node, port: self.port };
+        self.alternator.local_nodes(&endpoint, None, self.timeout).await
     }
 }
 
@@ -110,7 +112,8 @@ pub struct Poller<A = Nodes> {
 impl Poller {
     /// Prepares to learn a zone. While nothing is known, the addresses among its seeds are answered from now on.
     pub fn new(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools) -> Self {
-        let asks = Nodes { alternator: tools.alternator.clone(), port: zone.cluster.port, timeout: zone.timeout };
+        let (alternator, scheme) = (tools.alternator.clone(), zone.cluster.scheme.clone());
+        let asks = Nodes { alternator, scheme, port: zone.cluster.port, timeout: zone.timeout };
         Self::with(entry, zone, start, tools, asks)
     }
 
