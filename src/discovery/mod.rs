@@ -12,6 +12,7 @@
 
 mod alternator;
 mod candidates;
+mod health;
 mod localnodes;
 mod lookup;
 mod news;
@@ -23,6 +24,7 @@ mod tick;
 pub use self::{
     alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},
     candidates::CROWD_ZONES,
+    health::{Change, Heard, Standings},
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
     lookup::HostLookup,
     poller::{Ask, Nodes, Poller, Start, Tools},

@@ -1,0 +1,353 @@
+//! What is held of each listed node, from what is heard of it: pure policy.
+//!
+//! A newcomer is up after its first success, however often it has failed before: it was never answered, so there is
+//! no flapping to damp. A node that is up goes down after `fall` failures in a row, of whatever kinds, and one that
+//! went down comes back after `rise` successes in a row. A newcomer that has failed `fall` times is shown as down too,
+//! but as one that was never up.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use crate::{
+    config::Health,
+    table::Node,
+    zone::{NodeSet, NodeState},
+};
+
+/// What one probe, or one poll, of a node came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// It answered as it should.
+    Up,
+    /// It refused or reset the connection, or cannot be reached.
+    Refused,
+    /// It gave no complete answer in time, or another one than it should.
+    Slow,
+}
+
+/// What something heard, or verified, has changed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Change {
+    /// [`Standings::nodes`] are not what they were.
+    pub changed: bool,
+    /// The node is to be probed again at once: it refused, and is still up.
+    pub confirm: bool,
+}
+
+/// The standing of each listed node of one zone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Standings {
+    /// `None`: nobody is probed, and whoever is listed is up.
+    policy: Option<Health>,
+    nodes: BTreeMap<IpAddr, Standing>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Standing {
+    state: NodeState,
+    ever_up: bool,
+    /// Whether the latest failure was slowness.
+    slow: bool,
+    /// Successes since the latest failure.
+    successes: u32,
+    /// Failures since the latest success.
+    failures: u32,
+}
+
+impl Standings {
+    /// No node is listed yet.
+    pub fn new(policy: Option<Health>) -> Self {
+        Self { policy, nodes: BTreeMap::new() }
+    }
+
+    /// The same nodes under another policy. Whoever is up stays up: a change of the file takes nobody out. What was
+    /// counted is kept, and judged by the new policy when the next thing is heard. Without a policy all are up.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Option<Health>) -> Self {
+        self.policy = policy;
+        if policy.is_none() {
+            self.nodes.values_mut().for_each(Standing::rise);
+        }
+        self
+    }
+
+    /// Takes over the list that is believed. Newcomers are new, and whoever is gone is forgotten altogether.
+    pub fn list(&mut self, nodes: &NodeSet) {
+        self.nodes.retain(|node, _| nodes.contains(node));
+        for &node in nodes.as_slice() {
+            self.nodes.entry(node).or_insert_with(|| Standing::newcomer(self.policy.is_some()));
+        }
+    }
+
+    /// Counts what was heard of a node. A node that is not listed is none of our business.
+    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> Change {
+        let Some(standing) = self.nodes.get_mut(&node) else { return Change::default() };
+        let before = standing.shown(node);
+        standing.count(heard);
+        if let Some(policy) = &self.policy {
+            standing.judge(policy);
+        }
+        let after = standing.shown(node);
+        let undecided = heard == Heard::Refused && after.state == NodeState::Up && self.policy.is_some();
+        Change { changed: before != after, confirm: undecided }
+    }
+
+    /// A node has answered for itself by other means than a probe: it sent its list. A newcomer is up from now on.
+    /// Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
+    pub fn verify(&mut self, node: IpAddr) -> Change {
+        let newcomer = self.nodes.get_mut(&node).filter(|standing| !standing.ever_up);
+        let changed = newcomer.map(Standing::rise).is_some();
+        Change { changed, confirm: false }
+    }
+
+    /// The nodes, in the order of their addresses.
+    pub fn nodes(&self) -> Arc<[Node]> {
+        self.nodes.iter().map(|(&address, standing)| standing.shown(address)).collect()
+    }
+
+    /// How often in a row a node has answered; 0 when it is not listed.
+    pub fn successes_in_a_row(&self, node: IpAddr) -> u32 {
+        self.nodes.get(&node).map_or(0, |standing| standing.successes)
+    }
+}
+
+impl Standing {
+    fn newcomer(probed: bool) -> Self {
+        let state = if probed { NodeState::New } else { NodeState::Up };
+        Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
+    }
+
+    fn rise(&mut self) {
+        (self.state, self.ever_up) = (NodeState::Up, true);
+    }
+
+    fn count(&mut self, heard: Heard) {
+        if heard == Heard::Up {
+            (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
+        } else {
+            (self.successes, self.failures) = (0, self.failures.saturating_add(1));
+            self.slow = heard == Heard::Slow;
+        }
+    }
+
+    fn judge(&mut self, policy: &Health) {
+        let rise = if self.ever_up { u32::from(policy.rise.get()) } else { 1 };
+        if self.failures >= u32::from(policy.fall.get()) {
+            self.state = NodeState::Down;
+        } else if self.state != NodeState::Up && self.successes >= rise {
+            self.rise();
+        }
+    }
+
+    fn shown(&self, address: IpAddr) -> Node {
+        let slow = self.slow && self.state == NodeState::Down;
+        Node { address, state: self.state, slow, ever_up: self.ever_up }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU8, time::Duration};
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn health(rise: u8, fall: u8) -> Health {
+        let count = |n| NonZeroU8::new(n).unwrap();
+        let second = Duration::from_secs(1);
+        Health { interval: second, timeout: second, rise: count(rise), fall: count(fall) }
+    }
+
+    fn node(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    fn listing(policy: Option<Health>, nodes: &[u8]) -> Standings {
+        let mut standings = Standings::new(policy);
+        standings.list(&NodeSet::new(nodes.iter().map(|&n| node(n))).unwrap());
+        standings
+    }
+
+    /// A node's letter: `u` up, `n` new, `r` refuses, `s` slow; capital when it was never up.
+    fn letter(node: &Node) -> char {
+        let letter = match node.state {
+            NodeState::Up => 'u',
+            NodeState::New => 'n',
+            NodeState::Down if node.slow => 's',
+            NodeState::Down => 'r',
+            NodeState::Drained => '?',
+        };
+        if node.ever_up { letter } else { letter.to_ascii_uppercase() }
+    }
+
+    fn shown(standings: &Standings) -> String {
+        standings.nodes().iter().map(letter).collect()
+    }
+
+    fn heard(letter: char) -> Heard {
+        match letter {
+            'u' => Heard::Up,
+            'r' => Heard::Refused,
+            _ => Heard::Slow,
+        }
+    }
+
+    /// The state of one node before and after each thing heard; `!` where a confirmation is asked for.
+    fn story(standings: &mut Standings, news: &str) -> String {
+        let mut told = shown(standings);
+        for letter in news.chars() {
+            let change = standings.hear(node(1), heard(letter));
+            assert_eq!(change.changed, !told.trim_end_matches('!').ends_with(&shown(standings)), "{told} {letter}");
+            told += &shown(standings);
+            told += if change.confirm { "!" } else { "" };
+        }
+        told
+    }
+
+    fn one(rise: u8, fall: u8, news: &str) -> String {
+        story(&mut listing(Some(health(rise, fall)), &[1]), news)
+    }
+
+    #[test]
+    fn a_node_leaves_after_fall_failures_and_returns_after_rise_successes() {
+        assert_eq!(one(2, 2, "us"), "Nuu");
+        assert_eq!(one(2, 2, "uss"), "Nuus");
+        assert_eq!(one(2, 2, "usus"), "Nuuuu", "only failures in a row count");
+        assert_eq!(one(2, 2, "ussuu"), "Nuussu");
+        assert_eq!(one(2, 2, "ussusuu"), "Nuussssu", "only successes in a row count");
+        assert_eq!(one(1, 1, "usu"), "Nusu");
+        assert_eq!(one(3, 4, "ussssuuu"), "Nuuuusssu");
+    }
+
+    #[test]
+    fn a_newcomer_is_up_after_its_first_success() {
+        assert_eq!(one(3, 2, "u"), "Nu");
+        assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
+        assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it never left, so it need not return");
+        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is like others");
+    }
+
+    #[test]
+    fn a_refusal_is_confirmed_until_it_decides() {
+        assert_eq!(one(2, 2, "urr"), "Nuu!r");
+        assert_eq!(one(2, 3, "urrr"), "Nuu!u!r");
+        assert_eq!(one(2, 1, "ur"), "Nur", "nothing is left to confirm");
+        assert_eq!(one(2, 2, "uru"), "Nuu!u", "a hiccup");
+        assert_eq!(one(2, 3, "rr"), "NNN", "a newcomer is not answered, so there is no hurry");
+    }
+
+    #[test]
+    fn failures_count_together_and_the_latest_gives_the_kind() {
+        assert_eq!(one(2, 2, "usr"), "Nuur");
+        assert_eq!(one(2, 2, "urs"), "Nuu!s");
+        assert_eq!(one(2, 2, "ussrs"), "Nuusrs");
+        assert_eq!(one(2, 2, "ussu"), "Nuuss", "one success of two leaves it as it was");
+    }
+
+    #[test]
+    fn a_node_that_sent_its_list_is_verified_but_not_excused() {
+        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
+        assert!(standings.verify(node(1)).changed);
+        assert_eq!(shown(&standings), "uN");
+        assert_eq!(standings.verify(node(1)), Change::default());
+        standings.hear(node(1), Heard::Slow);
+        standings.verify(node(1));
+        standings.hear(node(1), Heard::Slow);
+        assert_eq!(shown(&standings), "sN", "it lists, but its probes fail");
+        assert_eq!(standings.verify(node(1)), Change::default(), "who is down returns by its probes");
+        assert_eq!(standings.verify(node(3)), Change::default());
+    }
+
+    #[test]
+    fn who_is_not_listed_is_forgotten() {
+        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
+        standings.hear(node(1), Heard::Up);
+        standings.hear(node(2), Heard::Up);
+        assert_eq!(standings.successes_in_a_row(node(2)), 1);
+        standings.list(&NodeSet::new([node(1), node(3)]).unwrap());
+        assert_eq!(shown(&standings), "uN");
+        assert_eq!(standings.hear(node(2), Heard::Refused), Change::default());
+        standings.list(&NodeSet::new([node(2), node(1)]).unwrap());
+        assert_eq!(shown(&standings), "uN", "it comes back as a newcomer");
+        assert_eq!((standings.successes_in_a_row(node(1)), standings.successes_in_a_row(node(2))), (1, 0));
+    }
+
+    #[test]
+    fn without_a_policy_whoever_is_listed_is_up() {
+        let mut standings = listing(None, &[1]);
+        assert_eq!(story(&mut standings, "srrr"), "uuuuu");
+        assert_eq!(standings.verify(node(1)), Change::default());
+    }
+
+    #[test]
+    fn another_policy_keeps_what_is_known() {
+        let patient = listing(Some(health(2, 4)), &[1]);
+        let mut standings = patient.clone();
+        assert_eq!(story(&mut standings, "usss"), "Nuuuu");
+        let mut strict = standings.with_policy(Some(health(2, 2)));
+        assert_eq!(shown(&strict), "u", "the file takes nobody out");
+        assert_eq!(story(&mut strict, "s"), "us", "the next failure does");
+        let mut unprobed = strict.with_policy(None);
+        assert_eq!(story(&mut unprobed, "s"), "uu");
+        let mut probed = unprobed.with_policy(Some(health(2, 2)));
+        assert_eq!(story(&mut probed.clone(), "s"), "us", "it has failed all the time");
+        assert_eq!(story(&mut probed, "us"), "uuu");
+        assert_eq!(shown(&patient.with_policy(None).with_policy(Some(health(2, 2)))), "u");
+    }
+
+    /// What was heard of one node, oldest first, under any policy.
+    fn any_story() -> impl Strategy<Value = (u8, u8, String)> {
+        (1_u8..5, 1_u8..5, "[urs]{0,40}")
+    }
+
+    proptest! {
+        #[test]
+        fn the_latest_in_a_row_decide((rise, fall, news) in any_story()) {
+            let mut standings = listing(Some(health(rise, fall)), &[1]);
+            story(&mut standings, &news);
+            let failures = news.len() - news.trim_end_matches(['r', 's']).len();
+            let successes = news.len() - news.trim_end_matches('u').len();
+            let node = standings.nodes()[0];
+            prop_assert_eq!(node.ever_up, news.contains('u'));
+            if failures >= usize::from(fall) {
+                prop_assert_eq!(letter(&node).to_ascii_lowercase(), news.chars().last().unwrap());
+            }
+            if successes >= usize::from(rise) {
+                prop_assert_eq!(node.state, NodeState::Up);
+            }
+            prop_assert_eq!(standings.successes_in_a_row(node.address) as usize, successes);
+        }
+
+        #[test]
+        fn the_state_moves_only_on_enough_evidence((rise, fall, news) in any_story()) {
+            let mut standings = listing(Some(health(rise, fall)), &[1]);
+            let (mut successes, mut failures) = (0, 0);
+            for heard in news.chars().map(heard) {
+                let before = standings.nodes()[0];
+                let change = standings.hear(node(1), heard);
+                let after = standings.nodes()[0];
+                (successes, failures) = if heard == Heard::Up { (successes + 1, 0) } else { (0, failures + 1) };
+                prop_assert_eq!(change.changed, before != after);
+                if before.state != after.state {
+                    let enough = match after.state {
+                        NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
+                        NodeState::Down => failures >= fall,
+                        NodeState::New | NodeState::Drained => false,
+                    };
+                    prop_assert!(enough, "{before:?} {after:?}");
+                }
+                prop_assert_eq!(change.confirm, heard == Heard::Refused && after.state == NodeState::Up);
+            }
+        }
+
+        #[test]
+        fn nodes_are_those_listed_in_order(listed in prop::collection::btree_set(1_u8..20, 1..10), news in "[urs]{0,9}") {
+            let listed: Vec<u8> = listed.into_iter().collect();
+            let mut standings = listing(Some(health(2, 2)), &listed);
+            for (heard, n) in news.chars().map(heard).zip(1..) {
+                standings.hear(node(n), heard);
+            }
+            let addresses: Vec<IpAddr> = standings.nodes().iter().map(|node| node.address).collect();
+            prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());
+        }
+    }
+}
