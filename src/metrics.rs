@@ -221,6 +221,8 @@ pub struct ZoneCounters {
     pub polls: PerLabel<{ PollResult::ALL.len() }>,
     /// Entries of lists that were left out.
     pub dropped: PerLabel<{ DropReason::ALL.len() }>,
+    /// Lists that were set aside: unrelated, foreign, or contradicted by whom they leave out.
+    pub claims_set_aside: Counter,
     /// Times the poller panicked or stalled and was started again.
     pub poller_restarts: Counter,
 }

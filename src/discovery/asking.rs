@@ -19,7 +19,7 @@ use super::{
     claims::Claim,
     localnodes::{Dropped, ListError},
     poller::{Poller, now},
-    tick::{Considered, Failures, tick},
+    tick::{Failures, Tick},
 };
 use crate::{
     config::{self, Scheme, Scope},
@@ -95,6 +95,14 @@ struct Errand<'e> {
     seeds_failed: bool,
 }
 
+/// What became of an answer.
+enum Considered {
+    /// It is believed.
+    Used,
+    /// It is of no use; the sentence goes on after the node's address.
+    PassedOver(String),
+}
+
 /// How an errand ended.
 enum Ended {
     /// The scope's list is believed.
@@ -149,22 +157,28 @@ impl<A: Ask> Poller<A> {
             (belief.candidates(errand.seeds_failed), belief.source())
         };
         rota.begin(&candidates, errand.seeds, source.filter(|_| self.tools.crowd), &mut rand::rng());
-        let mut nobody = Vec::new();
-        let ended = tick(
-            rota,
-            self.zone.timeout,
-            |node| self.ask_about(node, errand.scope),
-            async |node, told: Told| {
-                let considered = self.consider(node, told, errand, &mut nobody).await;
-                self.publish(None);
-                considered
-            },
-        )
-        .await;
-        match (ended, nobody.first()) {
-            (Ok(()), _) => Ended::Listed,
-            (Err(failures), None) => Ended::Failed(failures),
-            (Err(failures), Some(&sender)) => self.consider_empty(sender, errand, failures).await,
+        let (mut nobody, mut failures) = (Vec::new(), Failures::default());
+        let mut tick = Tick::new(rota, self.zone.timeout, |node| self.ask_about(node, errand.scope));
+        while let Some((node, answer)) = tick.next().await {
+            let considered = match answer {
+                Ok(told) => self.consider(node, told, errand, &mut nobody).await,
+                Err(error) => Considered::PassedOver(error.to_string()),
+            };
+            self.publish(None);
+            match considered {
+                Considered::Used => {
+                    tick.succeed();
+                    return Ended::Listed;
+                }
+                Considered::PassedOver(why) => failures.add(node, &why),
+            }
+            if nobody.len() >= NOBODY_ENOUGH {
+                break;
+            }
+        }
+        match nobody.first() {
+            None => Ended::Failed(failures),
+            Some(&sender) => self.consider_empty(sender, errand, failures).await,
         }
     }
 
@@ -175,17 +189,10 @@ impl<A: Ask> Poller<A> {
     }
 
     /// Judges what a node told, and believes it if it may.
-    async fn consider(
-        &self,
-        sender: IpAddr,
-        told: Told,
-        errand: Errand<'_>,
-        nobody: &mut Vec<IpAddr>,
-    ) -> Considered {
+    async fn consider(&self, sender: IpAddr, told: Told, errand: Errand<'_>, nobody: &mut Vec<IpAddr>) -> Considered {
         let Some(nodes) = told.nodes else {
             nobody.push(sender);
-            let why = "lists nobody there".to_owned();
-            return if nobody.len() < NOBODY_ENOUGH { Considered::PassedOver(why) } else { Considered::Enough(why) };
+            return Considered::PassedOver("lists nobody there".into());
         };
         if told.everybody && !self.belief().has_nothing_better() {
             return Considered::PassedOver("ignores datacenter and rack".into());
@@ -195,7 +202,7 @@ impl<A: Ask> Poller<A> {
         match self.verdict(claim, errand).await {
             Verdict::SetAside(why) => Considered::PassedOver(why),
             Verdict::Hear(_) | Verdict::Believed => {
-                for (reason, count) in told.dropped.iter().flat_map(Dropped::iter) {
+                for (reason, count) in told.dropped.into_iter().flat_map(Dropped::iter) {
                     self.entry.counters().dropped.of(reason as usize).add(count);
                 }
                 self.believe(sender, Some(nodes), errand, told.everybody);

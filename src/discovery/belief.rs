@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config,
-    table::{Knowledge, Known, Node},
+    table::{self, Knowledge, Known, Node},
     zone::{NodeSet, NodeState, ZoneState},
 };
 
@@ -51,6 +51,8 @@ pub struct Belief {
     standings: Standings,
     /// Refusals that polls have met and that a probe is to confirm.
     to_confirm: BTreeSet<IpAddr>,
+    /// The nodes to probe or to confirm are others than when [`Belief::probing_changed`] was last asked.
+    probing_changed: bool,
     /// Since when nothing has succeeded, at the earliest the start of the poller.
     fresh: Instant,
     last_success: Option<Instant>,
@@ -98,6 +100,7 @@ impl Belief {
             relations: Relations::default(),
             standings: Standings::new(health),
             to_confirm: BTreeSet::new(),
+            probing_changed: false,
             fresh: now,
             last_success: None,
             source: None,
@@ -114,6 +117,7 @@ impl Belief {
             self.lists[0] = Some(list);
             self.origin = Origin::Cluster;
             self.standings.resume(nodes);
+            self.probing_changed = true;
         }
         self.since(last_success, relations)
     }
@@ -159,6 +163,31 @@ impl Belief {
         }
     }
 
+    /// Where what is answered comes from.
+    pub fn origin(&self) -> table::Origin {
+        match self.origin {
+            Origin::Seeds(_) => table::Origin::Seeds,
+            Origin::FormerCluster(_) => table::Origin::FormerCluster,
+            Origin::Remembered(_) => table::Origin::Remembered,
+            Origin::Cluster => table::Origin::Cluster,
+        }
+    }
+
+    /// The scope that is answered.
+    pub fn winner(&self) -> usize {
+        self.winner
+    }
+
+    /// Whether anybody is known of a scope.
+    pub fn lists(&self, scope: usize) -> bool {
+        self.ours(scope).is_some()
+    }
+
+    /// Whether a list of everybody is better than what there is: nothing, or such a list.
+    pub fn has_nothing_better(&self) -> bool {
+        self.unscoped || self.learnt().is_none()
+    }
+
     /// Who sent the list that was last believed.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
@@ -172,11 +201,6 @@ impl Belief {
     /// What went wrong in the last tick.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
-    }
-
-    /// Whether what is answered belongs to the cluster that the zone had before its seeds changed.
-    pub fn is_former(&self) -> bool {
-        matches!(self.origin, Origin::FormerCluster(_))
     }
 
     /// The nodes that this cluster told and nobody has disowned; none before it told any.
@@ -198,6 +222,11 @@ impl Belief {
             Origin::Cluster => self.listed(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether there are other nodes to probe or to confirm since this was last asked.
+    pub fn probing_changed(&mut self) -> bool {
+        std::mem::take(&mut self.probing_changed)
     }
 
     /// Refusals to confirm at once, each told once.
@@ -344,6 +373,7 @@ impl Belief {
     pub fn refused(&mut self, node: IpAddr) {
         if self.standings.hear(node, Heard::Refused).confirm {
             self.to_confirm.insert(node);
+            self.probing_changed = true;
         }
     }
 
@@ -422,6 +452,7 @@ impl Belief {
 
     fn relist(&mut self) {
         let listed = self.listed();
+        self.probing_changed = true;
         self.foreign.retain(|node| listed.contains(node));
         match NodeSet::new(listed) {
             Some(nodes) => self.standings.list(&nodes),

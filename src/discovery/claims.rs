@@ -66,7 +66,9 @@ pub fn judge(claim: Claim<'_>, ours: Ours<'_>, is_strange: impl Fn(IpAddr) -> bo
         return Judgement::Believe;
     }
     let nothing_else_known = slice(known).iter().all(|node| *node == claim.sender);
-    if !(shares_another || nothing_else_known || claim.from_seed) {
+    // Who names known nodes only can bring nothing strange in; whether the others may go, they themselves are asked.
+    let nothing_new = !listed.is_empty() && listed.iter().all(|node| slice(known).contains(node));
+    if !(shares_another || nothing_else_known || nothing_new || claim.from_seed) {
         return Judgement::Unrelated;
     }
     let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
@@ -103,8 +105,11 @@ mod tests {
         let (sender, list) = claim.split_once('>').unwrap();
         let sender = sender.chars().next().unwrap();
         let nodes = set(list);
-        let claim =
-            Claim { sender: node(sender.to_ascii_lowercase()), from_seed: sender.is_uppercase(), nodes: nodes.as_ref() };
+        let claim = Claim {
+            sender: node(sender.to_ascii_lowercase()),
+            from_seed: sender.is_uppercase(),
+            nodes: nodes.as_ref(),
+        };
         let known = set(known);
         match judge(claim, Ours::Learnt(known.as_ref()), |other| strange.chars().any(|letter| node(letter) == other)) {
             Judgement::Believe => "believe".into(),
@@ -126,7 +131,7 @@ mod tests {
         assert_eq!(judged("a>abc", "abc", ""), "believe");
         assert_eq!(judged("a>abcd", "abc", ""), "believe");
         assert_eq!(judged("a>ab", "abc", ""), "hear c");
-        assert_eq!(judged("a>a", "abc", ""), "unrelated", "nothing but itself, and no seed");
+        assert_eq!(judged("a>a", "abc", ""), "hear bc", "the last one of many may be right");
         assert_eq!(judged("A>a", "abc", ""), "hear bc");
         assert_eq!(judged("a>abc", "a", ""), "believe", "a cluster of one grows");
     }

@@ -59,15 +59,17 @@ impl Standings {
         Self { policy, nodes: BTreeMap::new() }
     }
 
-    /// The same nodes under another policy. Whoever is up stays up: a change of the file takes nobody out. What was
-    /// counted is kept, and judged by the new policy when the next thing is heard. Without a policy all are up.
-    #[must_use]
-    pub fn with_policy(mut self, policy: Option<Health>) -> Self {
-        self.policy = policy;
-        if policy.is_none() {
+    /// Takes over nodes as another poller of the same cluster left them.
+    pub fn resume(&mut self, nodes: &[Node]) {
+        self.nodes = nodes.iter().map(|node| (node.address, Standing::left(node))).collect();
+        if self.policy.is_none() {
             self.nodes.values_mut().for_each(Standing::rise);
         }
-        self
+    }
+
+    /// Nobody is listed any more.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
     }
 
     /// Takes over the list that is believed. Newcomers are new, and whoever is gone is forgotten altogether.
@@ -114,6 +116,10 @@ impl Standing {
     fn newcomer(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
         Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
+    }
+
+    fn left(node: &Node) -> Self {
+        Self { state: node.state, ever_up: node.ever_up, slow: node.slow, successes: 0, failures: 0 }
     }
 
     fn rise(&mut self) {
@@ -279,19 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn another_policy_keeps_what_is_known() {
-        let patient = listing(Some(health(2, 4)), &[1]);
-        let mut standings = patient.clone();
-        assert_eq!(story(&mut standings, "usss"), "Nuuuu");
-        let mut strict = standings.with_policy(Some(health(2, 2)));
-        assert_eq!(shown(&strict), "u", "the file takes nobody out");
-        assert_eq!(story(&mut strict, "s"), "us", "the next failure does");
-        let mut unprobed = strict.with_policy(None);
-        assert_eq!(story(&mut unprobed, "s"), "uu");
-        let mut probed = unprobed.with_policy(Some(health(2, 2)));
-        assert_eq!(story(&mut probed.clone(), "s"), "us", "it has failed all the time");
-        assert_eq!(story(&mut probed, "us"), "uuu");
-        assert_eq!(shown(&patient.with_policy(None).with_policy(Some(health(2, 2)))), "u");
+    fn another_poller_goes_on_with_what_was_known() {
+        let mut before = listing(Some(health(2, 2)), &[1, 2]);
+        before.verify(node(1));
+        let resumed = |policy| {
+            let mut standings = Standings::new(policy);
+            standings.resume(&before.nodes());
+            standings
+        };
+        assert_eq!(shown(&resumed(Some(health(9, 9)))), shown(&before), "another policy takes nobody out or in");
+        assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
     }
 
     /// What was heard of one node, oldest first, under any policy.

@@ -1,31 +1,44 @@
 //! Learns who is alive.
 //!
 //! A [`Poller`] is a short loop around a pure policy. One turn of it is a *tick*: candidates are asked one after the
-//! other (`candidates` says in which order, `tick` how many at a time) for the list of nodes that they know
-//! (`alternator` fetches it, `localnodes` reads it) until one of them is usable. What that means, and when it is time
-//! to ask again, is decided by `step`, which has neither clock nor socket; the poller obeys, publishes to the zone's
-//! entry in the table, and reports.
+//! other (`candidates` says in which order, `tick` how many at a time, `asking` what) for the list of nodes that they
+//! know (`alternator` fetches it, `localnodes` reads it) until one of them can be believed.
 //!
-//! Trouble never leaves this room as an error: it is an outcome of a tick, a counter, and a line in the log when
+//! A list is a claim. `claims` judges it by what is known, by what other zones publish (`neighbours`) and by those
+//! whom it leaves out. Each node that is believed to be one is probed (`probes`), and its standing kept (`health`).
+//! [`Belief`] puts all of that together: it has neither clock nor socket, so that every story can be told in a test.
+//! The poller asks, puts in what it hears, and publishes what comes out to the zone's entry in the table.
+//!
+//! Trouble never leaves this room as an error: it is an input to the belief, a counter, and a line in the log when
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
 //! that hangs delays no poll.
 
 mod alternator;
+mod asking;
+mod belief;
 mod candidates;
+mod claims;
 mod health;
 mod localnodes;
 mod lookup;
+mod neighbours;
 mod news;
 mod poller;
+mod probes;
 mod seeds;
-mod step;
+mod snapshot;
 mod tick;
 
 pub use self::{
     alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},
+    asking::{Ask, Nodes},
+    belief::{Belief, Pace, Verdict},
     candidates::CROWD_ZONES,
+    claims::Claim,
     health::{Change, Heard, Standings},
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
     lookup::HostLookup,
-    poller::{Ask, Nodes, Poller, Start, Tools},
+    neighbours::{Neighbours, Relations},
+    poller::{Poller, Start, Tools},
+    probes::Prober,
 };

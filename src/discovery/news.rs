@@ -5,20 +5,21 @@ use std::net::IpAddr;
 use tracing::{info, warn};
 
 use crate::{
-    table::Knowledge,
-    zone::{NodeSet, ZoneName, ZoneState},
+    table::{Answers, Knowledge},
+    zone::{NodeSet, ZoneName},
 };
 
 /// Logs the difference. `why` tells what went wrong, if anything did.
-pub fn tell(zone: &ZoneName, before: &Knowledge, after: &Knowledge, why: Option<&str>) {
+pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
     let (old, new) = (nodes(before), nodes(after));
     for node in new.iter().filter(|node| !old.contains(node)) {
         info!(%zone, %node, "node joined");
     }
     for node in old.iter().filter(|node| !new.contains(node)) {
-        info!(%zone, %node, "node left");
+        let now = state_of(*node, after);
+        info!(%zone, %node, now, "node left");
     }
-    let (from, to) = (state(before).word(), state(after).word());
+    let (from, to) = (before.state().word(), after.state().word());
     match why {
         _ if from == to => {}
         Some(why) => warn!(%zone, from, to, why, "zone state changed"),
@@ -36,17 +37,16 @@ pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagr
     }
 }
 
-/// The nodes that were learnt.
-fn nodes(knowledge: &Knowledge) -> Vec<IpAddr> {
-    match knowledge {
-        Knowledge::Waiting(_) => Vec::new(),
-        Knowledge::Known(known) => known.nodes.iter().map(|node| node.address).collect(),
+/// The nodes that are answered; seeds are no nodes yet.
+fn nodes(answers: &Answers) -> &[IpAddr] {
+    match (&answers.knowledge, &answers.answered) {
+        (Knowledge::Known(_), Some(answered)) => answered.as_slice(),
+        _ => &[],
     }
 }
 
-fn state(knowledge: &Knowledge) -> ZoneState {
-    match knowledge {
-        Knowledge::Waiting(_) => ZoneState::Waiting,
-        Knowledge::Known(known) => known.state,
-    }
+/// What is held of a node that is answered no more.
+fn state_of(node: IpAddr, answers: &Answers) -> &'static str {
+    let Knowledge::Known(known) = &answers.knowledge else { return "unlisted" };
+    known.nodes.iter().find(|known| known.address == node).map_or("unlisted", |known| known.state.word())
 }

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config,
     metrics::ProcessCounters,
-    table::{Knowledge, PollStatus, ZoneEntry},
+    table::{Knowledge, Origin, PollStatus, ZoneEntry},
     zone::{NodeSet, ZoneState},
 };
 
@@ -225,11 +225,12 @@ impl<A: Ask> Poller<A> {
     /// Puts what is believed in force, if it is news. `arrived` tells when the news reached us, if a node sent it.
     pub(super) fn publish(&self, arrived: Option<Instant>) {
         let (knowledge, error) = {
-            let belief = self.belief();
+            let mut belief = self.belief();
+            if belief.probing_changed() {
+                self.relisted.notify_one();
+            }
             (belief.knowledge(now()), belief.error().map(str::to_owned))
         };
-        // Whoever is probed, or to be confirmed, may be news where the answer is none.
-        self.relisted.notify_one();
         let before = self.entry.answers().clone();
         if before.knowledge == knowledge {
             return;
@@ -340,3 +341,5 @@ fn unix_now() -> u32 {
     u32::try_from(since.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,10 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
-use super::{alternator::FetchError, candidates::Rota};
+use super::candidates::Rota;
 
 /// Attempts in flight in one tick: enough to pass by a few nodes that hang, too few to burden a cluster.
 const IN_FLIGHT_MAX: usize = 4;
@@ -27,16 +27,12 @@ pub struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, node: IpAddr, why: &str) {
+    /// Notes why a node's answer was of no use; the sentence goes on after its address.
+    pub fn add(&mut self, node: IpAddr, why: &str) {
         self.count += 1;
         if self.told.len() < FAILURES_TOLD_MAX {
             self.told.push(format!("{node} {why}"));
         }
-    }
-
-    /// Whether nobody was asked.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
     }
 }
 
@@ -50,81 +46,70 @@ impl fmt::Display for Failures {
     }
 }
 
-/// What a tick makes of an answer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Considered {
-    /// It can be used: the tick is over.
-    Used,
-    /// It cannot; the sentence goes on after the node's address.
-    PassedOver(String),
-    /// It cannot, and neither will any other: the tick is over.
-    Enough(String),
+/// One tick under way. Dropping it drops the attempts in flight: a late reply reaches nobody.
+///
+/// The next candidate is asked when one has failed, or after a quarter of the timeout. Nobody is asked after two
+/// timeouts, so that everybody who is asked has a whole one before the tick ends after three. An attempt ends by
+/// itself within the timeout.
+pub struct Tick<'r, Asks, Attempt: Future> {
+    rota: &'r mut Rota,
+    asks: Asks,
+    timeout: Duration,
+    in_flight: FuturesUnordered<Named<Attempt>>,
+    next_call: Instant,
+    last_call: Instant,
+    end: Instant,
 }
 
-/// Asks candidates until one gives an answer that can be used, and drops the other attempts then: a late reply reaches
-/// nobody.
-///
-/// The next one is asked when one has failed, or after a quarter of `timeout`. Nobody is asked after two timeouts,
-/// so that everybody who is asked has a whole one before the tick ends. An attempt ends by itself within `timeout`.
-///
-/// # Errors
-/// What went wrong, when there is no such answer after three timeouts, or nobody is left to be asked.
-pub async fn tick<T, F>(
-    rota: &mut Rota,
-    timeout: Duration,
-    ask: impl Fn(IpAddr) -> F,
-    mut consider: impl AsyncFnMut(IpAddr, T) -> Considered,
-) -> Result<(), Failures>
-where
-    F: Future<Output = Result<T, FetchError>>,
-{
-    let start = Instant::now();
-    let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
-    let mut failures = Failures::default();
-    let mut in_flight = FuturesUnordered::new();
-    let mut next_call = start;
-    loop {
-        let now = Instant::now();
-        let free = in_flight.len() < IN_FLIGHT_MAX && next_call <= last_call;
-        if free && next_call <= now {
-            match rota.next_candidate() {
-                Some(node) => {
-                    let attempt = ask(node);
-                    in_flight.push(async move { (node, attempt.await) });
-                    next_call = now + timeout / HEDGES_IN_TIMEOUT;
-                }
-                // Nobody is left: what is in flight is all that can still come.
-                None => next_call = end,
+/// An attempt that knows whom it asks.
+type Named<Attempt> = futures_util::future::Join<std::future::Ready<IpAddr>, Attempt>;
+
+impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> Tick<'r, Asks, Attempt> {
+    /// Begins a tick over the rota's candidates.
+    pub fn new(rota: &'r mut Rota, timeout: Duration, asks: Asks) -> Self {
+        let start = Instant::now();
+        let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
+        Self { rota, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
+    }
+
+    /// The next answer, and who gave it. `None`: the time is over, or nobody is left to be asked.
+    pub async fn next(&mut self) -> Option<(IpAddr, Attempt::Output)> {
+        loop {
+            let now = Instant::now();
+            let free = self.in_flight.len() < IN_FLIGHT_MAX && self.next_call <= self.last_call;
+            if free && self.next_call <= now {
+                self.call(now);
+                continue;
             }
-            continue;
-        }
-        if in_flight.is_empty() || now >= end {
-            return Err(failures);
-        }
-        tokio::select! {
-            biased;
-            Some((node, answer)) = in_flight.next() => {
-                let considered = match answer {
-                    Ok(told) => consider(node, told).await,
-                    Err(error) => Considered::PassedOver(error.to_string()),
-                };
-                match considered {
-                    Considered::Used => {
-                        rota.succeed();
-                        return Ok(());
+            if self.in_flight.is_empty() || now >= self.end {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                Some(answer) = self.in_flight.next() => {
+                    if self.next_call < self.end {
+                        self.next_call = Instant::now();
                     }
-                    Considered::PassedOver(why) => failures.add(node, &why),
-                    Considered::Enough(why) => {
-                        failures.add(node, &why);
-                        rota.succeed();
-                        return Err(failures);
-                    }
+                    return Some(answer);
                 }
-                if next_call < end {
-                    next_call = Instant::now();
-                }
-            },
-            () = sleep_until(if free { next_call } else { end }) => {}
+                () = sleep_until(if free { self.next_call } else { self.end }) => {}
+            }
+        }
+    }
+
+    /// The tick has brought what it was for: the next one starts over.
+    pub fn succeed(self) {
+        self.rota.succeed();
+    }
+
+    fn call(&mut self, now: Instant) {
+        match self.rota.next_candidate() {
+            Some(node) => {
+                self.in_flight.push(join(std::future::ready(node), (self.asks)(node)));
+                self.next_call = now + self.timeout / HEDGES_IN_TIMEOUT;
+            }
+            // Nobody is left: what is in flight is all that can still come.
+            None => self.next_call = self.end,
         }
     }
 }
@@ -138,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::discovery::{
-        alternator::Reply,
+        alternator::{FetchError, Reply},
         localnodes::{self, ListError},
     };
 
@@ -185,14 +170,18 @@ mod tests {
         async fn tick(&self, rota: &mut Rota, live: &[IpAddr], seeds: &[IpAddr]) -> (Result<IpAddr, String>, Duration) {
             rota.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
             let start = Instant::now();
-            let mut source = None;
-            let consider = async |node, _: Reply| {
-                source = Some(node);
-                Considered::Used
-            };
-            let outcome = tick(rota, TIMEOUT, |node| self.ask(node, start), consider).await;
-            let outcome = outcome.map(|()| source.unwrap()).map_err(|failures| failures.to_string());
-            (outcome, start.elapsed())
+            let mut failures = Failures::default();
+            let mut tick = Tick::new(rota, TIMEOUT, |node| self.ask(node, start));
+            while let Some((node, answer)) = tick.next().await {
+                match answer {
+                    Ok(_) => {
+                        tick.succeed();
+                        return (Ok(node), start.elapsed());
+                    }
+                    Err(error) => failures.add(node, &error.to_string()),
+                }
+            }
+            (Err(failures.to_string()), start.elapsed())
         }
     }
 

@@ -32,7 +32,7 @@ use self::{
 use crate::{
     admin::{self, View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{Alternator, HostLookup, SetUpError, Start, Tools},
+    discovery::{Alternator, HostLookup, Neighbours, Prober, SetUpError, Start, Tools},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Serving},
@@ -139,9 +139,13 @@ impl Supervisor {
             ready: is_ready,
             started: Instant::now(),
         };
+        let alternator = Alternator::new()?;
         let tools = Tools {
-            alternator: Alternator::new()?,
+            alternator: alternator.clone(),
             lookup: HostLookup::new(),
+            prober: Prober::new(alternator.clone()),
+            neighbours: Neighbours::default(),
+            memory: None,
             counters: counters.clone(),
             crowd: false,
         };

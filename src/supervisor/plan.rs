@@ -47,7 +47,9 @@ pub(super) fn plan(running: &BTreeMap<ZoneName, Zone>, wanted: &BTreeMap<ZoneNam
 fn polling(old: &Zone, new: &Zone) -> Polling {
     if old.cluster != new.cluster {
         Polling::Afresh
-    } else if (old.refresh, old.timeout) != (new.refresh, new.timeout) {
+    } else if (old.refresh, old.timeout, old.health, old.max_stale)
+        != (new.refresh, new.timeout, new.health, new.max_stale)
+    {
         Polling::Resume
     } else {
         Polling::Keep

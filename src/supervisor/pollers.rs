@@ -62,6 +62,7 @@ impl Pollers {
     pub(super) fn stop(&mut self, name: &ZoneName) {
         self.running.remove(name);
         self.tasks.abort(name);
+        self.tools.neighbours.forget(name);
     }
 
     /// Waits until a poller has panicked, and starts it again. Safe to drop at any moment.

@@ -37,9 +37,23 @@ pub struct PollStatus {
     pub last_error: Option<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
-    /// What is answered was learnt from another cluster, which the zone had before its seeds or port changed: those
-    /// nodes are answered until the new seeds give a list, but never asked.
-    pub former_cluster: bool,
+    /// Where what is answered comes from.
+    pub origin: Origin,
+}
+
+/// Where what is answered comes from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Origin {
+    /// Nothing is known but the seeds.
+    #[default]
+    Seeds,
+    /// The cluster that the zone had before its seeds or port changed: those nodes are answered until the new seeds
+    /// give a list, but never asked.
+    FormerCluster,
+    /// An earlier process wrote it down.
+    Remembered,
+    /// The zone's cluster told it.
+    Cluster,
 }
 
 impl ZoneEntry {

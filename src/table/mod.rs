@@ -16,7 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use self::{
     answers::{Answers, Knowledge, Known, NameServers, Settings},
     choice::Node,
-    entry::{PollStatus, ZoneEntry},
+    entry::{Origin, PollStatus, ZoneEntry},
 };
 use crate::zone::{ZoneName, suffixes};
 

@@ -1,0 +1,429 @@
+//! Stories of one zone, most of them on a clock that stands still.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU16,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::*;
+use crate::{
+    discovery::{
+        alternator::{FetchError, Place, Reply},
+        localnodes,
+    },
+    metrics::{DropReason, PollResult},
+    simulation::{Cluster, Content, Delivery, Path},
+    table::Settings,
+    zone::{AddressRules, AnswerCount, Seed, Ttl, ZoneName, ZoneState},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Nodes on a clock that stands still: each sends its list after a delay, and who is not here refuses.
+#[derive(Clone, Debug, Default)]
+struct World(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    lists: BTreeMap<IpAddr, (String, Duration)>,
+    asked: Vec<(IpAddr, Instant)>,
+}
+
+impl World {
+    fn lists(&self, node: &str, list: &[&str]) {
+        self.lists_late(node, list, Duration::ZERO);
+    }
+
+    fn lists_late(&self, node: &str, list: &[&str], delay: Duration) {
+        let list = serde_json::to_string(list).unwrap();
+        self.0.lock().unwrap().lists.insert(address(node), (list, delay));
+    }
+
+    fn refuses(&self, node: &str) {
+        self.0.lock().unwrap().lists.remove(&address(node));
+    }
+
+    /// Who was asked since this was last called.
+    fn asked(&self) -> Vec<(IpAddr, Instant)> {
+        std::mem::take(&mut self.0.lock().unwrap().asked)
+    }
+
+    fn was_asked(&self, node: &str) -> bool {
+        self.asked().iter().any(|(asked, _)| *asked == address(node))
+    }
+}
+
+impl Ask for World {
+    async fn ask(&self, node: IpAddr, _: Option<Place<'_>>) -> Result<Reply, FetchError> {
+        let told = {
+            let mut told = self.0.lock().unwrap();
+            told.asked.push((node, Instant::now()));
+            told.lists.get(&node).cloned()
+        };
+        let (list, delay) = told.ok_or(FetchError::Refused)?;
+        if delay > SECOND {
+            sleep(SECOND).await;
+            return Err(FetchError::Timeout(SECOND));
+        }
+        sleep(delay).await;
+        Ok(Reply { listing: localnodes::parse(list.as_bytes())?, arrived: Instant::now() })
+    }
+}
+
+/// A zone with its poller, which stops with it.
+struct Running {
+    entry: Arc<ZoneEntry>,
+    counters: Arc<ProcessCounters>,
+    _task: AbortOnDropHandle<Infallible>,
+}
+
+impl Running {
+    fn start(world: &World, seeds: &[&str]) -> Self {
+        Self::resume(world, seeds, entry(), Start::Continue)
+    }
+
+    fn resume(world: &World, seeds: &[&str], entry: Arc<ZoneEntry>, start: Start) -> Self {
+        let lookup = HostLookup::with(|_| Err(std::io::Error::other("no such host")));
+        Self::run(world.clone(), &zone(seeds), entry, start, lookup)
+    }
+
+    fn run(
+        asks: impl Ask + 'static,
+        zone: &config::Zone,
+        entry: Arc<ZoneEntry>,
+        start: Start,
+        lookup: HostLookup,
+    ) -> Self {
+        let tools = tools(lookup);
+        let poller = Poller::with(entry.clone(), zone, start, &tools, asks);
+        Self { entry, counters: tools.counters, _task: AbortOnDropHandle::new(tokio::spawn(poller.run())) }
+    }
+
+    fn state(&self) -> ZoneState {
+        self.entry.state()
+    }
+
+    fn answered(&self) -> Vec<String> {
+        answered(&self.entry)
+    }
+
+    fn changes(&self) -> u64 {
+        self.counters.node_change.snapshot().1.iter().sum()
+    }
+
+    fn polls(&self, result: PollResult) -> u64 {
+        self.entry.counters().polls.of(result as usize).value()
+    }
+}
+
+fn tools(lookup: HostLookup) -> Tools {
+    let alternator = Alternator::new().unwrap();
+    Tools {
+        prober: Prober::new(alternator.clone()),
+        alternator,
+        lookup,
+        neighbours: Neighbours::default(),
+        memory: None,
+        counters: Arc::default(),
+        crowd: false,
+    }
+}
+
+fn answered(entry: &ZoneEntry) -> Vec<String> {
+    let answers = entry.answers();
+    let published = answers.answered.as_ref().map(NodeSet::as_slice).unwrap_or_default();
+    published.iter().map(IpAddr::to_string).collect()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn entry() -> Arc<ZoneEntry> {
+    Arc::new(ZoneEntry::new(ZoneName::parse("a.example").unwrap(), Settings::example(), 1))
+}
+
+/// A zone with these seeds and a refresh of a second.
+fn zone(seeds: &[&str]) -> config::Zone {
+    let seed =
+        |text: &&str| text.parse().map(Seed::Address).unwrap_or_else(|_| Seed::Host(ZoneName::parse(text).unwrap()));
+    config::Zone {
+        health: None,
+        rules: AddressRules::default(),
+        max_stale: None,
+        cluster: config::Cluster {
+            seeds: seeds.iter().map(seed).collect(),
+            port: NonZeroU16::new(8000).unwrap(),
+            scheme: config::Scheme::Http,
+            scope: Vec::new(),
+        },
+        refresh: SECOND,
+        timeout: SECOND,
+        ttl: Ttl::from_secs(4).unwrap(),
+        negative_ttl: Ttl::from_secs(4).unwrap(),
+        answers: AnswerCount::ONE,
+        subdomains: false,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn seeds_are_answered_at_once_and_nodes_when_they_are_learnt() {
+    let world = World::default();
+    let zone = Running::start(&world, &["10.0.0.9", "10.0.0.1"]);
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Waiting, vec!["10.0.0.1".into(), "10.0.0.9".into()]));
+    sleep(SECOND / 2).await;
+    assert_eq!(zone.state(), ZoneState::Waiting);
+    let status = PollStatus::clone(&zone.entry.poll_status());
+    assert_eq!(status.last_error.unwrap(), "10.0.0.9 refused the connection; 10.0.0.1 refused the connection");
+    assert_eq!((status.ticks, status.last_success), (1, None));
+    world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2", "localhost"]);
+    sleep(SECOND * 2).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.0.0.1".into(), "10.0.0.2".into()]));
+    let status = PollStatus::clone(&zone.entry.poll_status());
+    assert_eq!((status.source, status.last_error), (Some(address("10.0.0.1")), None));
+    assert!(status.last_success.is_some() && status.last_tick.is_some());
+    let dropped = zone.entry.counters().dropped.of(DropReason::NotAddress as usize).value();
+    assert_eq!(dropped, zone.polls(PollResult::Ok));
+    assert!(zone.polls(PollResult::Refused) >= 3);
+    assert_eq!(zone.changes(), 1, "only a changed answer is measured");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cadence_is_kept_whatever_an_answer_takes() {
+    let world = World::default();
+    world.lists_late("10.0.0.1", &["10.0.0.1"], SECOND / 2);
+    let _zone = Running::start(&world, &["10.0.0.1"]);
+    sleep(SECOND * 25).await;
+    let asked = world.asked();
+    let pauses: Vec<_> = asked.windows(2).map(|two| two[1].1 - two[0].1).collect();
+    assert!((22..28).contains(&pauses.len()), "{}", pauses.len());
+    for pause in &pauses {
+        let (least, most) = (SECOND * 9 / 10, SECOND * 11 / 10 + TIMER_GRAIN * 2);
+        assert!((least..most).contains(pause), "{pauses:?}");
+    }
+    assert!(pauses.iter().any(|pause| pause != &pauses[0]), "pauses differ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_outlive_their_cluster_and_go_stale() {
+    let world = World::default();
+    world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
+    let zone = Running::start(&world, &["10.0.0.1"]);
+    sleep(SECOND).await;
+    assert_eq!(zone.state(), ZoneState::Live);
+    world.refuses("10.0.0.1");
+    sleep(SECOND * 4).await;
+    assert_eq!(zone.state(), ZoneState::Live);
+    sleep(SECOND * 3).await;
+    assert_eq!((zone.state(), zone.answered().len()), (ZoneState::Stale, 2));
+    assert!(zone.entry.poll_status().last_error.as_ref().unwrap().contains("10.0.0.2 refused the connection"));
+    sleep(SECOND * 10_000).await;
+    assert_eq!((zone.state(), zone.answered().len()), (ZoneState::Stale, 2));
+    world.lists("10.0.0.2", &["10.0.0.2"]);
+    sleep(SECOND * 2).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.0.0.2".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
+    let world = World::default();
+    world.lists("10.0.0.1", &["10.0.0.1"]);
+    let slow = config::Zone { timeout: SECOND * 60, ..zone(&["10.0.0.1"]) };
+    let lookup = HostLookup::with(|_| Ok(Vec::new()));
+    struct Mute(World, AtomicBool);
+    impl Ask for Arc<Mute> {
+        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>) -> Result<Reply, FetchError> {
+            if self.1.load(SeqCst) { std::future::pending().await } else { self.0.ask(node, None).await }
+        }
+    }
+    let mute = Arc::new(Mute(world, AtomicBool::new(false)));
+    let zone = Running::run(mute.clone(), &slow, entry(), Start::Continue, lookup);
+    sleep(SECOND).await;
+    mute.1.store(true, SeqCst);
+    sleep(SECOND * 4).await;
+    assert_eq!(zone.state(), ZoneState::Live);
+    sleep(SECOND * 3).await;
+    assert_eq!(zone.state(), ZoneState::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
+    let (world, entry) = (World::default(), entry());
+    entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
+    entry.report(PollStatus { origin: Origin::Cluster, ..PollStatus::default() });
+    world.lists("10.0.0.2", &["10.0.0.2", "10.0.0.3"]);
+    let zone = Running::resume(&world, &["10.0.0.1"], entry, Start::Continue);
+    assert_eq!(zone.answered(), ["10.0.0.2"], "seeds are answered only when nothing is known");
+    sleep(SECOND).await;
+    assert_eq!(zone.answered(), ["10.0.0.2", "10.0.0.3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_of_a_former_cluster_are_never_asked() {
+    let (world, entry) = (World::default(), entry());
+    entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
+    world.lists("10.0.0.2", &["10.0.0.2"]);
+    let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::Afresh);
+    sleep(SECOND * 60).await;
+    assert!(!world.was_asked("10.0.0.2"));
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Stale, vec!["10.0.0.2".into()]));
+    assert!(entry.poll_status().origin == Origin::FormerCluster && !entry.poll_status().seeds_disagree);
+    drop(zone);
+    let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::Continue);
+    sleep(SECOND * 5).await;
+    assert!(!world.was_asked("10.0.0.2"), "a restart does not make them ours");
+    world.lists("10.9.0.1", &["10.9.0.1", "10.9.0.2"]);
+    sleep(SECOND * 2).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.9.0.1".into(), "10.9.0.2".into()]));
+    assert_eq!(entry.poll_status().origin, Origin::Cluster);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_seeds_of_a_waiting_zone_are_answered_at_once() {
+    let (world, entry) = (World::default(), entry());
+    let first = Running::resume(&world, &["10.0.0.1"], entry.clone(), Start::Continue);
+    assert_eq!(first.answered(), ["10.0.0.1"]);
+    drop(first);
+    let second = Running::resume(&world, &["10.0.0.2"], entry, Start::Afresh);
+    assert_eq!(second.answered(), ["10.0.0.2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_among_the_seeds_is_asked_as_soon_as_it_is_resolved() {
+    let world = World::default();
+    world.lists("10.0.0.1", &["10.0.0.1"]);
+    let known = Arc::new(AtomicBool::new(false));
+    let dns = known.clone();
+    let lookup = HostLookup::with(move |_| match dns.load(SeqCst) {
+        true => Ok(vec!["10.0.0.1".parse().unwrap()]),
+        false => Err(std::io::Error::other("no such host")),
+    });
+    let hourly = config::Zone { refresh: SECOND * 3600, ..zone(&["scylla.internal"]) };
+    let zone = Running::run(world, &hourly, entry(), Start::Continue, lookup);
+    sleep(SECOND * 5).await;
+    let error = zone.entry.poll_status().last_error.clone().unwrap();
+    assert_eq!(error, "scylla.internal cannot be resolved: no such host");
+    assert_eq!((zone.state(), zone.answered().len()), (ZoneState::Waiting, 0));
+    known.store(true, SeqCst);
+    sleep(SECOND * 2).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.0.0.1".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_disagrees_is_shown_and_not_followed() {
+    let world = World::default();
+    world.lists("10.0.0.2", &["10.0.0.1", "10.0.0.2"]);
+    world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
+    let zone = Running::start(&world, &["10.0.0.2", "10.9.0.1"]);
+    sleep(SECOND * 10).await;
+    world.lists("10.9.0.1", &["10.9.0.1"]);
+    sleep(SECOND * 70).await;
+    assert!(zone.entry.poll_status().seeds_disagree);
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.0.0.1".into(), "10.0.0.2".into()]));
+    world.lists("10.9.0.1", &["10.0.0.1", "10.9.0.1"]);
+    sleep(SECOND * 70).await;
+    assert!(!zone.entry.poll_status().seeds_disagree);
+}
+
+/// What is logged, line by line, each from its message on.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Tape {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Tape {
+    fn lines(&self) -> Vec<String> {
+        let octets = std::mem::take(&mut *self.0.lock().unwrap());
+        String::from_utf8(octets).unwrap().lines().map(|line| line.trim().into()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_changes_are_logged_and_one_line_each() {
+    let tape = Tape::default();
+    let writer = tape.clone();
+    let log = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+    let _log = tracing::subscriber::set_default(log.with_writer(move || writer.clone()).finish());
+    let world = World::default();
+    world.lists("10.0.0.1", &["10.0.0.1"]);
+    let _zone = Running::start(&world, &["10.0.0.1"]);
+    sleep(SECOND * 100).await;
+    assert_eq!(
+        tape.lines(),
+        [
+            "INFO node joined zone=a.example. node=10.0.0.1",
+            "INFO zone state changed zone=a.example. from=\"waiting\" to=\"live\"",
+        ]
+    );
+    world.lists("10.0.0.1", &["10.0.0.2"]);
+    world.lists("10.0.0.2", &["10.0.0.2"]);
+    sleep(SECOND * 100).await;
+    let joined = [
+        "INFO node joined zone=a.example. node=10.0.0.2",
+        "INFO node left zone=a.example. node=10.0.0.1 now=\"unlisted\"",
+    ];
+    assert_eq!(tape.lines(), joined);
+    world.refuses("10.0.0.1");
+    world.refuses("10.0.0.2");
+    sleep(SECOND * 100).await;
+    let lines = tape.lines();
+    let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"10.0.0.2 refused";
+    assert!(lines.len() == 1 && lines[0].starts_with(stale), "{lines:?}");
+    world.lists("10.0.0.2", &["10.0.0.2"]);
+    sleep(SECOND * 100).await;
+    assert_eq!(tape.lines(), ["INFO zone state changed zone=a.example. from=\"stale\" to=\"live\""]);
+}
+
+/// Waits on a condition, with a deadline.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let patience = timeout(SECOND * 20, async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(patience.await.is_ok(), "not within the deadline: {what}");
+}
+
+#[tokio::test]
+async fn a_real_cluster_is_followed() {
+    let cluster = Cluster::start(3).unwrap();
+    let mut wanted = zone(&[&cluster.node(0).to_string()]);
+    wanted.cluster.port = NonZeroU16::new(cluster.port()).unwrap();
+    wanted.refresh = Duration::from_millis(100);
+    let tools = tools(HostLookup::new());
+    let entry = entry();
+    let poller = Poller::new(entry.clone(), &wanted, Start::Continue, &tools);
+    let _task = AbortOnDropHandle::new(tokio::spawn(poller.run()));
+    let follows = || answered(&entry) == cluster.running().iter().map(IpAddr::to_string).collect::<Vec<_>>();
+    until("all three", || entry.state() == ZoneState::Live && follows()).await;
+    cluster.stop(cluster.node(0));
+    until("one less, the seed", follows).await;
+    cluster.add().unwrap();
+    until("one more", follows).await;
+    for node in cluster.running() {
+        cluster.say(node, Path::LocalNodes, Content::Listing(Vec::new()));
+    }
+    until("a complaint", || entry.poll_status().last_error.is_some()).await;
+    assert!(follows(), "an empty list changes nothing");
+    cluster.running().into_iter().for_each(|node| cluster.heal(node));
+    cluster.deliver(cluster.node(1), Path::LocalNodes, Delivery::Hang);
+    cluster.stop(cluster.node(2));
+    until("around a node that hangs", follows).await;
+    assert!(entry.counters().polls.of(PollResult::Empty as usize).value() > 0);
+    let silence = entry.poll_status().last_tick.unwrap().elapsed();
+    assert!(silence < <Poller>::silence_max(&wanted), "{silence:?}");
+}
