@@ -2,7 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use crate::zone::{AnswerCount, NodeSet, Ttl, ZoneName};
@@ -90,6 +94,54 @@ impl Knowledge {
     }
 }
 
+/// Which list of addresses it is. Of all that were ever made no two have the same, so whoever remembers something about
+/// a list knows by this number, and never by a place in memory, whether it is about the list at hand.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Edition(u64);
+
+impl Edition {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Relaxed))
+    }
+}
+
+/// The addresses of one family that a zone answers with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Addresses<A> {
+    edition: Edition,
+    list: Arc<[A]>,
+}
+
+impl<A> Addresses<A> {
+    /// A list of its own, even where another one has the same addresses.
+    pub fn new(list: impl IntoIterator<Item = A>) -> Self {
+        Self { edition: Edition::next(), list: list.into_iter().collect() }
+    }
+
+    /// Which list this is.
+    pub fn edition(&self) -> Edition {
+        self.edition
+    }
+
+    /// The list that takes the place of this one, which stays what it is when no address has changed.
+    fn followed_by(&self, list: impl Iterator<Item = A>) -> Self
+    where
+        A: Clone + PartialEq,
+    {
+        let next = Self::new(list);
+        if next.list == self.list { self.clone() } else { next }
+    }
+}
+
+impl<A> Deref for Addresses<A> {
+    type Target = [A];
+
+    fn deref(&self) -> &[A] {
+        &self.list
+    }
+}
+
 /// Everything that a question about one zone needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answers {
@@ -100,29 +152,31 @@ pub struct Answers {
     /// SOA serial (RFC 1982): grows with every change of published addresses, TTL or name servers.
     pub serial: u32,
     /// The IPv4 addresses of `knowledge`.
-    pub v4: Box<[Ipv4Addr]>,
+    pub v4: Addresses<Ipv4Addr>,
     /// The IPv6 addresses of `knowledge`.
-    pub v6: Box<[Ipv6Addr]>,
+    pub v6: Addresses<Ipv6Addr>,
 }
 
 impl Answers {
     /// The first answers of a zone. `now` is the unix time in seconds.
     pub fn new(settings: Settings, knowledge: Knowledge, now: u32) -> Self {
-        Self::build(Arc::new(settings), knowledge, now)
+        let (v4, v6) = (Addresses::new(v4(&knowledge)), Addresses::new(v6(&knowledge)));
+        Self { settings: Arc::new(settings), knowledge, serial: now, v4, v6 }
     }
 
     /// The same zone with other settings.
     pub fn with_settings(&self, settings: Settings, now: u32) -> Self {
         let same = settings.ttl == self.settings.ttl && settings.name_servers == self.settings.name_servers;
         let serial = if same { self.serial } else { self.next_serial(now) };
-        Self::build(Arc::new(settings), self.knowledge.clone(), serial)
+        Self { settings: Arc::new(settings), serial, ..self.clone() }
     }
 
     /// The same zone after something was learnt.
     pub fn with_knowledge(&self, knowledge: Knowledge, now: u32) -> Self {
         let same = knowledge.published() == self.knowledge.published();
         let serial = if same { self.serial } else { self.next_serial(now) };
-        Self::build(self.settings.clone(), knowledge, serial)
+        let (v4, v6) = (self.v4.followed_by(v4(&knowledge)), self.v6.followed_by(v6(&knowledge)));
+        Self { settings: self.settings.clone(), knowledge, serial, v4, v6 }
     }
 
     /// TTL of the addresses, in seconds.
@@ -133,18 +187,23 @@ impl Answers {
         }
     }
 
-    fn build(settings: Arc<Settings>, knowledge: Knowledge, serial: u32) -> Self {
-        let published = knowledge.published().map_or(&[][..], NodeSet::as_slice);
-        let v4 = published.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None }).collect();
-        let v6 = published.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None }).collect();
-        Self { settings, knowledge, serial, v4, v6 }
-    }
-
     /// max(previous + 1, now), in the arithmetic of serials, which wraps.
     fn next_serial(&self, now: u32) -> u32 {
         let next = self.serial.wrapping_add(1);
         if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
     }
+}
+
+fn published(knowledge: &Knowledge) -> &[IpAddr] {
+    knowledge.published().map_or(&[], NodeSet::as_slice)
+}
+
+fn v4(knowledge: &Knowledge) -> impl Iterator<Item = Ipv4Addr> {
+    published(knowledge).iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None })
+}
+
+fn v6(knowledge: &Knowledge) -> impl Iterator<Item = Ipv6Addr> {
+    published(knowledge).iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None })
 }
 
 #[cfg(test)]
@@ -181,5 +240,21 @@ mod tests {
         let answers = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1", "::1"]))), 1);
         assert_eq!((answers.v4.len(), answers.v6.len(), answers.address_ttl()), (1, 1, 2));
         assert_eq!(answers.with_knowledge(known(&["10.0.0.1"]), 1).address_ttl(), 4);
+    }
+
+    #[test]
+    fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
+        let first = Answers::new(Settings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
+        let count = Settings { count: AnswerCount::All, ..Settings::example() };
+        let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..count };
+        let stale = Knowledge::Known { nodes: nodes(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), stale: true };
+        let same = first.with_settings(ttl, 2).with_knowledge(stale, 3);
+        assert_eq!((same.v4.edition(), same.v6.edition()), (first.v4.edition(), first.v6.edition()));
+        let fewer = same.with_knowledge(known(&["10.0.0.1", "2001:db8::1"]), 4);
+        assert_ne!(fewer.v4.edition(), first.v4.edition());
+        assert_eq!(fewer.v6.edition(), first.v6.edition(), "the other family has not changed");
+        let back = fewer.with_knowledge(first.knowledge.clone(), 5);
+        assert_eq!(*back.v4, *first.v4);
+        assert!(![first.v4.edition(), fewer.v4.edition()].contains(&back.v4.edition()), "no edition comes twice");
     }
 }

@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Guard};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::{
-    answers::{Answers, Knowledge, NameServers, Settings},
+    answers::{Addresses, Answers, Edition, Knowledge, NameServers, Settings},
     entry::{PollStatus, ZoneEntry},
 };
 use crate::zone::{ZoneName, suffixes};
