@@ -18,7 +18,7 @@ const PLACE_MAX: u16 = u16::MAX;
 
 /// Deals the nodes of every zone to the questions of one worker.
 ///
-/// In any run of answers from one list no node is named more than two times more than any other.
+/// In any run of answers from one list, no node is more than two answers ahead of another.
 #[derive(Debug)]
 pub struct Dealer {
     random: StdRng,
@@ -107,6 +107,10 @@ impl Deck {
     /// Deals fewer cards than there are in all, each once in a hand. Those that are missing at the end of a round come
     /// from the next one, which begins with cards that are not in the hand already.
     fn deal(&mut self, count: usize, random: &mut StdRng, hand: &mut Vec<u16>) {
+        if self.left == 0 {
+            self.cards.shuffle(random);
+            self.left = self.cards.len();
+        }
         let (left, dealt) = self.cards.split_at_mut(self.left);
         if let Some(rest) = left.len().checked_sub(count) {
             hand.extend(&left[rest..]);
