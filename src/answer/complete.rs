@@ -16,12 +16,13 @@ use hickory_server::proto::{
 };
 
 use super::{
-    picks::Picks,
+    deck::Dealer,
     query::{Edns, HEADER_OCTETS, Query, Reject},
     resolve::{Explanation, Family, Outcome, Verdict, Zone},
 };
 use crate::{
     metrics::{Rcode, Transport},
+    table::Answers,
     zone::{AnswerCount, ZoneName, suffixes},
 };
 
@@ -57,10 +58,10 @@ const SOA_EXPIRE: i32 = 1_209_600;
 /// Whom an SOA names as responsible (RFC 2142, 7).
 const RESPONSIBLE: &str = "hostmaster";
 
-/// Renders the reply to a question into `out`, which it empties first.
-pub fn render(query: &Query<'_>, verdict: &Verdict<'_>, transport: Transport, out: &mut Vec<u8>) {
+/// Renders the reply to a question into `out`, which it empties first. `dealer` chooses among nodes.
+pub fn render(query: &Query<'_>, verdict: &Verdict<'_>, transport: Transport, dealer: &mut Dealer, out: &mut Vec<u8>) {
     let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode: verdict.rcode() };
-    let written = Reply::new(query, head, verdict, transport).and_then(|reply| reply.write(out));
+    let written = Reply::new(query, head, verdict, transport, dealer).and_then(|reply| reply.write(out));
     if written.is_err() {
         // No verdict is known to come here. Whoever finds one: the client is told to ask another server.
         head.with(Rcode::ServFail).write(out);
@@ -269,7 +270,13 @@ struct Reply<'q> {
 }
 
 impl<'q> Reply<'q> {
-    fn new(query: &Query<'q>, head: Head, verdict: &Verdict<'_>, transport: Transport) -> Result<Self, ProtoError> {
+    fn new(
+        query: &Query<'q>,
+        head: Head,
+        verdict: &Verdict<'_>,
+        transport: Transport,
+        dealer: &mut Dealer,
+    ) -> Result<Self, ProtoError> {
         let mut metadata = head.metadata();
         metadata.authoritative = verdict.is_authoritative();
         let mut reply = Self {
@@ -280,14 +287,14 @@ impl<'q> Reply<'q> {
             limit: limit(query.edns, transport),
         };
         if let Some(zone) = &verdict.zone {
-            reply.fill(zone, &verdict.outcome)?;
+            reply.fill(zone, &verdict.outcome, dealer)?;
         }
         Ok(reply)
     }
 
-    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>) -> Result<(), ProtoError> {
+    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, dealer: &mut Dealer) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, picks, count } => self.nodes(zone, *family, picks, *count),
+            Outcome::Nodes { family, count } => self.nodes(&zone.answers, *family, *count, dealer),
             Outcome::Host { family, addresses } => {
                 self.answer(NAME_SERVER_TTL, addresses.iter().filter(|a| family.has(a)).map(|a| address(*a)));
             }
@@ -306,22 +313,24 @@ impl<'q> Reply<'q> {
     }
 
     /// Names as many nodes as were asked for and fit. Of all nodes not one may be missing: that is truncation.
-    fn nodes(&mut self, zone: &Zone<'_>, family: Family, picks: &Picks, count: AnswerCount) {
+    fn nodes(&mut self, answers: &Answers, family: Family, count: AnswerCount, dealer: &mut Dealer) {
         let room = self.room(family);
+        let total = match family {
+            Family::V4 => answers.v4.len(),
+            Family::V6 => answers.v6.len(),
+        };
         let take = match count {
             AnswerCount::AtMost(count) => room.min(usize::from(count.get())),
-            AnswerCount::All if picks.len() <= room => picks.len(),
+            AnswerCount::All if total <= room => total,
             AnswerCount::All => {
                 self.metadata.truncation = true;
                 return;
             }
         };
-        let (answers, picks) = (&zone.answers, picks.clone().take(take));
-        let v4 = |node| Some(RData::A(A(*answers.v4.get(node)?)));
-        let v6 = |node| Some(RData::AAAA(AAAA(*answers.v6.get(node)?)));
+        let ttl = answers.address_ttl();
         match family {
-            Family::V4 => self.answer(answers.address_ttl(), picks.filter_map(v4)),
-            Family::V6 => self.answer(answers.address_ttl(), picks.filter_map(v6)),
+            Family::V4 => self.answer(ttl, dealer.deal(&answers.v4, take).map(|v4| RData::A(A(v4)))),
+            Family::V6 => self.answer(ttl, dealer.deal(&answers.v6, take).map(|v6| RData::AAAA(AAAA(v6)))),
         }
     }
 

@@ -1,11 +1,11 @@
 //! How what is known is told: octets in, octets out, no socket.
 //!
 //! A message passes three rooms. [`query`] reads it and owns silence, FORMERR, NOTIMP and BADVERS. [`resolve()`] looks
-//! at the table and owns every other rcode; chance is its argument, so it is a function in the strict sense.
-//! [`complete`] writes the verdict. [`answer`] is the door: every transport goes through it.
+//! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the verdict, with
+//! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it.
 
 pub mod complete;
-mod picks;
+mod deck;
 pub mod query;
 pub mod resolve;
 #[cfg(test)]
@@ -13,7 +13,7 @@ mod tests;
 
 pub use self::{
     complete::UDP_OCTETS_MAX,
-    picks::Picks,
+    deck::Dealer,
     query::{Parsed, Query, parse},
     resolve::{Verdict, resolve},
 };
@@ -24,22 +24,24 @@ use crate::{
 
 /// Answers one message into `out` and counts it. `false`: there is no reply, and `out` is empty.
 ///
-/// `draw` is a random number that clients cannot predict: it chooses the nodes and their order.
+/// `dealer` chooses the nodes and their order. It deals evenly over all questions that it is given, so each worker
+/// keeps one for as long as it works.
 #[must_use]
 pub fn answer(
     table: &ZoneTable,
     counters: &ProcessCounters,
     message: &[u8],
     transport: Transport,
-    draw: u64,
+    dealer: &mut Dealer,
     out: &mut Vec<u8>,
 ) -> bool {
     match parse(message) {
         Parsed::Query(query) => {
-            let verdict = resolve(table, &query, draw);
+            dealer.tidy(table);
+            let verdict = resolve(table, &query);
             let queries = verdict.zone.as_ref().map_or(&counters.strays, |zone| &zone.entry.counters().queries);
             queries.of(resolve::label(query.query_type), verdict.rcode(), transport).increment();
-            complete::render(&query, &verdict, transport, out);
+            complete::render(&query, &verdict, transport, dealer, out);
             true
         }
         Parsed::Reject(reject) => {

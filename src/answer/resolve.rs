@@ -1,10 +1,10 @@
-//! What a question deserves. Every rcode but the parser's is decided here; chance is an argument.
+//! What a question deserves. Every rcode but the parser's is decided here, and nothing by chance.
 
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::Guard;
 
-use super::{picks::Picks, query::Query};
+use super::query::Query;
 use crate::{
     metrics::{QueryType, Rcode},
     table::{Answers, Knowledge, Place, ZoneEntry, ZoneTable},
@@ -51,12 +51,10 @@ pub struct Zone<'t> {
 /// The content of a reply, which the renderers put in their own ways.
 #[derive(Debug)]
 pub enum Outcome<'t> {
-    /// Nodes of the zone, of one family.
+    /// Nodes of the zone, of one family. Which ones, a dealer chooses once it is known how many fit.
     Nodes {
-        /// Which family.
+        /// Which family; the zone has at least one node of it.
         family: Family,
-        /// Which of them, by their place in the family's list, in the order of the reply.
-        picks: Picks,
         /// How many.
         count: AnswerCount,
     },
@@ -159,8 +157,8 @@ impl Zone<'_> {
     }
 }
 
-/// Decides what a question deserves. `draw` is a random number that the client cannot predict.
-pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, draw: u64) -> Verdict<'t> {
+/// Decides what a question deserves.
+pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>) -> Verdict<'t> {
     if query.class != CLASS_IN {
         return Verdict { zone: None, outcome: Outcome::Refused, explanation: None };
     }
@@ -171,10 +169,10 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, draw: u64) -> Verdic
     let answers = entry.answers();
     let outcome = match (query.query_type, place) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
-        (query_type, Place::Apex) => at_apex(table, &answers, query_type, draw),
+        (query_type, Place::Apex) => at_apex(table, &answers, query_type),
         (query_type, Place::Host(addresses)) => at_host(addresses, query_type),
         (query_type, Place::Between | Place::Below) if answers.settings.subdomains => {
-            nodes(&answers, query_type, draw).unwrap_or(Outcome::NoData)
+            nodes(&answers, query_type).unwrap_or(Outcome::NoData)
         }
         (_, Place::Between) => Outcome::NoData,
         (_, Place::Below) => Outcome::NoSuchName,
@@ -201,7 +199,7 @@ pub fn label(query_type: u16) -> QueryType {
     }
 }
 
-fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16, draw: u64) -> Outcome<'t> {
+fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16) -> Outcome<'t> {
     match query_type {
         TYPE_SOA => Outcome::Authority,
         TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
@@ -209,12 +207,12 @@ fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16, draw: u
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
             Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
         }
-        _ => nodes(answers, query_type, draw).unwrap_or(Outcome::NoData),
+        _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
     }
 }
 
 /// The zone's addresses, for a type that asks for addresses.
-fn nodes<'t>(answers: &Answers, query_type: u16, draw: u64) -> Option<Outcome<'t>> {
+fn nodes<'t>(answers: &Answers, query_type: u16) -> Option<Outcome<'t>> {
     let family = match query_type {
         TYPE_A => Family::V4,
         TYPE_AAAA => Family::V6,
@@ -223,16 +221,16 @@ fn nodes<'t>(answers: &Answers, query_type: u16, draw: u64) -> Option<Outcome<'t
         TYPE_ANY => Family::V4,
         _ => return None,
     };
-    let total = match family {
-        Family::V4 => answers.v4.len(),
-        Family::V6 => answers.v6.len(),
+    let none = match family {
+        Family::V4 => answers.v4.is_empty(),
+        Family::V6 => answers.v6.is_empty(),
     };
     if answers.answered.is_none() {
         Some(Outcome::NotReady)
-    } else if total == 0 {
+    } else if none {
         None
     } else {
-        Some(Outcome::Nodes { family, picks: Picks::new(total, draw), count: answers.settings.count })
+        Some(Outcome::Nodes { family, count: answers.settings.count })
     }
 }
 

@@ -205,7 +205,7 @@ fn replies_are_as_written() {
         let (question, expected) = case.split_once('\n').unwrap();
         let ask = Ask::parse(question.strip_prefix("> ").unwrap());
         let (query, mut out) = (ask.octets(), Vec::new());
-        assert!(answer(&table, &counters, &query, ask.transport, 3, &mut out), "{question}");
+        assert!(answered(&table, &counters, &query, ask.transport, &mut out), "{question}");
         assert_eq!(shown(&out), expected, "{question}");
         assert_eq!(out[12..][..query.len() - 12 - ask.opt().len()], query[12..query.len() - ask.opt().len()]);
     }
@@ -232,7 +232,7 @@ fn the_root_zone_answers_every_name() {
     let table = ZoneTable::new([entry(".", settings, known(&["10.0.0.1"], false))]);
     let ask = |text: &str| {
         let mut out = Vec::new();
-        assert!(answer(&table, &ProcessCounters::default(), &Ask::parse(text).octets(), Transport::Udp, 1, &mut out));
+        assert!(answered(&table, &ProcessCounters::default(), &Ask::parse(text).octets(), Transport::Udp, &mut out));
         shown(&out)
     };
     assert_eq!(ask(". A"), "NOERROR aa\n. 4 IN A 10.0.0.1");
@@ -252,14 +252,14 @@ fn eight_addresses_fit_in_512_octets_for_the_longest_name() {
     for question in ["A", "AAAA", "A +512", "AAAA +512"] {
         let ask = Ask::parse(&format!("{zone}. {question}"));
         let mut out = Vec::new();
-        assert!(answer(&table, &ProcessCounters::default(), &ask.octets(), Transport::Udp, 9, &mut out));
+        assert!(answered(&table, &ProcessCounters::default(), &ask.octets(), Transport::Udp, &mut out));
         let message = Message::from_vec(&out).unwrap();
         assert_eq!((message.answers.len(), message.metadata.truncation), (8, false), "{question}");
         assert!(out.len() <= 512, "{question}: {}", out.len());
     }
     let soa = Ask::parse(&format!("{zone}. SOA"));
     let mut out = Vec::new();
-    assert!(answer(&table, &ProcessCounters::default(), &soa.octets(), Transport::Udp, 9, &mut out));
+    assert!(answered(&table, &ProcessCounters::default(), &soa.octets(), Transport::Udp, &mut out));
     assert!(shown(&out).contains(" SOA a"), "RNAME is the root: hostmaster would not fit. {}", shown(&out));
     assert!(shown(&out).contains(" . 7 60 10"));
 }
@@ -287,7 +287,7 @@ fn glue_that_does_not_fit_is_left_out_without_truncation() {
     let ask = |text: &str| {
         let ask = Ask::parse(text);
         let mut out = Vec::new();
-        assert!(answer(&table, &ProcessCounters::default(), &ask.octets(), ask.transport, 1, &mut out));
+        assert!(answered(&table, &ProcessCounters::default(), &ask.octets(), ask.transport, &mut out));
         let message = Message::from_vec(&out).unwrap();
         (message.answers.len(), message.additionals.len(), message.metadata.truncation)
     };
@@ -346,12 +346,12 @@ fn other_opcodes_and_versions_are_named() {
     query[version_at] = 1;
     let mut out = Vec::new();
     let counters = ProcessCounters::default();
-    assert!(answer(&world(), &counters, &query, Transport::Udp, 1, &mut out));
+    assert!(answered(&world(), &counters, &query, Transport::Udp, &mut out));
     assert_eq!(shown(&out), "BADVERS rd\n; opt 1232 do");
     assert_eq!(out[3] & 0x0F, 0, "the low bits are NOERROR's");
     for opcode in [1_u8, 2, 4, 5, 6, 15] {
         query[2] = opcode << 3 | 1;
-        assert!(answer(&world(), &counters, &query, Transport::Udp, 1, &mut out));
+        assert!(answered(&world(), &counters, &query, Transport::Udp, &mut out));
         assert_eq!(out, [query[0], query[1], 0x80 | opcode << 3 | 1, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
     assert_eq!(counters.strays.of(QueryType::Other, Rcode::NotImp, Transport::Udp).value(), 6);
@@ -366,7 +366,7 @@ fn flags_of_the_client_are_not_echoed() {
     let flags_at = query.len() - 4;
     query[flags_at..][..2].copy_from_slice(&[0x7F, 0xFF]);
     let mut out = Vec::new();
-    assert!(answer(&world(), &ProcessCounters::default(), &query, Transport::Udp, 1, &mut out));
+    assert!(answered(&world(), &ProcessCounters::default(), &query, Transport::Udp, &mut out));
     assert_eq!(out[2..4], [0x84, 0x00], "QR and AA");
     assert_eq!(out[out.len() - 11..], [0, 0, 41, 0x04, 0xD0, 0, 0, 0, 0, 0, 0]);
 }
@@ -386,7 +386,7 @@ fn questions_are_counted_where_they_belong() {
     let mut out = Vec::new();
     let mut ask = |text: &str| {
         let ask = Ask::parse(text);
-        assert!(answer(&table, &counters, &ask.octets(), ask.transport, 1, &mut out));
+        assert!(answered(&table, &counters, &ask.octets(), ask.transport, &mut out));
     };
     ask("c1.alt.test. A");
     ask("c1.alt.test. A tcp");
@@ -398,7 +398,7 @@ fn questions_are_counted_where_they_belong() {
     assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Tcp), 1);
     assert_eq!(of(QueryType::Txt, Rcode::NxDomain, Transport::Udp), 1);
     assert_eq!(counters.strays.of(QueryType::A, Rcode::Refused, Transport::Udp).value(), 1);
-    assert!(!answer(&table, &counters, &[0; 11], Transport::Udp, 1, &mut out));
+    assert!(!answered(&table, &counters, &[0; 11], Transport::Udp, &mut out));
     assert_eq!(counters.ignored.of(IgnoreReason::Short as usize).value(), 1);
 }
 
@@ -414,7 +414,7 @@ proptest! {
     fn no_change_to_a_good_question_can_panic(
         question in any_question(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        draw in any::<u64>(),
+        seed in any::<u64>(),
         tcp in any::<bool>(),
     ) {
         let mut octets = question;
@@ -422,18 +422,18 @@ proptest! {
             let at = at.index(octets.len());
             octets[at] = octet;
         }
-        check_reply(&octets, tcp, draw)?;
+        check_reply(&octets, tcp, seed)?;
     }
 
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
-        draw in any::<u64>(),
+        seed in any::<u64>(),
     ) {
         let mut out = Vec::new();
         let query = Ask::parse(&format!("{zone}.alt.test. A +1232")).octets();
         let table = world();
-        prop_assert!(answer(&table, &ProcessCounters::default(), &query, Transport::Udp, draw, &mut out));
+        prop_assert!(answer(&table, &ProcessCounters::default(), &query, Transport::Udp, &mut Dealer::seeded(seed), &mut out));
         let seen = addresses(&out);
         let nodes = &table.zone(&ZoneName::parse(&format!("{zone}.alt.test")).unwrap()).unwrap().answers().v4;
         prop_assert!(seen.iter().all(|address| nodes.iter().any(|node| IpAddr::V4(*node) == *address)));
@@ -442,10 +442,10 @@ proptest! {
 }
 
 /// Whatever a reply answers, another parser reads it, it keeps its limit, and it echoes the identity.
-fn check_reply(query: &[u8], tcp: bool, draw: u64) -> Result<(), TestCaseError> {
+fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> {
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
     let mut out = Vec::new();
-    if answer(&world(), &ProcessCounters::default(), query, transport, draw, &mut out) {
+    if answer(&world(), &ProcessCounters::default(), query, transport, &mut Dealer::seeded(seed), &mut out) {
         prop_assert!(tcp || out.len() <= 1232);
         prop_assert_eq!(&out[..2], &query[..2]);
         let reply = Message::from_vec(&out).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -584,8 +584,19 @@ impl Ask {
 fn reply(text: &str) -> Vec<u8> {
     let ask = Ask::parse(text);
     let mut out = Vec::new();
-    assert!(answer(&world(), &ProcessCounters::default(), &ask.octets(), ask.transport, 11, &mut out));
+    assert!(answered(&world(), &ProcessCounters::default(), &ask.octets(), ask.transport, &mut out));
     out
+}
+
+/// Answers with any choice of nodes.
+fn answered(
+    table: &ZoneTable,
+    counters: &ProcessCounters,
+    query: &[u8],
+    transport: Transport,
+    out: &mut Vec<u8>,
+) -> bool {
+    answer(table, counters, query, transport, &mut Dealer::seeded(1), out)
 }
 
 fn addresses(reply: &[u8]) -> Vec<IpAddr> {
@@ -595,7 +606,7 @@ fn addresses(reply: &[u8]) -> Vec<IpAddr> {
 /// "silence", or the rcode, the length of an error, and whether there is an OPT.
 fn rcode(query: &[u8]) -> String {
     let mut out = Vec::new();
-    if !answer(&world(), &ProcessCounters::default(), query, Transport::Udp, 1, &mut out) {
+    if !answered(&world(), &ProcessCounters::default(), query, Transport::Udp, &mut out) {
         return "silence".into();
     }
     let message = Message::from_vec(&out).unwrap();

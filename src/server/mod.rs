@@ -126,7 +126,8 @@ impl Bound {
             }
         }
         let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
-        let listener = tcp::Listener { table, counters, limits: Limits::default(), alarm, stop: stop.tcp.clone() };
+        let (dealer, limits) = (Arc::default(), Limits::default());
+        let listener = tcp::Listener { table, dealer, counters, limits, alarm, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(tcp.spawn(async move {
             let _running = running;

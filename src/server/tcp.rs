@@ -2,7 +2,14 @@
 
 mod register;
 
-use std::{io, net::SocketAddr, ops::Deref, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Deref,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -18,7 +25,7 @@ use tokio_util::{
 use self::register::{Activity, Register};
 use super::Alarm;
 use crate::{
-    answer::answer,
+    answer::{Dealer, answer},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
 };
@@ -62,6 +69,8 @@ impl Default for Limits {
 /// What it takes to accept connections on one address.
 pub(super) struct Listener {
     pub(super) table: SharedTable,
+    /// One for all connections, so that clients with a connection for each question get every node equally often.
+    pub(super) dealer: Arc<Mutex<Dealer>>,
     pub(super) counters: Arc<ProcessCounters>,
     pub(super) limits: Limits,
     pub(super) alarm: Alarm,
@@ -111,6 +120,7 @@ impl Listener {
         let conversation = Conversation {
             open: Open::new(self.counters.clone()),
             table: self.table.clone(),
+            dealer: self.dealer.clone(),
             limits: self.limits,
             activity,
             stop: self.stop.clone(),
@@ -174,6 +184,7 @@ impl Drop for Open {
 struct Conversation {
     open: Open,
     table: SharedTable,
+    dealer: Arc<Mutex<Dealer>>,
     limits: Limits,
     activity: Arc<Activity>,
     stop: CancellationToken,
@@ -192,12 +203,19 @@ impl Conversation {
         for _ in 0..self.limits.max_questions {
             let Some(message) = self.next_message(&mut frames).await else { return };
             // Who sends what deserves no reply over TCP has lost the frames or does not speak DNS.
-            if !answer(&self.table.now(), &self.open.0, &message, Transport::Tcp, rand::random(), &mut out) {
+            if !self.answer(&message, &mut out) {
                 return;
             }
             let Ok(Ok(())) = timeout(self.limits.message, frames.send(&out[..])).await else { return };
             self.activity.touch();
         }
+    }
+
+    fn answer(&self, message: &[u8], out: &mut Vec<u8>) -> bool {
+        // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock. A
+        // panic behind it ends the process.
+        let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&self.table.now(), &self.open.0, message, Transport::Tcp, &mut dealer, out)
     }
 
     async fn next_message(
@@ -270,7 +288,8 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
-        let listener = Listener { table, counters: counters.clone(), limits, alarm, stop: stop.clone() };
+        let (dealer, counters_of_listener) = (Arc::default(), counters.clone());
+        let listener = Listener { table, dealer, counters: counters_of_listener, limits, alarm, stop: stop.clone() };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 

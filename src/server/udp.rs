@@ -18,12 +18,11 @@ use nix::{
     errno::Errno,
     sys::socket::{setsockopt, sockopt},
 };
-use rand::{Rng, rngs::StdRng};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::batch::{Inbox, Outbox, Wait};
 use crate::{
-    answer::answer,
+    answer::{Dealer, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
     table::SharedTable,
 };
@@ -88,12 +87,11 @@ impl Worker {
     pub(super) fn run(self) {
         let mut inbox = Inbox::new(self.address);
         let mut outbox = Outbox::new(self.address);
-        // Clients must not predict which node they get; a cryptographic generator costs nanoseconds.
-        let mut random: StdRng = rand::make_rng();
+        let mut dealer = Dealer::new();
         let mut weather = Weather::default();
         while !self.stop.load(Relaxed) {
             match inbox.receive(self.fd(), Wait::ForOne) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut random),
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => weather.report(self.address, error),
             }
@@ -102,14 +100,14 @@ impl Worker {
         let deadline = Instant::now() + DRAIN_MAX;
         while Instant::now() < deadline {
             match inbox.receive(self.fd(), Wait::Never) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut random),
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
     }
 
-    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, random: &mut StdRng) {
+    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, dealer: &mut Dealer) {
         {
             let table = self.table.now();
             for (arrival, message) in inbox.arrivals() {
@@ -118,7 +116,7 @@ impl Worker {
                     continue;
                 }
                 outbox.put(arrival.client, arrival.local, |out| {
-                    answer(&table, &self.counters, message, Transport::Udp, random.next_u64(), out)
+                    answer(&table, &self.counters, message, Transport::Udp, dealer, out)
                 });
             }
         }

@@ -2,7 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use super::choice::{Node, choose, is_verified, permitted};
@@ -113,6 +117,53 @@ impl Knowledge {
     }
 }
 
+/// Which list of addresses it is. Of all that were ever made no two have the same, so whoever remembers something about
+/// a list knows by this number, and never by a place in memory, whether it is about the list at hand.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Edition(u64);
+
+impl Edition {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Relaxed))
+    }
+}
+
+/// The addresses of one family that a zone answers with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Addresses<A> {
+    edition: Edition,
+    list: Arc<[A]>,
+}
+
+impl<A> Addresses<A> {
+    /// A list of its own, even where another one has the same addresses.
+    pub fn new(list: impl IntoIterator<Item = A>) -> Self {
+        Self { edition: Edition::next(), list: list.into_iter().collect() }
+    }
+
+    /// Which list this is.
+    pub fn edition(&self) -> Edition {
+        self.edition
+    }
+
+    /// The list that takes the place of this one, which stays what it is when no address has changed.
+    fn followed_by(&self, next: Self) -> Self
+    where
+        A: Clone + PartialEq,
+    {
+        if next.list == self.list { self.clone() } else { next }
+    }
+}
+
+impl<A> Deref for Addresses<A> {
+    type Target = [A];
+
+    fn deref(&self) -> &[A] {
+        &self.list
+    }
+}
+
 /// Everything that a question about one zone needs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answers {
@@ -125,9 +176,9 @@ pub struct Answers {
     /// SOA serial (RFC 1982): grows with every change of published addresses, TTL or name servers.
     pub serial: u32,
     /// The IPv4 addresses of `answered`, translated.
-    pub v4: Box<[Ipv4Addr]>,
+    pub v4: Addresses<Ipv4Addr>,
     /// The IPv6 addresses of `answered`, translated.
-    pub v6: Box<[Ipv6Addr]>,
+    pub v6: Addresses<Ipv6Addr>,
 }
 
 impl Answers {
@@ -169,10 +220,13 @@ impl Answers {
 
     /// The next answers; the serial grows when a client could see a difference.
     fn after(&self, settings: Arc<Settings>, knowledge: Knowledge, now: u32) -> Self {
-        let next = Self::build(settings, knowledge, self.serial);
+        let mut next = Self::build(settings, knowledge, self.serial);
+        // An address list that stays the same keeps its edition, and with it the decks that are dealt from it.
+        next.v4 = self.v4.followed_by(next.v4);
+        next.v6 = self.v6.followed_by(next.v6);
         let same = next.settings.ttl == self.settings.ttl
             && next.settings.name_servers == self.settings.name_servers
-            && (&next.v4, &next.v6) == (&self.v4, &self.v6);
+            && (&*next.v4, &*next.v6) == (&*self.v4, &*self.v6);
         let serial = if same { self.serial } else { self.next_serial(now) };
         Self { serial, ..next }
     }
@@ -186,8 +240,9 @@ impl Answers {
         let listed = answered.as_ref().map_or(&[][..], NodeSet::as_slice);
         let translated = NodeSet::new(listed.iter().map(|&node| settings.rules.translate(node)));
         let addresses = translated.as_ref().map_or(&[][..], NodeSet::as_slice);
-        let v4 = addresses.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None }).collect();
-        let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None }).collect();
+        let v4 = addresses.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None });
+        let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None });
+        let (v4, v6) = (Addresses::new(v4), Addresses::new(v6));
         Self { settings, knowledge, answered, serial, v4, v6 }
     }
 
@@ -232,5 +287,21 @@ mod tests {
         let answers = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1", "::1"]))), 1);
         assert_eq!((answers.v4.len(), answers.v6.len(), answers.address_ttl()), (1, 1, 2));
         assert_eq!(answers.with_knowledge(known(&["10.0.0.1"]), 1).address_ttl(), 4);
+    }
+
+    #[test]
+    fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
+        let first = Answers::new(Settings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
+        let count = Settings { count: AnswerCount::All, ..Settings::example() };
+        let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..count };
+        let stale = Knowledge::up(&nodes(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), ZoneState::Stale);
+        let same = first.with_settings(ttl, 2).with_knowledge(stale, 3);
+        assert_eq!((same.v4.edition(), same.v6.edition()), (first.v4.edition(), first.v6.edition()));
+        let fewer = same.with_knowledge(known(&["10.0.0.1", "2001:db8::1"]), 4);
+        assert_ne!(fewer.v4.edition(), first.v4.edition());
+        assert_eq!(fewer.v6.edition(), first.v6.edition(), "the other family has not changed");
+        let back = fewer.with_knowledge(first.knowledge.clone(), 5);
+        assert_eq!(*back.v4, *first.v4);
+        assert!(![first.v4.edition(), fewer.v4.edition()].contains(&back.v4.edition()), "no edition comes twice");
     }
 }

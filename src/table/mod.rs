@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Guard};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::{
-    answers::{Answers, Knowledge, Known, NameServers, Settings},
+    answers::{Addresses, Answers, Edition, Knowledge, Known, NameServers, Settings},
     choice::Node,
     entry::{Origin, PollStatus, ZoneEntry},
 };

@@ -1,6 +1,9 @@
 //! What a client sees: the table "Answers" over real sockets, UDP and TCP.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use alternator_dns::simulation::Cluster;
 
@@ -35,16 +38,83 @@ fn a_zone_gives_its_own_live_nodes_over_udp_and_tcp() {
     }
 }
 
+/// How far ahead of another one a node may be over UDP: two answers in each worker, of which there is one a core.
+fn ahead_max() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How often each was seen.
+fn tally<T: Ord>(seen: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut tally = BTreeMap::new();
+    for one in seen {
+        *tally.entry(one).or_default() += 1;
+    }
+    tally
+}
+
+#[track_caller]
+fn assert_even<T: Ord + std::fmt::Debug>(seen: &BTreeMap<T, usize>, kinds: usize, ahead_max: usize) {
+    assert_eq!(seen.len(), kinds, "{seen:?}");
+    let ahead = seen.values().max().unwrap() - seen.values().min().unwrap();
+    assert!(ahead <= ahead_max, "at most {ahead_max} ahead: {seen:?}");
+}
+
+/// The data of this many answers over one TCP connection.
+fn over_one_connection(daemon: &Daemon, name: &str, answers: usize) -> Vec<Vec<String>> {
+    let mut stream = dns::connect(daemon.address());
+    let mut ask = || {
+        dns::send(&mut stream, &Question::new(name, "A"));
+        dns::receive(&mut stream).unwrap().data()
+    };
+    (0..answers).map(|_| ask()).collect()
+}
+
 #[test]
 fn each_node_is_named_equally_often() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = Cluster::start(4).unwrap();
     let daemon = Daemon::start("even", &zone("a.example", &cluster));
-    wait::until("all nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
-    for node in texts(&cluster.nodes()) {
-        let all: Vec<_> = (0..3000).flat_map(|_| daemon.ask("a.example", "A").data()).collect();
-        let share = all.iter().filter(|address| **address == node).count();
-        assert!((900..=1110).contains(&share), "{node} has {share} of 3000 answers");
+    wait::until("all nodes", || (daemon.nodes("a.example").len() == 4).then_some(()));
+    // Each question comes from a port of its own, so the kernel spreads them over all workers.
+    let over_udp = || tally((0..3000).flat_map(|_| daemon.ask("a.example", "A").data()));
+    assert_even(&over_udp(), 4, ahead_max());
+    assert_even(&tally(over_one_connection(&daemon, "a.example", 1001).concat()), 4, 2);
+    let connections = tally((0..101).flat_map(|_| dns::tcp(daemon.address(), &Question::new("a.example", "A")).data()));
+    assert_even(&connections, 4, 2);
+
+    let stopped = cluster.node(1);
+    cluster.stop(stopped);
+    wait::until("the stopped node to go", || (daemon.nodes("a.example").len() == 3).then_some(()));
+    assert_even(&over_udp(), 3, ahead_max());
+}
+
+#[test]
+fn each_pair_of_nodes_is_named_equally_often() {
+    let cluster = Cluster::start(5).unwrap();
+    let keys = "answers = 2\nrefresh = \"200ms\"\n";
+    let daemon = Daemon::start("pairs", &zone_with("a.example", &[cluster.node(0)], cluster.port(), keys));
+    wait::until("all nodes", || (daemon.nodes("a.example").len() == 5).then_some(()));
+    let over_udp: Vec<_> = (0..3000).map(|_| daemon.ask("a.example", "A").data()).collect();
+    assert_even(&tally(over_udp.concat()), 5, ahead_max());
+    let over_tcp = over_one_connection(&daemon, "a.example", 3000);
+    assert_even(&tally(over_tcp.concat()), 5, 2);
+    for answers in [over_udp, over_tcp] {
+        let in_order = |mut pair: Vec<String>| {
+            pair.sort();
+            pair
+        };
+        // Chi-square with 9 and with 4 degrees of freedom exceeds these once in a million; the unit tests, whose chance
+        // is fixed, are stricter.
+        assert!(chi_square(&tally(answers.iter().cloned().map(in_order)), 10) < 45.1);
+        assert!(chi_square(&tally(answers.iter().map(|pair| pair[0].clone())), 5) < 33.4, "the first of each pair");
     }
+}
+
+/// The sum over all cells of (seen - expected)² / expected.
+#[track_caller]
+fn chi_square<T: Ord + std::fmt::Debug>(seen: &BTreeMap<T, usize>, cells: usize) -> f64 {
+    assert_eq!(seen.len(), cells, "{seen:?}");
+    let expected = seen.values().sum::<usize>() as f64 / cells as f64;
+    seen.values().map(|&n| (n as f64 - expected).powi(2) / expected).sum()
 }
 
 #[test]
