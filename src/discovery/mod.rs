@@ -2,7 +2,7 @@
 //!
 //! A [`Poller`] is a short loop around a pure policy. One turn of it is a *tick*: candidates are asked one after the
 //! other (`candidates` says in which order, `tick` how many at a time) for the list of nodes that they know
-//! (`alternator` fetches it, `localnodes` reads it) until one of them is usable. What that means, and when it is time
+//! (`alternator` fetches it, `tls` keeps the files that this may need, `localnodes` reads it) until one of them is usable. What that means, and when it is time
 //! to ask again, is decided by `step`, which has neither clock nor socket; the poller obeys, publishes to the zone's
 //! entry in the table, and reports.
 //!
@@ -12,6 +12,7 @@
 
 mod alternator;
 mod candidates;
+mod lately;
 mod localnodes;
 mod lookup;
 mod news;
@@ -19,6 +20,7 @@ mod poller;
 mod seeds;
 mod step;
 mod tick;
+mod tls;
 
 pub use self::{
     alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     alternator::{Alternator, Endpoint, FetchError, Reply},
@@ -112,6 +112,9 @@ pub struct Poller<A = Nodes> {
 impl Poller {
     /// Prepares to learn a zone. While nothing is known, the addresses among its seeds are answered from now on.
     pub fn new(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools) -> Self {
+        if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
+            warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
+        }
         let (alternator, scheme) = (tools.alternator.clone(), zone.cluster.scheme.clone());
         let asks = Nodes { alternator, scheme, port: zone.cluster.port, timeout: zone.timeout };
         Self::with(entry, zone, start, tools, asks)
