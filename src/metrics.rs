@@ -144,6 +144,8 @@ labels! {
         TooLarge = "too_large",
         /// The list names no publishable address.
         Empty = "empty",
+        /// The node's certificate does not fit, it does not take ours, or a file that TLS needs cannot be used.
+        Tls = "tls",
     }
 }
 

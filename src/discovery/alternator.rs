@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Response, StatusCode, header, redirect::Policy};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, header, redirect::Policy};
+use rustls::ClientConfig;
 use tokio::time::{Instant, timeout};
 
-use super::localnodes::{self, BODY_OCTETS_MAX, ListError, Listing};
+use super::{
+    localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
+    tls::{self, Ready, TlsClients},
+};
 use crate::{config::Scheme, metrics::PollResult};
 
 /// How long a connection is kept that nobody uses. A few nodes polled in turn every second are asked again within it;
@@ -32,10 +36,10 @@ const CAUSE_CHARS_MAX: usize = 120;
 /// Speaks to nodes. Clones share their connections; one serves all zones.
 #[derive(Clone, Debug)]
 pub struct Alternator {
-    /// Keeps connections: whoever is polled once is polled again.
-    polls: Client,
-    /// Keeps none: a probe is to find out whether the node takes a new one, as a client's would be.
-    probes: Client,
+    /// For nodes that are spoken to in the clear.
+    plain: Clients,
+    /// For the others.
+    tls: TlsClients,
 }
 
 /// One node as it is spoken to; equal endpoints are the same to everybody.
@@ -94,12 +98,24 @@ pub enum FetchError {
     /// The answer to the question whether it is healthy does not end.
     #[error("sent more than {HEALTH_OCTETS_MAX} bytes to say whether it is healthy")]
     TooLong,
+    /// It does not speak TLS, its certificate does not fit, or it refuses ours.
+    #[error("{0}")]
+    Tls(String),
+    /// A file that TLS needs cannot be used.
+    #[error("was not asked: {0}")]
+    Files(String),
 }
 
 /// The client cannot be built: the process lacks what it needs from the system.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set up HTTP")]
-pub struct SetUpError(#[source] reqwest::Error);
+pub enum SetUpError {
+    /// The client for HTTP.
+    #[error("cannot set up HTTP")]
+    Http(#[source] reqwest::Error),
+    /// The cryptography below it.
+    #[error("cannot set up TLS")]
+    Tls(#[source] rustls::Error),
+}
 
 impl FetchError {
     /// The label under which the attempt is counted.
@@ -112,6 +128,7 @@ impl FetchError {
             Self::List(ListError::Malformed { .. }) => PollResult::Malformed,
             Self::List(ListError::TooLarge) | Self::TooLong => PollResult::TooLarge,
             Self::List(ListError::Empty | ListError::Useless) => PollResult::Empty,
+            Self::Tls(_) | Self::Files(_) => PollResult::Tls,
         }
     }
 
@@ -124,24 +141,13 @@ impl FetchError {
 }
 
 impl Alternator {
-    /// Sets up connections. Proxies of the environment and redirects are ignored: an answer is worth something only
-    /// if it comes from the very node.
+    /// Sets up connections. Files that TLS needs are read when they are needed.
     ///
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        let client = |idle_connections| {
-            Client::builder()
-                .no_proxy()
-                .redirect(Policy::none())
-                .referer(false)
-                .http1_only()
-                .pool_max_idle_per_host(idle_connections)
-                .pool_idle_timeout(IDLE)
-                .build()
-                .map_err(SetUpError)
-        };
-        Ok(Self { polls: client(IDLE_CONNECTIONS_MAX)?, probes: client(0)? })
+        let tls = TlsClients::new();
+        Ok(Self { plain: Clients::new(&tls.none()?).map_err(SetUpError::Http)?, tls })
     }
 
     /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
@@ -156,7 +162,7 @@ impl Alternator {
         within: Duration,
     ) -> Result<Reply, FetchError> {
         let asked = async {
-            let mut response = sent(self.polls.get(endpoint.url(&path_to(place)))).await?;
+            let mut response = sent(self.request(endpoint, Purpose::Poll, &path_to(place)).await?).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(Reply { listing: localnodes::parse(&body)?, arrived })
@@ -171,23 +177,68 @@ impl Alternator {
     /// Anything but status 200 with a short body, in time.
     pub async fn health(&self, endpoint: &Endpoint, within: Duration) -> Result<(), FetchError> {
         let asked = async {
-            let request = self.probes.get(endpoint.url("/")).header(header::CONNECTION, "close");
-            let mut response = sent(request).await?;
+            let request = self.request(endpoint, Purpose::Probe, "/").await?;
+            let mut response = sent(request.header(header::CONNECTION, "close")).await?;
             body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
             Ok(())
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
+
+    /// The beginning of a request to a node.
+    async fn request(&self, endpoint: &Endpoint, purpose: Purpose, path: &str) -> Result<RequestBuilder, FetchError> {
+        let node = SocketAddr::new(endpoint.address, endpoint.port.get());
+        match &endpoint.scheme {
+            Scheme::Http => Ok(self.plain.of(purpose).get(format!("http://{node}{path}"))),
+            Scheme::Https(tls) => {
+                let Ready { client, authority } =
+                    self.tls.ready(tls, node, purpose).await.map_err(FetchError::Files)?;
+                Ok(client.get(format!("https://{authority}{path}")))
+            }
+        }
+    }
 }
 
-impl Endpoint {
-    fn url(&self, path: &str) -> String {
-        let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https(_) => "https",
-        };
-        format!("{scheme}://{}{path}", SocketAddr::new(self.address, self.port.get()))
+/// What a request is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// Whoever is polled once is polled again, so connections are kept.
+    Poll,
+    /// None is kept: it is to be found out whether the node takes a new one, as a client's would be.
+    Probe,
+}
+
+/// A client for each purpose, for as many nodes as one likes.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    polls: Client,
+    probes: Client,
+}
+
+impl Clients {
+    pub(super) fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
+        Ok(Self { polls: client(tls, Purpose::Poll).build()?, probes: client(tls, Purpose::Probe).build()? })
     }
+
+    pub(super) fn of(&self, purpose: Purpose) -> &Client {
+        match purpose {
+            Purpose::Poll => &self.polls,
+            Purpose::Probe => &self.probes,
+        }
+    }
+}
+
+/// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
+/// comes from the very node.
+pub(super) fn client(tls: &ClientConfig, purpose: Purpose) -> ClientBuilder {
+    Client::builder()
+        .tls_backend_preconfigured(tls.clone())
+        .no_proxy()
+        .redirect(Policy::none())
+        .referer(false)
+        .http1_only()
+        .pool_max_idle_per_host(if purpose == Purpose::Poll { IDLE_CONNECTIONS_MAX } else { 0 })
+        .pool_idle_timeout(IDLE)
 }
 
 /// Where a node's list is, limited to a place.
@@ -215,7 +266,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// Sends a request; the head of the answer, if its status is 200.
-async fn sent(request: reqwest::RequestBuilder) -> Result<Response, FetchError> {
+async fn sent(request: RequestBuilder) -> Result<Response, FetchError> {
     let response = request.send().await.map_err(|error| explain(&error))?;
     match response.status() {
         StatusCode::OK => Ok(response),
@@ -235,19 +286,29 @@ async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u
     Ok(Some(body))
 }
 
-/// Finds the cause below the layers: that a node is not there is told apart, of anything else the innermost sentence
-/// is kept.
+/// Finds the cause below the layers: that a node is not there, and what is wrong with its TLS, are told apart; of
+/// anything else the innermost sentence is kept.
 fn explain(error: &reqwest::Error) -> FetchError {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
         if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
             return absence;
         }
-        match cause.source() {
+        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+            return FetchError::Tls(short(tls::sentence(error)));
+        }
+        // An I/O error that is made of another one passes over it when it is asked for its source.
+        let below =
+            cause.downcast_ref::<io::Error>().and_then(|error| Some(error.get_ref()? as &(dyn Error + 'static)));
+        match below.or_else(|| cause.source()) {
             Some(source) => cause = source,
-            None => return FetchError::Broken(cause.to_string().chars().take(CAUSE_CHARS_MAX).collect()),
+            None => return FetchError::Broken(short(cause.to_string())),
         }
     }
+}
+
+fn short(text: String) -> String {
+    text.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
 /// What the network says of a node that is not there. What is lacking here (files, ports, a permission, an

@@ -12,6 +12,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tracing::warn;
 
 use super::{
     alternator::{Alternator, Endpoint},
@@ -105,6 +106,9 @@ impl Poller {
     /// Prepares to learn a zone. What is known already is answered from now on: nodes that an earlier process wrote
     /// down, or the addresses among the seeds.
     pub fn new(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools) -> Self {
+        if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
+            warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
+        }
         let asks = Nodes::new(&tools.alternator, zone);
         Self::with(entry, zone, start, tools, asks)
     }

@@ -7,6 +7,7 @@
 
 mod node;
 mod reply;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +22,11 @@ use rand::RngExt;
 use tokio::{runtime, sync::oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::reply::{Content, Delivery, Reply};
-use self::{node::serve, reply::Record};
+use self::{node::serve, reply::Record, tls::Language};
+pub use self::{
+    reply::{Content, Delivery, Reply},
+    tls::Identity,
+};
 
 /// Nodes in one cluster: more than any real one, and few enough for the files that a process may open.
 pub const NODES_MAX: usize = 1000;
@@ -59,6 +63,7 @@ pub struct Request {
 pub struct Cluster {
     port: u16,
     state: Arc<State>,
+    language: Language,
     handle: runtime::Handle,
     /// Ends the runtime when it is dropped, before the thread is joined.
     stop: Option<oneshot::Sender<()>>,
@@ -106,7 +111,8 @@ impl Cluster {
             // The sender is only ever dropped: either way this is the end.
             let _ = runtime.block_on(stopped);
         })?;
-        let cluster = Self { port, state: Arc::default(), handle, stop: Some(stop), thread: Some(thread) };
+        let (state, language) = Default::default();
+        let cluster = Self { port, state, language, handle, stop: Some(stop), thread: Some(thread) };
         for (address, listener) in listeners {
             cluster.run(address, listener)?;
         }
@@ -223,6 +229,11 @@ impl Cluster {
         }
     }
 
+    /// Makes all nodes speak TLS on connections that they accept from now on, or speak in the clear again.
+    pub fn encrypt(&self, identity: Option<Identity>) {
+        self.language.set(identity);
+    }
+
     /// The latest requests that a node has read, oldest first; a few thousand at most.
     pub fn requests(&self, node: IpAddr) -> Vec<Request> {
         self.state.lock().get(&node).map(|node| node.log.iter().cloned().collect()).unwrap_or_default()
@@ -247,7 +258,7 @@ impl Cluster {
     fn run(&self, address: IpAddr, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let (alive, ended) = mpsc::channel();
-        let task = self.handle.spawn(serve(address, listener, self.state.clone(), alive));
+        let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.language.clone(), alive));
         let running = Running { task: AbortOnDropHandle::new(task), ended };
         self.state.lock().entry(address).or_default().running = Some(running);
         Ok(())

@@ -17,7 +17,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Content, Delivery, Path, Reply, Request, State};
+use super::{
+    Content, Delivery, Path, Reply, Request, State,
+    tls::{Language, Wire},
+};
 
 /// Octets in the head of a request; real clients need a few hundred.
 const HEAD_OCTETS_MAX: usize = 16 * 1024;
@@ -38,7 +41,13 @@ const ENDLESS_ENTRY: &[u8] = b"\"10.0.0.1\",";
 const SHORT_BY: usize = 10;
 
 /// Serves until dropped. Connections live inside this future, so that they are gone when it is.
-pub(super) async fn serve(node: IpAddr, listener: BoundListener, state: Arc<State>, _alive: mpsc::Sender<()>) {
+pub(super) async fn serve(
+    node: IpAddr,
+    listener: BoundListener,
+    state: Arc<State>,
+    language: Language,
+    _alive: mpsc::Sender<()>,
+) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     let mut connections = FuturesUnordered::new();
     loop {
@@ -48,7 +57,7 @@ pub(super) async fn serve(node: IpAddr, listener: BoundListener, state: Arc<Stat
                     if let Some(record) = state.lock().get_mut(&node) {
                         record.connections += 1;
                     }
-                    connections.push(converse(node, stream, &state));
+                    connections.push(converse(node, stream, &state, &language));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -59,9 +68,10 @@ pub(super) async fn serve(node: IpAddr, listener: BoundListener, state: Arc<Stat
 }
 
 /// Answers one request after the other; an error is the end of the connection.
-async fn converse(node: IpAddr, mut stream: TcpStream, state: &State) -> io::Result<Infallible> {
+async fn converse(node: IpAddr, stream: TcpStream, state: &State, language: &Language) -> io::Result<Infallible> {
     // Small writes must leave one by one: that is what dripping is.
     stream.set_nodelay(true)?;
+    let mut stream = language.greet(stream).await?;
     let mut unread = Vec::new();
     loop {
         let head = read_head(&mut stream, &mut unread).await?;
@@ -70,6 +80,7 @@ async fn converse(node: IpAddr, mut stream: TcpStream, state: &State) -> io::Res
         let (content, delivery) = told.ok_or(io::ErrorKind::NotConnected)?;
         let reply = compose(node, &request, content, state);
         send(&mut stream, reply, delivery, request.keep).await?;
+        stream.flush().await?;
         if !request.keep {
             stream.shutdown().await?;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -78,7 +89,7 @@ async fn converse(node: IpAddr, mut stream: TcpStream, state: &State) -> io::Res
 }
 
 /// The head of the next request, up to its empty line; what follows it stays in `unread`.
-async fn read_head(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Result<String> {
+async fn read_head(stream: &mut Wire, unread: &mut Vec<u8>) -> io::Result<String> {
     loop {
         if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&unread[..end]).into_owned();
@@ -161,7 +172,7 @@ fn listing(entries: &[String]) -> Reply {
 }
 
 /// Sends a reply as told; an error ends the connection.
-async fn send(stream: &mut TcpStream, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
+async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
     match delivery {
@@ -209,7 +220,7 @@ async fn send(stream: &mut TcpStream, reply: Reply, delivery: Delivery, keep: bo
 }
 
 /// Says nothing until the client has had enough; otherwise a node that hangs for long would collect dead connections.
-async fn hang(stream: &mut TcpStream) -> io::Result<()> {
+async fn hang(stream: &mut Wire) -> io::Result<()> {
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}
     Err(io::ErrorKind::UnexpectedEof.into())
@@ -249,7 +260,7 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
 }
 
 /// Ends a connection in an orderly way: the other side sees the end of the stream after all that was sent.
-async fn closed(stream: &mut TcpStream) -> io::Result<()> {
+async fn closed(stream: &mut Wire) -> io::Result<()> {
     stream.shutdown().await?;
     Err(io::ErrorKind::ConnectionAborted.into())
 }

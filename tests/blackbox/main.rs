@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod authority;
 mod daemon;
 mod dns;
 mod http;
@@ -19,3 +20,4 @@ mod lifecycle;
 mod payloads;
 mod reload;
 mod shipped;
+mod tls;
