@@ -6,6 +6,9 @@
 //! to ask again, is decided by `step`, which has neither clock nor socket; the poller obeys, publishes to the zone's
 //! entry in the table, and reports.
 //!
+//! A list is not health. `probes` asks every listed node for itself, once whoever lists it ([`Prober`]), and `health`
+//! counts for each zone what is heard ([`Standings`]); which nodes are answered then is the table's policy.
+//!
 //! Trouble never leaves this room as an error: it is an outcome of a tick, a counter, and a line in the log when
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
 //! that hangs delays no poll.
@@ -17,6 +20,7 @@ mod localnodes;
 mod lookup;
 mod news;
 mod poller;
+mod probes;
 mod seeds;
 mod step;
 mod tick;
@@ -28,4 +32,5 @@ pub use self::{
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
     lookup::HostLookup,
     poller::{Ask, Nodes, Poller, Start, Tools},
+    probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
 };
