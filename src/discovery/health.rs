@@ -343,7 +343,10 @@ mod tests {
         }
 
         #[test]
-        fn nodes_are_those_listed_in_order(listed in prop::collection::btree_set(1_u8..20, 1..10), news in "[urs]{0,9}") {
+        fn nodes_are_those_listed_in_order(
+            listed in prop::collection::btree_set(1_u8..20, 1..10),
+            news in "[urs]{0,9}",
+        ) {
             let listed: Vec<u8> = listed.into_iter().collect();
             let mut standings = listing(Some(health(2, 2)), &listed);
             for (heard, n) in news.chars().map(heard).zip(1..) {

@@ -2,7 +2,8 @@
 //!
 //! A [`Poller`] is a short loop around a pure policy. One turn of it is a *tick*: candidates are asked one after the
 //! other (`candidates` says in which order, `tick` how many at a time, `asking` what) for the list of nodes that they
-//! know (`alternator` fetches it, `tls` keeps the files that this may need, `localnodes` reads it) until one of them can be believed.
+//! know (`alternator` fetches it, `tls` keeps the files that this may need, `localnodes` reads it) until one of them can
+//! be believed.
 //!
 //! A list is a claim. `claims` judges it by what is known, by what other zones publish (`neighbours`) and by those
 //! whom it leaves out. Each node that is believed to be one is probed (`probes`), and its standing kept (`health`).
@@ -42,5 +43,5 @@ pub use self::{
     lookup::HostLookup,
     neighbours::{Neighbours, Relations},
     poller::{Poller, Start, Tools},
-    probes::Prober,
+    probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
 };

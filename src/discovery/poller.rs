@@ -330,7 +330,7 @@ fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &To
 }
 
 /// A period, give or take a tenth. `chance` is at least 0 and below 1.
-fn pause(period: Duration, chance: f64) -> Duration {
+pub(super) fn pause(period: Duration, chance: f64) -> Duration {
     period.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance)
 }
 

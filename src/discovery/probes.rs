@@ -1,0 +1,683 @@
+//! Probes every node that some zone lists, once whoever lists it.
+//!
+//! One task serves all zones. It follows a [`Schedule`](schedule::Schedule), which decides what is probed when and
+//! shares the slots fairly; each probe is a task of its own that the first one owns. Zones that follow the same
+//! endpoint share its probes: the shortest interval and the longest timeout among them hold, each hears what its own
+//! timeout makes of the result, and each counts for itself.
+//!
+//! A probe that panics is logged and counts as a failure of its node. Should the task itself panic, it is logged and
+//! begins anew with all that is followed; so nobody waits for news in vain.
+
+mod schedule;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::Notify,
+    task::{self, JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error};
+
+pub use self::schedule::ZONE_PROBES_PER_SECOND;
+use self::schedule::{Flight, Schedule, ZoneKey};
+use super::{
+    alternator::{Alternator, Endpoint},
+    health::Heard,
+};
+use crate::{config::Health, zone::ZoneName};
+
+/// Probes in flight for all zones together. Nodes that answer hold a slot for a millisecond, so this is far more than
+/// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
+const IN_FLIGHT_MAX: usize = 512;
+
+/// The pause before all begins anew after a panic: what causes it may still be there.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks one node whether it is healthy.
+pub trait Probe: Send + Sync + 'static {
+    /// Asks on a fresh connection, for no longer than this.
+    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = Heard> + Send;
+}
+
+impl Probe for Alternator {
+    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> Heard {
+        match self.health(endpoint, within).await {
+            Ok(()) => Heard::Up,
+            Err(error) => {
+                debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
+                if error.is_refusal() { Heard::Refused } else { Heard::Slow }
+            }
+        }
+    }
+}
+
+/// Probes for all zones. Clones share everything; when the last one and every [`Following`] are gone, nothing is
+/// probed any more.
+#[derive(Clone)]
+pub struct Prober(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Started when the first zone follows.
+    task: OnceLock<AbortOnDropHandle<Infallible>>,
+}
+
+struct Shared {
+    probe: Box<dyn BoxedProbe>,
+    chance: Box<Chance>,
+    schedule: Mutex<Schedule>,
+    /// The schedule was changed from outside.
+    stirred: Notify,
+}
+
+/// Gives numbers from 0 up to 1.
+type Chance = dyn Fn() -> f64 + Send + Sync;
+
+impl Prober {
+    /// Nothing is probed before somebody follows.
+    pub fn new(probe: impl Probe) -> Self {
+        Self::with(probe, rand::random::<f64>)
+    }
+
+    fn with(probe: impl Probe, chance: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        let schedule = Mutex::new(Schedule::new(IN_FLIGHT_MAX));
+        let shared =
+            Shared { probe: Box::new(Arc::new(probe)), chance: Box::new(chance), schedule, stirred: Notify::new() };
+        Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
+    }
+
+    /// One zone's subscription. It must be called on a runtime, and always on the same.
+    pub fn follow(&self, zone: &ZoneName) -> Following {
+        let shared = &self.0.shared;
+        self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
+        let (key, told) = shared.lock().join();
+        Following { prober: self.clone(), name: zone.clone(), key, told }
+    }
+
+    /// How many endpoints are probed.
+    pub fn len(&self) -> usize {
+        self.0.shared.lock().len()
+    }
+
+    /// Whether nothing is probed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for Prober {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prober").field("endpoints", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// The nodes that one zone follows. Dropping it ends every probe that no other zone wants.
+pub struct Following {
+    prober: Prober,
+    name: ZoneName,
+    key: ZoneKey,
+    told: Arc<Notify>,
+}
+
+impl Following {
+    /// Follows these and no others, one for each address. Newcomers are probed at once, and if they are many within a
+    /// quarter of the interval; those that stay keep their phase.
+    pub fn set(&mut self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
+        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+        let shared = &self.prober.0.shared;
+        shared.lock().set(self.key, endpoints, health, Instant::now(), &shared.chance);
+        shared.stirred.notify_one();
+    }
+
+    /// Probes a node now, out of turn. A probe of it that is in flight will do, and one that began a moment ago puts
+    /// this one off for a few milliseconds.
+    pub fn confirm(&self, address: IpAddr) {
+        let shared = &self.prober.0.shared;
+        shared.lock().confirm(self.key, address, Instant::now());
+        shared.stirred.notify_one();
+    }
+
+    /// The next thing heard, of a node that is followed now. Safe to drop at any moment.
+    pub async fn next(&mut self) -> (IpAddr, Heard) {
+        loop {
+            if let Some(heard) = self.prober.0.shared.lock().take(self.key) {
+                return heard;
+            }
+            self.told.notified().await;
+        }
+    }
+
+    /// The interval between two probes of a node: longer than asked for when nodes are many.
+    pub fn effective_interval(&self) -> Duration {
+        self.prober.0.shared.lock().interval(self.key)
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.prober.0.shared.lock().leave(self.key);
+    }
+}
+
+impl fmt::Debug for Following {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Following").field(&self.name).finish()
+    }
+}
+
+/// Probes in flight. They end when this is dropped.
+#[derive(Default)]
+struct Flights {
+    tasks: JoinSet<Heard>,
+    known: HashMap<task::Id, (Flight, Arc<Endpoint>)>,
+}
+
+impl Shared {
+    /// The schedule may have been left half changed by a panic; it never panics on that, and `serve` renews it.
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Probes for ever. A panic is a mistake of ours; zones must not be left without news because of it.
+    async fn serve(self: Arc<Self>) -> Infallible {
+        loop {
+            let Err(_) = AssertUnwindSafe(self.run()).catch_unwind().await;
+            error!(pause = ?RESTART_PAUSE, "the prober panicked and is started again; zones keep their nodes");
+            sleep(RESTART_PAUSE).await;
+            self.lock().renew(Instant::now());
+        }
+    }
+
+    async fn run(&self) -> Infallible {
+        let mut flights = Flights::default();
+        loop {
+            let wake = self.depart(&mut flights);
+            tokio::select! {
+                Some(landed) = flights.tasks.join_next_with_id() => self.land(&mut flights, landed),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+                () = self.stirred.notified() => {}
+            }
+        }
+    }
+
+    /// Begins every probe that is due and may have a slot; when to look again.
+    fn depart(&self, flights: &mut Flights) -> Option<Instant> {
+        let mut schedule = self.lock();
+        while let Some((flight, endpoint, within)) = schedule.begin(Instant::now()) {
+            let probing = self.probe.begin(endpoint.clone(), within);
+            // A probe that does not keep its time loses its slot nevertheless.
+            let task = flights.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(Heard::Slow) });
+            flights.known.insert(task.id(), (flight, endpoint));
+            schedule.may_be_aborted(flight, task);
+        }
+        schedule.wake()
+    }
+
+    /// Takes over how a probe ended, and how all others did that have ended meanwhile.
+    fn land(&self, flights: &mut Flights, landed: Result<(task::Id, Heard), JoinError>) {
+        let mut schedule = self.lock();
+        let mut next = Some(landed);
+        while let Some(landed) = next {
+            let id = landed.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
+            if let Some((flight, endpoint)) = flights.known.remove(&id) {
+                let heard = match landed {
+                    Ok((_, heard)) => Some(heard),
+                    Err(error) if error.is_panic() => {
+                        error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
+                        Some(Heard::Slow)
+                    }
+                    Err(_aborted) => None,
+                };
+                schedule.end(flight, heard, Instant::now(), (self.chance)());
+            }
+            next = flights.tasks.try_join_next_with_id();
+        }
+    }
+}
+
+/// A [`Probe`] of any type.
+trait BoxedProbe: Send + Sync {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = Heard> + Send>>;
+}
+
+impl<P: Probe> BoxedProbe for Arc<P> {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = Heard> + Send>> {
+        let probe = self.clone();
+        Box::pin(async move { probe.probe(&endpoint, within).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        num::{NonZeroU8, NonZeroU16},
+        ops::RangeInclusive,
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        config::Scheme,
+        simulation::{Cluster, Content, Delivery, Path, Reply},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// More than any real thing on a busy machine takes.
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[derive(Clone, Copy)]
+    enum Habit {
+        Answers(Duration),
+        Refuses,
+        Hangs,
+        Panics,
+    }
+
+    /// Nodes that answer at once unless told otherwise, and a note of each probe.
+    #[derive(Clone, Default)]
+    struct World {
+        habits: Arc<Mutex<HashMap<IpAddr, Habit>>>,
+        probes: Arc<Mutex<Vec<(Instant, IpAddr)>>>,
+        in_flight: Arc<AtomicUsize>,
+    }
+
+    impl Probe for World {
+        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> Heard {
+            struct Landing<'a>(&'a AtomicUsize);
+            impl Drop for Landing<'_> {
+                fn drop(&mut self) {
+                    self.0.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
+            let _landing = Landing(&self.in_flight);
+            self.probes.lock().unwrap().push((Instant::now(), endpoint.address));
+            let habit = self.habits.lock().unwrap().get(&endpoint.address).copied();
+            match habit.unwrap_or(Habit::Answers(MILLI)) {
+                Habit::Answers(after) => {
+                    sleep(after).await;
+                    Heard::Up
+                }
+                Habit::Refuses => Heard::Refused,
+                Habit::Hangs => std::future::pending().await,
+                Habit::Panics => panic!("told to"),
+            }
+        }
+    }
+
+    impl World {
+        fn new(habits: impl IntoIterator<Item = (u16, Habit)>) -> Self {
+            let world = Self::default();
+            habits.into_iter().for_each(|(n, habit)| world.will(n, habit));
+            world
+        }
+
+        fn will(&self, n: u16, habit: Habit) {
+            self.habits.lock().unwrap().insert(node(n), habit);
+        }
+
+        fn prober(&self) -> Prober {
+            Prober::new(self.clone())
+        }
+
+        /// When a node was probed.
+        fn times(&self, n: u16) -> Vec<Instant> {
+            let probes = self.probes.lock().unwrap();
+            probes.iter().filter(|&&(_, address)| address == node(n)).map(|&(at, _)| at).collect()
+        }
+
+        fn count(&self) -> usize {
+            self.probes.lock().unwrap().len()
+        }
+
+        fn in_flight(&self) -> usize {
+            self.in_flight.load(Ordering::Relaxed)
+        }
+    }
+
+    fn node(n: u16) -> IpAddr {
+        let [high, low] = n.to_be_bytes();
+        IpAddr::from([10, 0, high, low])
+    }
+
+    fn endpoint(n: u16) -> Endpoint {
+        Endpoint { scheme: Scheme::Http, address: node(n), port: NonZeroU16::new(8000).unwrap() }
+    }
+
+    fn health(interval: Duration, timeout: Duration) -> Health {
+        Health { interval, timeout, rise: NonZeroU8::MIN, fall: NonZeroU8::MIN }
+    }
+
+    fn zone(prober: &Prober) -> Following {
+        prober.follow(&ZoneName::parse("a.example").unwrap())
+    }
+
+    /// A zone with these nodes, at this interval and with a timeout of a second.
+    fn follow(prober: &Prober, nodes: RangeInclusive<u16>, interval: Duration) -> Following {
+        let mut following = zone(prober);
+        following.set(nodes.map(endpoint), health(interval, SECOND));
+        following
+    }
+
+    /// What a zone hears within a time, and when.
+    async fn hear(following: &mut Following, within: Duration) -> Vec<(Duration, IpAddr, Heard)> {
+        let (start, mut all) = (Instant::now(), Vec::new());
+        while let Ok((node, heard)) = timeout(within - start.elapsed(), following.next()).await {
+            all.push((start.elapsed(), node, heard));
+        }
+        all
+    }
+
+    fn gaps(times: &[Instant]) -> impl Iterator<Item = Duration> {
+        times.windows(2).map(|pair| pair[1] - pair[0])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
+        let world = World::default();
+        let mut following = follow(&world.prober(), 1..=3, SECOND);
+        let first = hear(&mut following, MILLI * 5).await;
+        assert_eq!(first.len(), 3, "{first:?}");
+        hear(&mut following, SECOND * 600).await;
+        for n in 1..=3 {
+            let times = world.times(n);
+            assert!((580..=620).contains(&times.len()), "{}", times.len());
+            assert!(gaps(&times).all(|gap| gap >= SECOND * 9 / 10 && gap <= SECOND * 11 / 10 + MILLI));
+            let spread = gaps(&times).max().unwrap() - gaps(&times).min().unwrap();
+            assert!(spread > SECOND / 10, "no two zones stay in step");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_zone_stays_below_a_hundred_probes_a_second() {
+        let world = World::default();
+        let mut following = follow(&world.prober(), 1..=500, SECOND);
+        assert_eq!(following.effective_interval(), 5 * SECOND);
+        let quarter = hear(&mut following, 5 * SECOND / 4 + 2 * MILLI).await;
+        assert_eq!(quarter.len(), 500, "all are heard within a quarter of it");
+        hear(&mut following, 100 * SECOND).await;
+        let per_second = (world.count() - 500) / 100;
+        assert!((98..=102).contains(&per_second), "{per_second}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_is_probed_once_whoever_lists_it() {
+        let world = World::new([(2, Habit::Refuses)]);
+        let prober = world.prober();
+        let mut zones = [(); 3].map(|()| follow(&prober, 1..=2, SECOND));
+        assert_eq!(prober.len(), 2);
+        let heard = hear(&mut zones[0], 60 * SECOND).await;
+        let probes = world.count();
+        assert!((105..=140).contains(&probes), "{probes}");
+        assert_eq!(heard.len(), probes);
+        assert!(heard.iter().all(|&(_, who, what)| what == if who == node(1) { Heard::Up } else { Heard::Refused }));
+        assert!(hear(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_later_hears_at_once_and_another_port_is_another_endpoint() {
+        let world = World::default();
+        let prober = world.prober();
+        let mut early = follow(&prober, 1..=1, 60 * SECOND);
+        hear(&mut early, 10 * SECOND).await;
+        let mut late = follow(&prober, 1..=1, 60 * SECOND);
+        assert_eq!(hear(&mut late, MILLI * 5).await.len(), 1);
+        let elsewhere = Endpoint { port: NonZeroU16::new(8043).unwrap(), ..endpoint(1) };
+        late.set([elsewhere], health(60 * SECOND, SECOND));
+        assert_eq!((prober.len(), hear(&mut late, MILLI * 5).await.len()), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fastest_interval_holds_and_each_zone_is_as_patient_as_it_says() {
+        let world = World::new([(1, Habit::Hangs), (2, Habit::Answers(SECOND * 9 / 2))]);
+        let prober = world.prober();
+        let (mut eager, mut patient) = (zone(&prober), zone(&prober));
+        eager.set([endpoint(1), endpoint(2)], health(SECOND, SECOND));
+        patient.set([endpoint(1), endpoint(2)], health(30 * SECOND, 20 * SECOND));
+        let heard = hear(&mut eager, 19 * SECOND).await;
+        assert!(heard.iter().all(|&(.., heard)| heard == Heard::Slow));
+        for n in 1..=2 {
+            let times: Vec<_> = heard.iter().filter(|&&(_, who, _)| who == node(n)).map(|&(at, ..)| at).collect();
+            assert!(times[0] <= SECOND + MILLI && times[1] <= 2 * SECOND + MILLI * 2, "{times:?}");
+            assert!(
+                times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND * 9 / 10),
+                "told once each time: {times:?}"
+            );
+            assert!(times.len() >= 14, "one that hangs for others fails again and again: {times:?}");
+        }
+        hear(&mut eager, 2 * SECOND).await;
+        let heard = hear(&mut patient, MILLI).await;
+        assert!(heard.iter().all(|&(_, who, what)| what == if who == node(1) { Heard::Slow } else { Heard::Up }));
+        assert_eq!(heard.iter().filter(|&&(_, who, _)| who == node(1)).count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stays_keeps_its_phase_and_a_faster_pace_holds_at_once() {
+        let world = World::default();
+        let mut following = follow(&world.prober(), 1..=2, 10 * SECOND);
+        for last in [2, 3].into_iter().cycle().take(600) {
+            following.set((1..=last).map(endpoint), health(10 * SECOND, SECOND));
+            hear(&mut following, SECOND / 10).await;
+        }
+        let times = world.times(1);
+        assert!((6..=8).contains(&times.len()), "{}", times.len());
+        following.set([endpoint(1)], health(SECOND, SECOND));
+        hear(&mut following, 5 * SECOND).await;
+        assert!(world.times(1).len() >= times.len() + 4);
+        assert_eq!(following.effective_interval(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_confirmation_is_immediate_and_asking_often_changes_nothing() {
+        let world = World::default();
+        let mut following = follow(&world.prober(), 1..=1, 60 * SECOND);
+        hear(&mut following, 10 * SECOND).await;
+        world.will(1, Habit::Refuses);
+        following.confirm(node(1));
+        following.confirm(node(9));
+        assert_eq!(hear(&mut following, MILLI).await.len(), 1);
+        following.confirm(node(1));
+        let heard = hear(&mut following, MILLI * 60).await;
+        assert_eq!(heard.iter().map(|&(.., heard)| heard).collect::<Vec<_>>(), [Heard::Refused]);
+        let before = world.count();
+        for _ in 0..1000 {
+            following.confirm(node(1));
+            sleep(MILLI).await;
+        }
+        assert!((19..=21).contains(&(world.count() - before)), "{}", world.count() - before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_refuses_is_heard_twice_within_little_more_than_an_interval() {
+        for _ in 0..20 {
+            let world = World::default();
+            let mut following = follow(&world.prober(), 1..=1, SECOND);
+            hear(&mut following, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
+            world.will(1, Habit::Refuses);
+            let crashed = Instant::now();
+            assert_eq!(following.next().await, (node(1), Heard::Refused));
+            following.confirm(node(1));
+            assert_eq!(following.next().await, (node(1), Heard::Refused));
+            assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_left_running_when_a_node_or_a_zone_goes() {
+        let world = World::new([(1, Habit::Hangs), (2, Habit::Hangs)]);
+        let prober = world.prober();
+        let (mut first, second) = (follow(&prober, 1..=4, SECOND), follow(&prober, 2..=2, SECOND));
+        sleep(SECOND / 2).await;
+        assert_eq!((world.in_flight(), prober.len()), (2, 4));
+        first.set([endpoint(4)], health(SECOND, SECOND));
+        sleep(MILLI).await;
+        assert_eq!((world.in_flight(), prober.len()), (1, 2), "the second zone still wants its node");
+        let heard = hear(&mut first, 10 * SECOND).await;
+        assert!(heard.iter().all(|&(_, who, _)| who == node(4)), "also what was heard before is forgotten");
+        assert_eq!(world.times(3).len(), 1);
+        drop(first);
+        drop(second);
+        sleep(MILLI).await;
+        let probes = world.count();
+        sleep(60 * SECOND).await;
+        assert_eq!((world.in_flight(), prober.len(), world.count()), (0, 0, probes));
+        let shared = Arc::downgrade(&prober.0.shared);
+        drop(prober);
+        sleep(MILLI).await;
+        assert_eq!(shared.strong_count(), 0, "the task has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_to_go_ends_what_is_in_flight() {
+        let world = World::new([(1, Habit::Hangs)]);
+        let following = follow(&world.prober(), 1..=2, SECOND);
+        sleep(SECOND / 2).await;
+        assert_eq!((world.in_flight(), world.count()), (1, 2), "a zone needs no other handle");
+        drop(following);
+        sleep(MILLI).await;
+        assert_eq!(world.in_flight(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn zones_whose_nodes_hang_do_not_starve_others() {
+        let world = World::new((1000..6000).map(|n| (n, Habit::Hangs)));
+        let prober = world.prober();
+        let mut healthy = follow(&prober, 1..=3, SECOND);
+        // Ten zones, each of which could fill every slot alone.
+        let _hanging: Vec<_> = (0..10)
+            .map(|nth| {
+                let mut hanging = zone(&prober);
+                hanging.set((1000 + 500 * nth..1500 + 500 * nth).map(endpoint), health(SECOND, 30 * SECOND));
+                hanging
+            })
+            .collect();
+        let heard = hear(&mut healthy, 300 * SECOND).await;
+        assert!(heard.iter().all(|&(.., heard)| heard == Heard::Up));
+        for n in 1..=3 {
+            let times = world.times(n);
+            assert!(times.len() >= 280 && gaps(&times).all(|gap| gap <= SECOND * 11 / 10 + MILLI), "{}", times.len());
+        }
+        assert!((IN_FLIGHT_MAX * 3 / 4..=IN_FLIGHT_MAX).contains(&world.in_flight()), "{}", world.in_flight());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_hundred_hanging_nodes_are_all_heard_at_their_pace() {
+        let world = World::new((1..=500).map(|n| (n, Habit::Hangs)));
+        let mut hanging = follow(&world.prober(), 1..=500, SECOND);
+        let heard = hear(&mut hanging, 13 * SECOND).await;
+        for n in 1..=500 {
+            let failures = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == Heard::Slow).count();
+            assert!(failures >= 2, "two intervals, the timeout and a tenth have passed: {failures}");
+        }
+        assert!(world.in_flight() <= IN_FLIGHT_MAX / 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_panics_is_a_failure_of_its_node_alone() {
+        let world = World::new([(1, Habit::Panics)]);
+        let mut following = follow(&world.prober(), 1..=2, SECOND);
+        let heard = hear(&mut following, 10 * SECOND).await;
+        for (n, expected) in [(1, Heard::Slow), (2, Heard::Up)] {
+            let all = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == expected).count();
+            assert!((9..=12).contains(&all), "{all}");
+        }
+        world.will(1, Habit::Answers(MILLI));
+        let heard = hear(&mut following, 2 * SECOND).await;
+        assert!(heard.iter().any(|&(_, who, heard)| (who, heard) == (node(1), Heard::Up)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_panic_of_its_own_the_prober_begins_anew() {
+        let (world, cursed) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
+        let curse = cursed.clone();
+        let chance = move || if curse.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
+        let prober = Prober::with(world.clone(), chance);
+        let mut following = follow(&prober, 1..=2, SECOND);
+        hear(&mut following, 3 * SECOND).await;
+        cursed.store(true, Ordering::Relaxed);
+        hear(&mut following, 5 * SECOND).await;
+        assert!(!cursed.load(Ordering::Relaxed));
+        let heard = hear(&mut following, 3 * SECOND).await;
+        for wanted in [(node(1), Heard::Slow), (node(2), Heard::Up)] {
+            assert!(heard.iter().filter(|&&(_, who, heard)| (who, heard) == wanted).count() >= 2, "{heard:?}");
+        }
+        assert_eq!(world.in_flight(), 1);
+    }
+
+    /// A zone of a simulated cluster, probed over real connections so rarely that only what is asked for happens.
+    fn real(cluster: &Cluster) -> Following {
+        let mut following = zone(&Prober::new(Alternator::new().unwrap()));
+        wait_for(&mut following, cluster, LONG);
+        following
+    }
+
+    fn wait_for(following: &mut Following, cluster: &Cluster, timeout: Duration) {
+        let port = NonZeroU16::new(cluster.port()).unwrap();
+        let endpoint = |address| Endpoint { scheme: Scheme::Http, address, port };
+        following.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
+    }
+
+    async fn next(following: &mut Following) -> (IpAddr, Heard) {
+        timeout(LONG * 2, following.next()).await.expect("something is heard")
+    }
+
+    #[tokio::test]
+    async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
+        let cluster = Cluster::start(3).unwrap();
+        let mut following = real(&cluster);
+        let mut up = Vec::new();
+        for _ in 0..3 {
+            let (node, heard) = next(&mut following).await;
+            assert_eq!(heard, Heard::Up);
+            up.push(node);
+        }
+        up.sort();
+        assert_eq!(up, cluster.nodes());
+        cluster.stop(up[1]);
+        for _ in 0..2 {
+            following.confirm(up[1]);
+            assert_eq!(next(&mut following).await, (up[1], Heard::Refused));
+        }
+        assert_eq!(cluster.total(Path::Health), 3, "nobody else was asked again");
+        cluster.restart(up[1]).unwrap();
+        following.confirm(up[1]);
+        assert_eq!(next(&mut following).await, (up[1], Heard::Up));
+        assert_eq!(cluster.connections(up[1]), 2, "each probe has its own connection");
+    }
+
+    #[tokio::test]
+    async fn real_nodes_that_hang_drip_hang_up_or_err_are_slow() {
+        let cluster = Cluster::start(1).unwrap();
+        let node = cluster.node(0);
+        let mut following = real(&cluster);
+        assert_eq!(next(&mut following).await, (node, Heard::Up));
+        wait_for(&mut following, &cluster, SECOND / 4);
+        for delivery in [Delivery::Hang, Delivery::Drip(SECOND / 10), Delivery::Close] {
+            cluster.deliver(node, Path::Health, delivery.clone());
+            following.confirm(node);
+            assert_eq!(next(&mut following).await, (node, Heard::Slow), "{delivery:?}");
+        }
+        wait_for(&mut following, &cluster, LONG);
+        cluster.heal(node);
+        cluster.say(node, Path::Health, Content::Reply(Reply::status(500)));
+        following.confirm(node);
+        assert_eq!(next(&mut following).await, (node, Heard::Slow));
+        cluster.heal(node);
+        following.confirm(node);
+        assert_eq!(next(&mut following).await, (node, Heard::Up));
+    }
+}

@@ -1,0 +1,739 @@
+//! When each endpoint is probed, and on whose account: no clock, no socket, no task.
+//!
+//! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its followers, *flies* while it is
+//! probed, and rests again. Slots are few, and shared so that nodes that hang hurt nobody but their own zone:
+//!
+//! - A zone may have as many probes in flight as there are slots free. One zone whose nodes all hang holds half of the
+//!   slots, two a third each, and some always remain for whoever has none in flight.
+//! - A slot goes to the zone with the fewest probes in flight, and among equals to the one that has waited longest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
+
+use super::super::{alternator::Endpoint, health::Heard, poller::pause};
+use crate::config::Health;
+
+/// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
+/// network and us the same, and nobody needs to hear of five hundred nodes within a second.
+pub const ZONE_PROBES_PER_SECOND: u32 = 100;
+
+/// A zone's newcomers up to so many are probed at once; an ordinary cluster is verified within milliseconds.
+const NEWCOMERS_AT_ONCE: usize = 10;
+
+/// First probes of more newcomers are spread over so much for each, at most over a quarter of the interval.
+const NEWCOMER_SPREAD: Duration = Duration::from_millis(10);
+
+/// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and nobody is to
+/// hammer a node that refuses.
+const CONFIRM_GAP: Duration = Duration::from_millis(50);
+
+/// Results kept for a zone that does not fetch them, for each of its nodes: what a busy zone is behind. Of more the
+/// oldest are forgotten, since the newest decide.
+const RESULTS_PER_NODE_MAX: usize = 4;
+
+/// One zone's subscription. No key is ever used again.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct ZoneKey(u64);
+
+/// One endpoint for as long as somebody follows it. No key is ever used again.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct TargetKey(u64);
+
+/// A probe in flight, and the zone that pays for its slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) target: TargetKey,
+    zone: ZoneKey,
+}
+
+/// Everything that is followed, and by whom.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    slots: usize,
+    in_flight: usize,
+    zones: FxHashMap<ZoneKey, Zone>,
+    targets: FxHashMap<TargetKey, Target>,
+    /// Addresses come from the network, so this hash is the one that cannot be aimed at.
+    by_endpoint: HashMap<Arc<Endpoint>, TargetKey>,
+    /// When a target must be looked at again: it rests until then, or flies for longer than some follower waits.
+    timetable: BTreeSet<(Instant, TargetKey)>,
+    /// Zones with targets that wait for a slot: fewest in flight first, then whose turn was longest ago.
+    line: BTreeSet<(usize, u64, ZoneKey)>,
+    /// The last number given to anything.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Zone {
+    nodes: BTreeMap<IpAddr, TargetKey>,
+    /// Stretched.
+    interval: Duration,
+    timeout: Duration,
+    in_flight: usize,
+    /// Those that wait on this zone's account, longest first.
+    waiting: VecDeque<TargetKey>,
+    turn: u64,
+    results: VecDeque<(IpAddr, Heard)>,
+    told: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Target {
+    endpoint: Arc<Endpoint>,
+    /// In order, never none.
+    followers: Vec<ZoneKey>,
+    /// When the last probe began.
+    begun: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Resting { due: Instant },
+    Waiting { zone: ZoneKey },
+    Flying { overdue: Option<Overdue>, patience: Duration, abort: Option<AbortHandle> },
+}
+
+/// A probe that goes on for a patient zone beside an impatient one.
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    /// When the impatient are told next.
+    next: Instant,
+    /// When they were told last.
+    told: Option<Instant>,
+}
+
+impl Schedule {
+    pub(super) fn new(slots: usize) -> Self {
+        Self {
+            slots,
+            in_flight: 0,
+            zones: FxHashMap::default(),
+            targets: FxHashMap::default(),
+            by_endpoint: HashMap::new(),
+            timetable: BTreeSet::new(),
+            line: BTreeSet::new(),
+            last: 0,
+        }
+    }
+
+    /// How many endpoints are followed.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// A zone that follows nobody yet, and the bell that rings when something was heard for it.
+    pub(super) fn join(&mut self) -> (ZoneKey, Arc<Notify>) {
+        let (key, told) = (ZoneKey(self.number()), Arc::new(Notify::new()));
+        let zone = Zone {
+            nodes: BTreeMap::new(),
+            interval: Duration::ZERO,
+            timeout: Duration::ZERO,
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            turn: 0,
+            results: VecDeque::new(),
+            told: told.clone(),
+        };
+        self.zones.insert(key, zone);
+        (key, told)
+    }
+
+    /// The zone follows nobody any more.
+    pub(super) fn leave(&mut self, zone: ZoneKey) {
+        let nodes = self.zones.get(&zone).map(|zone| zone.nodes.keys().copied().collect::<Vec<_>>());
+        for address in nodes.unwrap_or_default() {
+            self.unfollow(zone, address);
+        }
+        self.zones.remove(&zone);
+    }
+
+    /// What a zone follows from now on, and how. What it followed already keeps its phase, unless the pace is now
+    /// faster. `chance` gives numbers from 0 up to 1.
+    pub(super) fn set(
+        &mut self,
+        key: ZoneKey,
+        mut endpoints: BTreeMap<IpAddr, Endpoint>,
+        health: Health,
+        now: Instant,
+        chance: &dyn Fn() -> f64,
+    ) {
+        let Some(zone) = self.zones.get_mut(&key) else { return };
+        let interval = stretched(health.interval, endpoints.len());
+        let faster = interval < zone.interval;
+        (zone.interval, zone.timeout) = (interval, health.timeout);
+        let mut gone = Vec::new();
+        for (address, target) in &zone.nodes {
+            let kept = endpoints.get(address) == self.targets.get(target).map(|target| &*target.endpoint);
+            if kept { _ = endpoints.remove(address) } else { gone.push(*address) }
+        }
+        let stayed: Vec<_> = zone.nodes.values().copied().collect();
+        for address in gone {
+            self.unfollow(key, address);
+        }
+        if faster {
+            for target in stayed {
+                self.hasten(target, now, |begun| begun + pause(interval, chance()));
+            }
+        }
+        let spread = newcomer_spread(interval, endpoints.len());
+        for endpoint in endpoints.into_values() {
+            self.follow(key, endpoint, now + spread.mul_f64(chance()));
+        }
+    }
+
+    /// Probes a zone's node as soon as may be, unless that is under way.
+    pub(super) fn confirm(&mut self, zone: ZoneKey, address: IpAddr, now: Instant) {
+        let target = self.zones.get(&zone).and_then(|zone| zone.nodes.get(&address));
+        if let Some(&target) = target {
+            self.hasten(target, now, |begun| begun + CONFIRM_GAP);
+        }
+    }
+
+    /// The zone's oldest result.
+    pub(super) fn take(&mut self, zone: ZoneKey) -> Option<(IpAddr, Heard)> {
+        self.zones.get_mut(&zone)?.results.pop_front()
+    }
+
+    /// The interval at which a zone's nodes are probed; zero until it has said at which they should be.
+    pub(super) fn interval(&self, zone: ZoneKey) -> Duration {
+        self.zones.get(&zone).map_or(Duration::ZERO, |zone| zone.interval)
+    }
+
+    /// The next probe that is to begin, if one is due and may have a slot.
+    pub(super) fn begin(&mut self, now: Instant) -> Option<(Flight, Arc<Endpoint>, Duration)> {
+        self.ripen(now);
+        let &(in_flight, _, zone) = self.line.first()?;
+        if in_flight >= self.slots.saturating_sub(self.in_flight) {
+            return None;
+        }
+        let key = *self.zones.get(&zone)?.waiting.front()?;
+        let turn = self.number();
+        self.in_flight += 1;
+        self.change(zone, |zone| {
+            zone.waiting.pop_front();
+            zone.in_flight += 1;
+            zone.turn = turn;
+        });
+        let timeouts = || self.followers(key).map(|zone| zone.timeout);
+        let patience = timeouts().max().unwrap_or_default();
+        let overdue = timeouts().min().filter(|&least| least < patience);
+        let overdue = overdue.map(|least| Overdue { next: now + least, told: None });
+        self.timetable.extend(overdue.map(|overdue| (overdue.next, key)));
+        let target = self.targets.get_mut(&key)?;
+        target.begun = Some(now);
+        target.phase = Phase::Flying { overdue, patience, abort: None };
+        Some((Flight { target: key, zone }, target.endpoint.clone(), patience))
+    }
+
+    /// How a probe that has begun is ended when nobody follows its endpoint any more.
+    pub(super) fn may_be_aborted(&mut self, flight: Flight, handle: AbortHandle) {
+        if let Some(Phase::Flying { abort, .. }) = self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
+        {
+            *abort = Some(handle);
+        }
+    }
+
+    /// A probe has ended; `None`: it was aborted.
+    pub(super) fn end(&mut self, flight: Flight, heard: Option<Heard>, now: Instant, chance: f64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.change(flight.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
+        let (Some(heard), Some(target)) = (heard, self.targets.get(&flight.target)) else { return };
+        let (&Phase::Flying { overdue, patience, .. }, Some(begun)) = (&target.phase, target.begun) else { return };
+        let told = overdue.and_then(|overdue| overdue.told).map(|told| told - begun);
+        tell(&mut self.zones, target, |timeout| verdict(heard, timeout, now - begun, patience, told));
+        if let Some(overdue) = overdue {
+            self.timetable.remove(&(overdue.next, flight.target));
+        }
+        let due = now.max(begun + pause(self.interval_of(flight.target), chance));
+        self.rest(flight.target, due);
+    }
+
+    /// When to look again, though no probe ends and nobody says anything.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.timetable.first().map(|&(due, _)| due)
+    }
+
+    /// Nothing is in flight, and every endpoint is due: all that is kept is who follows what.
+    pub(super) fn renew(&mut self, now: Instant) {
+        self.in_flight = 0;
+        self.timetable.clear();
+        self.line.clear();
+        for zone in self.zones.values_mut() {
+            zone.in_flight = 0;
+            zone.waiting.clear();
+        }
+        for (&key, target) in &mut self.targets {
+            target.phase = Phase::Resting { due: now };
+            self.timetable.insert((now, key));
+        }
+    }
+
+    /// Whatever is due at this time waits for a slot from now on. Impatient followers of a probe that still flies are
+    /// told that the node is slow, and told again at every interval: to them it is as if each time one had failed.
+    fn ripen(&mut self, now: Instant) {
+        while let Some(&(due, key)) = self.timetable.first()
+            && due <= now
+        {
+            self.timetable.pop_first();
+            let interval = self.interval_of(key);
+            let Some(target) = self.targets.get_mut(&key) else { continue };
+            if let (Phase::Flying { overdue, patience, .. }, Some(begun)) = (&mut target.phase, target.begun) {
+                *overdue = Some(Overdue { next: now + interval, told: Some(now) });
+                self.timetable.insert((now + interval, key));
+                let (took, patience) = (now - begun, *patience);
+                let impatient = |timeout| timeout < patience && timeout <= took;
+                tell(&mut self.zones, target, |timeout| impatient(timeout).then_some(Heard::Slow));
+            } else {
+                self.wait(key);
+            }
+        }
+    }
+
+    fn follow(&mut self, zone: ZoneKey, endpoint: Endpoint, first: Instant) {
+        let address = endpoint.address;
+        let key = match self.by_endpoint.get(&endpoint) {
+            Some(&key) => key,
+            None => {
+                let (key, endpoint) = (TargetKey(self.number()), Arc::new(endpoint));
+                let phase = Phase::Resting { due: first };
+                self.timetable.insert((first, key));
+                self.by_endpoint.insert(endpoint.clone(), key);
+                self.targets.insert(key, Target { endpoint, followers: Vec::new(), begun: None, phase });
+                key
+            }
+        };
+        if let Some(target) = self.targets.get_mut(&key)
+            && let Err(place) = target.followers.binary_search(&zone)
+        {
+            target.followers.insert(place, zone);
+        }
+        if let Some(zone) = self.zones.get_mut(&zone) {
+            zone.nodes.insert(address, key);
+        }
+        // Others may follow it already, and have probed it a moment ago.
+        self.hasten(key, first, |begun| begun + CONFIRM_GAP);
+    }
+
+    fn unfollow(&mut self, zone: ZoneKey, address: IpAddr) {
+        let mut key = None;
+        self.change(zone, |zone| {
+            key = zone.nodes.remove(&address);
+            zone.results.retain(|&(of, _)| of != address);
+            zone.waiting.retain(|&waiting| Some(waiting) != key);
+        });
+        let Some(key) = key else { return };
+        let Some(target) = self.targets.get_mut(&key) else { return };
+        target.followers.retain(|&follower| follower != zone);
+        if target.followers.is_empty() {
+            self.forget(key);
+        } else if matches!(target.phase, Phase::Waiting { zone: account } if account == zone) {
+            self.wait(key);
+        }
+    }
+
+    /// Nobody follows a target any more. A slot that it occupies is free when its probe has ended.
+    fn forget(&mut self, key: TargetKey) {
+        let Some(target) = self.targets.remove(&key) else { return };
+        self.by_endpoint.remove(&target.endpoint);
+        match target.phase {
+            Phase::Resting { due } => _ = self.timetable.remove(&(due, key)),
+            Phase::Waiting { .. } => {}
+            Phase::Flying { overdue, abort, .. } => {
+                if let Some(overdue) = overdue {
+                    self.timetable.remove(&(overdue.next, key));
+                }
+                if let Some(abort) = abort {
+                    abort.abort();
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self, key: TargetKey, due: Instant) {
+        if let Some(target) = self.targets.get_mut(&key) {
+            target.phase = Phase::Resting { due };
+            self.timetable.insert((due, key));
+        }
+    }
+
+    /// Lets a target that rests be due earlier: at `earliest`, or at a time that depends on when its last probe began.
+    fn hasten(&mut self, key: TargetKey, earliest: Instant, after: impl FnOnce(Instant) -> Instant) {
+        let Some(target) = self.targets.get(&key) else { return };
+        let Phase::Resting { due } = target.phase else { return };
+        let sooner = target.begun.map_or(earliest, |begun| earliest.max(after(begun)));
+        if sooner < due {
+            self.timetable.remove(&(due, key));
+            self.rest(key, sooner);
+        }
+    }
+
+    /// Puts a target in line, on the account of the follower that asks least of us now.
+    fn wait(&mut self, key: TargetKey) {
+        let Some(target) = self.targets.get_mut(&key) else { return };
+        let load = |zone: &ZoneKey| self.zones.get(zone).map_or(usize::MAX, |zone| zone.in_flight + zone.waiting.len());
+        let Some(zone) = target.followers.iter().copied().min_by_key(load) else { return };
+        target.phase = Phase::Waiting { zone };
+        let turn = self.number();
+        self.change(zone, |zone| {
+            if zone.waiting.is_empty() {
+                zone.turn = turn;
+            }
+            zone.waiting.push_back(key);
+        });
+    }
+
+    /// Changes a zone, and keeps its place in the line right.
+    fn change(&mut self, key: ZoneKey, change: impl FnOnce(&mut Zone)) {
+        let Some(zone) = self.zones.get_mut(&key) else { return };
+        self.line.remove(&(zone.in_flight, zone.turn, key));
+        change(zone);
+        if !zone.waiting.is_empty() {
+            self.line.insert((zone.in_flight, zone.turn, key));
+        }
+    }
+
+    fn followers(&self, target: TargetKey) -> impl Iterator<Item = &Zone> {
+        let followers = self.targets.get(&target).map_or(&[][..], |target| &target.followers);
+        followers.iter().filter_map(|zone| self.zones.get(zone))
+    }
+
+    /// A shared endpoint is probed as often as the most eager of its followers wants.
+    fn interval_of(&self, target: TargetKey) -> Duration {
+        self.followers(target).map(|zone| zone.interval).min().unwrap_or_default()
+    }
+
+    fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+impl Zone {
+    fn tell(&mut self, address: IpAddr, heard: Heard) {
+        if self.results.len() >= RESULTS_PER_NODE_MAX * self.nodes.len() {
+            self.results.pop_front();
+        }
+        self.results.push_back((address, heard));
+        self.told.notify_one();
+    }
+}
+
+/// Tells each follower of a target what there is to tell to one with its timeout.
+fn tell(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(Duration) -> Option<Heard>) {
+    for key in &target.followers {
+        if let Some(zone) = zones.get_mut(key)
+            && let Some(heard) = news(zone.timeout)
+        {
+            zone.tell(target.endpoint.address, heard);
+        }
+    }
+}
+
+/// The interval at which one zone's nodes are probed, so that all of them together are not probed too often.
+fn stretched(interval: Duration, nodes: usize) -> Duration {
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    interval.max(Duration::from_secs(1) * nodes / ZONE_PROBES_PER_SECOND)
+}
+
+/// Over how long the first probes of so many newcomers are spread.
+fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
+    let more = u32::try_from(newcomers.saturating_sub(NEWCOMERS_AT_ONCE)).unwrap_or(u32::MAX);
+    NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
+}
+
+/// What a probe that ended after `took` means to a zone that waits for `timeout`. `patience` is for how long the most
+/// patient zone would have waited, `told` when the impatient were last told that the node is slow.
+fn verdict(
+    heard: Heard,
+    timeout: Duration,
+    took: Duration,
+    patience: Duration,
+    told: Option<Duration>,
+) -> Option<Heard> {
+    if timeout >= patience || took < timeout {
+        Some(heard)
+    } else if told.is_some_and(|told| told >= timeout) {
+        None
+    } else {
+        Some(Heard::Slow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU8, NonZeroU16};
+
+    use super::*;
+    use crate::config::Scheme;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn health(interval: Duration, timeout: Duration) -> Health {
+        Health { interval, timeout, rise: NonZeroU8::MIN, fall: NonZeroU8::MIN }
+    }
+
+    fn endpoints(nodes: impl IntoIterator<Item = u16>) -> BTreeMap<IpAddr, Endpoint> {
+        let address = |n: u16| IpAddr::from([10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        let endpoint = |n| Endpoint { scheme: Scheme::Http, address: address(n), port: NonZeroU16::MIN };
+        nodes.into_iter().map(|n| (address(n), endpoint(n))).collect()
+    }
+
+    /// A schedule, the probes that it has begun, and the time. Chance is always even.
+    struct Story {
+        schedule: Schedule,
+        flights: Vec<Flight>,
+        now: Instant,
+    }
+
+    impl Story {
+        fn new(slots: usize) -> Self {
+            Self { schedule: Schedule::new(slots), flights: Vec::new(), now: Instant::now() }
+        }
+
+        fn zone(&mut self, nodes: impl IntoIterator<Item = u16>, interval: Duration, timeout: Duration) -> ZoneKey {
+            let (zone, _) = self.schedule.join();
+            self.set(zone, nodes, interval, timeout);
+            zone
+        }
+
+        fn set(&mut self, zone: ZoneKey, nodes: impl IntoIterator<Item = u16>, interval: Duration, timeout: Duration) {
+            self.schedule.set(zone, endpoints(nodes), health(interval, timeout), self.now, &|| 0.5);
+        }
+
+        /// Begins what may begin; on whose account.
+        fn begin(&mut self) -> Vec<ZoneKey> {
+            let mut accounts = Vec::new();
+            while let Some((flight, ..)) = self.schedule.begin(self.now) {
+                accounts.push(flight.zone);
+                self.flights.push(flight);
+            }
+            accounts
+        }
+
+        fn end(&mut self, index: usize, heard: Heard) {
+            let flight = self.flights.remove(index);
+            self.schedule.end(flight, Some(heard), self.now, 0.5);
+        }
+
+        fn end_all(&mut self) {
+            while !self.flights.is_empty() {
+                self.end(0, Heard::Up);
+            }
+        }
+
+        fn take_all(&mut self, zone: ZoneKey) -> BTreeSet<IpAddr> {
+            std::iter::from_fn(|| self.schedule.take(zone)).map(|(node, _)| node).collect()
+        }
+
+        /// Every promise that the fields make each other.
+        fn check(&self) {
+            let schedule = &self.schedule;
+            assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.flights.len());
+            assert_eq!(schedule.by_endpoint.len(), schedule.targets.len());
+            let mut timetable = BTreeSet::new();
+            for (&key, target) in &schedule.targets {
+                assert!(!target.followers.is_empty() && target.followers.is_sorted());
+                for zone in &target.followers {
+                    assert_eq!(schedule.zones[zone].nodes[&target.endpoint.address], key);
+                }
+                match &target.phase {
+                    Phase::Resting { due } => _ = timetable.insert((*due, key)),
+                    Phase::Flying { overdue, .. } => timetable.extend(overdue.map(|overdue| (overdue.next, key))),
+                    Phase::Waiting { zone } => {
+                        assert!(target.followers.contains(zone));
+                        assert_eq!(schedule.zones[zone].waiting.iter().filter(|&&waiting| waiting == key).count(), 1);
+                    }
+                }
+            }
+            assert_eq!(timetable, schedule.timetable);
+            let (mut line, mut waiting) = (BTreeSet::new(), 0);
+            for (&key, zone) in &schedule.zones {
+                assert_eq!(zone.in_flight, self.flights.iter().filter(|flight| flight.zone == key).count());
+                assert!(zone.results.len() <= RESULTS_PER_NODE_MAX * zone.nodes.len());
+                assert!(zone.results.iter().all(|(node, _)| zone.nodes.contains_key(node)));
+                waiting += zone.waiting.len();
+                if !zone.waiting.is_empty() {
+                    line.insert((zone.in_flight, zone.turn, key));
+                }
+            }
+            assert_eq!(line, schedule.line);
+            let phases = schedule.targets.values().map(|target| &target.phase);
+            assert_eq!(phases.filter(|phase| matches!(phase, Phase::Waiting { .. })).count(), waiting);
+        }
+    }
+
+    #[test]
+    fn some_slots_are_free_however_many_nodes_hang() {
+        let mut story = Story::new(60);
+        let hang = |story: &mut Story, n: u16| story.zone(n * 100..n * 100 + 100, SECOND, 60 * SECOND);
+        let first = hang(&mut story, 1);
+        story.now += SECOND;
+        assert_eq!(story.begin(), vec![first; 30], "one zone may have half");
+        hang(&mut story, 2);
+        story.now += SECOND;
+        assert_eq!(story.begin().len(), 15, "the next half of what was left");
+        for n in 3..9 {
+            hang(&mut story, n);
+        }
+        story.now += SECOND;
+        story.begin();
+        assert!(story.flights.len() < 60);
+        let healthy = story.zone([7], SECOND, SECOND);
+        assert_eq!(story.begin(), [healthy]);
+        for _ in 0..1000 {
+            story.now += SECOND / 10;
+            story.end(0, Heard::Slow);
+            story.begin();
+        }
+        story.check();
+        let most = story.schedule.zones.values().map(|zone| zone.in_flight).max().unwrap();
+        assert!((6..=8).contains(&most), "in the end all have the same: {most}");
+    }
+
+    #[test]
+    fn the_zone_with_the_fewest_in_flight_comes_first_then_the_longest_waiting() {
+        let mut story = Story::new(2);
+        let [a, b, c] = [1, 11, 21].map(|first| story.zone(first..first + 3, SECOND, SECOND));
+        assert_eq!(story.begin(), [a, b]);
+        story.end(0, Heard::Up);
+        assert_eq!(story.begin(), [c]);
+        story.end(0, Heard::Up);
+        story.end(0, Heard::Up);
+        assert_eq!(story.begin(), [a, b]);
+        story.check();
+    }
+
+    #[test]
+    fn who_waits_on_the_account_of_a_zone_that_goes_waits_on_anothers() {
+        let mut story = Story::new(1);
+        let busy = story.zone([9], SECOND, SECOND);
+        assert_eq!(story.begin(), [busy]);
+        let (first, second) = (story.zone([1], SECOND, SECOND), story.zone([1], SECOND, SECOND));
+        assert_eq!(story.begin(), []);
+        story.schedule.leave(first);
+        story.check();
+        story.end_all();
+        assert_eq!(story.begin(), [second]);
+    }
+
+    #[test]
+    fn a_large_zone_is_probed_at_longer_intervals() {
+        assert_eq!(stretched(SECOND, 3), SECOND);
+        assert_eq!(stretched(SECOND, 100), SECOND);
+        assert_eq!(stretched(SECOND, 500), 5 * SECOND);
+        assert_eq!(stretched(10 * SECOND, 500), 10 * SECOND);
+        assert_eq!(newcomer_spread(SECOND, 3), Duration::ZERO);
+        assert_eq!(newcomer_spread(SECOND, 12), NEWCOMER_SPREAD * 2);
+        assert_eq!(newcomer_spread(5 * SECOND, 500), 5 * SECOND / 4);
+    }
+
+    #[test]
+    fn results_that_nobody_fetches_are_bounded_and_the_newest_stay() {
+        let mut story = Story::new(1);
+        let zone = story.zone([1], SECOND, SECOND);
+        for round in 0..10 {
+            story.begin();
+            story.end(0, if round < 8 { Heard::Slow } else { Heard::Up });
+            story.now += SECOND;
+        }
+        let heard: Vec<_> = std::iter::from_fn(|| story.schedule.take(zone)).map(|(_, heard)| heard).collect();
+        assert_eq!(heard, [Heard::Slow, Heard::Slow, Heard::Up, Heard::Up]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Move {
+        Set { zone: usize, nodes: u8, interval: u64, timeout: u64 },
+        Rejoin { zone: usize },
+        Confirm { zone: usize, node: u16 },
+        Pass { millis: u64 },
+        Begin,
+        End { index: usize, heard: Heard },
+        Take { zone: usize },
+        Renew,
+    }
+
+    fn any_move() -> impl Strategy<Value = Move> {
+        let heard = prop_oneof![Just(Heard::Up), Just(Heard::Refused), Just(Heard::Slow)];
+        prop_oneof![
+            3 => (0_usize..4, any::<u8>(), 1_u64..4, 1_u64..4)
+                .prop_map(|(zone, nodes, interval, timeout)| Move::Set { zone, nodes, interval, timeout }),
+            1 => (0_usize..4).prop_map(|zone| Move::Rejoin { zone }),
+            2 => (0_usize..4, 0_u16..8).prop_map(|(zone, node)| Move::Confirm { zone, node }),
+            4 => (0_u64..1500).prop_map(|millis| Move::Pass { millis }),
+            6 => Just(Move::Begin),
+            6 => (any::<usize>(), heard).prop_map(|(index, heard)| Move::End { index, heard }),
+            2 => (0_usize..4).prop_map(|zone| Move::Take { zone }),
+            1 => Just(Move::Renew),
+        ]
+    }
+
+    fn nodes(mask: u8) -> impl Iterator<Item = u16> {
+        (0..8).filter(move |bit| mask & (1 << bit) != 0)
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_whatever_happens(moves in prop::collection::vec(any_move(), 0..80)) {
+            let mut story = Story::new(3);
+            let mut zones = [(); 4].map(|()| story.schedule.join().0);
+            let mut followed = [0_u8; 4];
+            for step in moves {
+                match step {
+                    Move::Set { zone, nodes: mask, interval, timeout } => {
+                        followed[zone] = mask;
+                        let pace = |n| Duration::from_secs(n);
+                        story.set(zones[zone], nodes(mask), pace(interval), pace(timeout));
+                    }
+                    Move::Rejoin { zone } => {
+                        story.schedule.leave(zones[zone]);
+                        (zones[zone], followed[zone]) = (story.schedule.join().0, 0);
+                    }
+                    Move::Confirm { zone, node } => {
+                        story.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), story.now);
+                    }
+                    Move::Pass { millis } => story.now += Duration::from_millis(millis),
+                    Move::Begin => {
+                        story.begin();
+                        let free = story.schedule.slots - story.schedule.in_flight;
+                        prop_assert!(story.schedule.line.first().is_none_or(|&(in_flight, ..)| in_flight >= free));
+                    }
+                    Move::End { index, heard } if !story.flights.is_empty() => {
+                        story.end(index % story.flights.len(), heard);
+                    }
+                    Move::End { .. } => {}
+                    Move::Take { zone } => _ = story.schedule.take(zones[zone]),
+                    Move::Renew => {
+                        story.flights.clear();
+                        story.schedule.renew(story.now);
+                    }
+                }
+                story.check();
+            }
+            for zone in zones {
+                story.take_all(zone);
+            }
+            for _ in 0..100 {
+                story.begin();
+                story.end_all();
+                story.now += SECOND / 10;
+            }
+            for (zone, mask) in zones.into_iter().zip(followed) {
+                let expected: BTreeSet<_> = endpoints(nodes(mask)).into_keys().collect();
+                prop_assert_eq!(story.take_all(zone), expected, "everybody is heard in the end");
+                story.schedule.leave(zone);
+            }
+            story.check();
+            prop_assert!(story.schedule.wake().is_none() && story.schedule.zones.is_empty());
+            prop_assert_eq!(story.schedule.len(), 0);
+        }
+    }
+}
