@@ -13,7 +13,7 @@ use crate::{
     wait,
 };
 
-const KEYS: &str = "refresh = \"100ms\"\ntimeout = \"300ms\"\nanswers = \"all\"\n";
+const KEYS: &str = "refresh = \"100ms\"\ntimeout = \"300ms\"\nanswers = \"all\"\nhealth = false\n";
 
 struct Case {
     what: &'static str,
