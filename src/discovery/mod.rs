@@ -23,7 +23,7 @@ mod tick;
 mod tls;
 
 pub use self::{
-    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},
+    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError, plain_http},
     candidates::CROWD_ZONES,
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
     lookup::HostLookup,
