@@ -108,13 +108,13 @@ pub enum FetchError {
 
 /// The client cannot be built: the process lacks what it needs from the system.
 #[derive(Debug, thiserror::Error)]
-pub enum SetUpError {
-    /// The client for HTTP.
-    #[error("cannot set up HTTP")]
-    Http(#[source] reqwest::Error),
-    /// The cryptography below it.
-    #[error("cannot set up TLS")]
-    Tls(#[source] rustls::Error),
+#[error("cannot set up HTTP")]
+pub struct SetUpError(#[source] reqwest::Error);
+
+/// A client to be for plain HTTP. Whatever in this program speaks HTTP begins with it: a client without a TLS
+/// configuration would look for cryptography that is not built in, and panic.
+pub fn plain_http() -> ClientBuilder {
+    prepared(&tls::nobody())
 }
 
 impl FetchError {
@@ -146,8 +146,7 @@ impl Alternator {
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        let tls = TlsClients::new();
-        Ok(Self { plain: Clients::new(&tls.none()?).map_err(SetUpError::Http)?, tls })
+        Ok(Self { plain: Clients::new(&tls::nobody()).map_err(SetUpError)?, tls: TlsClients::new() })
     }
 
     /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
@@ -228,17 +227,23 @@ impl Clients {
     }
 }
 
-/// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
-/// comes from the very node.
+/// A client to be, for nodes.
 pub(super) fn client(tls: &ClientConfig, purpose: Purpose) -> ClientBuilder {
+    prepared(tls)
+        .pool_max_idle_per_host(if purpose == Purpose::Poll { IDLE_CONNECTIONS_MAX } else { 0 })
+        .pool_idle_timeout(IDLE)
+}
+
+/// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
+/// comes from the very one that was asked.
+#[allow(clippy::disallowed_methods)]
+fn prepared(tls: &ClientConfig) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .no_proxy()
         .redirect(Policy::none())
         .referer(false)
         .http1_only()
-        .pool_max_idle_per_host(if purpose == Purpose::Poll { IDLE_CONNECTIONS_MAX } else { 0 })
-        .pool_idle_timeout(IDLE)
 }
 
 /// Where a node's list is, limited to a place.

@@ -33,7 +33,7 @@ mod tick;
 mod tls;
 
 pub use self::{
-    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError},
+    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError, plain_http},
     asking::{Ask, Nodes},
     belief::{Belief, Pace, Verdict},
     candidates::CROWD_ZONES,

@@ -33,7 +33,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    alternator::{Clients, Purpose, SetUpError, client},
+    alternator::{Clients, Purpose, client},
     lately::Lately,
 };
 use crate::config::{Tls, content_hash, read_file};
@@ -71,6 +71,14 @@ struct Shared {
     maker: Arc<Maker>,
 }
 
+/// A configuration that trusts nobody, for clients that never speak TLS. It costs nothing, while a client that sets
+/// up TLS by itself reads the system's authorities (120 kB, four milliseconds).
+pub fn nobody() -> ClientConfig {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has ciphers for TLS 1.2 and 1.3");
+    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+}
+
 /// A client that is ready for a node.
 #[derive(Debug)]
 pub struct Ready {
@@ -85,17 +93,6 @@ impl TlsClients {
         let maker = Maker { provider: Arc::new(ring::default_provider()), system: Mutex::default() };
         let values = Mutex::new(Lately::new(FILES_KEPT));
         Self(Arc::new(Shared { values, slots: Arc::new(Semaphore::new(LOOKS_MAX)), maker: Arc::new(maker) }))
-    }
-
-    /// A configuration that trusts nobody, for clients that never speak TLS. A client without one would set up TLS
-    /// by itself, which takes 120 kB and four milliseconds.
-    ///
-    /// # Errors
-    /// The cryptography lacks what TLS needs.
-    pub fn none(&self) -> Result<ClientConfig, SetUpError> {
-        let builder = ClientConfig::builder_with_provider(self.0.maker.provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().map_err(SetUpError::Tls)?;
-        Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
     }
 
     /// A client for a node, from files that were looked at a moment ago.

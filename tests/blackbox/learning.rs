@@ -74,6 +74,7 @@ fn changes_are_logged_and_ticks_are_not() {
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
     let daemon = Daemon::launch_with(directory, &file, &[("RUST_LOG", "info")]);
     wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
+    wait::until("the last line of the start", || daemon.log().contains(" ready ").then_some(()));
     let lines = daemon.log().lines().count();
     let polls = cluster.total(Path::LocalNodes);
     wait::until("twenty more polls", || (cluster.total(Path::LocalNodes) > polls + 20).then_some(()));
