@@ -8,7 +8,7 @@
 //!
 //! Trouble never leaves this room as an error: it is an outcome of a tick, a counter, and a line in the log when
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
-//! that hangs delays no poll.
+//! that hangs delays no poll. What is known is kept for the next start ([`Memory`]).
 
 mod alternator;
 mod candidates;
@@ -17,6 +17,7 @@ mod lookup;
 mod news;
 mod poller;
 mod seeds;
+mod snapshot;
 mod step;
 mod tick;
 
@@ -26,4 +27,5 @@ pub use self::{
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
     lookup::HostLookup,
     poller::{Ask, Nodes, Poller, Start, Tools},
+    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered},
 };
