@@ -20,6 +20,7 @@ use super::{
     lookup::{self, HostLookup},
     news,
     seeds::{self, Seeds},
+    snapshot::Memory,
     step::{Effect, Learnt, Outcome, State, pause, step},
     tick::{Failures, TIMEOUTS_IN_TICK, tick},
 };
@@ -60,6 +61,8 @@ pub struct Tools {
     /// Whether there are more zones than [`CROWD_ZONES`](super::CROWD_ZONES), so that each must be content with one
     /// kept connection, and first ticks are spread over a whole refresh.
     pub crowd: bool,
+    /// What outlives the process; `None`: nothing does.
+    pub memory: Option<Memory>,
 }
 
 /// What the nodes that are published already are to a new poller.
@@ -426,7 +429,7 @@ mod tests {
         ) -> Self {
             let counters = Arc::<ProcessCounters>::default();
             let alternator = Alternator::new().unwrap();
-            let tools = Tools { alternator, lookup, counters: counters.clone(), crowd: false };
+            let tools = Tools { alternator, lookup, counters: counters.clone(), crowd: false, memory: None };
             let poller = Poller::with(entry.clone(), zone, start, &tools, asks);
             Self { entry, counters, _task: AbortOnDropHandle::new(tokio::spawn(poller.run())) }
         }
@@ -719,6 +722,7 @@ mod tests {
             lookup: HostLookup::new(),
             counters: Arc::default(),
             crowd: false,
+            memory: None,
         };
         let entry = entry();
         let poller = Poller::new(entry.clone(), &wanted, Start::Continue, &tools);
