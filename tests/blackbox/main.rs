@@ -16,6 +16,7 @@ mod floors;
 mod isolation;
 mod learning;
 mod lifecycle;
+mod memory;
 mod payloads;
 mod reload;
 mod shipped;
