@@ -185,6 +185,36 @@ labels! {
     }
 }
 
+labels! {
+    /// Why nodes that were known before the start are not answered.
+    SnapshotIgnored {
+        /// The file cannot be read.
+        Unreadable = "unreadable",
+        /// The file is larger than the limit.
+        TooLarge = "too_large",
+        /// The file is cut short, damaged, or says what cannot be.
+        Corrupt = "corrupt",
+        /// The file is of another version.
+        Version = "version",
+        /// The zone had other seeds, or another port, scheme, tls or scope.
+        Fingerprint = "fingerprint",
+        /// They are older than `snapshot_max_age`.
+        Old = "old",
+        /// They are from the future.
+        Future = "future",
+    }
+}
+
+labels! {
+    /// How an attempt ended to write the known nodes.
+    SnapshotWrite {
+        /// They are on the disk.
+        Ok = "ok",
+        /// They are not; it is tried again.
+        Failed = "failed",
+    }
+}
+
 /// One counter for each member of a closed set.
 #[derive(Debug)]
 pub struct PerLabel<const N: usize>([Counter; N]);
@@ -244,6 +274,10 @@ pub struct ProcessCounters {
     pub reloads: PerLabel<{ ReloadResult::ALL.len() }>,
     /// From a poll's first byte to the changed answer.
     pub node_change: Histogram,
+    /// Files, and zones in them, that were not believed at the start.
+    pub snapshots_ignored: PerLabel<{ SnapshotIgnored::ALL.len() }>,
+    /// Writes of the known nodes.
+    pub snapshot_writes: PerLabel<{ SnapshotWrite::ALL.len() }>,
 }
 
 /// Upper bounds of the histogram's buckets, in seconds: from one that costs nothing to one that a person notices.

@@ -1,7 +1,10 @@
-//! What systemd is told: that the server is ready, what it does, that it reloads, that it stops.
+//! What systemd is told: that the server is ready, what it does, that it reloads, that it stops. And what it tells:
+//! where state may be kept.
 //!
 //! Without `$NOTIFY_SOCKET` nothing is sent. A message that cannot be sent is no reason to stop serving: it is logged at
 //! `debug` and forgotten. The variable stays set, because every later message needs it.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use sd_notify::NotifyState;
 
@@ -33,6 +36,16 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
+/// The directory that the unit's `StateDirectory=` has made for us; the first, if it names several.
+pub fn state_directory() -> Option<PathBuf> {
+    first_directory(&std::env::var_os("STATE_DIRECTORY")?)
+}
+
+fn first_directory(list: &OsStr) -> Option<PathBuf> {
+    let first = list.as_bytes().split(|&octet| octet == b':').find(|path| !path.is_empty())?;
+    Some(OsStr::from_bytes(first).into())
+}
+
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "cannot notify systemd");
@@ -52,5 +65,13 @@ mod tests {
     fn a_status_cannot_smuggle_in_another_assignment() {
         assert_eq!(one_line("two zones\nMAINPID=1"), "two zones MAINPID=1");
         assert_eq!(one_line("12 zones live"), "12 zones live");
+    }
+
+    #[test]
+    fn the_first_of_several_state_directories_counts() {
+        let first = |list: &str| first_directory(OsStr::new(list));
+        assert_eq!(first("/var/lib/a:/var/lib/b"), Some("/var/lib/a".into()));
+        assert_eq!(first(":/var/lib/b"), Some("/var/lib/b".into()));
+        assert_eq!(first(""), None);
     }
 }

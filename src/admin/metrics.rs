@@ -21,7 +21,7 @@ use super::View;
 use crate::{
     metrics::{
         DropReason, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryCounters, QueryType, Rcode, ReloadResult,
-        Transport,
+        SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     zone::{NodeState, ZoneState},
@@ -59,6 +59,7 @@ impl Collector for Scrape {
         self.polls(&mut families)?;
         self.zone_states(&mut families)?;
         self.node_changes(&mut families)?;
+        self.memory(&mut families)?;
         self.configuration(&mut families)?;
         self.process(&mut families)
     }
@@ -140,6 +141,20 @@ impl Scrape {
         let unit = Unit::Seconds;
         let mut metric = families.0.encode_descriptor("node_change", help, Some(&unit), MetricType::Histogram)?;
         metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+
+    /// What became of the nodes that are kept for the next start.
+    fn memory(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.view.process;
+        let ignored = SnapshotIgnored::ALL
+            .iter()
+            .map(|&reason| ([("reason", reason.word())], process.snapshots_ignored.of(reason as usize).value()));
+        let help = "Nodes known before the start that were not believed: a whole file, or one zone in it.";
+        families.counters("snapshot_ignored", help, ignored)?;
+        let writes = SnapshotWrite::ALL
+            .iter()
+            .map(|&result| ([("result", result.word())], process.snapshot_writes.of(result as usize).value()));
+        families.counters("snapshot_writes", "Writes of the known nodes to the state directory, by outcome.", writes)
     }
 
     /// What became of the file.
@@ -325,8 +340,17 @@ mod tests {
     #[test]
     fn every_promised_name_is_there() {
         let (types, _) = read(&render(&view(vec![known("a", &["10.0.0.1"], false)])));
-        let counters =
-            ["queries", "ignored", "send_errors", "polls", "entries_dropped", "poller_restarts", "config_reloads"];
+        let counters = [
+            "queries",
+            "ignored",
+            "send_errors",
+            "polls",
+            "entries_dropped",
+            "poller_restarts",
+            "config_reloads",
+            "snapshot_ignored",
+            "snapshot_writes",
+        ];
         let gauges = [
             "tcp_connections",
             "poll_age_seconds",

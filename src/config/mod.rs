@@ -227,12 +227,16 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
         .map_err(|error| LoadError::Unreadable { path: path.into(), error })
 }
 
-/// What identifies a content: FNV-1a of 64 bits, in hexadecimal. It tells edits apart and keeps no secret.
+/// What identifies a content: its [`digest`] in hexadecimal.
 pub fn content_hash(content: &[u8]) -> String {
+    format!("{:016x}", digest(content))
+}
+
+/// FNV-1a of 64 bits. It tells edits and accidents apart, is the same everywhere and for ever, and keeps no secret.
+pub fn digest(content: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let hash = content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME));
-    format!("{hash:016x}")
+    content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME))
 }
 
 /// An error of the system without its number.

@@ -12,7 +12,7 @@
 //!
 //! Trouble never leaves this room as an error: it is an input to the belief, a counter, and a line in the log when
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
-//! that hangs delays no poll.
+//! that hangs delays no poll. What is known is kept for the next start ([`Memory`]).
 
 mod alternator;
 mod asking;
@@ -44,4 +44,5 @@ pub use self::{
     neighbours::{Neighbours, Relations},
     poller::{Poller, Start, Tools},
     probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
+    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered},
 };

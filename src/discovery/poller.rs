@@ -69,13 +69,13 @@ pub struct Tools {
     pub prober: Prober,
     /// What the other zones publish.
     pub neighbours: Neighbours,
-    /// What earlier processes learnt, if anything is kept.
-    pub memory: Option<Memory>,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
     /// Whether there are more zones than [`CROWD_ZONES`](super::CROWD_ZONES), so that each must be content with one
     /// kept connection, and first ticks are spread over a whole refresh.
     pub crowd: bool,
+    /// What outlives the process; `None`: nothing does.
+    pub memory: Option<Memory>,
 }
 
 /// What the nodes that are published already are to a new poller.

@@ -32,7 +32,9 @@ use self::{
 use crate::{
     admin::{self, View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{Alternator, HostLookup, Neighbours, Prober, SetUpError, Start, Tools},
+    discovery::{
+        Alternator, HostLookup, Memory, MemoryError, MemoryKeeper, Neighbours, Prober, SetUpError, Start, Tools,
+    },
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Serving},
@@ -70,9 +72,15 @@ pub enum StartError {
     System(#[from] std::io::Error),
     #[error(transparent)]
     Polling(#[from] SetUpError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
 }
+
+/// What a reload says that changes the keys of the memory. They matter at a start and hardly ever change: moving to
+/// another directory, which may be locked or not writable, while this one is written is not worth its ways to fail.
+const LATER: &str = "a change of state_dir or snapshot_max_age takes effect at the next start";
 
 /// A running server.
 pub struct Supervisor {
@@ -80,6 +88,9 @@ pub struct Supervisor {
     zones: BTreeMap<ZoneName, Zone>,
     table: SharedTable,
     pollers: Pollers,
+    memory: Option<Memory>,
+    /// The keys that `memory` was opened with.
+    memory_keys: MemoryKeys,
     listeners: Listeners,
     admin: Admin,
     accepted: mpsc::Receiver<Accepted>,
@@ -109,13 +120,16 @@ impl Supervisor {
     /// Binds every socket and starts every poller. Must be called within a runtime.
     ///
     /// # Errors
-    /// An address cannot be bound, or the system refuses a thread or a signal handler. Nothing is left running.
+    /// The state directory belongs to another instance or cannot be used, an address cannot be bound, or the system
+    /// refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
         raise_open_files_limit();
+        let counters = Arc::<ProcessCounters>::default();
+        let memory_keys = MemoryKeys::of(&config.server);
+        let (memory, keeper) = memory_keys.open(&counters)?.unzip();
         let mut tcp = tokio::runtime::Builder::new_multi_thread();
         let tcp = tcp.worker_threads(1).thread_name("tcp").enable_all().build()?;
         let table = SharedTable::default();
-        let counters = Arc::<ProcessCounters>::default();
         let (failed, failures) = mpsc::unbounded_channel();
         let floor = Floor {
             table: table.clone(),
@@ -143,11 +157,11 @@ impl Supervisor {
         let tools = Tools {
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
-            prober: Prober::new(alternator.clone()),
+            prober: Prober::new(alternator),
             neighbours: Neighbours::default(),
-            memory: None,
             counters: counters.clone(),
             crowd: false,
+            memory: memory.clone(),
         };
         let (accept, accepted) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
@@ -156,6 +170,8 @@ impl Supervisor {
         let mut supervisor = Self {
             zones: BTreeMap::new(),
             pollers: Pollers::new(tools),
+            memory,
+            memory_keys,
             listeners: Listeners::new(floor),
             admin: Admin { view, serving: None },
             table,
@@ -167,6 +183,7 @@ impl Supervisor {
             stopping: CancellationToken::new(),
             _tcp: tcp,
         };
+        supervisor.remember(keeper, &config);
         supervisor.apply(config.clone())?;
         supervisor.tell_systemd();
         supervisor.open_doors(path, config, doors, requests);
@@ -240,6 +257,10 @@ impl Supervisor {
         self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
             self.pollers.stop(name);
+            // After its poller, which cannot remember it again.
+            if let Some(memory) = &self.memory {
+                memory.forget(name);
+            }
         }
         let starts = plan.added.iter().map(|name| (name, Polling::Resume));
         for (name, polling) in starts.chain(plan.changed.iter().map(|(name, polling)| (name, *polling))) {
@@ -259,7 +280,19 @@ impl Supervisor {
             closed.cancel();
         }
         self.zones = wanted.zones;
-        Ok(plan.to_string())
+        if self.memory_keys == MemoryKeys::of(&wanted.server) {
+            return Ok(plan.to_string());
+        }
+        tracing::warn!("{LATER}");
+        Ok(format!("{plan}; {LATER}"))
+    }
+
+    /// Has the memory written down, without zones that left the file while no server ran.
+    fn remember(&mut self, keeper: Option<MemoryKeeper>, config: &Config) {
+        if let (Some(memory), Some(keeper)) = (&self.memory, keeper) {
+            memory.retain(|zone| config.zones.contains_key(zone));
+            self.tasks.spawn("memory", async { match keeper.run().await {} });
+        }
     }
 
     /// Starts what listens to people: the file, the control socket, readiness.
@@ -304,7 +337,29 @@ impl Supervisor {
             self.draining.spawn(drain(serving));
         }
         while self.draining.join_next().await.is_some() {}
+        if let Some(memory) = &self.memory {
+            memory.flush().await;
+        }
         tracing::info!("stopped");
+    }
+}
+
+/// Where the last known nodes are kept, and for how long they are believed.
+#[derive(Debug, Eq, PartialEq)]
+struct MemoryKeys {
+    directory: Option<PathBuf>,
+    max_age: Duration,
+}
+
+impl MemoryKeys {
+    fn of(server: &Server) -> Self {
+        let directory = server.state_dir.clone().or_else(systemd::state_directory);
+        Self { directory, max_age: server.snapshot_max_age }
+    }
+
+    fn open(&self, counters: &Arc<ProcessCounters>) -> Result<Option<(Memory, MemoryKeeper)>, MemoryError> {
+        let directory = self.directory.as_deref();
+        directory.map(|directory| Memory::open(directory, self.max_age, counters.clone())).transpose()
     }
 }
 

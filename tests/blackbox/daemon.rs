@@ -42,7 +42,7 @@ pub fn scratch(name: &str) -> PathBuf {
 /// The command, not yet started.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_alternator-dns"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("STATE_DIRECTORY");
     command
 }
 

@@ -72,7 +72,8 @@ fn changes_are_logged_and_ticks_are_not() {
     let directory = crate::daemon::scratch("log");
     let file = directory.join("config.toml");
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
-    let daemon = Daemon::launch_with(directory, &file, &[("RUST_LOG", "info")]);
+    let mut daemon = Daemon::launch_with(directory, &file, &[("RUST_LOG", "info")]);
+    daemon.wait_ready();
     wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
     wait::until("the last line of the start", || daemon.log().contains(" ready ").then_some(()));
     let lines = daemon.log().lines().count();

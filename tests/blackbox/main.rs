@@ -17,6 +17,7 @@ mod floors;
 mod isolation;
 mod learning;
 mod lifecycle;
+mod memory;
 mod payloads;
 mod reload;
 mod shipped;

@@ -1,0 +1,223 @@
+//! The state directory: ours alone while we live, and never with half a file in it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// The file that holds what is known.
+const NODES: &str = "nodes.json";
+
+/// What [`NODES`] is before it is complete; in the same directory, because a rename must not cross file systems.
+const UNFINISHED: &str = "nodes.json.new";
+
+/// Whoever holds the lock of this file owns the directory. It is never removed: two instances that each locked a file
+/// of that name would both be sure.
+const LOCK: &str = "lock";
+
+/// Addresses of nodes are nobody's business but the operator's.
+const FILE_MODE: u32 = 0o600;
+
+/// The same for a directory that we create.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// A process id has at most seven digits on Linux and ten anywhere; the rest of a longer lock file is not ours.
+const HOLDER_OCTETS_MAX: u64 = 32;
+
+/// Why there is no memory in a directory, in a sentence for the person who starts the server.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Another instance has it.
+    #[error(
+        "the state directory {} is in use by another alternator-dns{}; stop that one, or give this one a state_dir of \
+         its own", directory.display(), by(*holder)
+    )]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// The other's process id, if it could be read.
+        holder: Option<u32>,
+    },
+    /// It is not there and cannot be made.
+    #[error("cannot create the state directory {}: {}", directory.display(), plain(error))]
+    NotCreated {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+    /// Something else has this name.
+    #[error("the state directory {} is not a directory", .0.display())]
+    NotDirectory(PathBuf),
+    /// We may not, or cannot.
+    #[error("cannot write in the state directory {}: {}", directory.display(), plain(error))]
+    NotWritable {
+        /// The directory.
+        directory: PathBuf,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+}
+
+fn by(holder: Option<u32>) -> String {
+    holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+/// An error of the system without its number, where there is a plain word for it.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "the directory above it does not exist".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// A directory that is ours until this is dropped, or the process ends in whatever way.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// The system forgets the lock when this file is closed.
+    _lock: File,
+}
+
+impl Directory {
+    /// Creates the directory if only its last level is missing, locks it, and makes sure that it can be written in.
+    pub(super) fn lock(path: &Path) -> Result<Self, MemoryError> {
+        let not_writable = |error| MemoryError::NotWritable { directory: path.into(), error };
+        create(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        let mut lock = options.open(path.join(LOCK)).map_err(not_writable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(MemoryError::Locked { directory: path.into(), holder: holder(&lock) });
+            }
+            Err(TryLockError::Error(error)) => return Err(not_writable(error)),
+        }
+        // The lock holds without the number in it, which only makes another instance's refusal clearer.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let directory = Self { path: path.into(), _lock: lock };
+        directory.try_out().map_err(not_writable)?;
+        Ok(directory)
+    }
+
+    /// Where the nodes are kept.
+    pub(super) fn nodes(&self) -> PathBuf {
+        self.path.join(NODES)
+    }
+
+    /// What was written last, up to one octet more than `limit`; `None` when nothing ever was.
+    pub(super) fn read(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut content = Vec::new();
+        match File::open(self.nodes()) {
+            Ok(file) => file.take(limit + 1).read_to_end(&mut content).map(|_| Some(content)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces what was written. Whatever happens meanwhile, the old content or the new one is there, whole.
+    pub(super) fn write(&self, content: &[u8]) -> io::Result<()> {
+        let mut file = self.unfinished()?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(self.path.join(UNFINISHED), self.nodes())?;
+        // The name is kept in the directory, so that has to reach the disk as well.
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// A file of our own to write in. What an earlier instance left of one goes first, and a link is not followed.
+    fn unfinished(&self) -> io::Result<File> {
+        let path = self.path.join(UNFINISHED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+    }
+
+    /// Whether files can be made here; better known now than when the first change is lost.
+    fn try_out(&self) -> io::Result<()> {
+        drop(self.unfinished()?);
+        fs::remove_file(self.path.join(UNFINISHED))
+    }
+}
+
+fn create(path: &Path) -> Result<(), MemoryError> {
+    let created = DirBuilder::new().mode(DIRECTORY_MODE).create(path);
+    match (fs::metadata(path), created) {
+        (Ok(metadata), _) if metadata.is_dir() => Ok(()),
+        (Ok(_), _) => Err(MemoryError::NotDirectory(path.into())),
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(MemoryError::NotCreated { directory: path.into(), error }),
+    }
+}
+
+/// The process id that the lock's holder has written.
+fn holder(lock: &File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(HOLDER_OCTETS_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::Scratch, *};
+
+    #[test]
+    fn a_directory_has_one_owner() {
+        let scratch = Scratch::new("owner");
+        let path = scratch.path().join("state");
+        let first = Directory::lock(&path).unwrap();
+        let refusal = Directory::lock(&path).unwrap_err().to_string();
+        let expected = format!(
+            "the state directory {} is in use by another alternator-dns (process {}); stop that one, or give this one \
+             a state_dir of its own",
+            path.display(),
+            std::process::id()
+        );
+        assert_eq!(refusal, expected);
+        drop(first);
+        Directory::lock(&path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_a_state_directory_is_refused_in_a_sentence() {
+        let scratch = Scratch::new("refused");
+        let sentence = |path: &Path| Directory::lock(path).unwrap_err().to_string();
+        let deep = scratch.path().join("a/b");
+        let expected =
+            format!("cannot create the state directory {}: the directory above it does not exist", deep.display());
+        assert_eq!(sentence(&deep), expected);
+        let file = scratch.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert_eq!(sentence(&file), format!("the state directory {} is not a directory", file.display()));
+        let inside = sentence(&file.join("b"));
+        assert!(inside.starts_with("cannot create the state directory "), "{inside}");
+    }
+
+    #[test]
+    fn a_write_replaces_the_whole_and_follows_no_link() {
+        let scratch = Scratch::new("write");
+        let directory = Directory::lock(scratch.path()).unwrap();
+        assert_eq!(directory.read(100).unwrap(), None);
+        let elsewhere = scratch.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, scratch.path().join(UNFINISHED)).unwrap();
+        directory.write(b"one, and long").unwrap();
+        directory.write(b"two").unwrap();
+        assert_eq!(directory.read(100).unwrap().unwrap(), b"two");
+        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed tells that it is larger");
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory.nodes()).unwrap().permissions());
+        assert_eq!(mode & 0o777, FILE_MODE);
+        let mut names: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["elsewhere", "lock", "nodes.json"]);
+    }
+}

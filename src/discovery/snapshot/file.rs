@@ -1,0 +1,262 @@
+//! `nodes.json` as text: what was known of each zone. Pure; it neither reads nor writes a file.
+//!
+//! One zone a line, for people who look. The checksum at the end covers every octet before it, so that a file that was
+//! cut short, or an address in which one bit has changed, is not taken for knowledge: a wrong address is worse than
+//! none.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use humantime_serde::re::humantime::format_rfc3339_seconds;
+use serde::Deserialize;
+
+use super::super::localnodes::BODY_OCTETS_MAX;
+use crate::{
+    config,
+    zone::{NodeSet, ZoneName, is_publishable},
+};
+
+/// The largest file that is read, and so the largest that is written. Ten thousand zones of three nodes take 1.7 MB;
+/// this allows for forty times as much, and keeps a file that is none of ours out of memory.
+pub(super) const FILE_OCTETS_MAX: u64 = 64 << 20;
+
+/// The format that is written, and the only one that is read.
+const VERSION: u32 = 1;
+
+/// More nodes than a `/localnodes` body can name (`"1.2.3.4",` takes ten octets) are no list that was ever learnt.
+const NODES_MAX: usize = BODY_OCTETS_MAX / 10;
+
+/// What the file is, for who finds it.
+const ABOUT: &str = "The last known nodes of each zone. Written by alternator-dns, read when it starts; do not edit.";
+
+/// Parts the text that the checksum covers from the checksum.
+const CHECKSUM: &str = "\n\"checksum\": \"";
+
+/// What follows the checksum.
+const END: &str = "\"\n}\n";
+
+/// The last second that can be written with four digits for the year.
+const LATEST: Duration = Duration::from_secs(253_402_300_799);
+
+/// What was known of one zone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Entry {
+    /// Stands for whom we asked.
+    pub fingerprint: u64,
+    /// When the nodes were last confirmed: whole seconds, made by [`stamp`].
+    pub written: SystemTime,
+    pub nodes: NodeSet,
+}
+
+/// Why a content is not believed. Each reads as the end of a sentence that starts with the file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("is cut short")]
+    Short,
+    #[error("is damaged: its checksum is not that of its content")]
+    Checksum,
+    #[error("has version {0}; this program knows version {VERSION}")]
+    Version(u32),
+    #[error("cannot be understood: {0}")]
+    Content(String),
+}
+
+/// A time as the file can tell it: whole seconds of the years 1970 to 9999.
+pub(super) fn stamp(time: SystemTime) -> SystemTime {
+    // A clock before 1970 counts as 1970.
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.min(LATEST).as_secs())
+}
+
+/// The text of these zones. Names, addresses and times hold nothing that JSON would want escaped.
+pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
+    let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n\"zones\": {{");
+    let mut separator = "\n";
+    for (name, Entry { fingerprint, written, nodes }) in zones {
+        let written = format_rfc3339_seconds(stamp(*written));
+        // Writing to a `String` never fails.
+        let _ = write!(
+            text,
+            "{separator}\"{name}\": {{\"written\": \"{written}\", \"fingerprint\": \"{fingerprint:016x}\", \"nodes\": ["
+        );
+        separator = "";
+        for node in nodes.as_slice() {
+            let _ = write!(text, "{separator}\"{node}\"");
+            separator = ", ";
+        }
+        text.push_str("]}");
+        separator = ",\n";
+    }
+    text.push_str("\n},");
+    let checksum = checksum(&text);
+    text + CHECKSUM + &checksum + END
+}
+
+/// Understands a file's content.
+pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileError> {
+    let text = std::str::from_utf8(content).map_err(|_| FileError::Checksum)?;
+    let (covered, rest) = text.rsplit_once(CHECKSUM).ok_or(FileError::Short)?;
+    let written = rest.strip_suffix(END).ok_or(FileError::Short)?;
+    if written != checksum(covered) {
+        return Err(FileError::Checksum);
+    }
+    let content_error = |error: serde_json::Error| FileError::Content(error.to_string());
+    match serde_json::from_str(text).map_err(content_error)? {
+        Head { version: VERSION } => {}
+        Head { version } => return Err(FileError::Version(version)),
+    }
+    let Body { zones } = serde_json::from_str(text).map_err(content_error)?;
+    zones.into_iter().map(|(name, line)| entry(&name, line)).collect()
+}
+
+/// What every version says; another version may say everything else in another way.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    zones: BTreeMap<String, Line>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(with = "humantime_serde")]
+    written: SystemTime,
+    fingerprint: String,
+    nodes: Vec<IpAddr>,
+}
+
+fn entry(name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
+    let wrong = |what: String| FileError::Content(format!("zone {name:?} {what}"));
+    let zone = ZoneName::parse(name).map_err(|error| wrong(error.to_string()))?;
+    let fingerprint = u64::from_str_radix(&line.fingerprint, 16).map_err(|_| wrong("has no fingerprint".into()))?;
+    if line.nodes.len() > NODES_MAX {
+        return Err(wrong(format!("has {} nodes; at most {NODES_MAX} are possible", line.nodes.len())));
+    }
+    if let Some(odd) = line.nodes.iter().find(|node| !is_publishable(**node)) {
+        return Err(wrong(format!("has the node {odd}, which is not the address of one host")));
+    }
+    let nodes = NodeSet::new(line.nodes).ok_or_else(|| wrong("has no nodes".into()))?;
+    Ok((zone, Entry { fingerprint, written: stamp(line.written), nodes }))
+}
+
+fn checksum(text: &str) -> String {
+    format!("{:016x}", config::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one() -> BTreeMap<ZoneName, Entry> {
+        let written = UNIX_EPOCH + Duration::from_secs(1_795_413_600);
+        let nodes = NodeSet::new(["10.0.0.1", "::1"].map(|node| node.parse().unwrap())).unwrap();
+        BTreeMap::from([(ZoneName::parse("a.example").unwrap(), Entry { fingerprint: 0xabc, written, nodes })])
+    }
+
+    /// This text with a checksum that is right.
+    fn sealed(covered: &str) -> String {
+        format!("{covered}{CHECKSUM}{}{END}", checksum(covered))
+    }
+
+    fn complaint(covered: &str) -> String {
+        parse(sealed(covered).as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_person_can_read_it() {
+        let text = render(&one());
+        let line = "\"a.example.\": {\"written\": \"2026-11-23T06:00:00Z\", \"fingerprint\": \"0000000000000abc\", \
+                    \"nodes\": [\"10.0.0.1\", \"::1\"]}";
+        assert_eq!(text.lines().nth(4), Some(line), "{text}");
+        assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["about"].is_string());
+        assert_eq!(parse(render(&BTreeMap::new()).as_bytes()), Ok(BTreeMap::new()));
+    }
+
+    #[test]
+    fn every_cut_and_every_changed_octet_is_noticed() {
+        let whole = render(&one()).into_bytes();
+        for length in 0..whole.len() {
+            assert!(parse(&whole[..length]).is_err(), "{length} octets of {}", whole.len());
+        }
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[at] ^= 1 << bit;
+                assert!(parse(&changed).is_err(), "{:?}", String::from_utf8_lossy(&changed));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_and_wrong_is_named() {
+        let with =
+            |version: &str, zones: &str| complaint(&format!("{{\"version\": {version}, \"zones\": {{{zones}}},"));
+        assert_eq!(with("2", "\"new\": 1"), "has version 2; this program knows version 1");
+        let line = |name: &str, nodes: &str| {
+            let line =
+                format!("{{\"written\": \"2026-11-23T06:00:00Z\", \"fingerprint\": \"1\", \"nodes\": [{nodes}]}}");
+            with("1", &format!("\"{name}\": {line}"))
+        };
+        let start = "cannot be understood: zone ";
+        assert!(line("a..b", "\"10.0.0.1\"").starts_with(&format!("{start}\"a..b\" has an empty label")));
+        assert_eq!(line("a", ""), format!("{start}\"a\" has no nodes"));
+        let odd = format!("{start}\"a\" has the node 0.0.0.0, which is not the address of one host");
+        assert_eq!(line("a", "\"0.0.0.0\""), odd);
+        assert_eq!(complaint("{\"version\": 1,"), "cannot be understood: missing field `zones` at line 3 column 1");
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_can_be_written() {
+        for time in [UNIX_EPOCH - Duration::from_secs(1), UNIX_EPOCH + LATEST * 2] {
+            let mut zones = one();
+            zones.values_mut().for_each(|entry| entry.written = time);
+            let read = parse(render(&zones).as_bytes()).unwrap();
+            assert!(read.values().all(|entry| entry.written == stamp(time)));
+        }
+    }
+
+    prop_compose! {
+        fn any_entry()(
+            fingerprint: u64,
+            seconds in 0..=LATEST.as_secs(),
+            nodes in prop::collection::vec(any::<IpAddr>(), 1..6),
+        ) -> Option<Entry> {
+            let nodes = NodeSet::new(nodes.into_iter().filter(|node| is_publishable(node.to_canonical())))?;
+            Some(Entry { fingerprint, written: UNIX_EPOCH + Duration::from_secs(seconds), nodes })
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            zones in prop::collection::btree_map("[a-z][a-z0-9_-]{0,20}(\\.[a-z]{1,9}){0,3}", any_entry(), 0..12)
+        ) {
+            let named = zones.into_iter().filter_map(|(name, entry)| Some((ZoneName::parse(&name).ok()?, entry?)));
+            let zones: BTreeMap<_, _> = named.collect();
+            prop_assert_eq!(parse(render(&zones).as_bytes()), Ok(zones));
+        }
+
+        #[test]
+        fn no_octets_can_break_the_reader(content in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(parse(&content).is_err());
+        }
+
+        #[test]
+        fn no_sealed_text_can_break_the_reader(
+            covered in "\\{\"version\": [012](, \"zones\": \\{(\"[a.*]{0,3}\": \\{(\"written\": \"[0-9T:Z -]{0,22}\", |\
+                        \"nodes\": \\[(\"[0-9a:.]{0,9}\")?\\], |\"fingerprint\": (\"[0-9a-g]{0,18}\"|1), ){0,3}\
+                        \"x\": 1\\}){0,2}\\})?,"
+        ) {
+            let _ = parse(sealed(&covered).as_bytes());
+        }
+    }
+}

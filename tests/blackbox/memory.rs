@@ -1,0 +1,273 @@
+//! What outlives the process: the last known nodes, and who may keep them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use alternator_dns::simulation::{Cluster, Path as HttpPath};
+use nix::sys::signal::Signal;
+
+use crate::{
+    daemon::{Daemon, command, scratch, zone, zone_with},
+    wait,
+};
+
+/// A state directory of a test's own, which is not there yet.
+struct State {
+    above: PathBuf,
+    directory: PathBuf,
+}
+
+impl State {
+    fn new(name: &str) -> Self {
+        let above = scratch(name);
+        Self { directory: above.join("state"), above }
+    }
+
+    /// A file with these zones and this directory.
+    fn config(&self, zones: &str) -> String {
+        self.config_with("", zones)
+    }
+
+    fn config_with(&self, keys: &str, zones: &str) -> String {
+        config(&self.directory, keys, zones)
+    }
+
+    fn nodes(&self) -> PathBuf {
+        self.directory.join("nodes.json")
+    }
+
+    /// The file's content; empty before there is one.
+    fn text(&self) -> String {
+        fs::read_to_string(self.nodes()).unwrap_or_default()
+    }
+
+    /// Waits until the file names all of these.
+    #[track_caller]
+    fn wait_named(&self, nodes: &[String]) {
+        wait::until("the file to name the nodes", || {
+            let text = self.text();
+            nodes.iter().all(|node| text.contains(&format!("\"{node}\""))).then_some(())
+        });
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.above);
+    }
+}
+
+fn config(directory: &Path, keys: &str, zones: &str) -> String {
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nstate_dir = \"{}\"\n{keys}\n{zones}",
+        directory.display()
+    )
+}
+
+/// The last line of a start with this file that must fail.
+fn refusal(config: &str) -> String {
+    let directory = scratch("refusal");
+    let file = directory.join("config.toml");
+    fs::write(&file, config).unwrap();
+    let output = command(&["run", "--config"]).arg(&file).env("RUNTIME_DIRECTORY", &directory).output().unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+}
+
+fn texts(cluster: &Cluster) -> Vec<String> {
+    cluster.nodes().iter().map(ToString::to_string).collect()
+}
+
+fn stop_all(cluster: &Cluster) {
+    for node in cluster.running() {
+        cluster.stop(node);
+    }
+}
+
+fn ignored(daemon: &Daemon, reason: &str) -> f64 {
+    daemon.metric(&format!("alternator_dns_snapshot_ignored_total{{reason=\"{reason}\"}}"))
+}
+
+/// Ends a server that has learnt these nodes, and their cluster after it.
+fn learn_and_end(state: &State, config: &str, cluster: &Cluster) {
+    let mut daemon = Daemon::with_config("before", config);
+    state.wait_named(&texts(cluster));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(5)).code(), Some(0));
+    stop_all(cluster);
+}
+
+#[test]
+fn a_second_instance_is_kept_out() {
+    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("second"));
+    let config = state.config(&zone("a.example", &cluster));
+    let daemon = Daemon::with_config("first", &config);
+    let (said, pid) = (refusal(&config), daemon.pid());
+    let expected = format!(
+        "the state directory {} is in use by another alternator-dns (process {pid}); stop that one, or give this one a \
+         state_dir of its own",
+        state.directory.display()
+    );
+    assert_eq!(said, expected);
+    assert_eq!(daemon.ask("a.example", "SOA").rcode, "NoError");
+}
+
+#[test]
+fn a_killed_instance_leaves_no_lock_behind() {
+    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("killed"));
+    let config = state.config(&zone("a.example", &cluster));
+    let mut daemon = Daemon::with_config("killed", &config);
+    daemon.signal(Signal::SIGKILL);
+    daemon.wait_exit(Duration::from_secs(5));
+    // What it may have been writing at that moment.
+    fs::write(state.directory.join("nodes.json.new"), "half a f").unwrap();
+    let next = Daemon::with_config("next", &config);
+    assert_eq!(next.ask("a.example", "SOA").rcode, "NoError");
+    let lock = fs::read_to_string(state.directory.join("lock")).unwrap();
+    assert_eq!(lock.trim(), next.pid().to_string());
+    assert!(!state.directory.join("nodes.json.new").exists());
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_one_sentence() {
+    let state = State::new("unusable");
+    let zones = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
+    let deep = state.directory.join("b");
+    let expected =
+        format!("cannot create the state directory {}: the directory above it does not exist", deep.display());
+    assert_eq!(refusal(&config(&deep, "", zones)), expected);
+    fs::write(&state.directory, "").unwrap();
+    let expected = format!("the state directory {} is not a directory", state.directory.display());
+    assert_eq!(refusal(&state.config(zones)), expected);
+}
+
+#[test]
+fn systemd_s_state_directory_is_used_where_the_file_names_none() {
+    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("systemd"));
+    let directory = scratch("systemd-config");
+    let file = directory.join("config.toml");
+    fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
+    let list = format!("{}:/nonexistent/other", state.directory.display());
+    let daemon = Daemon::launch_with(directory, &file, &[("STATE_DIRECTORY", &list)]);
+    let refused = refusal(&state.config(&zone("a.example", &cluster)));
+    assert!(refused.contains(&format!("(process {})", daemon.pid())), "{refused}");
+}
+
+#[test]
+fn a_damaged_file_is_reported_and_does_not_prevent_the_start() {
+    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("damaged"));
+    fs::create_dir(&state.directory).unwrap();
+    fs::write(state.nodes(), "{\"version\": 1, \"zones\": {\"a.example.\": ").unwrap();
+    let daemon = Daemon::with_config("damaged", &state.config(&zone("a.example", &cluster)));
+    assert_eq!(ignored(&daemon, "corrupt"), 1.0);
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("is cut short")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("nodes.json"), "{line}");
+    wait::until("the zone", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
+}
+
+#[test]
+fn another_state_dir_waits_for_the_next_start_and_says_so() {
+    let (cluster, state, other) = (Cluster::start(1).unwrap(), State::new("moves"), State::new("other"));
+    let daemon = Daemon::with_config("moves", &state.config(&zone("a.example", &cluster)));
+    let zones = zone("a.example", &cluster) + &zone("b.example", &cluster);
+    fs::write(daemon.config_path(), other.config(&zones)).unwrap();
+    let (code, said, _) = daemon.reload();
+    assert_eq!(code, 0);
+    assert!(said.contains("1 zone added") && said.contains("takes effect at the next start"), "{said}");
+    assert!(!other.directory.exists());
+    assert_eq!(daemon.ask("b.example", "SOA").rcode, "NoError");
+}
+
+#[test]
+fn what_is_learnt_is_written_and_a_removed_zone_is_forgotten() {
+    let (one, two, state) = (Cluster::start(3).unwrap(), Cluster::start(2).unwrap(), State::new("file"));
+    let both = zone("a.example", &one) + &zone("b.example", &two);
+    let daemon = Daemon::with_config("file", &state.config(&both));
+    state.wait_named(&[texts(&one), texts(&two)].concat());
+    assert!(state.text().contains("Written by alternator-dns"), "{}", state.text());
+    let gone = one.node(2);
+    one.stop(gone);
+    wait::until("the dead node to be left out", || (!state.text().contains(&gone.to_string())).then_some(()));
+    fs::write(daemon.config_path(), state.config(&zone("a.example", &one))).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    wait::until("b.example to be forgotten", || (!state.text().contains("b.example")).then_some(()));
+    assert!(daemon.metric("alternator_dns_snapshot_writes_total{result=\"ok\"}") >= 3.0);
+    assert_eq!(daemon.metric("alternator_dns_snapshot_writes_total{result=\"failed\"}"), 0.0);
+}
+
+#[test]
+fn a_restart_while_the_cluster_is_dark_answers_what_was_known_marked_stale() {
+    let (cluster, state) = (Cluster::start(3).unwrap(), State::new("dark"));
+    let config = state.config(&zone("a.example", &cluster));
+    learn_and_end(&state, &config, &cluster);
+    let daemon = Daemon::launch("after", &config);
+    let known = texts(&cluster);
+    let first = daemon.ask("a.example", "A").data();
+    assert!(known.contains(&first[0]), "from the very first answer: {first:?}");
+    assert_eq!(daemon.nodes("a.example"), known);
+    assert_eq!(daemon.zone("a.example.")["state"], "stale");
+    cluster.restart(cluster.node(0)).unwrap();
+    wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
+    wait::until("the truth", || (daemon.nodes("a.example") == known[..1]).then_some(()));
+}
+
+#[test]
+fn remembered_nodes_are_asked_when_every_seed_has_failed() {
+    let (cluster, state) = (Cluster::start(3).unwrap(), State::new("seeds"));
+    let config = state.config(&zone("a.example", &cluster));
+    learn_and_end(&state, &config, &cluster);
+    // The seed is gone for good; the others are back.
+    for node in &cluster.nodes()[1..] {
+        cluster.restart(*node).unwrap();
+    }
+    let daemon = Daemon::launch("after", &config);
+    wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
+    wait::until("the truth", || (daemon.nodes("a.example") == texts(&cluster)[1..]).then_some(()));
+    assert_eq!(ignored(&daemon, "fingerprint"), 0.0);
+}
+
+#[test]
+fn another_cluster_s_nodes_are_not_answered_after_a_restart() {
+    let (old, new, state) = (Cluster::start(3).unwrap(), Cluster::start(2).unwrap(), State::new("moved"));
+    learn_and_end(&state, &state.config(&zone("a.example", &old)), &old);
+    let polls = old.total(HttpPath::LocalNodes);
+    stop_all(&new);
+    let daemon = Daemon::launch("after", &state.config(&zone("a.example", &new)));
+    wait::until("it to be reported", || (ignored(&daemon, "fingerprint") == 1.0).then_some(()));
+    assert_eq!(daemon.nodes("a.example"), [new.node(0).to_string()], "the new seed, and nothing of the old cluster");
+    assert_eq!(old.total(HttpPath::LocalNodes), polls);
+}
+
+#[test]
+fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
+    let (cluster, state) = (Cluster::start(2).unwrap(), State::new("old"));
+    let config = state.config_with("snapshot_max_age = \"1s\"", &zone("a.example", &cluster));
+    learn_and_end(&state, &config, &cluster);
+    let written = fs::metadata(state.nodes()).unwrap().modified().unwrap();
+    // Times in the file are whole seconds.
+    wait::until("the memory to be too old", || {
+        let age = SystemTime::now().duration_since(written).unwrap_or_default();
+        (age > Duration::from_secs(2)).then_some(())
+    });
+    let daemon = Daemon::launch("after", &config);
+    wait::until("it to be reported", || (ignored(&daemon, "old") == 1.0).then_some(()));
+    assert_eq!(daemon.nodes("a.example"), [cluster.node(0).to_string()], "the seed only");
+}
+
+#[test]
+fn a_zone_that_left_the_file_while_no_server_ran_is_forgotten() {
+    let (one, two, state) = (Cluster::start(2).unwrap(), Cluster::start(2).unwrap(), State::new("left"));
+    let both = zone("a.example", &one) + &zone_with("b.example", &two.nodes(), two.port(), "");
+    let mut daemon = Daemon::with_config("before", &state.config(&both));
+    state.wait_named(&[texts(&one), texts(&two)].concat());
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_exit(Duration::from_secs(5));
+    let _daemon = Daemon::with_config("after", &state.config(&zone("a.example", &one)));
+    wait::until("b.example to be forgotten", || (!state.text().contains("b.example")).then_some(()));
+    state.wait_named(&texts(&one));
+}
