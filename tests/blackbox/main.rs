@@ -7,15 +7,21 @@
 mod daemon;
 mod dns;
 mod http;
+mod sight;
 mod wait;
 
 mod admin;
 mod answers;
 mod commands;
 mod floors;
+mod foreign;
+mod health;
 mod isolation;
 mod learning;
+mod leaving;
 mod lifecycle;
 mod payloads;
 mod reload;
+mod rules;
+mod scopes;
 mod shipped;
