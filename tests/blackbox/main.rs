@@ -12,6 +12,7 @@ mod wait;
 
 mod admin;
 mod answers;
+mod chaos;
 mod commands;
 mod floors;
 mod foreign;
