@@ -5,9 +5,11 @@
 //! real nodes do. A cluster owns a thread with a small runtime, so its controls are ordinary blocking calls that may
 //! be used from any test; dropping it stops everything.
 
+mod membership;
 mod node;
 mod reply;
 mod tls;
+mod troubles;
 
 use std::{
     collections::BTreeMap,
@@ -77,6 +79,11 @@ impl Cluster {
     /// # Errors
     /// No place was found for them, or the thread cannot be started.
     pub fn start(nodes: usize) -> io::Result<Self> {
+        Self::start_on(nodes, 0)
+    }
+
+    /// The same on this port, or on any that is free when it is 0.
+    fn start_on(nodes: usize, port: u16) -> io::Result<Self> {
         if !(1..=NODES_MAX).contains(&nodes) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a cluster has 1 to {NODES_MAX} nodes")));
         }
@@ -84,7 +91,7 @@ impl Cluster {
         for _ in 0..PLACES_TRIED_MAX {
             let first = first_address();
             let addresses: Vec<_> = (0..nodes).filter_map(|index| neighbour(first, index)).collect();
-            outcome = Self::start_at(&addresses, 0);
+            outcome = Self::start_at(&addresses, port);
             if outcome.is_ok() {
                 break;
             }
@@ -129,7 +136,8 @@ impl Cluster {
         self.state.lock().keys().copied().collect()
     }
 
-    /// The nodes that run, in order of their addresses: those that an ordinary node lists.
+    /// The nodes that run, in order of their addresses: those that an ordinary node lists, unless a trouble comes
+    /// between.
     pub fn running(&self) -> Vec<IpAddr> {
         self.state.running()
     }
@@ -142,8 +150,16 @@ impl Cluster {
         self.nodes()[index]
     }
 
-    /// Closes a node's port and cuts its connections; returns when that has happened. A stopped one stays stopped.
+    /// Closes a node's port and cuts its connections; returns when that has happened. Its peers list it no more. A
+    /// stopped one stays stopped.
     pub fn stop(&self, node: IpAddr) {
+        if let Some(record) = self.state.lock().get_mut(&node) {
+            record.standing.announced = false;
+        }
+        self.close(node);
+    }
+
+    fn close(&self, node: IpAddr) {
         let running = self.state.lock().get_mut(&node).and_then(|node| node.running.take());
         if let Some(running) = running {
             running.end();
@@ -260,7 +276,10 @@ impl Cluster {
         let (alive, ended) = mpsc::channel();
         let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.language.clone(), alive));
         let running = Running { task: AbortOnDropHandle::new(task), ended };
-        self.state.lock().entry(address).or_default().running = Some(running);
+        let mut nodes = self.state.lock();
+        let record = nodes.entry(address).or_default();
+        record.running = Some(running);
+        record.standing.announced = false;
         Ok(())
     }
 }
@@ -353,7 +372,7 @@ mod tests {
     fn nodes_list_who_runs_and_say_that_they_are_healthy() {
         let cluster = Cluster::start(2).unwrap();
         let (first, second) = (cluster.node(0), cluster.node(1));
-        let answer = get(&cluster, first, "/localnodes?dc=a");
+        let answer = get(&cluster, first, "/localnodes?dc=datacenter1");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("Content-Type: application/json\r\n"), "{answer}");
         assert!(answer.contains(&format!("\"{first}\"")) && answer.contains(&format!("\"{second}\"")), "{answer}");
@@ -362,7 +381,7 @@ mod tests {
         cluster.isolate(first);
         assert!(get(&cluster, first, "/localnodes").ends_with(&format!("\r\n\r\n[\"{first}\"]")));
         assert_eq!((cluster.count(first, Path::LocalNodes), cluster.total(Path::LocalNodes)), (2, 2));
-        assert_eq!(cluster.requests(first)[0].target, "/localnodes?dc=a");
+        assert_eq!(cluster.requests(first)[0].target, "/localnodes?dc=datacenter1");
         assert_eq!(cluster.requests(first)[0].host, first.to_string());
     }
 
@@ -407,6 +426,8 @@ mod tests {
         let list = format!("[\"{node}\"]");
         assert_eq!(told(Delivery::Hang), "");
         assert_eq!(told(Delivery::Close), "");
+        assert_eq!(told(Delivery::Trickle(Duration::from_millis(400))), "", "not one octet yet");
+        assert!(told(Delivery::Trickle(Duration::ZERO)).ends_with(&list));
         assert_eq!(told(Delivery::Verbatim(b"\x15\x03\x01".to_vec())), "\x15\x03\x01");
         assert!(told(Delivery::Delayed(Duration::from_millis(20))).ends_with(&list));
         assert!(told(Delivery::Drip(Duration::from_millis(1))).ends_with(&list));
@@ -419,6 +440,82 @@ mod tests {
         cluster.say(node, Path::LocalNodes, Content::Reply(Reply::status(302).header("Location", "/").body("no")));
         let moved = get(&cluster, node, "/localnodes");
         assert!(moved.starts_with("HTTP/1.1 302 ") && moved.contains("\r\nLocation: /\r\n"), "{moved}");
+    }
+
+    /// The indices of the nodes that a node lists to a request with these parameters, in order.
+    fn listed(cluster: &Cluster, index: usize, parameters: &str) -> Vec<usize> {
+        let answer = get(cluster, cluster.node(index), &format!("/localnodes{parameters}"));
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let list: Vec<IpAddr> = serde_json::from_str(body).unwrap();
+        cluster.nodes().iter().enumerate().filter(|(_, node)| list.contains(node)).map(|(index, _)| index).collect()
+    }
+
+    #[test]
+    fn lists_are_of_the_datacenter_and_rack_that_are_asked_for() {
+        let cluster = Cluster::start_in(&[("a", "1"), ("a", "2"), ("b & c", "1"), ("b & c", "2")]).unwrap();
+        assert_eq!(listed(&cluster, 0, ""), [0, 1], "its own datacenter");
+        assert_eq!(listed(&cluster, 0, "?dc=&rack="), [0, 1]);
+        assert_eq!(listed(&cluster, 0, "?dc=b%20%26%20c"), [2, 3]);
+        assert_eq!(listed(&cluster, 3, "?rack=1"), [2], "a rack of its own datacenter");
+        assert_eq!(listed(&cluster, 3, "?rack=1&dc=a"), [0]);
+        assert_eq!(listed(&cluster, 0, "?dc=nowhere"), [0; 0]);
+        assert_eq!(listed(&cluster, 0, "?rack=nowhere"), [0; 0]);
+        cluster.ignore_parameters(cluster.node(0), true);
+        assert_eq!(listed(&cluster, 0, "?dc=nowhere&rack=1"), [0, 1]);
+        cluster.isolate(cluster.node(1));
+        assert_eq!(listed(&cluster, 1, "?rack=2"), [1]);
+        assert_eq!(listed(&cluster, 1, "?dc=b%20%26%20c"), [0; 0], "it has lost sight of them");
+        cluster.place(cluster.node(2), "a", "3");
+        assert_eq!(listed(&cluster, 0, ""), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_sides_of_a_split_see_themselves_only() {
+        let cluster = Cluster::start(5).unwrap();
+        let nodes = cluster.nodes();
+        cluster.split(&[&nodes[..2], &nodes[2..4]]);
+        cluster.stop(nodes[1]);
+        let newcomer = cluster.add().unwrap();
+        assert_eq!(cluster.node(5), newcomer);
+        assert_eq!((listed(&cluster, 0, ""), listed(&cluster, 3, "")), (vec![0], vec![2, 3]));
+        assert_eq!((listed(&cluster, 4, ""), listed(&cluster, 5, "")), (vec![4, 5], vec![4, 5]));
+        cluster.heal_split();
+        assert_eq!(listed(&cluster, 0, ""), [0, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn nodes_that_crash_or_join_are_listed_and_refuse() {
+        let cluster = Cluster::start(3).unwrap();
+        let refuses = |node| TcpStream::connect((node, cluster.port())).is_err();
+        let crashed = cluster.node(1);
+        cluster.crash(crashed);
+        assert!(refuses(crashed) && cluster.running().len() == 2);
+        assert_eq!(listed(&cluster, 0, ""), [0, 1, 2]);
+        cluster.stop(crashed);
+        assert_eq!(listed(&cluster, 0, ""), [0, 2], "its peers have noticed");
+        let joining = neighbour(cluster.node(2), 1).unwrap();
+        cluster.announce(joining);
+        cluster.isolate(joining);
+        assert!(refuses(joining));
+        assert_eq!(listed(&cluster, 0, ""), [0, 2, 3]);
+        cluster.restart(joining).unwrap();
+        assert_eq!((listed(&cluster, 0, ""), listed(&cluster, 3, "")), (vec![0, 2, 3], vec![3]));
+        cluster.stop(joining);
+        assert_eq!(listed(&cluster, 0, ""), [0, 2]);
+    }
+
+    #[test]
+    fn addresses_change_hands_on_one_port() {
+        let losing = Cluster::start(2).unwrap();
+        let winning = losing.start_beside(1).unwrap();
+        assert_eq!(winning.port(), losing.port());
+        let address = losing.node(0);
+        winning.take_over(&losing, address).unwrap();
+        assert_eq!((losing.nodes().len(), winning.nodes().len()), (1, 2));
+        assert!(get(&winning, address, "/localnodes").contains(&winning.node(0).to_string()));
+        assert_eq!(listed(&losing, 0, ""), [0]);
+        winning.overload(address, Duration::from_millis(20));
+        assert!(get(&winning, address, "/").contains("healthy"));
     }
 
     #[test]

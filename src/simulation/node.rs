@@ -152,12 +152,12 @@ fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> R
     match (content, request.path) {
         (Content::Reply(reply), _) => reply,
         (Content::Listing(entries), _) => listing(&entries),
-        (Content::Isolated, Path::LocalNodes) => listing(&[node.to_string()]),
-        (Content::Usual, Path::LocalNodes) => {
-            let mut running: Vec<_> = state.running().iter().map(IpAddr::to_string).collect();
+        (content, Path::LocalNodes) => {
+            let seen = state.listed_by(node, &request.target, matches!(content, Content::Isolated));
+            let mut seen: Vec<_> = seen.iter().map(IpAddr::to_string).collect();
             // Real nodes walk a hash set.
-            running.shuffle(&mut rand::rng());
-            listing(&running)
+            seen.shuffle(&mut rand::rng());
+            listing(&seen)
         }
         (_, Path::Health) => {
             Reply::ok(format!("healthy: {}", request.host)).header("Content-Type", "text/plain; charset=utf-8")
@@ -192,6 +192,13 @@ async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -
             for octet in body {
                 sleep(interval).await;
                 stream.write_all(&[*octet]).await?;
+            }
+            Ok(())
+        }
+        Delivery::Trickle(interval) => {
+            for octet in message(&reply, &counted, keep, body) {
+                sleep(interval).await;
+                stream.write_all(&[octet]).await?;
             }
             Ok(())
         }

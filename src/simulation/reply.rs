@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Path, Request};
+use super::{Path, Request, membership::Standing};
 
 /// Requests that are kept for each node: a test's worth, and little enough for a demo that runs for days.
 const LOG_MAX: usize = 4096;
@@ -13,7 +13,7 @@ const LOG_MAX: usize = 4096;
 /// What a node answers.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
-    /// What Alternator answers: the running nodes, or that it is healthy.
+    /// What Alternator answers: the nodes that it sees, or that it is healthy.
     #[default]
     Usual,
     /// The node lists itself only; elsewhere as usual.
@@ -36,6 +36,8 @@ pub enum Delivery {
     Hang,
     /// The head at once, then one octet of the body each time.
     Drip(Duration),
+    /// One octet each time, from the status line on.
+    Trickle(Duration),
     /// Half of the body, then a reset (RST).
     ResetMidBody,
     /// The whole body under a Content-Length of ten more, then an orderly close.
@@ -95,6 +97,7 @@ impl Reply {
 pub(super) struct Record<Running> {
     /// `None`: stopped.
     pub(super) running: Option<Running>,
+    pub(super) standing: Standing,
     pub(super) content: BTreeMap<Path, Content>,
     pub(super) delivery: BTreeMap<Path, Delivery>,
     pub(super) log: VecDeque<Request>,
@@ -106,6 +109,7 @@ impl<Running> Default for Record<Running> {
     fn default() -> Self {
         Self {
             running: None,
+            standing: Standing::default(),
             content: BTreeMap::new(),
             delivery: BTreeMap::new(),
             log: VecDeque::new(),

@@ -1,0 +1,209 @@
+//! Addresses are recycled: no zone answers with another cluster's nodes.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use alternator_dns::simulation::{Cluster, Content, Path};
+
+use crate::{
+    daemon::{Daemon, zone_with},
+    sight::{ask, becomes, becomes_within, see, state, ticks},
+    wait,
+};
+
+const REFRESH: Duration = Duration::from_millis(400);
+
+/// The constant above, and patience for a busy machine: nobody is slow in these stories.
+const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
+                    health = { interval = \"400ms\", timeout = \"1s\" }\n";
+
+/// Two more ticks than a newcomer needs to be listed and verified.
+const FOLLOWED: u32 = 4;
+
+/// Polls of the other cluster that show that something lasts.
+const POLLS_OBSERVED: u64 = 10;
+
+/// A recycled address is another cluster's within so many refreshes.
+const RECYCLED: u32 = 2;
+
+fn zone(name: &str, seeds: &[IpAddr], cluster: &Cluster) -> String {
+    zone_with(name, seeds, cluster.port(), KEYS)
+}
+
+/// Two clusters on one port, each followed by a zone whose only seed is its first node.
+fn two(name: &str, nodes: [usize; 2]) -> (Cluster, Cluster, Daemon) {
+    let a = Cluster::start(nodes[0]).unwrap();
+    let b = a.start_beside(nodes[1]).unwrap();
+    let zones = zone("a.example", &[a.node(0)], &a) + &zone("b.example", &[b.node(0)], &b);
+    let daemon = Daemon::start(name, &zones);
+    becomes(&daemon, "a.example", &a.nodes());
+    becomes(&daemon, "b.example", &b.nodes());
+    (a, b, daemon)
+}
+
+/// The answer of a zone, which holds none of these.
+#[track_caller]
+fn see_none_of(daemon: &Daemon, zone: &str, strangers: &[IpAddr]) -> BTreeSet<IpAddr> {
+    let seen = see(daemon, zone);
+    assert!(strangers.iter().all(|stranger| !seen.contains(stranger)), "{zone} is answered with a stranger: {seen:?}");
+    seen
+}
+
+#[test]
+fn the_only_address_of_a_cluster_goes_to_another() {
+    let (a, b, daemon) = two("only", [1, 3]);
+    let (recycled, strangers) = (a.node(0), b.nodes());
+    b.take_over(&a, recycled).unwrap();
+    wait::within(ticks(RECYCLED, REFRESH), "a.example to have no node", || {
+        see_none_of(&daemon, "a.example", &strangers);
+        (ask(&daemon, "a.example").rcode == "ServFail").then_some(())
+    });
+    assert_eq!(state(&daemon, "a.example"), "contested");
+    let polls = b.total(Path::LocalNodes);
+    wait::until("it to last", || {
+        let reply = ask(&daemon, "a.example");
+        assert_eq!((&*reply.rcode, reply.answers.len()), ("ServFail", 0));
+        let seen = see(&daemon, "b.example");
+        assert!(strangers.iter().all(|node| seen.contains(node)), "b.example loses nothing: {seen:?}");
+        (b.total(Path::LocalNodes) > polls + POLLS_OBSERVED).then_some(())
+    });
+}
+
+#[test]
+fn one_of_three_addresses_goes_to_another_cluster() {
+    // The first is the zone's only seed.
+    for index in [0, 2] {
+        let (a, b, daemon) = two("one_of_three", [3, 3]);
+        let (recycled, strangers) = (a.node(index), b.nodes());
+        b.take_over(&a, recycled).unwrap();
+        let left = a.nodes();
+        wait::within(ticks(RECYCLED, REFRESH), "the address to be gone", || {
+            let seen = see_none_of(&daemon, "a.example", &strangers);
+            (seen == left.iter().copied().collect()).then_some(())
+        });
+        let polls = b.total(Path::LocalNodes);
+        wait::until("it to last", || {
+            assert_eq!(see_none_of(&daemon, "a.example", &strangers), left.iter().copied().collect());
+            let seen = see(&daemon, "b.example");
+            assert!(strangers.iter().all(|node| seen.contains(node)), "b.example loses nothing: {seen:?}");
+            (b.total(Path::LocalNodes) > polls + POLLS_OBSERVED).then_some(())
+        });
+        becomes(&daemon, "b.example", &b.nodes());
+    }
+}
+
+#[test]
+fn two_zones_of_one_cluster_learn_it_whole() {
+    let cluster = Cluster::start(3).unwrap();
+    let seeds = cluster.nodes();
+    let zones = zone("a.example", &seeds[..1], &cluster) + &zone("b.example", &seeds[1..2], &cluster);
+    let daemon = Daemon::start("one_cluster", &zones);
+    for zone in ["a.example", "b.example"] {
+        becomes(&daemon, zone, &cluster.nodes());
+    }
+    let polls = cluster.total(Path::LocalNodes);
+    wait::until("it to last", || {
+        for zone in ["a.example", "b.example"] {
+            assert_eq!(see(&daemon, zone), cluster.nodes().into_iter().collect());
+            assert_eq!(state(&daemon, zone), "live");
+        }
+        (cluster.total(Path::LocalNodes) > polls + POLLS_OBSERVED).then_some(())
+    });
+    // It stays one cluster when it grows.
+    cluster.add().unwrap();
+    for zone in ["a.example", "b.example"] {
+        becomes_within(ticks(FOLLOWED, REFRESH), &daemon, zone, &cluster.nodes());
+    }
+}
+
+/// Two clusters of three die, and come back on these addresses.
+fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([Cluster; 2], Daemon) {
+    let (a, b, daemon) = two(name, [3, 3]);
+    let (port, swapped) = (a.port(), swap([&a.nodes(), &b.nodes()]));
+    drop((a, b));
+    for zone in ["a.example", "b.example"] {
+        wait::until("a dead cluster to be noticed", || (state(&daemon, zone) != "live").then_some(()));
+    }
+    (swapped.map(|nodes| Cluster::start_at(&nodes, port).unwrap()), daemon)
+}
+
+#[test]
+fn two_dead_clusters_that_come_back_with_one_address_swapped_are_told_apart() {
+    let ([a, b], daemon) = reborn("one_swapped", |[a, b]| [vec![a[0], a[1], b[2]], vec![b[0], b[1], a[2]]]);
+    // Each believes its own, verifies the newcomer and hears the one that is another's now.
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &a.nodes());
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "b.example", &b.nodes());
+    for zone in ["a.example", "b.example"] {
+        wait::until("agreement", || (state(&daemon, zone) == "live").then_some(()));
+    }
+}
+
+#[test]
+fn two_dead_clusters_that_come_back_with_all_addresses_swapped_are_answered_again() {
+    // Whose addresses they are nobody can tell; a name that stays out of order for ever would help nobody either.
+    let ([a, b], daemon) = reborn("all_swapped", |[a, b]| [b.to_vec(), a.to_vec()]);
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &b.nodes());
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "b.example", &a.nodes());
+    for zone in ["a.example", "b.example"] {
+        wait::until("agreement", || (state(&daemon, zone) == "live").then_some(()));
+    }
+}
+
+#[test]
+fn a_rolling_replacement_of_every_address_is_followed() {
+    let (a, b, daemon) = two("rolling", [3, 3]);
+    let old = a.nodes();
+    for &node in old.iter().chain(&old[..1]) {
+        // The fourth replaces one of the replacements, when no seed is left.
+        let leaving = if a.nodes().contains(&node) { node } else { a.node(0) };
+        a.replace(leaving).unwrap();
+        let nodes = a.nodes();
+        wait::within(ticks(FOLLOWED, REFRESH), "the replacement", || {
+            let seen = see_none_of(&daemon, "a.example", &b.nodes());
+            (seen == nodes.iter().copied().collect()).then_some(())
+        });
+    }
+    assert!(a.nodes().iter().all(|node| !old.contains(node)));
+    assert_eq!(see(&daemon, "b.example"), b.nodes().into_iter().collect());
+}
+
+#[test]
+fn a_cluster_of_one_grows_to_three() {
+    let (a, b, daemon) = two("grows", [1, 3]);
+    a.add().unwrap();
+    a.add().unwrap();
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &a.nodes());
+    assert_eq!(state(&daemon, "a.example"), "live");
+    assert_eq!(see(&daemon, "b.example"), b.nodes().into_iter().collect());
+}
+
+#[test]
+fn a_cluster_that_moved_all_but_its_seed_is_followed() {
+    let (a, b, daemon) = two("moved", [3, 1]);
+    let seed = a.node(0);
+    let newcomers = [a.add().unwrap(), a.add().unwrap()];
+    let old = a.nodes()[1..3].to_vec();
+    for &node in &old {
+        a.remove(node);
+    }
+    becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &[seed, newcomers[0], newcomers[1]]);
+    assert_eq!(see(&daemon, "b.example"), b.nodes().into_iter().collect());
+}
+
+#[test]
+fn a_list_of_strangers_is_believed_from_a_seed_only() {
+    let cluster = Cluster::start(3).unwrap();
+    // No zone follows them, so nothing but kinship tells that they are strangers.
+    let strangers = cluster.start_beside(2).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = Daemon::start("strangers", &zone("a.example", &nodes[..1], &cluster));
+    becomes(&daemon, "a.example", &nodes);
+    let told: Vec<_> = [nodes[2], strangers.node(0), strangers.node(1)].iter().map(ToString::to_string).collect();
+    cluster.say(nodes[2], Path::LocalNodes, Content::Listing(told));
+    let before = cluster.count(nodes[2], Path::LocalNodes);
+    wait::until("the liar to be asked", || {
+        let seen = see_none_of(&daemon, "a.example", &strangers.nodes());
+        assert!(nodes[..2].iter().all(|node| seen.contains(node)), "{seen:?}");
+        (cluster.count(nodes[2], Path::LocalNodes) > before + POLLS_OBSERVED).then_some(())
+    });
+    assert_eq!(strangers.total(Path::LocalNodes), 0, "they are not even asked");
+}

@@ -1,0 +1,188 @@
+//! Published nodes that a list lacks are heard before they go.
+
+use std::{net::IpAddr, time::Duration};
+
+use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
+
+use crate::{
+    daemon::{Daemon, zone_with},
+    sight::{becomes, becomes_within, see, state, stays, ticks},
+    wait,
+};
+
+const REFRESH: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+/// The constants above; patience with probes, because these stories are about lists.
+const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\n\
+                    health = { interval = \"400ms\", timeout = \"1s\" }\n";
+
+/// Lists alone, often.
+const LISTS_ONLY: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\nhealth = false\n";
+
+/// Polls of one node that show that something lasts. It is asked first about every third time.
+const POLLS_OBSERVED: u64 = 10;
+
+fn start(name: &str, cluster: &Cluster, seeds: &[IpAddr], keys: &str) -> Daemon {
+    let daemon = Daemon::start(name, &zone_with("a.example", seeds, cluster.port(), keys));
+    becomes(&daemon, "a.example", &cluster.nodes());
+    daemon
+}
+
+fn serial(daemon: &Daemon) -> u64 {
+    daemon.zone("a.example.")["serial"].as_u64().unwrap()
+}
+
+/// Lets a node be asked many times; meanwhile exactly these are answered. Whether the zone was ever contested.
+#[track_caller]
+fn stays_while_asked(daemon: &Daemon, cluster: &Cluster, asked: IpAddr, nodes: &[IpAddr], polls: u64) -> bool {
+    let (before, serial_before, mut contested) = (cluster.count(asked, Path::LocalNodes), serial(daemon), false);
+    stays(daemon, "a.example", nodes, &format!("{asked} to be asked"), || {
+        contested |= state(daemon, "a.example") == "contested";
+        cluster.count(asked, Path::LocalNodes) >= before + polls
+    });
+    assert_eq!(serial(daemon), serial_before, "nothing that a client could see has changed");
+    contested
+}
+
+#[test]
+fn one_of_three_that_has_lost_the_others_shrinks_nothing() {
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    // It is the only seed, and so has its turn often.
+    let daemon = start("one_of_three", &cluster, &nodes[..1], LISTS_ONLY);
+    cluster.isolate(nodes[0]);
+    assert!(stays_while_asked(&daemon, &cluster, nodes[0], &nodes, POLLS_OBSERVED), "the zone is contested meanwhile");
+    cluster.heal(nodes[0]);
+    wait::until("agreement", || (state(&daemon, "a.example") == "live").then_some(()));
+}
+
+#[test]
+fn of_two_that_have_lost_each_other_both_stay() {
+    let cluster = Cluster::start(2).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("two", &cluster, &nodes, LISTS_ONLY);
+    cluster.isolate(nodes[1]);
+    stays_while_asked(&daemon, &cluster, nodes[1], &nodes, POLLS_OBSERVED);
+    cluster.isolate(nodes[0]);
+    assert!(stays_while_asked(&daemon, &cluster, nodes[0], &nodes, POLLS_OBSERVED), "each list is contested");
+}
+
+#[test]
+fn the_second_of_two_goes_when_it_is_dead() {
+    let cluster = Cluster::start(2).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("two_to_one", &cluster, &nodes, KEYS);
+    cluster.stop(nodes[1]);
+    becomes_within(ticks(2, REFRESH), &daemon, "a.example", &nodes[..1]);
+    wait::until("agreement", || (state(&daemon, "a.example") == "live").then_some(()));
+}
+
+#[test]
+fn three_outvote_two_whoever_is_asked() {
+    // Late lists of the three, so that one of the two is always the first to be heard: they are the seeds, and a seed
+    // is asked third at the latest, half a timeout after the first.
+    const PATIENT: &str = "refresh = \"400ms\"\ntimeout = \"2s\"\nanswers = \"all\"\nhealth = false\n";
+    const LATE: Duration = Duration::from_millis(1500);
+    let cluster = Cluster::start(5).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("three_two", &cluster, &nodes[..2], PATIENT);
+    for &node in &nodes[2..] {
+        cluster.deliver(node, Path::LocalNodes, Delivery::Delayed(LATE));
+    }
+    cluster.split(&[&nodes[..2], &nodes[2..]]);
+    let mut contested = false;
+    wait::until("the two to go, not uncontested", || {
+        let seen = see(&daemon, "a.example");
+        assert!(nodes[2..].iter().all(|node| seen.contains(node)), "one of the three is missing: {seen:?}");
+        contested |= state(&daemon, "a.example") == "contested";
+        (contested && seen.len() == 3).then_some(())
+    });
+    for &node in &nodes[2..] {
+        cluster.heal(node);
+    }
+    stays_while_asked(&daemon, &cluster, nodes[2], &nodes[2..], POLLS_OBSERVED / 2);
+    cluster.heal_split();
+    becomes(&daemon, "a.example", &nodes);
+}
+
+#[test]
+fn four_of_six_go_when_they_are_dead() {
+    let cluster = Cluster::start(6).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("six_to_two", &cluster, &nodes[2..3], KEYS);
+    for &node in &nodes[2..] {
+        cluster.stop(node);
+    }
+    becomes_within(ticks(3, REFRESH), &daemon, "a.example", &nodes[..2]);
+    wait::until("agreement", || (state(&daemon, "a.example") == "live").then_some(()));
+}
+
+#[test]
+fn two_of_three_go_when_they_are_dead_and_nobody_is_probed() {
+    const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("three_to_one", &cluster, &nodes[..1], UNPROBED);
+    cluster.stop(nodes[1]);
+    cluster.stop(nodes[2]);
+    becomes_within(ticks(2, REFRESH), &daemon, "a.example", &nodes[..1]);
+    assert_eq!(cluster.total(Path::Health), 0);
+}
+
+#[test]
+fn a_node_that_its_peers_have_lost_and_that_says_nothing_goes() {
+    const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("silent", &cluster, &nodes[..1], UNPROBED);
+    cluster.deliver(nodes[2], Path::LocalNodes, Delivery::Hang);
+    cluster.split(&[&nodes[2..]]);
+    // It may be asked first, a quarter of a timeout before another, and it is heard for a whole one.
+    let bound = ticks(2, REFRESH) + TIMEOUT.mul_f64(1.25);
+    becomes_within(bound, &daemon, "a.example", &nodes[..2]);
+}
+
+#[test]
+fn a_node_that_some_list_and_some_do_not_stays_while_it_lives() {
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("disagree", &cluster, &nodes[..2], LISTS_ONLY);
+    let two = nodes[..2].iter().map(ToString::to_string).collect();
+    cluster.say(nodes[1], Path::LocalNodes, Content::Listing(two));
+    stays_while_asked(&daemon, &cluster, nodes[1], &nodes, 3 * POLLS_OBSERVED);
+}
+
+#[test]
+fn a_dead_node_that_some_peers_list_does_not_come_and_go() {
+    const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
+                         health = { interval = \"200ms\", timeout = \"1s\" }\n";
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("haunted", &cluster, &nodes[..2], QUICK);
+    cluster.crash(nodes[2]);
+    let two = nodes[..2].iter().map(ToString::to_string).collect();
+    cluster.say(nodes[1], Path::LocalNodes, Content::Listing(two));
+    becomes(&daemon, "a.example", &nodes[..2]);
+    stays_while_asked(&daemon, &cluster, nodes[1], &nodes[..2], POLLS_OBSERVED);
+}
+
+#[test]
+fn a_joining_node_that_sees_only_itself_is_taken_in_and_nobody_goes() {
+    const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
+                         health = { interval = \"200ms\", timeout = \"1s\" }\n";
+    let cluster = Cluster::start(3).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = start("joining", &cluster, &nodes[..1], QUICK);
+    let newcomer = cluster.add().unwrap();
+    cluster.remove(newcomer);
+    cluster.announce(newcomer);
+    cluster.isolate(newcomer);
+    cluster.restart(newcomer).unwrap();
+    wait::until("it to be answered", || {
+        let seen = see(&daemon, "a.example");
+        assert!(nodes.iter().all(|node| seen.contains(node)), "one of the three is missing: {seen:?}");
+        seen.contains(&newcomer).then_some(())
+    });
+    stays_while_asked(&daemon, &cluster, newcomer, &cluster.nodes(), POLLS_OBSERVED);
+}
