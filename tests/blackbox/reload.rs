@@ -111,6 +111,22 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
 }
 
 #[test]
+fn a_file_that_hangs_when_it_is_read_stops_nothing_else() {
+    let cluster = Cluster::start(1).unwrap();
+    let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
+    let path = daemon.config_path();
+    // Whoever opens it to read waits for a writer.
+    assert!(std::process::Command::new("mkfifo").arg(path.with_extension("next")).status().unwrap().success());
+    fs::rename(path.with_extension("next"), &path).unwrap();
+    // More than the slow timer, so that the file has been opened by then.
+    let polls = cluster.total(HttpPath::LocalNodes) + 30;
+    wait::until("thirty more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
+    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
+}
+
+#[test]
 fn two_quick_edits_end_with_the_second() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("quick", &zones("a", &cluster));
