@@ -21,6 +21,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
@@ -49,6 +50,10 @@ const READY_CHECK: Duration = Duration::from_millis(10);
 
 /// Between looks for stalled pollers, and at what `systemctl status` shows.
 const ROUNDS: Duration = Duration::from_secs(5);
+
+/// A round that comes so late says that the whole process was held up (stopped, or starved of a core), and nothing about
+/// one poller: they all look stalled at that moment, and all of them go on by themselves.
+const ROUND_LATE_MAX: Duration = Duration::from_secs(1);
 
 /// Reload requests that wait their turn; each comes from a person.
 const REQUESTS_WAITING: usize = 8;
@@ -190,6 +195,7 @@ impl Supervisor {
     /// A part that must never end has ended. The caller ends the process: half a server helps nobody.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut rounds = tokio::time::interval(ROUNDS);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
         tokio::pin!(stop);
         let outcome = loop {
@@ -212,8 +218,10 @@ impl Supervisor {
                 Some(drained) = self.draining.join_next() => if drained.is_err() {
                     break Err(StartError::Lost("a listener that was being closed".into()));
                 },
-                _ = rounds.tick() => {
-                    self.pollers.restart_the_stalled(Instant::now());
+                due = rounds.tick() => {
+                    if due.elapsed() < ROUND_LATE_MAX {
+                        self.pollers.restart_the_stalled(Instant::now());
+                    }
                     self.tell_systemd();
                 }
             }
