@@ -91,7 +91,7 @@ pub struct Supervisor {
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
     draining: JoinSet<()>,
-    tasks: JoinMap<&'static str, ()>,
+    tasks: JoinMap<String, ()>,
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
     /// Outlives the listeners that run on it.
@@ -269,18 +269,18 @@ impl Supervisor {
     /// Starts what listens to people: the file, the control socket, readiness.
     fn open_doors(&mut self, path: &Path, config: Config, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
         let reloader = Reloader::new(PathBuf::from(path), config, doors);
-        self.tasks.spawn("reload", async { match reloader.run().await {} });
+        self.tasks.spawn("reload".into(), async { match reloader.run().await {} });
         match control::bind(&control::control_socket_path()) {
-            Ok(socket) => self.tasks.spawn("control", control::serve(socket, requests, self.stopping.clone())),
+            Ok(socket) => self.tasks.spawn("control".into(), control::serve(socket, requests, self.stopping.clone())),
             Err(error) => {
                 tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
                 // The reloader waits on this channel; it must not look closed to it.
-                self.tasks.spawn("control", async move {
+                self.tasks.spawn("control".into(), async move {
                     requests.closed().await;
                 });
             }
         }
-        self.tasks.spawn("readiness", become_ready(self.table.snapshot(), self.ready.clone()));
+        self.tasks.spawn("readiness".into(), become_ready(self.table.snapshot(), self.ready.clone()));
     }
 
     fn tell_systemd(&self) {
@@ -414,7 +414,7 @@ impl Admin {
         &mut self,
         listener: Option<TcpListener>,
         wanted: Option<SocketAddr>,
-        tasks: &mut JoinMap<&'static str, ()>,
+        tasks: &mut JoinMap<String, ()>,
     ) -> Option<CancellationToken> {
         if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
             return None;
@@ -423,7 +423,8 @@ impl Admin {
         if let (Some(listener), Some(wanted)) = (listener, wanted) {
             let bound = listener.local_addr().unwrap_or(wanted);
             let stop = CancellationToken::new();
-            tasks.spawn("admin", admin::serve(listener, self.view.clone(), stop.clone()));
+            // A name of its own: under the former one's, the map would end the former one before it has drained.
+            tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
             self.serving = Some(AdminDoor { wanted, bound, stop });
         }
         former

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::symlink,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -300,6 +300,25 @@ fn listen_and_admin_move_without_a_gap() {
     wait::until("the first address to close", || (daemon.addresses().len() == 1).then_some(()));
     assert_eq!(dns::udp(addresses[1], &Question::new("a.example", "SOA")).rcode, "NoError");
     wait::until("TCP to close", || std::net::TcpStream::connect(before).is_err().then_some(()));
+}
+
+#[test]
+fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
+    let cluster = Cluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    let daemon = Daemon::with_config("admin-drains", &config(&zones));
+    let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
+    reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    reader.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+    // Connections are accepted in turn, so the one before is in good hands.
+    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    let moved = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.2:0\"\n{zones}");
+    fs::write(daemon.config_path(), moved).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    reader.write_all(b"\r\n").unwrap();
+    let mut reply = String::new();
+    reader.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok\n"), "{reply}");
 }
 
 #[test]
