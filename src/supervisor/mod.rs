@@ -238,8 +238,7 @@ impl Supervisor {
 
         let (before, now) = (self.table.snapshot(), unix_now());
         let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
-        self.table.replace(ZoneTable::new(entries));
-        let table = self.table.snapshot();
+        let table = ZoneTable::new(entries);
 
         self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
@@ -256,6 +255,8 @@ impl Supervisor {
                 self.pollers.start(name, zone, entry, start);
             }
         }
+        // Only now: a poller begins by having the seeds answered, and no new zone is to be met before that.
+        self.table.replace(table);
         for closed in self.listeners.replace(&wanted.server.listen, bound) {
             self.draining.spawn(drain(closed));
         }

@@ -281,6 +281,26 @@ fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
 }
 
 #[test]
+fn a_new_zone_answers_its_seeds_from_the_first_moment() {
+    let cluster = Cluster::start(1).unwrap();
+    cluster.stop(cluster.node(0));
+    let daemon = Daemon::with_config("first", &zones("a", &cluster));
+    // The more zones, the longer it takes to start their pollers; the last of them waits for all others.
+    let more: String = (0..3000).map(|n| zone(&format!("z{n:04}.example"), &cluster)).collect();
+    fs::write(daemon.config_path(), zones("a", &cluster) + &more).unwrap();
+    let start = Instant::now();
+    loop {
+        let reply = daemon.ask("z2999.example", "A");
+        assert_ne!(reply.rcode, "ServFail", "its seeds are in the file");
+        if reply.rcode == "NoError" {
+            assert_eq!(reply.data(), [cluster.node(0).to_string()]);
+            break;
+        }
+        assert!(start.elapsed() < wait::PATIENCE);
+    }
+}
+
+#[test]
 fn listen_and_admin_move_without_a_gap() {
     let cluster = Cluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
