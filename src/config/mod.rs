@@ -152,6 +152,12 @@ impl Config {
     }
 }
 
+/// Whether two addresses cannot be had at once over one protocol: the same one, or a wildcard and an address of it.
+pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same && one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4()
+}
+
 /// A file's octets.
 ///
 /// # Errors
@@ -271,6 +277,18 @@ mod tests {
             (
                 "[server]\nlisten = [\"127.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:2:11: \"127.0.0.1\" has no port; write \"127.0.0.1:53\"",
+            ),
+            (
+                "[server]\nlisten = [\"127.0.0.1:53\", \"[::]:53\", \"0.0.0.0:53\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:38: 0.0.0.0:53 and 127.0.0.1:53 cannot both be listened on; keep one of them",
+            ),
+            (
+                "[server]\nadmin = \"127.0.0.1:53\"\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:9: admin and listen cannot both have 127.0.0.1:53; give admin another port, such as 9153",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
+                "z.toml:3:12: zone a. has no key \"helth\"; it knows seeds, port, ttl, refresh, timeout, scheme, answers, subdomains",
             ),
             (
                 "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",

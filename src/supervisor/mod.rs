@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     admin::{self, View, control},
-    config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
+    config::{Config, ConfigStatus, ReloadRequest, Server, Zone, collide},
     discovery::{Alternator, HostLookup, SetUpError, Start, Tools},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
@@ -65,8 +65,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(
-        "cannot listen on {wanted} beside {served}, which is served now: a wildcard and an address of it need the port \
-         one after the other; restart the server for this change"
+        "cannot listen on {wanted} beside {served}, which is served now and needs the same port; restart the server for \
+         this change"
     )]
     Overlap { wanted: SocketAddr, served: SocketAddr },
     #[error("cannot serve the admin interface on {address}: {sentence}")]
@@ -233,7 +233,7 @@ impl Supervisor {
     /// Puts a configuration in force: all of it, or nothing. Says what changed.
     fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
         let bound = self.listeners.bind_missing(&wanted.server.listen)?;
-        let admin = self.admin.bind_change(wanted.server.admin)?;
+        let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
         let plan = plan(&self.zones, &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
@@ -391,15 +391,25 @@ impl Admin {
         self.serving.as_ref().map(|serving| serving.bound)
     }
 
-    /// A socket for the wanted address, unless it is served already.
-    fn bind_change(&self, wanted: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    /// A socket for the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
+    fn bind_change(
+        &self,
+        wanted: Option<SocketAddr>,
+        listening: &[SocketAddr],
+    ) -> Result<Option<TcpListener>, StartError> {
         let served = self.serving.as_ref().map(|serving| serving.wanted);
         let Some(address) = wanted.filter(|_| wanted != served) else { return Ok(None) };
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
         });
+        let mut ours = self.address().into_iter().chain(listening.iter().copied());
         listener.map(Some).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::AddrInUse
+                && let Some(served) = ours.find(|ours| collide(*ours, address))
+            {
+                return StartError::Overlap { wanted: address, served };
+            }
             let sentence = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another program uses this address; stop it or change `admin`".into(),
                 std::io::ErrorKind::PermissionDenied => "no permission for this port; choose one above 1023".into(),

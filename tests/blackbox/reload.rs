@@ -359,6 +359,24 @@ fn an_address_in_use_refuses_the_whole_reload() {
 }
 
 #[test]
+fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
+    let cluster = Cluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    let daemon = Daemon::with_config("wild", &config(&zones));
+    let (dns, admin) = (daemon.address(), daemon.admin());
+    for (listen, moved, served) in [
+        (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
+        ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
+    ] {
+        let file = format!("[server]\nlisten = [\"{listen}\"]\nadmin = \"{moved}\"\n{zones}");
+        fs::write(daemon.config_path(), file).unwrap();
+        let (code, _, stderr) = daemon.reload();
+        assert_eq!(code, 78);
+        assert!(stderr.contains(&format!("beside {served}, which is served now")), "{stderr}");
+    }
+}
+
+#[test]
 fn not_one_query_is_lost_during_ten_reloads() {
     const RATE: u64 = 2000;
     let cluster = Cluster::start(3).unwrap();
