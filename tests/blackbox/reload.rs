@@ -91,6 +91,26 @@ fn a_swapped_link_is_noticed_twice() {
 }
 
 #[test]
+fn a_directory_that_goes_and_comes_back_is_noticed() {
+    let cluster = Cluster::start(1).unwrap();
+    let directory = scratch("directory");
+    let (place, file) = (directory.join("etc"), directory.join("etc/config.toml"));
+    fs::create_dir(&place).unwrap();
+    fs::write(&file, zones("a", &cluster)).unwrap();
+    let mut daemon = Daemon::launch_at(directory, &file);
+    daemon.wait_ready();
+    for names in ["ab", "abc"] {
+        fs::remove_dir_all(&place).unwrap();
+        wait::until("the loss to be told", || daemon.api()["config"]["error"].is_string().then_some(()));
+        fs::create_dir(&place).unwrap();
+        fs::write(&file, zones(names, &cluster)).unwrap();
+        follows(&daemon, names, "");
+    }
+    fs::write(&file, zones("abcd", &cluster)).unwrap();
+    follows(&daemon, "abcd", "");
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
