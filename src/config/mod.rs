@@ -355,6 +355,22 @@ mod tests {
         }
 
         #[test]
+        fn no_text_in_a_value_can_break_the_reader(
+            key in prop::sample::select(&["seeds", "ttl", "refresh", "port", "answers", "scheme", "x"][..]),
+            text in "[0-9a-z:.%\\[\\]/ µ-]{0,20}|[0-9]{1,25} ?(ns|ms|s|m|h|d|y)?|\\PC{0,20}",
+        ) {
+            let value = toml::Value::String(text).to_string();
+            let value = if key == "seeds" { format!("[{value}]") } else { value };
+            let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
+            if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
+                for Mistake { line, column, .. } in mistakes.list() {
+                    let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
+                    prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
+                }
+            }
+        }
+
+        #[test]
         fn no_toml_can_break_the_reader(
             text in "(\\[(server|defaults|zones|zones\\.\"a\\.b\"|zones.a.b)\\]\n|(seeds|ttl|port|listen|answers|nameservers|x) = (1|\"1s\"|\\[\"a\", 1\\]|\"all\"|\\{ a = 1 \\}|\"|\\[)\n){0,12}"
         ) {
