@@ -120,7 +120,9 @@ impl Answers {
 
     /// The same zone after something was learnt.
     pub fn with_knowledge(&self, knowledge: Knowledge, now: u32) -> Self {
-        let same = knowledge.published() == self.knowledge.published();
+        // The first list changes the TTLs also where it names the seeds.
+        let waits = |knowledge: &Knowledge| matches!(knowledge, Knowledge::Waiting(_));
+        let same = knowledge.published() == self.knowledge.published() && waits(&knowledge) == waits(&self.knowledge);
         let serial = if same { self.serial } else { self.next_serial(now) };
         Self::build(self.settings.clone(), knowledge, serial)
     }
@@ -170,6 +172,8 @@ mod tests {
         assert_eq!(other.serial, 2000);
         let clock_went_back = other.with_knowledge(known(&["10.0.0.3"]), 500);
         assert_eq!(clock_went_back.serial, 2001);
+        let seeds = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1"]))), 1000);
+        assert_eq!(seeds.with_knowledge(known(&["10.0.0.1"]), 2000).serial, 2000, "the TTL grows from 2 to 4");
         let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..Settings::example() };
         assert_eq!(other.with_settings(ttl, 3000).serial, 3000);
         let count = Settings { count: AnswerCount::All, ..Settings::example() };
