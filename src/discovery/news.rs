@@ -1,6 +1,6 @@
 //! What changed, for people: one line each, and none when nothing did.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use tracing::{info, warn};
 
@@ -9,14 +9,24 @@ use crate::{
     zone::{NodeSet, ZoneName, ZoneState},
 };
 
+/// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
+/// must not bury the log.
+const NODES_TOLD_MAX: usize = 100;
+
 /// Logs the difference. `why` tells what went wrong, if anything did.
 pub fn tell(zone: &ZoneName, before: &Knowledge, after: &Knowledge, why: Option<&str>) {
     let (old, new) = (nodes(before), nodes(after));
-    for node in new.iter().filter(|node| !old.contains(node)) {
+    let mut joined = new.difference(&old);
+    for node in joined.by_ref().take(NODES_TOLD_MAX) {
         info!(%zone, %node, "node joined");
     }
-    for node in old.iter().filter(|node| !new.contains(node)) {
+    let mut left = old.difference(&new);
+    for node in left.by_ref().take(NODES_TOLD_MAX) {
         info!(%zone, %node, "node left");
+    }
+    let (joined, left) = (joined.count(), left.count());
+    if joined + left > 0 {
+        info!(%zone, joined, left, "and more nodes than are told one by one");
     }
     let (from, to) = (state(before).word(), state(after).word());
     match why {
@@ -37,10 +47,10 @@ pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagr
 }
 
 /// The nodes that were learnt.
-fn nodes(knowledge: &Knowledge) -> &[IpAddr] {
+fn nodes(knowledge: &Knowledge) -> BTreeSet<IpAddr> {
     match knowledge {
-        Knowledge::Waiting(_) => &[],
-        Knowledge::Known { nodes, .. } => nodes.as_slice(),
+        Knowledge::Waiting(_) => BTreeSet::new(),
+        Knowledge::Known { nodes, .. } => nodes.as_slice().iter().copied().collect(),
     }
 }
 
@@ -49,5 +59,52 @@ fn state(knowledge: &Knowledge) -> ZoneState {
         Knowledge::Waiting(_) => ZoneState::Waiting,
         Knowledge::Known { stale: true, .. } => ZoneState::Stale,
         Knowledge::Known { stale: false, .. } => ZoneState::Live,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        net::Ipv4Addr,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// Counts the lines.
+    #[derive(Clone, Default)]
+    struct Tally(Arc<AtomicUsize>);
+
+    impl Write for Tally {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(octets.iter().filter(|octet| **octet == b'\n').count(), Relaxed);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_list_of_thousands_neither_buries_the_log_nor_holds_up_the_others() {
+        let tally = Tally::default();
+        let writer = tally.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let zone = ZoneName::parse("a.example").unwrap();
+        let list = |first: u32| {
+            let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
+            Knowledge::Known { nodes, stale: false }
+        };
+        let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
+        let start = Instant::now();
+        tracing::subscriber::with_default(log, || tell(&zone, &before, &after, None));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(tally.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
     }
 }
