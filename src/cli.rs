@@ -103,11 +103,11 @@ pub enum Failure {
 impl Failure {
     /// Prints the failure and gives the exit status that belongs to it.
     pub fn report(&self) -> ExitCode {
-        eprintln!("{self}");
+        let mut text = self.to_string();
         if let Self::Config(LoadError::Refused(mistakes)) = self {
-            let count = mistakes.list().len();
-            eprintln!("The configuration has {count} {}.", if count == 1 { "mistake" } else { "mistakes" });
+            text += &format!("\nThe configuration has {}.", plural(mistakes.list().len(), "mistake"));
         }
+        print(std::io::stderr(), &text);
         ExitCode::from(match self {
             Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
@@ -158,10 +158,8 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
 /// The file cannot be read or has mistakes.
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.config)?;
-    for warning in config.warnings() {
-        println!("warning: {warning}");
-    }
-    println!("{}", Summary(&config));
+    let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
+    print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())
 }
 
@@ -173,8 +171,13 @@ pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let summary =
         runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
-    println!("{summary}");
+    print(std::io::stdout(), &summary);
     Ok(())
+}
+
+/// Prints lines for whoever still reads them. `println!` would panic when nobody does, as behind `| head`.
+fn print(mut to: impl std::io::Write, text: &str) {
+    let _ = writeln!(to, "{text}");
 }
 
 /// SIGTERM and SIGINT.

@@ -118,7 +118,13 @@ fn dispatch<W>(format: LogFormat, filter: LogFilter, journal: bool, color: bool,
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter.0).with_writer(writer).with_ansi(false);
+    // A line that cannot be written is lost. The library would complain about it on standard error, which is where the
+    // line could not go, and a failed `eprintln!` panics: whoever reads the log must not take the server along.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter.0)
+        .with_writer(writer)
+        .with_ansi(false)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => {
             let lines = Prefixed { journal, inner: TextLines { time: !journal, color } };

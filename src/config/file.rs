@@ -14,7 +14,7 @@ use toml::{
 };
 
 use super::{
-    Config, Server, Zone, content_hash,
+    Config, Server, Zone, collide, content_hash,
     keys::Keys,
     mistake::Complaint,
     value::{self, Read, Value},
@@ -80,7 +80,7 @@ fn forget_consequences(text: &str, complaints: &mut Vec<Complaint>) {
 #[derive(Default)]
 struct ServerKeys {
     listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
-    admin: Option<SocketAddr>,
+    admin: Option<Spanned<SocketAddr>>,
     nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
     state_dir: Option<PathBuf>,
     snapshot_max_age: Option<Duration>,
@@ -97,7 +97,7 @@ impl ServerKeys {
         let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
         Server {
             listen: self.addresses(),
-            admin: self.admin,
+            admin: self.admin.map(Spanned::into_inner),
             nameservers,
             state_dir: self.state_dir,
             snapshot_max_age: self.snapshot_max_age.unwrap_or(SNAPSHOT_MAX_AGE),
@@ -109,7 +109,7 @@ fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
     let what = "a list of addresses with ports";
     let server = ServerKeys {
         listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
-        admin: keys.get("admin", value::socket_address),
+        admin: keys.spanned("admin", value::socket_address),
         nameservers: keys
             .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
             .unwrap_or_default(),
@@ -124,6 +124,19 @@ fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
         for twice in repeated(list.get_ref(), |one| (one.port() > 0).then_some(*one)) {
             keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
         }
+        for (number, one) in list.get_ref().iter().enumerate() {
+            let mut earlier = list.get_ref().iter().take(number).map(|other| *other.get_ref());
+            if let Some(other) = earlier.find(|other| other != one.get_ref() && collide(*other, *one.get_ref())) {
+                let sentence = format!("{} and {other} cannot both be listened on; keep one of them", one.get_ref());
+                keys.complaints.push(Complaint::new(one.span(), sentence));
+            }
+        }
+    }
+    if let Some(admin) = &server.admin
+        && let Some(address) = server.addresses().into_iter().find(|address| collide(*address, *admin.get_ref()))
+    {
+        let sentence = format!("admin and listen cannot both have {address}; give admin another port, such as 9153");
+        keys.complaints.push(Complaint::new(admin.span(), sentence));
     }
     for twice in repeated(&server.nameservers, |(name, _)| Some(name.clone())) {
         keys.complaints
@@ -221,9 +234,13 @@ fn read_zone(name: &ZoneName, span: Range<usize>, value: Value<'_>, defaults: &Z
     }
 }
 
-/// `[zones.a.example.com]` without quotes is a table in a table in a table: the name that was meant.
+/// `[zones.a.example.com]` without quotes is a table in a table in a table: the name that was meant. A table with
+/// seeds is a zone, whatever else is in it.
 fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     let table = value.as_table()?;
+    if table.contains_key("seeds") {
+        return None;
+    }
     let (inner_key, inner) = table.iter().find(|(inner_key, inner)| {
         let name = inner_key.get_ref().as_ref();
         inner.get_ref().is_table() && !ZONE_KEYS.contains(&name) && !ZONE_KEYS_LATER.contains(&name)

@@ -212,6 +212,12 @@ impl Config {
     }
 }
 
+/// Whether two addresses cannot be had at once over one protocol: the same one, or a wildcard and an address of it.
+pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same && one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4()
+}
+
 /// A file's octets.
 ///
 /// # Errors
@@ -337,6 +343,18 @@ mod tests {
                 "z.toml:2:11: \"127.0.0.1\" has no port; write \"127.0.0.1:53\"",
             ),
             (
+                "[server]\nlisten = [\"127.0.0.1:53\", \"[::]:53\", \"0.0.0.0:53\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:38: 0.0.0.0:53 and 127.0.0.1:53 cannot both be listened on; keep one of them",
+            ),
+            (
+                "[server]\nadmin = \"127.0.0.1:53\"\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:9: admin and listen cannot both have 127.0.0.1:53; give admin another port, such as 9153",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
+                "z.toml:3:12: zone a. has no key \"helth\"; it knows seeds, port, ttl, refresh, timeout, scheme, answers, subdomains",
+            ),
+            (
                 "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:3:8: zone \".\" answers every name to whoever reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
             ),
@@ -398,6 +416,22 @@ mod tests {
         #[test]
         fn no_octets_can_break_the_reader(content in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = Config::parse(Path::new("z.toml"), &content);
+        }
+
+        #[test]
+        fn no_text_in_a_value_can_break_the_reader(
+            key in prop::sample::select(&["seeds", "ttl", "refresh", "port", "answers", "scheme", "x"][..]),
+            text in "[0-9a-z:.%\\[\\]/ µ-]{0,20}|[0-9]{1,25} ?(ns|ms|s|m|h|d|y)?|\\PC{0,20}",
+        ) {
+            let value = toml::Value::String(text).to_string();
+            let value = if key == "seeds" { format!("[{value}]") } else { value };
+            let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
+            if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
+                for Mistake { line, column, .. } in mistakes.list() {
+                    let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
+                    prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
+                }
+            }
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! What changed, for people: one line each, and none when nothing did.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use tracing::{info, warn};
 
@@ -9,15 +9,25 @@ use crate::{
     zone::{NodeSet, ZoneName},
 };
 
+/// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
+/// must not bury the log.
+const NODES_TOLD_MAX: usize = 100;
+
 /// Logs the difference. `why` tells what went wrong, if anything did.
 pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
     let (old, new) = (nodes(before), nodes(after));
-    for node in new.iter().filter(|node| !old.contains(node)) {
+    let mut joined = new.difference(&old);
+    for node in joined.by_ref().take(NODES_TOLD_MAX) {
         info!(%zone, %node, "node joined");
     }
-    for node in old.iter().filter(|node| !new.contains(node)) {
+    let mut left = old.difference(&new);
+    for node in left.by_ref().take(NODES_TOLD_MAX) {
         let now = state_of(*node, after);
         info!(%zone, %node, now, "node left");
+    }
+    let (joined, left) = (joined.count(), left.count());
+    if joined + left > 0 {
+        info!(%zone, joined, left, "and more nodes than are told one by one");
     }
     let (from, to) = (before.state().word(), after.state().word());
     match why {
@@ -38,10 +48,10 @@ pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagr
 }
 
 /// The nodes that are answered; seeds are no nodes yet.
-fn nodes(answers: &Answers) -> &[IpAddr] {
+fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
     match (&answers.knowledge, &answers.answered) {
-        (Knowledge::Known(_), Some(answered)) => answered.as_slice(),
-        _ => &[],
+        (Knowledge::Known(_), Some(answered)) => answered.as_slice().iter().copied().collect(),
+        _ => BTreeSet::new(),
     }
 }
 
@@ -49,4 +59,52 @@ fn nodes(answers: &Answers) -> &[IpAddr] {
 fn state_of(node: IpAddr, answers: &Answers) -> &'static str {
     let Knowledge::Known(known) = &answers.knowledge else { return "unlisted" };
     known.nodes.iter().find(|known| known.address == node).map_or("unlisted", |known| known.state.word())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        net::Ipv4Addr,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{table::Settings, zone::ZoneState};
+
+    /// Counts the lines.
+    #[derive(Clone, Default)]
+    struct Tally(Arc<AtomicUsize>);
+
+    impl Write for Tally {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(octets.iter().filter(|octet| **octet == b'\n').count(), Relaxed);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_list_of_thousands_neither_buries_the_log_nor_holds_up_the_others() {
+        let tally = Tally::default();
+        let writer = tally.clone();
+        let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let zone = ZoneName::parse("a.example").unwrap();
+        let list = |first: u32| {
+            let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
+            Answers::new(Settings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
+        };
+        let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
+        let start = Instant::now();
+        tracing::subscriber::with_default(log, || tell(&zone, &before, &after, None));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(tally.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
+    }
 }

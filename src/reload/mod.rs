@@ -114,7 +114,7 @@ impl Reloader {
 
     /// The file's content once it has stopped changing.
     async fn settled(&mut self) -> Reading {
-        let mut settling = Settling::new(self.read(), Instant::now());
+        let mut settling = Settling::new(self.read().await, Instant::now());
         loop {
             self.agree(&mut settling, SETTLE).await;
             if !self.is_bulk_removal(settling.reading()).await || self.agree(&mut settling, BULK_QUIET).await {
@@ -136,7 +136,7 @@ impl Reloader {
             if Instant::now() < due {
                 continue;
             }
-            if settling.agrees(self.read(), Instant::now()) {
+            if settling.agrees(self.read().await, Instant::now()) {
                 return true;
             }
             if may_give_up {
@@ -146,8 +146,11 @@ impl Reloader {
         false
     }
 
-    fn read(&self) -> Reading {
-        read_file(&self.path).map_err(|error| error.to_string())
+    /// Reads beside the runtime: what is there may hang (a FIFO, a file server that is gone), and pollers go on.
+    async fn read(&self) -> Reading {
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || read_file(&path).map_err(|error| error.to_string()));
+        read.await.unwrap_or_else(|error| Err(format!("reading {} failed: {error}", self.path.display())))
     }
 
     async fn is_bulk_removal(&self, reading: &Reading) -> bool {

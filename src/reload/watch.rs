@@ -79,7 +79,8 @@ fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// The directory of the file, of every link on the way to it, and of their targets.
+/// The directory of the file, of every link on the way to it, and of their targets; where one is missing, the nearest
+/// above it, in which it will appear.
 fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
     let mut directories = BTreeMap::new();
     let mut to_follow = vec![std::path::absolute(path).unwrap_or_else(|_| path.into())];
@@ -103,8 +104,9 @@ fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
 }
 
 fn remember(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
-    if let Ok(metadata) = std::fs::metadata(directory) {
-        directories.insert(directory.into(), (metadata.dev(), metadata.ino()));
+    let existing = directory.ancestors().find_map(|place| Some((place, std::fs::metadata(place).ok()?)));
+    if let Some((place, metadata)) = existing {
+        directories.insert(place.into(), (metadata.dev(), metadata.ino()));
     }
 }
 
@@ -124,10 +126,12 @@ mod tests {
         symlink("loop", etc.join("loop")).unwrap();
         let watched = directories(&etc.join("config.toml"));
         let looped = directories(&etc.join("loop"));
+        let missing = directories(&root.join("gone/too/config.toml"));
         std::fs::remove_dir_all(&root).unwrap();
         assert!(watched.contains_key(&etc), "the link's own directory sees the swap of ..data");
         assert!(watched.contains_key(&etc.join("..data")), "and so is its target's: {watched:?}");
         assert!(looped.contains_key(&etc));
+        assert!(missing.contains_key(&root), "what is gone comes back there: {missing:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio_util::{
 };
 
 use self::register::{Activity, Register};
-use super::Alarm;
+use super::{Alarm, TCP_BACKLOG};
 use crate::{
     answer::{Dealer, answer},
     metrics::{ProcessCounters, Transport},
@@ -132,10 +132,16 @@ impl Listener {
         });
     }
 
-    /// Clients whose connection the kernel has taken already believe to be connected, and may have asked.
+    /// Clients whose connection the kernel has taken already believe to be connected, and may have asked. No more are
+    /// let in than the kernel's queue holds, or a flood of newcomers would keep the server from stopping.
     fn admit_backlog(&self, listener: TcpListener, crowd: &mut Crowd) {
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, client)) = listener.accept() {
+        for _ in 0..TCP_BACKLOG {
+            let (stream, client) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_the_peers(&error) => continue,
+                Err(_) => break,
+            };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
                 self.admit(stream, client, crowd);

@@ -6,6 +6,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::StartError;
 use crate::{
+    config::collide,
     metrics::ProcessCounters,
     server::{BindError, Bound, Serving},
     table::SharedTable,
@@ -49,12 +50,7 @@ impl Listeners {
 
     /// An address of ours that has the same port, where one of both is a wildcard.
     fn overlapping(&self, wanted: SocketAddr) -> Option<SocketAddr> {
-        let overlaps = |served: &SocketAddr| {
-            served.port() == wanted.port()
-                && served.is_ipv4() == wanted.is_ipv4()
-                && (served.ip().is_unspecified() || wanted.ip().is_unspecified())
-        };
-        self.addresses().into_iter().find(overlaps)
+        self.addresses().into_iter().find(|served| collide(*served, wanted))
     }
 
     /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.

@@ -21,6 +21,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
@@ -31,7 +32,7 @@ use self::{
 };
 use crate::{
     admin::{self, View, control},
-    config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
+    config::{Config, ConfigStatus, ReloadRequest, Server, Zone, collide},
     discovery::{
         Alternator, HostLookup, Memory, MemoryError, MemoryKeeper, Neighbours, Prober, SetUpError, Start, Tools,
     },
@@ -52,6 +53,10 @@ const READY_CHECK: Duration = Duration::from_millis(10);
 /// Between looks for stalled pollers, and at what `systemctl status` shows.
 const ROUNDS: Duration = Duration::from_secs(5);
 
+/// A round that comes so late says that the whole process was held up (stopped, or starved of a core), and nothing about
+/// one poller: they all look stalled at that moment, and all of them go on by themselves.
+const ROUND_LATE_MAX: Duration = Duration::from_secs(1);
+
 /// Reload requests that wait their turn; each comes from a person.
 const REQUESTS_WAITING: usize = 8;
 
@@ -62,8 +67,8 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(
-        "cannot listen on {wanted} beside {served}, which is served now: a wildcard and an address of it need the port \
-         one after the other; restart the server for this change"
+        "cannot listen on {wanted} beside {served}, which is served now and needs the same port; restart the server for \
+         this change"
     )]
     Overlap { wanted: SocketAddr, served: SocketAddr },
     #[error("cannot serve the admin interface on {address}: {sentence}")]
@@ -97,7 +102,7 @@ pub struct Supervisor {
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
     draining: JoinSet<()>,
-    tasks: JoinMap<&'static str, ()>,
+    tasks: JoinMap<String, ()>,
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
     /// Outlives the listeners that run on it.
@@ -211,6 +216,7 @@ impl Supervisor {
     /// A part that must never end has ended. The caller ends the process: half a server helps nobody.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut rounds = tokio::time::interval(ROUNDS);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
         tokio::pin!(stop);
         let outcome = loop {
@@ -233,8 +239,10 @@ impl Supervisor {
                 Some(drained) = self.draining.join_next() => if drained.is_err() {
                     break Err(StartError::Lost("a listener that was being closed".into()));
                 },
-                _ = rounds.tick() => {
-                    self.pollers.restart_the_stalled(Instant::now());
+                due = rounds.tick() => {
+                    if due.elapsed() < ROUND_LATE_MAX {
+                        self.pollers.restart_the_stalled(Instant::now());
+                    }
                     self.tell_systemd();
                 }
             }
@@ -246,13 +254,12 @@ impl Supervisor {
     /// Puts a configuration in force: all of it, or nothing. Says what changed.
     fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
         let bound = self.listeners.bind_missing(&wanted.server.listen)?;
-        let admin = self.admin.bind_change(wanted.server.admin)?;
+        let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
         let plan = plan(&self.zones, &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
         let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
-        self.table.replace(ZoneTable::new(entries));
-        let table = self.table.snapshot();
+        let table = ZoneTable::new(entries);
 
         self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
@@ -273,6 +280,8 @@ impl Supervisor {
                 self.pollers.start(name, zone, entry, start);
             }
         }
+        // Only now: a poller begins by having the seeds answered, and no new zone is to be met before that.
+        self.table.replace(table);
         for closed in self.listeners.replace(&wanted.server.listen, bound) {
             self.draining.spawn(drain(closed));
         }
@@ -291,25 +300,25 @@ impl Supervisor {
     fn remember(&mut self, keeper: Option<MemoryKeeper>, config: &Config) {
         if let (Some(memory), Some(keeper)) = (&self.memory, keeper) {
             memory.retain(|zone| config.zones.contains_key(zone));
-            self.tasks.spawn("memory", async { match keeper.run().await {} });
+            self.tasks.spawn("memory".into(), async { match keeper.run().await {} });
         }
     }
 
     /// Starts what listens to people: the file, the control socket, readiness.
     fn open_doors(&mut self, path: &Path, config: Config, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
         let reloader = Reloader::new(PathBuf::from(path), config, doors);
-        self.tasks.spawn("reload", async { match reloader.run().await {} });
+        self.tasks.spawn("reload".into(), async { match reloader.run().await {} });
         match control::bind(&control::control_socket_path()) {
-            Ok(socket) => self.tasks.spawn("control", control::serve(socket, requests, self.stopping.clone())),
+            Ok(socket) => self.tasks.spawn("control".into(), control::serve(socket, requests, self.stopping.clone())),
             Err(error) => {
                 tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
                 // The reloader waits on this channel; it must not look closed to it.
-                self.tasks.spawn("control", async move {
+                self.tasks.spawn("control".into(), async move {
                     requests.closed().await;
                 });
             }
         }
-        self.tasks.spawn("readiness", become_ready(self.table.snapshot(), self.ready.clone()));
+        self.tasks.spawn("readiness".into(), become_ready(self.table.snapshot(), self.ready.clone()));
     }
 
     fn tell_systemd(&self) {
@@ -442,15 +451,25 @@ impl Admin {
         self.serving.as_ref().map(|serving| serving.bound)
     }
 
-    /// A socket for the wanted address, unless it is served already.
-    fn bind_change(&self, wanted: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    /// A socket for the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
+    fn bind_change(
+        &self,
+        wanted: Option<SocketAddr>,
+        listening: &[SocketAddr],
+    ) -> Result<Option<TcpListener>, StartError> {
         let served = self.serving.as_ref().map(|serving| serving.wanted);
         let Some(address) = wanted.filter(|_| wanted != served) else { return Ok(None) };
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
         });
+        let mut ours = self.address().into_iter().chain(listening.iter().copied());
         listener.map(Some).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::AddrInUse
+                && let Some(served) = ours.find(|ours| collide(*ours, address))
+            {
+                return StartError::Overlap { wanted: address, served };
+            }
             let sentence = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "another program uses this address; stop it or change `admin`".into(),
                 std::io::ErrorKind::PermissionDenied => "no permission for this port; choose one above 1023".into(),
@@ -466,7 +485,7 @@ impl Admin {
         &mut self,
         listener: Option<TcpListener>,
         wanted: Option<SocketAddr>,
-        tasks: &mut JoinMap<&'static str, ()>,
+        tasks: &mut JoinMap<String, ()>,
     ) -> Option<CancellationToken> {
         if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
             return None;
@@ -475,7 +494,8 @@ impl Admin {
         if let (Some(listener), Some(wanted)) = (listener, wanted) {
             let bound = listener.local_addr().unwrap_or(wanted);
             let stop = CancellationToken::new();
-            tasks.spawn("admin", admin::serve(listener, self.view.clone(), stop.clone()));
+            // A name of its own: under the former one's, the map would end the former one before it has drained.
+            tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
             self.serving = Some(AdminDoor { wanted, bound, stop });
         }
         former

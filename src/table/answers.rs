@@ -224,7 +224,7 @@ impl Answers {
         // An address list that stays the same keeps its edition, and with it the decks that are dealt from it.
         next.v4 = self.v4.followed_by(next.v4);
         next.v6 = self.v6.followed_by(next.v6);
-        let same = next.settings.ttl == self.settings.ttl
+        let same = next.address_ttl() == self.address_ttl()
             && next.settings.name_servers == self.settings.name_servers
             && (&*next.v4, &*next.v6) == (&*self.v4, &*self.v6);
         let serial = if same { self.serial } else { self.next_serial(now) };
@@ -276,6 +276,8 @@ mod tests {
         assert_eq!(other.serial, 2000);
         let clock_went_back = other.with_knowledge(known(&["10.0.0.3"]), 500);
         assert_eq!(clock_went_back.serial, 2001);
+        let seeds = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1"]))), 1000);
+        assert_eq!(seeds.with_knowledge(known(&["10.0.0.1"]), 2000).serial, 2000, "the TTL grows from 2 to 4");
         let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..Settings::example() };
         assert_eq!(other.with_settings(ttl, 3000).serial, 3000);
         let count = Settings { count: AnswerCount::All, ..Settings::example() };

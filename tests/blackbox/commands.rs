@@ -28,6 +28,21 @@ fn check_prints_a_summary_of_a_good_file() {
 }
 
 #[test]
+fn nobody_has_to_read_what_a_command_prints() {
+    let directory = scratch("unread");
+    let file = directory.join("config.toml");
+    for (content, expected) in [("[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n", 0), ("", 78)] {
+        std::fs::write(&file, content).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut check = command(&["check", "--config"]);
+        let check = check.arg(&file).stdout(writer.try_clone().unwrap()).stderr(writer);
+        assert_eq!(check.status().unwrap().code(), Some(expected));
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn bad_usage_is_exit_2() {
     for arguments in [&["fly"][..], &["run", "--nonsense"], &["run", "--log", "loud"], &["run", "--log-format", "xml"]]
     {

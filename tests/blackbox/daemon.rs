@@ -79,10 +79,31 @@ impl Daemon {
     /// The same with these variables in its environment.
     #[track_caller]
     pub fn launch_with(directory: PathBuf, file: &Path, environment: &[(&str, &str)]) -> Self {
+        let log = File::create(directory.join("log")).unwrap().into();
+        Self::launch_logging(directory, file, environment, log)
+    }
+
+    /// Starts with exactly this file and a pipe for its log; waits until it is ready.
+    #[track_caller]
+    pub fn with_log_pipe(name: &str, config: &str) -> Self {
+        let directory = scratch(name);
+        let file = directory.join("config.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut daemon = Self::launch_logging(directory, &file, &[], Stdio::piped());
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Nobody reads the pipe of [`Self::with_log_pipe`] any more.
+    pub fn close_log(&mut self) {
+        drop(self.child.stderr.take().expect("a pipe"));
+    }
+
+    #[track_caller]
+    fn launch_logging(directory: PathBuf, file: &Path, environment: &[(&str, &str)], log: Stdio) -> Self {
         let socket = directory.join("notify");
         let notifications = UnixDatagram::bind(&socket).unwrap();
         notifications.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let log = File::create(directory.join("log")).unwrap();
         let child = command(&["run", "--config", file.to_str().unwrap()])
             .envs(environment.iter().copied())
             .env("NOTIFY_SOCKET", &socket)

@@ -128,6 +128,34 @@ fn what_was_asked_before_the_end_is_answered() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let cluster = Cluster::start(2).unwrap();
+    let mut daemon = Daemon::with_log_pipe("unread", &config(&zone("a.example", &cluster)));
+    wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
+    daemon.close_log();
+    cluster.stop(cluster.node(1));
+    wait::until("a change, which is logged", || (daemon.nodes("a.example").len() == 1).then_some(()));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
+}
+
+#[test]
+fn a_process_that_was_stopped_goes_on_with_the_pollers_that_it_had() {
+    let cluster = Cluster::start(2).unwrap();
+    let daemon = Daemon::with_config("frozen", &config(&zone("a.example", &cluster)));
+    let polls = || cluster.total(alternator_dns::simulation::Path::LocalNodes);
+    wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
+    daemon.signal(Signal::SIGSTOP);
+    // Longer than a poller of this zone may be silent.
+    std::thread::sleep(Duration::from_secs(15));
+    let before = polls();
+    daemon.signal(Signal::SIGCONT);
+    wait::until("ten more polls", || (polls() > before + 10).then_some(()));
+    assert_eq!(daemon.metric("alternator_dns_poller_restarts_total{zone=\"a.example.\"}"), 0.0, "{}", daemon.log());
+    assert_eq!(daemon.nodes("a.example").len(), 2);
+}
+
+#[test]
 fn ready_means_polled_or_five_seconds() {
     let cluster = Cluster::start(1).unwrap();
     cluster.deliver(

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::symlink,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
@@ -91,6 +91,26 @@ fn a_swapped_link_is_noticed_twice() {
 }
 
 #[test]
+fn a_directory_that_goes_and_comes_back_is_noticed() {
+    let cluster = Cluster::start(1).unwrap();
+    let directory = scratch("directory");
+    let (place, file) = (directory.join("etc"), directory.join("etc/config.toml"));
+    fs::create_dir(&place).unwrap();
+    fs::write(&file, zones("a", &cluster)).unwrap();
+    let mut daemon = Daemon::launch_at(directory, &file);
+    daemon.wait_ready();
+    for names in ["ab", "abc"] {
+        fs::remove_dir_all(&place).unwrap();
+        wait::until("the loss to be told", || daemon.api()["config"]["error"].is_string().then_some(()));
+        fs::create_dir(&place).unwrap();
+        fs::write(&file, zones(names, &cluster)).unwrap();
+        follows(&daemon, names, "");
+    }
+    fs::write(&file, zones("abcd", &cluster)).unwrap();
+    follows(&daemon, "abcd", "");
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
@@ -108,6 +128,22 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(daemon.metric("alternator_dns_config_reloads_total{result=\"refused\"}") >= 1.0);
     let log = daemon.log();
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
+}
+
+#[test]
+fn a_file_that_hangs_when_it_is_read_stops_nothing_else() {
+    let cluster = Cluster::start(1).unwrap();
+    let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
+    let path = daemon.config_path();
+    // Whoever opens it to read waits for a writer.
+    assert!(std::process::Command::new("mkfifo").arg(path.with_extension("next")).status().unwrap().success());
+    fs::rename(path.with_extension("next"), &path).unwrap();
+    // More than the slow timer, so that the file has been opened by then.
+    let polls = cluster.total(HttpPath::LocalNodes) + 30;
+    wait::until("thirty more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
+    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
 }
 
 #[test]
@@ -265,6 +301,26 @@ fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
 }
 
 #[test]
+fn a_new_zone_answers_its_seeds_from_the_first_moment() {
+    let cluster = Cluster::start(1).unwrap();
+    cluster.stop(cluster.node(0));
+    let daemon = Daemon::with_config("first", &zones("a", &cluster));
+    // The more zones, the longer it takes to start their pollers; the last of them waits for all others.
+    let more: String = (0..3000).map(|n| zone(&format!("z{n:04}.example"), &cluster)).collect();
+    fs::write(daemon.config_path(), zones("a", &cluster) + &more).unwrap();
+    let start = Instant::now();
+    loop {
+        let reply = daemon.ask("z2999.example", "A");
+        assert_ne!(reply.rcode, "ServFail", "its seeds are in the file");
+        if reply.rcode == "NoError" {
+            assert_eq!(reply.data(), [cluster.node(0).to_string()]);
+            break;
+        }
+        assert!(start.elapsed() < wait::PATIENCE);
+    }
+}
+
+#[test]
 fn listen_and_admin_move_without_a_gap() {
     let cluster = Cluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
@@ -287,6 +343,25 @@ fn listen_and_admin_move_without_a_gap() {
 }
 
 #[test]
+fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
+    let cluster = Cluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    let daemon = Daemon::with_config("admin-drains", &config(&zones));
+    let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
+    reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    reader.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
+    // Connections are accepted in turn, so the one before is in good hands.
+    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    let moved = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.2:0\"\n{zones}");
+    fs::write(daemon.config_path(), moved).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    reader.write_all(b"\r\n").unwrap();
+    let mut reply = String::new();
+    reader.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok\n"), "{reply}");
+}
+
+#[test]
 fn an_address_in_use_refuses_the_whole_reload() {
     let cluster = Cluster::start(1).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -301,6 +376,24 @@ fn an_address_in_use_refuses_the_whole_reload() {
     assert_eq!(code, 78);
     assert!(stderr.contains(&address.to_string()), "{stderr}");
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
+}
+
+#[test]
+fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
+    let cluster = Cluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    let daemon = Daemon::with_config("wild", &config(&zones));
+    let (dns, admin) = (daemon.address(), daemon.admin());
+    for (listen, moved, served) in [
+        (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
+        ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
+    ] {
+        let file = format!("[server]\nlisten = [\"{listen}\"]\nadmin = \"{moved}\"\n{zones}");
+        fs::write(daemon.config_path(), file).unwrap();
+        let (code, _, stderr) = daemon.reload();
+        assert_eq!(code, 78);
+        assert!(stderr.contains(&format!("beside {served}, which is served now")), "{stderr}");
+    }
 }
 
 #[test]

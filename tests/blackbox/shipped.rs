@@ -30,6 +30,29 @@ fn the_example_shows_the_defaults_of_the_code() {
     assert_eq!(bare.server, example.server, "and so has [server]");
 }
 
+/// The keys that a table knows, as the complaint about an unknown one lists them.
+fn known_keys(table: &str) -> Vec<String> {
+    let text = format!("[{table}]\nzzzzzz = 1\n");
+    let complaints = Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string();
+    let listed = complaints.lines().find_map(|line| line.split_once("it knows ")).expect("a list of keys").1;
+    listed.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_has_every_key() {
+    let example = shipped("example.toml");
+    let (server, rest) = example.split_once("\n[defaults]\n").unwrap();
+    let (defaults, zones) = rest.split_once("\n[zones.").unwrap();
+    let has = |section: &str, key: &str| section.lines().any(|line| line.starts_with(&format!("{key} = ")));
+    for key in known_keys("server") {
+        // Some have no default; they are shown in a comment.
+        assert!(has(&server.replace("\n# ", "\n"), &key), "[server] lacks {key}");
+    }
+    for key in known_keys("zones.\"a\"") {
+        assert!(has(if key == "seeds" { zones } else { defaults }, &key), "[defaults] lacks {key}");
+    }
+}
+
 #[test]
 fn the_proof_of_concept_is_reproduced() {
     let config = parsed(&shipped("proof-of-concept.toml"));
