@@ -352,7 +352,7 @@ mod tests {
             ),
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
-                "z.toml:3:12: zone a. has no key \"helth\"; it knows seeds, port, ttl, refresh, timeout, scheme, answers, subdomains",
+                "z.toml:3:12: zone a. has no key \"helth\"; did you mean \"health\"?",
             ),
             (
                 "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",

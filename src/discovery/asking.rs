@@ -38,7 +38,7 @@ const NOBODY_ENOUGH: usize = 3;
 const NOWHERE: &str = "\u{1f}no such datacenter\u{1f}";
 
 /// How long it is believed that a node knows the parameters, or does not: servers are upgraded.
-const SUPPORT_KEPT: Duration = Duration::from_secs(60);
+const SUPPORT_KEPT: Duration = Duration::from_secs(10);
 
 /// How nodes are asked. An attempt ends by itself within the zone's timeout.
 pub trait Ask: Send + Sync {
@@ -214,8 +214,12 @@ impl<A: Ask> Poller<A> {
 
     /// Judges that a scope is empty: nobody goes unheard there either.
     async fn consider_empty(&self, sender: IpAddr, errand: Errand<'_>, failures: Failures) -> Ended {
-        if !self.belief().lists(errand.number) {
-            return Ended::Nobody;
+        {
+            let belief = self.belief();
+            // Where it is answered, the last answer stays until another scope takes over.
+            if !belief.lists(errand.number) || (errand.scope.is_some() && belief.winner() == errand.number) {
+                return Ended::Nobody;
+            }
         }
         let claim = Claim { sender, from_seed: true, nodes: None };
         match self.verdict(claim, errand).await {
@@ -260,10 +264,13 @@ impl<A: Ask> Poller<A> {
 
     /// Asks nodes that a list leaves out, all at once, for their own lists.
     async fn hear(&self, left_out: &[IpAddr], scope: Option<&Scope>) -> BTreeMap<IpAddr, Option<NodeSet>> {
+        let everybody_counts = self.belief().has_nothing_better();
         let chosen: Vec<IpAddr> = left_out.sample(&mut rand::rng(), HEARD_MAX).copied().collect();
         let testimonies = chosen.into_iter().map(|witness| async move {
             let told = self.ask_about(witness, scope).await;
-            (witness, told.ok().and_then(|told| told.nodes))
+            // Who ignores scopes knows nothing of this one.
+            let counts = |told: &Told| everybody_counts || !told.everybody;
+            (witness, told.ok().filter(counts).and_then(|told| told.nodes))
         });
         testimonies.collect::<FuturesUnordered<_>>().collect().await
     }

@@ -145,7 +145,8 @@ impl Belief {
         self
     }
 
-    /// The seeds' addresses, which are answered while nothing is learnt.
+    /// The seeds' addresses, which are answered while nothing is learnt. `None` also where a scope is set: nobody
+    /// knows where a seed is.
     pub fn seeds(&mut self, addresses: Option<NodeSet>) {
         if let Origin::Seeds(seeds) = &mut self.origin {
             *seeds = addresses;

@@ -98,7 +98,7 @@ impl Neighbours {
 }
 
 impl Index {
-    /// Takes a zone out; returns since when it had known a node.
+    /// Takes a zone out; returns since when it has known any node, if it knows one.
     fn remove(&mut self, zone: &ZoneName) -> Option<Moment> {
         let published = self.zones.remove(zone)?;
         for &node in published.nodes.as_ref().map_or(&[][..], NodeSet::as_slice) {
@@ -110,7 +110,7 @@ impl Index {
                 }
             }
         }
-        Some(published.learnt)
+        published.nodes.map(|_| published.learnt)
     }
 }
 
@@ -149,6 +149,7 @@ mod tests {
     #[test]
     fn who_learnt_later_than_we_believed_was_never_disjoint() {
         let neighbours = Neighbours::default();
+        neighbours.publish(&zone("twin"), PORT, None, false);
         let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
         neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1])), true);
         assert!(!is_strange(&neighbours, "a", &relations, 1));

@@ -161,7 +161,7 @@ impl<A: Ask> Poller<A> {
             let addresses = seeds.addresses();
             let seeds_failed = failed_ticks > 0 && failed_ticks * SEEDS_IN_TICK >= addresses.len();
             let nobody = addresses.is_empty() && self.belief().candidates(seeds_failed).is_empty();
-            self.belief().seeds(NodeSet::new(addresses.iter().copied()));
+            self.belief().seeds(fail_open(&self.zone, addresses.iter().copied()));
             match self.tick(&mut rota, &addresses, seeds_failed).await {
                 Ok(()) => failed_ticks = 0,
                 Err(failures) => {
@@ -321,12 +321,17 @@ fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &To
     let remembered = tools.memory.as_ref().and_then(|memory| memory.recall(entry.name(), &zone.cluster));
     let Some(remembered) = remembered else {
         let mut belief = belief;
-        belief.seeds(NodeSet::new(seeds::literal(&zone.cluster.seeds)));
+        belief.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
         return belief;
     };
     let age = SystemTime::now().duration_since(remembered.written).unwrap_or_default();
     let relations = related(&remembered.nodes);
     belief.remembering(remembered.nodes, now().checked_sub(age), relations)
+}
+
+/// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.
+fn fail_open(zone: &config::Zone, seeds: impl Iterator<Item = IpAddr>) -> Option<NodeSet> {
+    if zone.cluster.scope.is_empty() { NodeSet::new(seeds) } else { None }
 }
 
 /// A period, give or take a tenth. `chance` is at least 0 and below 1.
