@@ -198,7 +198,7 @@ impl<A: Ask> Poller<A> {
             return Considered::PassedOver("ignores datacenter and rack".into());
         }
         let from_seed = errand.seeds.contains(&sender);
-        let claim = Claim { sender, from_seed, nodes: Some(&nodes) };
+        let claim = Claim { sender, from_seed, nodes: Some(&nodes), everybody: told.everybody };
         match self.verdict(claim, errand).await {
             Verdict::SetAside(why) => Considered::PassedOver(why),
             Verdict::Hear(_) | Verdict::Believed => {
@@ -221,7 +221,7 @@ impl<A: Ask> Poller<A> {
                 return Ended::Nobody;
             }
         }
-        let claim = Claim { sender, from_seed: true, nodes: None };
+        let claim = Claim { sender, from_seed: true, nodes: None, everybody: false };
         match self.verdict(claim, errand).await {
             // Without scopes an empty list is no list: better the nodes that were.
             _ if errand.scope.is_none() => Ended::Failed(failures),
@@ -240,7 +240,7 @@ impl<A: Ask> Poller<A> {
         let is_strange = |node| self.tools.neighbours.is_strange(name, &relations, port, node);
         let mut verdict = self.belief().judge(errand.number, claim, now(), is_strange);
         if let Verdict::Hear(left_out) = &verdict {
-            let heard = self.hear(left_out, errand.scope).await;
+            let heard = self.hear(left_out, errand.scope, claim.everybody).await;
             verdict = self.belief().settle(errand.number, claim, &heard, now(), is_strange);
         }
         if let Verdict::SetAside(why) = &verdict {
@@ -262,14 +262,18 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Asks nodes that a list leaves out, all at once, for their own lists.
-    async fn hear(&self, left_out: &[IpAddr], scope: Option<&Scope>) -> BTreeMap<IpAddr, Option<NodeSet>> {
-        let everybody_counts = self.belief().has_nothing_better();
+    /// Asks nodes that a list leaves out, all at once, for their own lists. Those of everybody count only against one
+    /// of everybody: who ignores scopes knows nothing of this one.
+    async fn hear(
+        &self,
+        left_out: &[IpAddr],
+        scope: Option<&Scope>,
+        everybody: bool,
+    ) -> BTreeMap<IpAddr, Option<NodeSet>> {
         let chosen: Vec<IpAddr> = left_out.sample(&mut rand::rng(), HEARD_MAX).copied().collect();
         let testimonies = chosen.into_iter().map(|witness| async move {
             let told = self.ask_about(witness, scope).await;
-            // Who ignores scopes knows nothing of this one.
-            let counts = |told: &Told| everybody_counts || !told.everybody;
+            let counts = |told: &Told| everybody || !told.everybody;
             (witness, told.ok().filter(counts).and_then(|told| told.nodes))
         });
         testimonies.collect::<FuturesUnordered<_>>().collect().await

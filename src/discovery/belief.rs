@@ -249,7 +249,10 @@ impl Belief {
             Origin::Seeds(_) | Origin::FormerCluster(_) => Ours::Unguarded,
             Origin::Remembered(nodes) => Ours::Remembered(nodes),
             // A scope of which nothing is known has nothing to lose, but another zone's nodes are not for it either.
-            Origin::Cluster if ours.is_none() && self.lists.len() > 1 => Ours::OtherScope(everybody.as_ref()),
+            // And nothing is known of it while there is only a list of everybody.
+            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !claim.everybody) => {
+                Ours::OtherScope(everybody.as_ref())
+            }
             Origin::Cluster => Ours::Learnt(ours.as_ref()),
         };
         match judge(claim, measure, is_strange) {
@@ -284,7 +287,7 @@ impl Belief {
     ) -> Verdict {
         let before = self.ours(scope);
         for (&witness, testimony) in heard {
-            let own = Claim { sender: witness, from_seed: false, nodes: testimony.as_ref() };
+            let own = Claim { sender: witness, from_seed: false, nodes: testimony.as_ref(), everybody: false };
             if testimony.is_some() && judge(own, Ours::Learnt(before.as_ref()), &is_strange) == Judgement::Foreign {
                 self.disown(witness, now);
             }

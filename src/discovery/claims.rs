@@ -16,6 +16,8 @@ pub struct Claim<'c> {
     pub from_seed: bool,
     /// Who is alive, it says. `None`: nobody in the scope that was asked for.
     pub nodes: Option<&'c NodeSet>,
+    /// The sender ignores scopes: it speaks of everybody, whatever it was asked.
+    pub everybody: bool,
 }
 
 /// What a claim is measured by.
@@ -109,6 +111,7 @@ mod tests {
             sender: node(sender.to_ascii_lowercase()),
             from_seed: sender.is_uppercase(),
             nodes: nodes.as_ref(),
+            everybody: false,
         };
         let known = set(known);
         match judge(claim, Ours::Learnt(known.as_ref()), |other| strange.chars().any(|letter| node(letter) == other)) {
@@ -157,7 +160,7 @@ mod tests {
     fn what_was_remembered_needs_a_seed_or_an_overlap() {
         let (known, list) = (set("abc").unwrap(), set("bx").unwrap());
         let judged = |sender, from_seed, nodes| {
-            let claim = Claim { sender: node(sender), from_seed, nodes: Some(nodes) };
+            let claim = Claim { sender: node(sender), from_seed, nodes: Some(nodes), everybody: false };
             judge(claim, Ours::Remembered(&known), |_| false)
         };
         assert_eq!(judged('a', false, &list), Judgement::Believe);
@@ -183,14 +186,14 @@ mod tests {
         fn what_repeats_the_known_is_believed(letters in "[a-f]{1,6}", sender in 0usize..6) {
             let known = set(&letters).unwrap();
             let sender = known.as_slice()[sender % known.as_slice().len()];
-            let claim = Claim { sender, from_seed: false, nodes: Some(&known) };
+            let claim = Claim { sender, from_seed: false, nodes: Some(&known), everybody: false };
             prop_assert_eq!(judge(claim, Ours::Learnt(Some(&known)), |_| false), Judgement::Believe);
         }
 
         #[test]
         fn nobody_goes_unheard(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
             let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
-            let claim = Claim { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list) };
+            let claim = Claim { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), everybody: false };
             if judge(claim, Ours::Learnt(Some(&known)), |_| false) == Judgement::Believe {
                 prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
             }

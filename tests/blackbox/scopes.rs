@@ -6,7 +6,7 @@ use alternator_dns::simulation::{Cluster, Path};
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{ask, becomes, becomes_within, see, state, stays, ticks},
+    sight::{ask, becomes, becomes_within, node_state, see, state, stays, ticks},
     wait,
 };
 
@@ -124,6 +124,10 @@ fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
     // Even when only the server that ignores them is left: something else is known.
     cluster.stop(nodes[3]);
     becomes(&daemon, "a.example", &nodes[2..3]);
+    // A node that is only down would be answered again when nobody is up.
+    wait::until("the stopped node to be listed no more", || {
+        node_state(&daemon, "a.example", nodes[3]).is_empty().then_some(())
+    });
     cluster.stop(nodes[2]);
     let polls = cluster.count(nodes[0], Path::LocalNodes);
     stays(&daemon, "a.example", &nodes[2..3], "it to be asked", || {
