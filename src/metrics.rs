@@ -158,6 +158,8 @@ labels! {
         NotAddress = "not_address",
         /// An address that can name no node: wildcard, broadcast, multicast.
         NotPublishable = "not_publishable",
+        /// One more node than a list may have.
+        TooMany = "too_many",
     }
 }
 

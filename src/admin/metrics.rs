@@ -103,6 +103,15 @@ impl Scrape {
         families.counters("entries_dropped", "Entries of node lists that were left out.", dropped)?;
         let restarts = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().poller_restarts.value()));
         families.counters("poller_restarts", "Pollers that panicked or stalled and were started again.", restarts)?;
+        let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().claims_set_aside.value()));
+        let help = "Lists that were set aside: unrelated, foreign, or contradicted by nodes that they leave out.";
+        families.counters("lists_set_aside", help, aside)?;
+        let intervals = self
+            .zones
+            .iter()
+            .filter_map(|(name, entry)| Some((zone(name), entry.poll_status().probe_interval?.as_secs_f64())));
+        let help = "Between two probes of a node, stretched where a zone has many; absent without probes.";
+        families.gauges("probe_interval", help, Some(Unit::Seconds), intervals)?;
         let now = Instant::now();
         let ages = self.zones.iter().filter_map(|(name, entry)| {
             let then = entry.poll_status().last_success?;
@@ -347,6 +356,7 @@ mod tests {
             "polls",
             "entries_dropped",
             "poller_restarts",
+            "lists_set_aside",
             "config_reloads",
             "snapshot_ignored",
             "snapshot_writes",
@@ -354,6 +364,7 @@ mod tests {
         let gauges = [
             "tcp_connections",
             "poll_age_seconds",
+            "probe_interval_seconds",
             "nodes",
             "zone_state",
             "config_reload_success",

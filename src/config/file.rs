@@ -97,6 +97,7 @@ impl ServerKeys {
         let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
         Server {
             listen: self.addresses(),
+            listen_by_default: self.listen.is_none(),
             admin: self.admin.map(Spanned::into_inner),
             nameservers,
             state_dir: self.state_dir,

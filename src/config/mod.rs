@@ -42,6 +42,8 @@ pub struct Config {
 pub struct Server {
     /// UDP and TCP on each; at least one.
     pub listen: Vec<SocketAddr>,
+    /// Nobody wrote `listen`: what this host does not have may be left out.
+    pub listen_by_default: bool,
     /// Status page, metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
     /// The name servers that NS and SOA name; empty: `ns.<zone>` with the `listen` addresses.

@@ -12,6 +12,9 @@ use crate::{
 /// The largest body that is read, 1 MiB: twenty thousand IPv6 addresses, and no cluster has a thousand nodes.
 pub const BODY_OCTETS_MAX: usize = 1 << 20;
 
+/// Nodes that one list may have: ten times the largest cluster that is known, and few enough to be compared each tick.
+pub const NODES_MAX: usize = 10_000;
+
 /// A usable list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Listing {
@@ -57,6 +60,7 @@ pub enum ListError {
 }
 
 /// Reads the body of a `/localnodes` answer.
+/// Of more than [`NODES_MAX`] nodes the first are taken.
 ///
 /// # Errors
 /// Anything but one JSON array in UTF-8 with at least one publishable address.
@@ -105,6 +109,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
         let mut entries = Entries::default();
         while let Some(Entry(entry)) = array.next_element()? {
             match entry {
+                Ok(_) if entries.nodes.len() >= NODES_MAX => entries.dropped.add(DropReason::TooMany),
                 Ok(node) => entries.nodes.push(node),
                 Err(reason) => entries.dropped.add(reason),
             }
@@ -186,7 +191,14 @@ mod tests {
         listing.nodes.as_slice().iter().map(IpAddr::to_string).collect()
     }
 
-    fn dropped(body: &str) -> [u64; 3] {
+    #[test]
+    fn more_nodes_than_a_cluster_can_have_are_left_out() {
+        let entries = (0..NODES_MAX + 5).map(|n| format!("\"10.{}.{}.{}\"", n >> 16, n >> 8 & 255, n & 255));
+        let listing = parse(format!("[{}]", entries.collect::<Vec<_>>().join(",")).as_bytes()).unwrap();
+        assert_eq!((listing.nodes.as_slice().len(), listing.dropped.0), (NODES_MAX, [0, 0, 0, 5]));
+    }
+
+    fn dropped(body: &str) -> [u64; 4] {
         parse(body.as_bytes()).unwrap().dropped.0
     }
 
@@ -202,12 +214,12 @@ mod tests {
 
     #[test]
     fn entries_that_are_no_address_are_counted_and_left_out() {
-        assert_eq!(dropped(r#"["10.0.0.1","0b1c2d3e-1111-4222-8333-444455556666"]"#), [0, 1, 0]);
+        assert_eq!(dropped(r#"["10.0.0.1","0b1c2d3e-1111-4222-8333-444455556666"]"#), [0, 1, 0, 0]);
         let odd = r#"["10.0.0.1:8000","[2001:db8::1]","fe80::1%eth0","010.0.0.1","1.2.3","10.0.0.1 ","","10.0.0.2"]"#;
-        assert_eq!((nodes(odd), dropped(odd)), (vec!["10.0.0.2".into()], [0, 7, 0]));
-        assert_eq!(dropped(r#"["10.0.0.1",null,7,-7,1.5,true,["x",["10.0.0.2"]],{"a":"10.0.0.3"}]"#), [7, 0, 0]);
+        assert_eq!((nodes(odd), dropped(odd)), (vec!["10.0.0.2".into()], [0, 7, 0, 0]));
+        assert_eq!(dropped(r#"["10.0.0.1",null,7,-7,1.5,true,["x",["10.0.0.2"]],{"a":"10.0.0.3"}]"#), [7, 0, 0, 0]);
         let never = r#"["0.0.0.0","255.255.255.255","224.0.0.1","::","ff02::1","::ffff:0.0.0.0","10.0.0.1"]"#;
-        assert_eq!((nodes(never), dropped(never)), (vec!["10.0.0.1".into()], [0, 0, 6]));
+        assert_eq!((nodes(never), dropped(never)), (vec!["10.0.0.1".into()], [0, 0, 6, 0]));
     }
 
     #[test]

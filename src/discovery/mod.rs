@@ -39,7 +39,7 @@ pub use self::{
     candidates::CROWD_ZONES,
     claims::Claim,
     health::{Change, Heard, Standings},
-    localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, parse},
+    localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
     lookup::HostLookup,
     neighbours::{Neighbours, Relations},
     poller::{Poller, Start, Tools},

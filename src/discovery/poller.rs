@@ -162,6 +162,7 @@ impl<A: Ask> Poller<A> {
             let seeds_failed = failed_ticks > 0 && failed_ticks * SEEDS_IN_TICK >= addresses.len();
             let nobody = addresses.is_empty() && self.belief().candidates(seeds_failed).is_empty();
             self.belief().seeds(fail_open(&self.zone, addresses.iter().copied()));
+            self.publish(None);
             match self.tick(&mut rota, &addresses, seeds_failed).await {
                 Ok(()) => failed_ticks = 0,
                 Err(failures) => {
@@ -219,6 +220,11 @@ impl<A: Ask> Poller<A> {
         for node in to_confirm {
             following.confirm(node);
         }
+        let probe_interval = Some(following.effective_interval());
+        let status = self.entry.poll_status();
+        if status.probe_interval != probe_interval {
+            self.entry.report(PollStatus { probe_interval, ..PollStatus::clone(&status) });
+        }
     }
 
     fn endpoint(&self, address: IpAddr) -> Endpoint {
@@ -265,6 +271,7 @@ impl<A: Ask> Poller<A> {
             source: belief.source(),
             last_error: belief.error().map(str::to_owned),
             seeds_disagree: status.seeds_disagree,
+            probe_interval: status.probe_interval,
             origin: belief.origin(),
         });
         if let (Some(memory), Some(nodes)) = (&self.tools.memory, belief.learnt()) {

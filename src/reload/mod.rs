@@ -182,15 +182,16 @@ impl Reloader {
         if reading.as_ref().is_ok_and(|content| crate::config::content_hash(content) == self.in_force.hash) {
             return Ok(self.unchanged());
         }
-        if !self.asked && self.refused.as_ref() == Some(&reading) {
-            return Err(String::new());
-        }
+        let again = !self.asked && self.refused.as_ref() == Some(&reading);
         let outcome = match self.parse(&reading).await {
+            // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
             Err(complaint) => Err(complaint),
         };
         match &outcome {
             Ok(summary) => self.applied(summary),
+            // Said once is enough while nobody asks.
+            Err(complaint) if again && self.doors.status.load().error.as_ref() == Some(complaint) => {}
             Err(complaint) => self.refuse(reading, complaint),
         }
         outcome

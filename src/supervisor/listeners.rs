@@ -6,6 +6,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::StartError;
 use crate::{
+    config::Server,
     config::collide,
     metrics::ProcessCounters,
     server::{BindError, Bound, Serving},
@@ -35,10 +36,23 @@ impl Listeners {
         Self { floor, serving: Vec::new() }
     }
 
-    /// Binds the addresses that are not served yet: all of them, or none.
-    pub(super) fn bind_missing(&self, wanted: &[SocketAddr]) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
-        let missing = wanted.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
-        missing.map(|&address| Ok((address, self.bind(address)?))).collect()
+    /// Binds the addresses that are not served yet: all of them, or none. Of those that nobody wrote IPv6 may be
+    /// missing, because not every host has it.
+    pub(super) fn bind_missing(&self, wanted: &Server) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
+        let missing = wanted.listen.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
+        let mut all = Vec::new();
+        for &address in missing {
+            match self.bind(address) {
+                Ok(bound) => all.push((address, bound)),
+                Err(StartError::Bind(BindError::NotLocal(_) | BindError::Other { .. }))
+                    if wanted.listen_by_default && address.is_ipv6() =>
+                {
+                    tracing::warn!(%address, "this host has no such address, so only IPv4 is served; `listen` says more");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     fn bind(&self, address: SocketAddr) -> Result<Bound, StartError> {

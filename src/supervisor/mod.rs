@@ -253,7 +253,7 @@ impl Supervisor {
 
     /// Puts a configuration in force: all of it, or nothing. Says what changed.
     fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
-        let bound = self.listeners.bind_missing(&wanted.server.listen)?;
+        let bound = self.listeners.bind_missing(&wanted.server)?;
         let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
         let plan = plan(&self.zones, &wanted.zones);
 

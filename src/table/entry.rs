@@ -1,6 +1,10 @@
 //! One zone's place in the table: its answers, its counters and what its poller last saw.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -37,6 +41,8 @@ pub struct PollStatus {
     pub last_error: Option<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
+    /// Between two probes of a node: longer than the file says when the zone has many. `None`: nobody is probed.
+    pub probe_interval: Option<Duration>,
     /// Where what is answered comes from.
     pub origin: Origin,
 }

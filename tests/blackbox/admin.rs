@@ -57,6 +57,7 @@ fn metrics_count_what_happened() {
     let (_, text) = http::get(daemon.admin(), "/metrics").unwrap();
     for name in [
         "poll_age_seconds",
+        "probe_interval_seconds",
         "build_info",
         "config_info",
         "node_change_seconds_count",

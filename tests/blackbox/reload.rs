@@ -376,6 +376,9 @@ fn an_address_in_use_refuses_the_whole_reload() {
     assert_eq!(code, 78);
     assert!(stderr.contains(&address.to_string()), "{stderr}");
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
+    drop(taken);
+    wait::until("the file to be applied once the address is free", || serves(&daemon, "b.example").then_some(()));
+    assert!(daemon.api()["config"]["error"].is_null());
 }
 
 #[test]
