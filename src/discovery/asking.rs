@@ -15,10 +15,11 @@ use tracing::debug;
 use super::{
     alternator::{Alternator, Endpoint, FetchError, Place, Reply},
     belief::Verdict,
+    cadence::now,
     candidates::Rota,
     claims::Claim,
     localnodes::{Dropped, ListError},
-    poller::{Poller, now},
+    poller::Poller,
     tick::{Failures, Tick},
 };
 use crate::{

@@ -17,6 +17,7 @@
 mod alternator;
 mod asking;
 mod belief;
+mod cadence;
 mod candidates;
 mod claims;
 mod health;

@@ -18,6 +18,7 @@ use super::{
     alternator::{Alternator, Endpoint},
     asking::{Ask, Nodes, Support},
     belief::{Belief, Pace},
+    cadence::{now, pause},
     candidates::Rota,
     lookup::{self, HostLookup},
     neighbours::{Neighbours, Relations},
@@ -51,9 +52,6 @@ const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// Timers fire at full milliseconds, and a change is due only past its moment.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
-
-/// Pauses differ by so much in either direction, so that many zones and replicas do not ask in step.
-const JITTER: f64 = 0.1;
 
 /// Seeds that one failed tick is sure to have asked, even when all of them hang.
 const SEEDS_IN_TICK: usize = 8;
@@ -339,16 +337,6 @@ fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &To
 /// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.
 fn fail_open(zone: &config::Zone, seeds: impl Iterator<Item = IpAddr>) -> Option<NodeSet> {
     if zone.cluster.scope.is_empty() { NodeSet::new(seeds) } else { None }
-}
-
-/// A period, give or take a tenth. `chance` is at least 0 and below 1.
-pub(super) fn pause(period: Duration, chance: f64) -> Duration {
-    period.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance)
-}
-
-/// The time, as the table keeps it.
-pub(super) fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 /// The unix time in seconds; serials wrap, and so does this in 2106.

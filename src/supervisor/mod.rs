@@ -2,13 +2,15 @@
 //!
 //! Bind, then run; drain, then die. Whatever is refused is refused before anything has changed.
 
+mod admin_door;
 mod listeners;
 mod plan;
 mod pollers;
+mod settings;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -16,7 +18,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    net::TcpListener,
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -26,13 +27,15 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use self::{
+    admin_door::Admin,
     listeners::{Floor, Listeners},
     plan::{Polling, plan},
     pollers::Pollers,
+    settings::{entry, settings},
 };
 use crate::{
-    admin::{self, View, control},
-    config::{Config, ConfigStatus, ReloadRequest, Server, Zone, collide},
+    admin::{View, control},
+    config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
     discovery::{
         Alternator, HostLookup, Memory, MemoryError, MemoryKeeper, Neighbours, Prober, SetUpError, Start, Tools,
     },
@@ -40,7 +43,7 @@ use crate::{
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Serving},
     systemd,
-    table::{NameServers, Settings, SharedTable, ZoneEntry, ZoneTable},
+    table::{SharedTable, ZoneTable},
     zone::{ZoneName, ZoneState},
 };
 
@@ -178,7 +181,7 @@ impl Supervisor {
             memory,
             memory_keys,
             listeners: Listeners::new(floor),
-            admin: Admin { view, serving: None },
+            admin: Admin::new(view),
             table,
             accepted,
             failures,
@@ -378,44 +381,6 @@ async fn drain(serving: Serving) {
     tracing::info!(%address, "no longer listening");
 }
 
-/// The entry that a zone has, or a new one; either way with these settings.
-fn entry(before: &ZoneTable, name: &ZoneName, settings: Settings, now: u32) -> Arc<ZoneEntry> {
-    match before.zone(name) {
-        Some(entry) => {
-            if *entry.answers().settings != settings {
-                entry.configure(&settings, now);
-            }
-            entry.clone()
-        }
-        None => Arc::new(ZoneEntry::new(name.clone(), settings, now)),
-    }
-}
-
-fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
-    Settings {
-        ttl: zone.ttl,
-        count: zone.answers,
-        subdomains: zone.subdomains,
-        negative_ttl: zone.negative_ttl,
-        name_servers: name_servers(name, &config.server),
-        rules: zone.rules.clone(),
-    }
-}
-
-/// The configured name servers; without any `ns.<zone>`, which has the addresses that we listen on. Of the root zone
-/// there is no such name: it answers every name with a node.
-fn name_servers(zone: &ZoneName, server: &Server) -> NameServers {
-    if !server.nameservers.is_empty() {
-        return NameServers::new(server.nameservers.iter().cloned());
-    }
-    let specific: Vec<IpAddr> =
-        server.listen.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect();
-    match zone.child("ns") {
-        Some(ns) if !specific.is_empty() && !zone.is_root() => NameServers::new([(ns, specific)]),
-        _ => NameServers::default(),
-    }
-}
-
 /// Ready once every zone of the start has had its first tick, or [`READY_AT_LATEST`] has passed.
 async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
     let waited_for = async {
@@ -431,74 +396,6 @@ async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
     } else {
         let missing = table.entries().filter(|entry| entry.poll_status().ticks == 0).count();
         tracing::warn!(zones, missing, "ready, although some zones have not been polled yet");
-    }
-}
-
-/// The admin interface, which may move or go.
-struct Admin {
-    view: View,
-    serving: Option<AdminDoor>,
-}
-
-struct AdminDoor {
-    wanted: SocketAddr,
-    bound: SocketAddr,
-    stop: CancellationToken,
-}
-
-impl Admin {
-    fn address(&self) -> Option<SocketAddr> {
-        self.serving.as_ref().map(|serving| serving.bound)
-    }
-
-    /// A socket for the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
-    fn bind_change(
-        &self,
-        wanted: Option<SocketAddr>,
-        listening: &[SocketAddr],
-    ) -> Result<Option<TcpListener>, StartError> {
-        let served = self.serving.as_ref().map(|serving| serving.wanted);
-        let Some(address) = wanted.filter(|_| wanted != served) else { return Ok(None) };
-        let listener = std::net::TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        });
-        let mut ours = self.address().into_iter().chain(listening.iter().copied());
-        listener.map(Some).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::AddrInUse
-                && let Some(served) = ours.find(|ours| collide(*ours, address))
-            {
-                return StartError::Overlap { wanted: address, served };
-            }
-            let sentence = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "another program uses this address; stop it or change `admin`".into(),
-                std::io::ErrorKind::PermissionDenied => "no permission for this port; choose one above 1023".into(),
-                std::io::ErrorKind::AddrNotAvailable => "this host has no such address".into(),
-                _ => error.to_string(),
-            };
-            StartError::Admin { address, sentence }
-        })
-    }
-
-    /// Serves the new socket and returns the former one's switch, when something changes.
-    fn replace(
-        &mut self,
-        listener: Option<TcpListener>,
-        wanted: Option<SocketAddr>,
-        tasks: &mut JoinMap<String, ()>,
-    ) -> Option<CancellationToken> {
-        if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
-            return None;
-        }
-        let former = self.serving.take().map(|serving| serving.stop);
-        if let (Some(listener), Some(wanted)) = (listener, wanted) {
-            let bound = listener.local_addr().unwrap_or(wanted);
-            let stop = CancellationToken::new();
-            // A name of its own: under the former one's, the map would end the former one before it has drained.
-            tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
-            self.serving = Some(AdminDoor { wanted, bound, stop });
-        }
-        former
     }
 }
 
