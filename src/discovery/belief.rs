@@ -235,7 +235,7 @@ impl Belief {
         std::mem::take(&mut self.to_confirm)
     }
 
-    /// Judges a claim about a scope. `is_strange` as in [`judge`].
+    /// Judges a claim about a scope. `is_strange` tells whether another live zone, disjoint from us until now, publishes a node.
     pub fn judge(
         &mut self,
         scope: usize,
