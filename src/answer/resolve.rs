@@ -123,7 +123,7 @@ impl Explanation {
     /// octets.
     pub const fn text(self) -> &'static str {
         match self {
-            Self::NotReady => "no node known yet",
+            Self::NotReady => "no node to answer with",
             Self::Stale | Self::NotAuthoritative => "",
         }
     }

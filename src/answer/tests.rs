@@ -136,7 +136,7 @@ REFUSED
 > new.alt.test. A +1232
 SERVFAIL
 ; opt 1232
-; ede 14 no node known yet
+; ede 14 no node to answer with
 
 > new.alt.test. ANY
 SERVFAIL
