@@ -236,9 +236,16 @@ impl<A: Ask> Poller<A> {
 
     /// Judges a claim, after those whom it leaves out were heard.
     async fn verdict(&self, claim: Claim<'_>, errand: Errand<'_>) -> Verdict {
-        let relations = self.belief().relations().clone();
+        let (relations, caught) = {
+            let belief = self.belief();
+            (belief.relations().clone(), belief.is_foreign(claim.sender))
+        };
         let (name, port) = (self.entry.name(), self.zone.cluster.port);
-        let is_strange = |node| self.tools.neighbours.is_strange(name, &relations, port, node);
+        let neighbours = &self.tools.neighbours;
+        let is_strange = |node| {
+            neighbours.is_strange(name, &relations, port, node)
+                || (caught && neighbours.remains_strange(name, &relations, port, node))
+        };
         let mut verdict = self.belief().judge(errand.number, claim, now(), is_strange);
         if let Verdict::Hear(left_out) = &verdict {
             let heard = self.hear(left_out, errand.scope, claim.everybody).await;

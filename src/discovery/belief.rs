@@ -189,6 +189,11 @@ impl Belief {
         self.unscoped || self.learnt().is_none()
     }
 
+    /// Whether a node has spoken for another zone's cluster, and not for ours since.
+    pub fn is_foreign(&self, node: IpAddr) -> bool {
+        self.foreign.contains(&node)
+    }
+
     /// Who sent the list that was last believed.
     pub fn source(&self) -> Option<IpAddr> {
         self.source

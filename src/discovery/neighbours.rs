@@ -82,12 +82,28 @@ impl Neighbours {
 
     /// Whether another zone publishes a node, is live, and was disjoint from us when we last believed a list.
     pub fn is_strange(&self, zone: &ZoneName, relations: &Relations, port: NonZeroU16, node: IpAddr) -> bool {
+        self.is_elsewhere(zone, relations, port, node, true)
+    }
+
+    /// The same, whether or not the other zone is live: for a sender that has been caught once. That its own cluster
+    /// cannot be heard for a moment does not make it ours.
+    pub fn remains_strange(&self, zone: &ZoneName, relations: &Relations, port: NonZeroU16, node: IpAddr) -> bool {
+        self.is_elsewhere(zone, relations, port, node, false)
+    }
+
+    fn is_elsewhere(
+        &self,
+        zone: &ZoneName,
+        relations: &Relations,
+        port: NonZeroU16,
+        node: IpAddr,
+        live_only: bool,
+    ) -> bool {
         let index = self.index();
         let publishers = index.places.get(&(node, port)).map_or(&[][..], Vec::as_slice);
-        publishers.iter().any(|other| {
-            other != zone
-                && !relations.related.contains(other)
-                && index.zones.get(other).is_some_and(|other| other.live && other.learnt <= relations.since)
+        publishers.iter().filter(|other| *other != zone && !relations.related.contains(*other)).any(|other| {
+            let other = index.zones.get(other);
+            other.is_some_and(|other| (other.live || !live_only) && other.learnt <= relations.since)
         })
     }
 
@@ -166,6 +182,8 @@ mod tests {
         assert!(!is_strange(&neighbours, "a", &relations, 6));
         neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), false);
         assert!(!is_strange(&neighbours, "a", &relations, 5));
+        let remains = neighbours.remains_strange(&zone("a"), &relations, PORT, IpAddr::from([10, 0, 0, 5]));
+        assert!(remains, "who was caught once is not ours because its cluster falls silent");
         neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
         neighbours.forget(&zone("b"));
         assert!(!is_strange(&neighbours, "a", &relations, 5));
