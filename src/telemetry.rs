@@ -304,6 +304,15 @@ fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
+/// Lets every line be written somewhere, so that a test that listens hears it: without any subscriber, a line that
+/// another test has written first counts as unwanted for ever.
+#[cfg(test)]
+pub(crate) fn keep_every_line() {
+    let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);
+    // Another test may have been first; then it is done.
+    let _ = tracing::subscriber::set_global_default(everything.finish());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +340,7 @@ mod tests {
         let paper = Paper::default();
         let writer = paper.clone();
         let filter = LogFilter::parse("--log", filter).unwrap();
+        keep_every_line();
         tracing::dispatcher::with_default(&dispatch(format, filter, journal, color, move || writer.clone()), say);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
