@@ -29,13 +29,14 @@ struct Index {
     now: Moment,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Published {
     nodes: Option<NodeSet>,
     port: NonZeroU16,
     live: bool,
-    /// Since when the zone has known any node.
-    learnt: Moment,
+    /// When the zone first knew any node. It goes on to count while everything that the zone knew is disowned: whom it
+    /// was disjoint from, it was disjoint from.
+    learnt: Option<Moment>,
 }
 
 /// The zones that one zone has met, at the moment at which it last believed a list.
@@ -60,7 +61,7 @@ impl Neighbours {
         }
         let learnt = index.remove(zone);
         index.now += 1;
-        let learnt = learnt.unwrap_or(index.now);
+        let learnt = learnt.or_else(|| nodes.map(|_| index.now));
         for &node in nodes.map_or(&[][..], NodeSet::as_slice) {
             index.places.entry((node, port)).or_default().push(zone.clone());
         }
@@ -87,7 +88,7 @@ impl Neighbours {
         publishers.iter().any(|other| {
             other != zone
                 && !relations.related.contains(other)
-                && index.zones.get(other).is_some_and(|other| other.live && other.learnt <= relations.since)
+                && index.zones.get(other).is_some_and(|other| other.live && other.was_known_at(relations.since))
         })
     }
 
@@ -97,8 +98,30 @@ impl Neighbours {
     }
 }
 
+#[cfg(test)]
+impl Neighbours {
+    /// The same at this moment, and apart from then on.
+    pub(super) fn fork(&self) -> Self {
+        let index = self.index();
+        Self(Arc::new(Mutex::new(Index { zones: index.zones.clone(), places: index.places.clone(), now: index.now })))
+    }
+
+    /// Whether another zone had learnt its nodes when we last believed a list. All moments serve nothing else.
+    pub(super) fn knew(&self, other: &ZoneName, relations: &Relations) -> Option<bool> {
+        self.index().zones.get(other).map(|other| other.was_known_at(relations.since))
+    }
+}
+
+#[cfg(test)]
+impl Relations {
+    /// Whether the other zone is one of the same cluster.
+    pub(super) fn relate_to(&self, other: &ZoneName) -> bool {
+        self.related.contains(other)
+    }
+}
+
 impl Index {
-    /// Takes a zone out; returns since when it has known any node, if it knows one.
+    /// Takes a zone out; returns when it first knew any node, if it ever did.
     fn remove(&mut self, zone: &ZoneName) -> Option<Moment> {
         let published = self.zones.remove(zone)?;
         for &node in published.nodes.as_ref().map_or(&[][..], NodeSet::as_slice) {
@@ -110,7 +133,13 @@ impl Index {
                 }
             }
         }
-        published.nodes.map(|_| published.learnt)
+        published.learnt
+    }
+}
+
+impl Published {
+    fn was_known_at(&self, moment: Moment) -> bool {
+        self.learnt.is_some_and(|learnt| learnt <= moment)
     }
 }
 
@@ -153,6 +182,16 @@ mod tests {
         let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
         neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1])), true);
         assert!(!is_strange(&neighbours, "a", &relations, 1));
+    }
+
+    #[test]
+    fn who_had_to_disown_everything_for_a_while_is_no_newcomer() {
+        let neighbours = Neighbours::default();
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
+        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1, 2]));
+        neighbours.publish(&zone("b"), PORT, None, false);
+        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[2, 5])), true);
+        assert!(is_strange(&neighbours, "a", &relations, 5), "2 is b's by now, and a has to learn it");
     }
 
     #[test]
