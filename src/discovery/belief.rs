@@ -462,6 +462,28 @@ impl Belief {
     }
 }
 
+#[cfg(test)]
+impl Belief {
+    /// Hashes what decides anything from now on; of moments only what has not yet run out. The moments of
+    /// [`Relations`] mean something only beside [`Neighbours`](super::Neighbours), which compares them.
+    pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let left = |since: Instant| (since + self.stale_after() + self.pace.refresh).saturating_duration_since(now);
+        for list in &self.lists {
+            list.as_ref().map(NodeSet::as_slice).hash(hasher);
+        }
+        match &self.origin {
+            Origin::Seeds(seeds) => (0, seeds.as_ref().map(NodeSet::as_slice)).hash(hasher),
+            Origin::FormerCluster(nodes) => (1, nodes.len()).hash(hasher),
+            Origin::Remembered(nodes) => (2, nodes.as_slice()).hash(hasher),
+            Origin::Cluster => 3.hash(hasher),
+        }
+        self.standings.hash_essence(hasher);
+        (self.winner, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
+        (left(self.fresh), self.disputed.map_or(Duration::ZERO, left)).hash(hasher);
+    }
+}
+
 /// A node that nobody has verified yet.
 fn unverified(address: IpAddr) -> Node {
     Node { address, state: NodeState::New, slow: false, ever_up: false }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     net::IpAddr,
+    num::NonZeroU16,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,8 +31,8 @@ use super::{
 use crate::{
     config,
     metrics::ProcessCounters,
-    table::{Knowledge, Origin, PollStatus, ZoneEntry},
-    zone::{NodeSet, ZoneState},
+    table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
+    zone::{NodeSet, ZoneName, ZoneState},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.
@@ -247,12 +248,7 @@ impl<A: Ask> Poller<A> {
             self.tools.counters.node_change.observe(arrived.elapsed());
         }
         news::tell(self.entry.name(), &before, &after, error.as_deref());
-        let nodes = match &after.knowledge {
-            Knowledge::Waiting(_) => None,
-            Knowledge::Known(known) => NodeSet::new(known.nodes.iter().map(|node| node.address)),
-        };
-        let live = after.state() == ZoneState::Live;
-        self.tools.neighbours.publish(self.entry.name(), self.zone.cluster.port, nodes.as_ref(), live);
+        tell_neighbours(&self.tools.neighbours, self.entry.name(), self.zone.cluster.port, &after);
     }
 
     fn report(&self) {
@@ -299,6 +295,15 @@ impl<A: Ask> Poller<A> {
         // One task alone locks it, and never across an await.
         self.belief.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells the other zones what a zone publishes now.
+pub(super) fn tell_neighbours(neighbours: &Neighbours, zone: &ZoneName, port: NonZeroU16, answers: &Answers) {
+    let nodes = match &answers.knowledge {
+        Knowledge::Waiting(_) => None,
+        Knowledge::Known(known) => NodeSet::new(known.nodes.iter().map(|node| node.address)),
+    };
+    neighbours.publish(zone, port, nodes.as_ref(), answers.state() == ZoneState::Live);
 }
 
 /// What a new poller starts from.
