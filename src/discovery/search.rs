@@ -10,6 +10,8 @@
 //! - **Dead.** A node that refuses is not answered after a turn in which it was probed (a refusal is confirmed at once,
 //!   so that is `fall` probes) unless no listed node has answered `rise` probes in a row: then all that were ever up
 //!   are answered.
+//! - **Leaving.** A node that was listed, lives, and lists as many of the listed nodes as anybody who is asked, stays
+//!   listed. (So the larger side of a split stays, and of two equal ones both do.)
 //! - **Foreign.** A node of the other cluster is not answered after [`FOREIGN_TICKS`] ticks that could know better:
 //!   [`State::could_know`] says which those are.
 //! - **Convergence.** From every state, once splits are over and gossip has caught up, each zone answers exactly the
@@ -332,8 +334,8 @@ impl State {
         zones.filter(|&zone| clear && self.is_kin(zone)).collect()
     }
 
-    /// Whether a node has been disowned and is the cluster's again: it is answered when it is the one that is asked, and
-    /// nobody else can vouch for it. Whom a tick asks is drawn, so there is no bound, but it must be possible.
+    /// Whether a node has been disowned and is the cluster's again: it is answered when it is the one that is asked,
+    /// and nobody else can vouch for it. Whom a tick asks is drawn, so there is no bound, but it must be possible.
     fn must_hear_itself(&self, zone: usize) -> bool {
         let belief = &self.zones[zone].belief;
         let learnt = belief.learnt();
@@ -363,6 +365,22 @@ impl State {
             };
             Some(format!("{} {told}", letter(n)))
         })
+    }
+
+    /// Who has left in the turn that is over, although it lives and nobody knew better.
+    fn wrongly_left(&self, after: &Self) -> Option<String> {
+        let zone = self.turn;
+        let (known, still) = (self.zones[zone].belief.learnt()?, after.zones[zone].belief.learnt());
+        let knows = |n: usize| {
+            let list = self.world.list(n);
+            list.map_or(0, |list| list.as_slice().iter().filter(|node| known.contains(node)).count())
+        };
+        let most = self.candidates(zone).into_iter().map(knows).max()?;
+        let left = |node: &&IpAddr| still.as_ref().is_none_or(|still| !still.contains(node));
+        let mut left = known.as_slice().iter().filter(left).map(|&node| number(node));
+        let suspect = |n: usize| self.names_strangers(zone, n) || after.names_strangers(zone, n);
+        let wrongly = left.find(|&n| self.world.serves(n, zone) && !suspect(n) && knows(n) == most)?;
+        Some(format!("{} has left, and lives, and knows as many nodes as anybody", letter(wrongly)))
     }
 
     fn is_true(&self, zone: usize) -> bool {
@@ -452,7 +470,7 @@ impl Search {
         {
             self.depth = depth;
             for (step, after) in state.turns() {
-                let complaint = after.complaint(state.turn);
+                let complaint = after.complaint(state.turn).or_else(|| state.wrongly_left(&after));
                 let reached = self.reach(story, depth + 1, step, after);
                 if let Some(complaint) = complaint {
                     self.tell(reached.unwrap_or(story), &complaint);
