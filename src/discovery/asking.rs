@@ -141,7 +141,8 @@ impl<A: Ask> Poller<A> {
                 }
                 Ended::Failed(failures) => return Err(failures.to_string()),
             }
-            let elected = self.belief().elect(number, rise);
+            let settings = self.entry.answers().settings.clone();
+            let elected = self.belief().elect(number, rise, |node| settings.rules.permits(node));
             self.publish(None);
             if elected {
                 return Ok(());
@@ -236,16 +237,9 @@ impl<A: Ask> Poller<A> {
 
     /// Judges a claim, after those whom it leaves out were heard.
     async fn verdict(&self, claim: Claim<'_>, errand: Errand<'_>) -> Verdict {
-        let (relations, caught) = {
-            let belief = self.belief();
-            (belief.relations().clone(), belief.is_foreign(claim.sender))
-        };
-        let (name, port) = (self.entry.name(), self.zone.cluster.port);
-        let neighbours = &self.tools.neighbours;
-        let is_strange = |node| {
-            neighbours.is_strange(name, &relations, port, node)
-                || (caught && neighbours.remains_strange(name, &relations, port, node))
-        };
+        let relations = self.belief().relations().clone();
+        let (name, cluster) = (self.entry.name(), &self.zone.cluster);
+        let is_strange = |node| self.tools.neighbours.is_strange(name, cluster, &relations, node);
         let mut verdict = self.belief().judge(errand.number, claim, now(), is_strange);
         if let Verdict::Hear(left_out) = &verdict {
             let heard = self.hear(left_out, errand.scope, claim.everybody).await;
@@ -259,14 +253,15 @@ impl<A: Ask> Poller<A> {
     }
 
     fn believe(&self, sender: IpAddr, nodes: Option<NodeSet>, errand: Errand<'_>, everybody: bool) {
-        let (name, port) = (self.entry.name(), self.zone.cluster.port);
         let mut belief = self.belief();
         belief.believe(errand.number, sender, nodes, now());
         if everybody {
             belief.without_scopes();
         }
         if let Some(learnt) = belief.learnt() {
-            belief.relate(self.tools.neighbours.relations(name, port, &learnt));
+            let before = belief.relations().clone();
+            let (name, cluster) = (self.entry.name(), &self.zone.cluster);
+            belief.relate(self.tools.neighbours.relations(name, cluster, learnt.as_slice(), &before));
         }
     }
 
@@ -287,8 +282,18 @@ impl<A: Ask> Poller<A> {
         testimonies.collect::<FuturesUnordered<_>>().collect().await
     }
 
-    /// Asks one node about a scope: each of its datacenters, and whether the node knows what a datacenter is.
+    /// Asks one node about a scope, and notes a refusal: once, however many questions that were.
     async fn ask_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<Told, FetchError> {
+        let told = self.ask_all_about(node, scope).await;
+        if told.as_ref().is_err_and(FetchError::is_refusal) {
+            self.belief().refused(node);
+            self.publish(None);
+        }
+        told
+    }
+
+    /// Asks one node about a scope: each of its datacenters, and whether the node knows what a datacenter is.
+    async fn ask_all_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<Told, FetchError> {
         let Some(Scope { datacenters, rack }) = scope else {
             let reply = self.attempt(node, None).await?;
             return Ok(Told::of(reply, false));
@@ -339,10 +344,6 @@ impl<A: Ask> Poller<A> {
             Ok(_) => PollResult::Ok,
             Err(error) => {
                 debug!(zone = %self.entry.name(), %node, %error, "no usable list");
-                if error.is_refusal() {
-                    self.belief().refused(node);
-                    self.publish(None);
-                }
                 error.result()
             }
         };

@@ -110,15 +110,20 @@ impl Belief {
         }
     }
 
-    /// Goes on with nodes that the same cluster told an earlier poller.
+    /// Goes on with nodes of a scope that the same cluster told an earlier poller; none: it had to disown all.
     #[must_use]
-    pub fn resuming(mut self, nodes: &[Node], last_success: Option<Instant>, relations: Relations) -> Self {
-        if let Some(list) = NodeSet::new(nodes.iter().map(|node| node.address)) {
-            self.lists[0] = Some(list);
-            self.origin = Origin::Cluster;
-            self.standings.resume(nodes);
-            self.probing_changed = true;
-        }
+    pub fn resuming(
+        mut self,
+        nodes: &[Node],
+        scope: usize,
+        last_success: Option<Instant>,
+        relations: Relations,
+    ) -> Self {
+        self.winner = scope.min(self.lists.len() - 1);
+        self.lists[self.winner] = NodeSet::new(nodes.iter().map(|node| node.address));
+        self.origin = Origin::Cluster;
+        self.standings.resume(nodes);
+        self.probing_changed = true;
         self.since(last_success, relations)
     }
 
@@ -187,11 +192,6 @@ impl Belief {
     /// Whether a list of everybody is better than what there is: nothing, or such a list.
     pub fn has_nothing_better(&self) -> bool {
         self.unscoped || self.learnt().is_none()
-    }
-
-    /// Whether a node has spoken for another zone's cluster, and not for ours since.
-    pub fn is_foreign(&self, node: IpAddr) -> bool {
-        self.foreign.contains(&node)
     }
 
     /// Who sent the list that was last believed.
@@ -338,11 +338,13 @@ impl Belief {
     }
 
     /// Whether this scope takes over, or stays: it has a healthy node, and has had one for `rise` probes when it is
-    /// better than the one that is answered.
-    pub fn elect(&mut self, scope: usize, rise: u32) -> bool {
+    /// better than the one that is answered. Only nodes that are `permitted` count.
+    pub fn elect(&mut self, scope: usize, rise: u32, permitted: impl Fn(IpAddr) -> bool) -> bool {
         let Some(list) = self.ours(scope) else { return false };
         let nodes = self.standings.nodes();
-        let healthy = nodes.iter().filter(|node| node.state == NodeState::Up && list.contains(&node.address));
+        let healthy = nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Up && list.contains(&node.address) && permitted(node.address));
         let proven = |node: &Node| self.standings.successes_in_a_row(node.address) >= rise;
         let takes_over = self.ours(self.winner).is_some() && scope < self.winner;
         let elected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };
@@ -467,6 +469,28 @@ impl Belief {
             Some(nodes) => self.standings.list(&nodes),
             None => self.standings.clear(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Belief {
+    /// Hashes what decides anything from now on; of moments only what has not yet run out. The moments of
+    /// [`Relations`] mean something only beside [`Neighbours`](super::Neighbours), which compares them.
+    pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let left = |since: Instant| (since + self.stale_after() + self.pace.refresh).saturating_duration_since(now);
+        for list in &self.lists {
+            list.as_ref().map(NodeSet::as_slice).hash(hasher);
+        }
+        match &self.origin {
+            Origin::Seeds(seeds) => (0, seeds.as_ref().map(NodeSet::as_slice)).hash(hasher),
+            Origin::FormerCluster(nodes) => (1, nodes.len()).hash(hasher),
+            Origin::Remembered(nodes) => (2, nodes.as_slice()).hash(hasher),
+            Origin::Cluster => 3.hash(hasher),
+        }
+        self.standings.hash_essence(hasher);
+        (self.winner, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
+        (left(self.fresh), self.disputed.map_or(Duration::ZERO, left)).hash(hasher);
     }
 }
 

@@ -61,9 +61,6 @@ pub fn judge(claim: Claim<'_>, ours: Ours<'_>, is_strange: impl Fn(IpAddr) -> bo
     if !shares_another && listed.iter().any(|&node| is_strange(node)) {
         return Judgement::Foreign;
     }
-    if matches!(ours, Ours::Remembered(_)) {
-        return if claim.from_seed || shares_another { Judgement::Believe } else { Judgement::Unrelated };
-    }
     if matches!(ours, Ours::OtherScope(_)) {
         return Judgement::Believe;
     }
@@ -72,6 +69,9 @@ pub fn judge(claim: Claim<'_>, ours: Ours<'_>, is_strange: impl Fn(IpAddr) -> bo
     let nothing_new = !listed.is_empty() && listed.iter().all(|node| slice(known).contains(node));
     if !(shares_another || nothing_else_known || nothing_new || claim.from_seed) {
         return Judgement::Unrelated;
+    }
+    if matches!(ours, Ours::Remembered(_)) && (shares_another || nothing_else_known || claim.from_seed) {
+        return Judgement::Believe;
     }
     let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
     if left_out.is_empty() { Judgement::Believe } else { Judgement::Hear(left_out) }

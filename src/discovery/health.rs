@@ -112,6 +112,19 @@ impl Standings {
     }
 }
 
+#[cfg(test)]
+impl Standings {
+    /// Hashes what decides anything from now on: beyond `rise` and `fall` counting goes on, and changes nothing.
+    pub(super) fn hash_essence(&self, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let (rise, fall) = self.policy.map_or((0, 0), |policy| (policy.rise.get().into(), policy.fall.get().into()));
+        for (node, standing) in &self.nodes {
+            let Standing { state, ever_up, slow, successes, failures } = *standing;
+            (node, state as u8, ever_up, slow, successes.min(rise), failures.min(fall)).hash(hasher);
+        }
+    }
+}
+
 impl Standing {
     fn newcomer(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };

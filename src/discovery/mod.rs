@@ -47,3 +47,6 @@ pub use self::{
     probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
     snapshot::{Memory, MemoryError, MemoryKeeper, Remembered},
 };
+
+#[cfg(test)]
+mod search;

@@ -9,7 +9,10 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use crate::zone::{NodeSet, ZoneName};
+use crate::{
+    config::Cluster,
+    zone::{NodeSet, Seed, ZoneName},
+};
 
 /// A moment, counted in events: later is larger.
 type Moment = u64;
@@ -29,13 +32,17 @@ struct Index {
     now: Moment,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Published {
     nodes: Option<NodeSet>,
     port: NonZeroU16,
+    seeds: Arc<[Seed]>,
     live: bool,
-    /// Since when the zone has known any node.
-    learnt: Moment,
+    /// When the nodes last changed.
+    changed: Moment,
+    /// When the zone first knew any node. It goes on to count while everything that the zone knew is disowned: whom it
+    /// was disjoint from, it was disjoint from.
+    learnt: Option<Moment>,
 }
 
 /// The zones that one zone has met, at the moment at which it last believed a list.
@@ -49,22 +56,25 @@ pub struct Relations {
 
 impl Neighbours {
     /// Tells what a zone publishes now, and whether it is live.
-    pub fn publish(&self, zone: &ZoneName, port: NonZeroU16, nodes: Option<&NodeSet>, live: bool) {
+    pub fn publish(&self, zone: &ZoneName, cluster: &Cluster, nodes: Option<&NodeSet>, live: bool) {
+        let port = cluster.port;
         let mut index = self.index();
         if let Some(published) = index.zones.get_mut(zone)
             && published.nodes.as_ref() == nodes
             && published.port == port
+            && *published.seeds == *cluster.seeds
         {
             published.live = live;
             return;
         }
         let learnt = index.remove(zone);
         index.now += 1;
-        let learnt = learnt.unwrap_or(index.now);
+        let learnt = learnt.or_else(|| nodes.map(|_| index.now));
         for &node in nodes.map_or(&[][..], NodeSet::as_slice) {
             index.places.entry((node, port)).or_default().push(zone.clone());
         }
-        index.zones.insert(zone.clone(), Published { nodes: nodes.cloned(), port, live, learnt });
+        let (seeds, changed) = (cluster.seeds.clone().into(), index.now);
+        index.zones.insert(zone.clone(), Published { nodes: nodes.cloned(), port, seeds, live, learnt, changed });
     }
 
     /// Forgets a zone that is no longer configured.
@@ -72,38 +82,27 @@ impl Neighbours {
         self.index().remove(zone);
     }
 
-    /// Who is related to a zone that believes these nodes now.
-    pub fn relations(&self, zone: &ZoneName, port: NonZeroU16, nodes: &NodeSet) -> Relations {
+    /// Who is related to a zone that believes these nodes now, and had these relations `before`. Who was related stays
+    /// so until it publishes something else: of two zones of one cluster one is always the first to learn of a change.
+    pub fn relations(&self, zone: &ZoneName, cluster: &Cluster, nodes: &[IpAddr], before: &Relations) -> Relations {
+        let port = cluster.port;
         let index = self.index();
-        let publishers = nodes.as_slice().iter().filter_map(|&node| index.places.get(&(node, port))).flatten();
-        let related = publishers.filter(|other| *other != zone).cloned().collect();
+        let waits = |other: &&ZoneName| index.zones.get(*other).is_some_and(|other| other.changed <= before.since);
+        let publishers = nodes.iter().filter_map(|&node| index.places.get(&(node, port))).flatten();
+        let publishers = publishers.filter(|other| *other != zone);
+        let related = publishers.chain(before.related.iter().filter(waits)).cloned().collect();
         Relations { related, since: index.now }
     }
 
     /// Whether another zone publishes a node, is live, and was disjoint from us when we last believed a list.
-    pub fn is_strange(&self, zone: &ZoneName, relations: &Relations, port: NonZeroU16, node: IpAddr) -> bool {
-        self.is_elsewhere(zone, relations, port, node, true)
-    }
-
-    /// The same, whether or not the other zone is live: for a sender that has been caught once. That its own cluster
-    /// cannot be heard for a moment does not make it ours.
-    pub fn remains_strange(&self, zone: &ZoneName, relations: &Relations, port: NonZeroU16, node: IpAddr) -> bool {
-        self.is_elsewhere(zone, relations, port, node, false)
-    }
-
-    fn is_elsewhere(
-        &self,
-        zone: &ZoneName,
-        relations: &Relations,
-        port: NonZeroU16,
-        node: IpAddr,
-        live_only: bool,
-    ) -> bool {
+    pub fn is_strange(&self, zone: &ZoneName, cluster: &Cluster, relations: &Relations, node: IpAddr) -> bool {
         let index = self.index();
-        let publishers = index.places.get(&(node, port)).map_or(&[][..], Vec::as_slice);
+        let publishers = index.places.get(&(node, cluster.port)).map_or(&[][..], Vec::as_slice);
         publishers.iter().filter(|other| *other != zone && !relations.related.contains(*other)).any(|other| {
             let other = index.zones.get(other);
-            other.is_some_and(|other| (other.live || !live_only) && other.learnt <= relations.since)
+            // Zones that name a seed in common are one cluster by the operator's own word.
+            let one_cluster = |other: &Published| other.seeds.iter().any(|seed| cluster.seeds.contains(seed));
+            other.is_some_and(|other| other.live && other.was_known_at(relations.since) && !one_cluster(other))
         })
     }
 
@@ -113,8 +112,35 @@ impl Neighbours {
     }
 }
 
+#[cfg(test)]
+impl Neighbours {
+    /// The same at this moment, and apart from then on.
+    pub(super) fn fork(&self) -> Self {
+        let index = self.index();
+        Self(Arc::new(Mutex::new(Index { zones: index.zones.clone(), places: index.places.clone(), now: index.now })))
+    }
+
+    /// Whether another zone publishes what it published when we last believed a list.
+    pub(super) fn waits(&self, other: &ZoneName, relations: &Relations) -> Option<bool> {
+        self.index().zones.get(other).map(|other| other.changed <= relations.since)
+    }
+
+    /// Whether another zone had learnt its nodes when we last believed a list. All moments serve nothing else.
+    pub(super) fn knew(&self, other: &ZoneName, relations: &Relations) -> Option<bool> {
+        self.index().zones.get(other).map(|other| other.was_known_at(relations.since))
+    }
+}
+
+#[cfg(test)]
+impl Relations {
+    /// Whether the other zone is one of the same cluster.
+    pub(super) fn relate_to(&self, other: &ZoneName) -> bool {
+        self.related.contains(other)
+    }
+}
+
 impl Index {
-    /// Takes a zone out; returns since when it has known any node, if it knows one.
+    /// Takes a zone out; returns when it first knew any node, if it ever did.
     fn remove(&mut self, zone: &ZoneName) -> Option<Moment> {
         let published = self.zones.remove(zone)?;
         for &node in published.nodes.as_ref().map_or(&[][..], NodeSet::as_slice) {
@@ -126,15 +152,31 @@ impl Index {
                 }
             }
         }
-        published.nodes.map(|_| published.learnt)
+        published.learnt
+    }
+}
+
+impl Published {
+    fn was_known_at(&self, moment: Moment) -> bool {
+        self.learnt.is_some_and(|learnt| learnt <= moment)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Scheme;
 
     const PORT: NonZeroU16 = NonZeroU16::new(8000).unwrap();
+
+    /// A cluster on this port, with a seed of this zone's own.
+    fn on(port: NonZeroU16) -> Cluster {
+        Cluster { seeds: Vec::new(), port, scheme: Scheme::Http, scope: Vec::new() }
+    }
+
+    fn relations(neighbours: &Neighbours, to: &str, last: &[u8], before: &Relations) -> Relations {
+        neighbours.relations(&zone(to), &on(PORT), nodes(last).as_slice(), before)
+    }
 
     fn zone(name: &str) -> ZoneName {
         ZoneName::parse(name).unwrap()
@@ -145,17 +187,17 @@ mod tests {
     }
 
     fn is_strange(neighbours: &Neighbours, to: &str, relations: &Relations, last: u8) -> bool {
-        neighbours.is_strange(&zone(to), relations, PORT, IpAddr::from([10, 0, 0, last]))
+        neighbours.is_strange(&zone(to), &on(PORT), relations, IpAddr::from([10, 0, 0, last]))
     }
 
     #[test]
     fn who_was_disjoint_is_a_stranger_and_who_overlapped_is_none() {
         let neighbours = Neighbours::default();
-        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5, 6])), true);
-        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1, 2])), true);
-        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
-        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1, 2, 3])), true);
-        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[1, 5, 6])), true);
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5, 6])), true);
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2])), true);
+        let relations = relations(&neighbours, "a", &[1], &Relations::default());
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2, 3])), true);
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[1, 5, 6])), true);
         assert!(is_strange(&neighbours, "a", &relations, 5));
         assert!(is_strange(&neighbours, "a", &relations, 1), "b has taken our only address in");
         assert!(!is_strange(&neighbours, "a", &relations, 3));
@@ -165,28 +207,65 @@ mod tests {
     #[test]
     fn who_learnt_later_than_we_believed_was_never_disjoint() {
         let neighbours = Neighbours::default();
-        neighbours.publish(&zone("twin"), PORT, None, false);
-        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
-        neighbours.publish(&zone("twin"), PORT, Some(&nodes(&[1])), true);
+        neighbours.publish(&zone("twin"), &on(PORT), None, false);
+        let relations = relations(&neighbours, "a", &[1], &Relations::default());
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
         assert!(!is_strange(&neighbours, "a", &relations, 1));
+    }
+
+    #[test]
+    fn who_had_to_disown_everything_for_a_while_is_no_newcomer() {
+        let neighbours = Neighbours::default();
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
+        let relations = relations(&neighbours, "a", &[1, 2], &Relations::default());
+        neighbours.publish(&zone("b"), &on(PORT), None, false);
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[2, 5])), true);
+        assert!(is_strange(&neighbours, "a", &relations, 5), "2 is b's by now, and a has to learn it");
     }
 
     #[test]
     fn the_dead_the_forgotten_and_other_ports_are_no_strangers() {
         let neighbours = Neighbours::default();
         let other_port = NonZeroU16::new(9000).unwrap();
-        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
-        neighbours.publish(&zone("c"), other_port, Some(&nodes(&[6])), true);
-        let relations = neighbours.relations(&zone("a"), PORT, &nodes(&[1]));
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
+        neighbours.publish(&zone("c"), &on(other_port), Some(&nodes(&[6])), true);
+        let relations = relations(&neighbours, "a", &[1], &Relations::default());
         assert!(is_strange(&neighbours, "a", &relations, 5));
         assert!(!is_strange(&neighbours, "a", &relations, 6));
-        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), false);
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), false);
         assert!(!is_strange(&neighbours, "a", &relations, 5));
-        let remains = neighbours.remains_strange(&zone("a"), &relations, PORT, IpAddr::from([10, 0, 0, 5]));
-        assert!(remains, "who was caught once is not ours because its cluster falls silent");
-        neighbours.publish(&zone("b"), PORT, Some(&nodes(&[5])), true);
+        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
         neighbours.forget(&zone("b"));
         assert!(!is_strange(&neighbours, "a", &relations, 5));
         assert!(neighbours.0.lock().unwrap().places.len() == 1, "nothing of a forgotten zone remains");
+    }
+
+    #[test]
+    fn who_was_related_stays_so_until_it_publishes_something_else() {
+        let neighbours = Neighbours::default();
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
+        let shared = relations(&neighbours, "a", &[1], &Relations::default());
+        let moved_first = relations(&neighbours, "a", &[2], &shared);
+        neighbours.publish(&zone("a"), &on(PORT), Some(&nodes(&[2])), true);
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2])), true);
+        assert!(!is_strange(&neighbours, "a", &moved_first, 2), "the twin has only followed");
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[7])), true);
+        let apart = relations(&neighbours, "a", &[2], &moved_first);
+        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2, 7])), true);
+        assert!(is_strange(&neighbours, "a", &apart, 7), "it went its own way, and came back for our address");
+    }
+
+    #[test]
+    fn zones_with_a_seed_in_common_are_one_cluster() {
+        let neighbours = Neighbours::default();
+        let of = |seeds: &[u8]| {
+            let seeds = seeds.iter().map(|&n| Seed::Address(IpAddr::from([10, 0, 0, n]))).collect();
+            Cluster { seeds, ..on(PORT) }
+        };
+        neighbours.publish(&zone("west"), &of(&[1, 5]), Some(&nodes(&[5, 6])), true);
+        let relations = relations(&neighbours, "east", &[1, 2], &Relations::default());
+        let strange =
+            |seeds: &[u8]| neighbours.is_strange(&zone("east"), &of(seeds), &relations, IpAddr::from([10, 0, 0, 6]));
+        assert!(!strange(&[5]) && !strange(&[1]) && strange(&[2]));
     }
 }

@@ -31,8 +31,8 @@ use super::{
 use crate::{
     config,
     metrics::ProcessCounters,
-    table::{Knowledge, Origin, PollStatus, ZoneEntry},
-    zone::{NodeSet, ZoneState},
+    table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
+    zone::{NodeSet, ZoneName, ZoneState},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.
@@ -116,7 +116,12 @@ impl<A: Ask> Poller<A> {
     pub(super) fn with(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools, asks: A) -> Self {
         let belief = first_belief(&entry, zone, start, tools);
         let status = PollStatus::clone(&entry.poll_status());
-        entry.report(PollStatus { origin: belief.origin(), seeds_disagree: false, ..status });
+        entry.report(PollStatus {
+            origin: belief.origin(),
+            last_success: belief.last_success(),
+            seeds_disagree: false,
+            ..status
+        });
         let poller = Self {
             entry,
             asks,
@@ -133,8 +138,8 @@ impl<A: Ask> Poller<A> {
     /// How long a poller of this zone may report nothing before it counts as stalled.
     pub fn silence_max(zone: &config::Zone) -> Duration {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
-        // A tick may have just begun to hear a missing node when its time is over.
-        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 1);
+        // A tick may have just begun to hear a missing node when its time is over, and hear others that a scope lacks.
+        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 2);
         CROWD_SPREAD_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
 
@@ -232,12 +237,12 @@ impl<A: Ask> Poller<A> {
 
     /// Puts what is believed in force, if it is news. `arrived` tells when the news reached us, if a node sent it.
     pub(super) fn publish(&self, arrived: Option<Instant>) {
-        let (knowledge, error) = {
+        let (knowledge, error, origin) = {
             let mut belief = self.belief();
             if belief.probing_changed() {
                 self.relisted.notify_one();
             }
-            (belief.knowledge(now()), belief.error().map(str::to_owned))
+            (belief.knowledge(now()), belief.error().map(str::to_owned), belief.origin())
         };
         let before = self.entry.answers().clone();
         if before.knowledge == knowledge {
@@ -251,12 +256,7 @@ impl<A: Ask> Poller<A> {
             self.tools.counters.node_change.observe(arrived.elapsed());
         }
         news::tell(self.entry.name(), &before, &after, error.as_deref());
-        let nodes = match &after.knowledge {
-            Knowledge::Waiting(_) => None,
-            Knowledge::Known(known) => NodeSet::new(known.nodes.iter().map(|node| node.address)),
-        };
-        let live = after.state() == ZoneState::Live;
-        self.tools.neighbours.publish(self.entry.name(), self.zone.cluster.port, nodes.as_ref(), live);
+        tell_neighbours(&self.tools.neighbours, self.entry.name(), &self.zone.cluster, origin, &after);
     }
 
     fn report(&self) {
@@ -271,8 +271,12 @@ impl<A: Ask> Poller<A> {
             seeds_disagree: status.seeds_disagree,
             probe_interval: status.probe_interval,
             origin: belief.origin(),
+            scope: belief.winner(),
         });
-        if let (Some(memory), Some(nodes)) = (&self.tools.memory, belief.learnt()) {
+        // Only what was confirmed: a memory must not stay young through an outage.
+        if belief.error().is_none()
+            && let (Some(memory), Some(nodes)) = (&self.tools.memory, belief.learnt())
+        {
             memory.remember(self.entry.name(), &self.zone.cluster, &nodes);
         }
     }
@@ -285,14 +289,17 @@ impl<A: Ask> Poller<A> {
             turn = turn.wrapping_add(1);
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
-            if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn])
-                && let Ok(Some(listed)) = self.opinion(seed).await
-                && let Some(learnt) = self.belief().learnt()
-            {
-                let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
-                let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
-                if news {
-                    news::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+            if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
+                match (self.opinion(seed).await, self.belief().learnt()) {
+                    (Ok(Some(listed)), Some(learnt)) => {
+                        let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
+                        let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
+                        if news {
+                            news::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+                        }
+                    }
+                    // Who says nothing contradicts nobody.
+                    _ => _ = disagreeing.remove(&seed),
                 }
             }
             let status = PollStatus::clone(&self.entry.poll_status());
@@ -306,21 +313,40 @@ impl<A: Ask> Poller<A> {
     }
 }
 
+/// Tells the other zones what a zone publishes now.
+pub(super) fn tell_neighbours(
+    neighbours: &Neighbours,
+    zone: &ZoneName,
+    cluster: &config::Cluster,
+    origin: Origin,
+    answers: &Answers,
+) {
+    let nodes = match &answers.knowledge {
+        Knowledge::Known(known) if origin != Origin::FormerCluster => {
+            NodeSet::new(known.nodes.iter().map(|node| node.address))
+        }
+        _ => None,
+    };
+    neighbours.publish(zone, cluster, nodes.as_ref(), answers.state() == ZoneState::Live);
+}
+
 /// What a new poller starts from.
 fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &Tools) -> Belief {
     let pace = Pace { refresh: zone.refresh, max_stale: zone.max_stale };
     let belief = Belief::new(pace, zone.health, zone.cluster.scope.len(), now());
     let (status, answers) = (entry.poll_status(), entry.answers());
-    let related = |nodes: &NodeSet| tools.neighbours.relations(entry.name(), zone.cluster.port, nodes);
-    if let Knowledge::Known(known) = &answers.knowledge
-        && status.origin != Origin::Remembered
-    {
-        return if start == Start::Continue && status.origin == Origin::Cluster {
-            let nodes = NodeSet::new(known.nodes.iter().map(|node| node.address));
-            let relations = nodes.as_ref().map_or_else(Relations::default, related);
-            belief.resuming(&known.nodes, status.last_success, relations)
-        } else {
-            belief.following(known.nodes.clone(), status.last_success)
+    let none = Relations::default();
+    let related = |nodes: &[IpAddr]| tools.neighbours.relations(entry.name(), &zone.cluster, nodes, &none);
+    if let Knowledge::Known(known) = &answers.knowledge {
+        let nodes: Vec<IpAddr> = known.nodes.iter().map(|node| node.address).collect();
+        return match (start, status.origin, NodeSet::new(nodes.iter().copied())) {
+            (Start::Continue, Origin::Cluster, _) => {
+                belief.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
+            }
+            (Start::Continue, Origin::Remembered, Some(set)) => {
+                belief.remembering(set, status.last_success, related(&nodes))
+            }
+            _ => belief.following(known.nodes.clone(), status.last_success),
         };
     }
     let remembered = tools.memory.as_ref().and_then(|memory| memory.recall(entry.name(), &zone.cluster));
@@ -330,7 +356,7 @@ fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &To
         return belief;
     };
     let age = SystemTime::now().duration_since(remembered.written).unwrap_or_default();
-    let relations = related(&remembered.nodes);
+    let relations = related(remembered.nodes.as_slice());
     belief.remembering(remembered.nodes, now().checked_sub(age), relations)
 }
 

@@ -76,7 +76,7 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> Tick<'r, Asks, Attempt> {
     pub async fn next(&mut self) -> Option<(IpAddr, Attempt::Output)> {
         loop {
             let now = Instant::now();
-            let free = self.in_flight.len() < IN_FLIGHT_MAX && self.next_call <= self.last_call;
+            let free = self.in_flight.len() < IN_FLIGHT_MAX && self.next_call.max(now) <= self.last_call;
             if free && self.next_call <= now {
                 self.call(now);
                 continue;

@@ -52,6 +52,10 @@ impl Pollers {
 
     /// Starts a zone's poller, in place of the one that runs.
     pub(super) fn start(&mut self, name: &ZoneName, zone: &Zone, entry: &Arc<ZoneEntry>, start: Start) {
+        if start == Start::Afresh {
+            // What it publishes next it has learnt from another cluster.
+            self.tools.neighbours.forget(name);
+        }
         let running =
             Running { zone: zone.clone(), entry: entry.clone(), started: Instant::now(), backoff: BACKOFF_MIN };
         self.spawn(name, &running, start, Duration::ZERO);

@@ -45,6 +45,8 @@ pub struct PollStatus {
     pub probe_interval: Option<Duration>,
     /// Where what is answered comes from.
     pub origin: Origin,
+    /// Which of the zone's scopes is answered, counted from 0.
+    pub scope: usize,
 }
 
 /// Where what is answered comes from.
