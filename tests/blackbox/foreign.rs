@@ -37,6 +37,12 @@ fn two(name: &str, nodes: [usize; 2]) -> (Cluster, Cluster, Daemon) {
     let daemon = Daemon::start(name, &zones);
     becomes(&daemon, "a.example", &a.nodes());
     becomes(&daemon, "b.example", &b.nodes());
+    // Each has to believe a list while it can see the other: who was there first cannot tell a stranger from a twin.
+    let polls = [&a, &b].map(|cluster| cluster.total(Path::LocalNodes));
+    wait::until("both to be asked again", || {
+        let again = [&a, &b].map(|cluster| cluster.total(Path::LocalNodes));
+        (again[0] > polls[0] + 1 && again[1] > polls[1] + 1).then_some(())
+    });
     (a, b, daemon)
 }
 
