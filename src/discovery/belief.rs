@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     claims::{Claim, Judgement, Ours, judge, outweighs},
-    health::{Heard, Standings},
+    health::{Change, Heard, Standings},
     neighbours::Relations,
 };
 use crate::{
@@ -375,9 +375,9 @@ impl Belief {
         self.error = Some(why);
     }
 
-    /// What a probe heard of a node. Returns whether it should be probed again at once.
-    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> bool {
-        self.standings.hear(node, heard).confirm
+    /// What a probe heard of a node: whether that changes its standing, and whether it should be probed again at once.
+    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> Change {
+        self.standings.hear(node, heard)
     }
 
     /// A poll was refused by a node: as good as a probe, and a probe is to confirm it.

@@ -202,8 +202,13 @@ impl<A: Ask> Poller<A> {
             let change = self.belief().next_change(now()).map(|moment| Instant::from_std(moment) + TIMER_GRAIN);
             tokio::select! {
                 (node, heard) = following.next() => {
-                    if self.belief().hear(node, heard) {
+                    let change = self.belief().hear(node, heard);
+                    if change.confirm {
                         following.confirm(node);
+                    }
+                    // Most probes are no news, and large zones have many of them.
+                    if !change.changed {
+                        continue;
                     }
                 }
                 () = self.relisted.notified() => self.follow(&mut following),

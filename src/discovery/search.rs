@@ -180,7 +180,7 @@ impl State {
 
     fn probe(&mut self, zone: usize, n: usize) {
         let heard = if self.world.0[n].alive { Heard::Up } else { Heard::Refused };
-        while self.zones[zone].belief.hear(address(n), heard) {}
+        while self.zones[zone].belief.hear(address(n), heard).confirm {}
         self.publish(zone);
     }
 
