@@ -6,6 +6,14 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
+use std::{
+    env, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+};
+
 use sd_notify::NotifyState;
 
 /// The server answers. `status` is one sentence for `systemctl status`.
@@ -16,10 +24,12 @@ pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// One sentence for `systemctl status`.
+/// One sentence for `systemctl status`. It is sent without waiting, and lost when systemd does not keep up: it only says
+/// what the next one says better, and must never hold the server up.
 pub fn status(status: &str) {
-    let status = one_line(status);
-    send(&[NotifyState::Status(&status)]);
+    if let Err(error) = send_without_waiting(&format!("STATUS={}", one_line(status))) {
+        tracing::debug!(%error, "cannot tell systemd the status");
+    }
 }
 
 /// A reload begins; [`ready`] ends it.
@@ -50,6 +60,17 @@ fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "cannot notify systemd");
     }
+}
+
+fn send_without_waiting(message: &str) -> io::Result<()> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
 }
 
 /// A line break would end the status and start another assignment.

@@ -441,3 +441,16 @@ fn not_one_query_is_lost_during_ten_reloads() {
         eprintln!("{asked} queries in {elapsed:?}, none lost");
     });
 }
+
+#[test]
+fn a_systemd_that_does_not_listen_holds_nothing_up() {
+    // More than the kernel keeps for a socket that nobody reads (net.unix.max_dgram_qlen, 10 by default).
+    const UNREAD: usize = 15;
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("deaf", &zones("a", &cluster));
+    for round in 0..UNREAD {
+        fs::write(daemon.config_path(), zones(if round % 2 == 0 { "ab" } else { "a" }, &cluster)).unwrap();
+        assert_eq!(daemon.reload().0, 0, "round {round}");
+    }
+    assert!(serves(&daemon, "b.example"));
+}
