@@ -272,7 +272,8 @@ impl ZoneKeys {
             allow: self.allow_nodes.clone().or_else(|| defaults.allow_nodes.clone()),
             exclude: self.exclude.clone().or_else(|| defaults.exclude.clone()).unwrap_or_default(),
             map: merged(defaults.map.as_deref().unwrap_or_default(), self.map.as_deref().unwrap_or_default()),
-            loopback: any(IpAddr::is_loopback) || seeds.iter().any(is_localhost),
+            // Where a name leads is not known here; probes tell a node's loopback address from one of ours.
+            loopback: any(IpAddr::is_loopback) || seeds.iter().any(|seed| matches!(seed, Seed::Host(_))),
             link_local: any(|address| is_link_local(*address)),
         }
     }
@@ -282,9 +283,4 @@ impl ZoneKeys {
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
     let ours = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
     shared.iter().filter(ours).chain(own).copied().collect()
-}
-
-/// `localhost` and every name below it mean this host (RFC 6761, 6.3).
-fn is_localhost(seed: &Seed) -> bool {
-    matches!(seed, Seed::Host(name) if name.labels().last() == Some(b"localhost"))
 }

@@ -13,7 +13,7 @@ pub struct AddressRules {
     pub exclude: Vec<IpNet>,
     /// What is answered in place of what is listed; the longest prefix wins.
     pub map: Vec<Translation>,
-    /// Loopback addresses are nodes too: the zone's seeds are such.
+    /// Loopback addresses are nodes too: a seed of the zone is such, or is a name.
     pub loopback: bool,
     /// Link-local addresses are nodes too: the zone's seeds are such.
     pub link_local: bool,
