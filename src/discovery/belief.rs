@@ -323,7 +323,7 @@ impl Belief {
         }
         self.lists[scope] = nodes;
         self.relist();
-        // Whoever answered is verified: it need not wait for a probe.
+        // Whoever answered first need not wait for a probe.
         self.standings.verify(sender);
         self.source = Some(sender);
         self.last_success = Some(now);

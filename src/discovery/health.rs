@@ -93,10 +93,14 @@ impl Standings {
         Change { changed: before != after, confirm: undecided }
     }
 
-    /// A node has answered for itself by other means than a probe: it sent its list. A newcomer is up from now on.
-    /// Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
+    /// A node has answered for itself by other means than a probe: it sent its list. While nobody is up, a newcomer whose
+    /// probes have not failed is up from now on, so that a first list is answered at once; beside others it can wait
+    /// for its probe. Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
     pub fn verify(&mut self, node: IpAddr) -> Change {
-        let newcomer = self.nodes.get_mut(&node).filter(|standing| !standing.ever_up);
+        if self.nodes.values().any(|standing| standing.state == NodeState::Up) {
+            return Change::default();
+        }
+        let newcomer = self.nodes.get_mut(&node).filter(|standing| !standing.ever_up && standing.failures == 0);
         let changed = newcomer.map(Standing::rise).is_some();
         Change { changed, confirm: false }
     }
@@ -274,6 +278,21 @@ mod tests {
         assert_eq!(shown(&standings), "sN", "it lists, but its probes fail");
         assert_eq!(standings.verify(node(1)), Change::default(), "who is down returns by its probes");
         assert_eq!(standings.verify(node(3)), Change::default());
+    }
+
+    #[test]
+    fn a_list_is_no_excuse_for_failed_probes_and_beside_a_node_that_is_up_no_proof() {
+        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
+        standings.hear(node(1), Heard::Slow);
+        assert_eq!(standings.verify(node(1)), Change::default());
+        assert_eq!(shown(&standings), "NN");
+        assert!(standings.verify(node(2)).changed);
+        standings.list(&NodeSet::new([node(2), node(3)]).unwrap());
+        assert_eq!(standings.verify(node(3)), Change::default());
+        assert_eq!(shown(&standings), "uN", "one is answered, so the other can wait for its probe");
+        standings.hear(node(2), Heard::Slow);
+        standings.hear(node(2), Heard::Slow);
+        assert!(standings.verify(node(3)).changed, "nobody was left");
     }
 
     #[test]

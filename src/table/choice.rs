@@ -32,12 +32,13 @@ pub(super) fn permitted(nodes: Option<&NodeSet>, rules: &AddressRules) -> Option
 /// The nodes to answer, of those that the rules let through.
 ///
 /// Nodes that refuse leave without limit. Slow or erring ones leave only while at least half of the list remains: an
-/// overloaded cluster is not helped by shrinking it. When none is up, every node that ever was is answered, and when
-/// none ever was, every node.
+/// overloaded cluster is not helped by shrinking it. Newcomers are no part of that list until they have been up:
+/// otherwise many that join at once would bring a dead node back. When none is up, every node that ever was is
+/// answered, and when none ever was, every node.
 pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
     let listed: Vec<_> = nodes.iter().filter(|node| rules.permits(node.address)).collect();
-    let up = listed.iter().filter(|node| node.state == NodeState::Up).count();
-    let slowness_counts = up * 2 >= listed.len();
+    let count = |wanted: &dyn Fn(&Node) -> bool| listed.iter().filter(|node| wanted(node)).count();
+    let slowness_counts = count(&|node| node.state == NodeState::Up) * 2 >= count(&|node| node.ever_up);
     let answered = |node: &Node| match node.state {
         NodeState::Up => true,
         NodeState::Down => node.slow && node.ever_up && !slowness_counts,
@@ -94,6 +95,7 @@ mod tests {
         assert_eq!(chosen("uuuussssss"), "uuuussssss", "less than half would remain");
         assert_eq!(chosen("uussssssss"), "uussssssss");
         assert_eq!(chosen("urs"), "us", "of three one remains, which is less than half");
+        assert_eq!(chosen("uusnnnnnRS"), "uu", "the slow one need not wait for those who have never been up");
     }
 
     #[test]

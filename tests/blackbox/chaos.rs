@@ -45,11 +45,11 @@ const SECONDS: u64 = 10;
 /// Nodes in each cluster when it begins.
 const NODES: usize = 20;
 
-/// Running nodes in a cluster, but when all of it is dead. Of two sides of a split the smaller has at least half of
-/// the least, so the bound on troubles keeps half of it healthy.
+/// Running nodes in a cluster, but when all of it is dead.
 const RUNNING: std::ops::RangeInclusive<usize> = 16..=26;
 
-/// Smaller than this no side of a split is.
+/// Nodes that are well on either side of a split, at least: whichever of them is answered, and though it may be the
+/// whole list by then, the bounds on troubles leave more than half of it healthy.
 const SIDE_MIN: usize = 8;
 
 /// Nodes of a cluster that are listed and yet do not serve, at once: slow ones leave only while half of the list
@@ -309,6 +309,8 @@ struct Truth {
     next: u32,
     first: Ipv4Addr,
     weather: Weather,
+    /// One of the sides of a split. Nodes that are added later are on the other.
+    side: BTreeSet<IpAddr>,
     /// When the last weather that excuses dead nodes ended; `None` while it lasts.
     excused_until: Option<Instant>,
     /// Events until the weather may change, so that it lasts.
@@ -326,6 +328,7 @@ impl Truth {
             next: u32::try_from(NODES).unwrap(),
             first,
             weather: Weather::Calm,
+            side: BTreeSet::new(),
             excused_until: Some(Instant::now()),
             weather_steps: 0,
         }
@@ -358,6 +361,14 @@ impl Truth {
         };
         let fit: Vec<_> = self.nodes.iter().enumerate().filter_map(fit).collect();
         fit.choose(chance).copied()
+    }
+
+    /// Whether a node may fall into trouble, or go, without leaving its side of a split too few that are well.
+    fn spares(&self, index: usize) -> bool {
+        let (node, _, condition) = &self.nodes[index];
+        let beside = |other: &&(IpAddr, u32, Condition)| self.side.contains(&other.0) == self.side.contains(node);
+        let well = self.nodes.iter().filter(beside).filter(|(.., other)| *other == Condition::Well).count();
+        self.weather != Weather::Split || *condition != Condition::Well || well > SIDE_MIN
     }
 
     fn is_excused(&self, asked: Instant) -> bool {
@@ -453,7 +464,7 @@ impl World {
                 let truth = &self.clusters[which];
                 let index = truth.draw(&mut self.chance, true, |_| true)?;
                 let (node, _, condition) = truth.nodes[index];
-                if condition.runs() && truth.count(Condition::runs) <= *RUNNING.start() {
+                if !truth.spares(index) || (condition.runs() && truth.count(Condition::runs) <= *RUNNING.start()) {
                     return None;
                 }
                 let label = self.label(which, index);
@@ -485,6 +496,9 @@ impl World {
             return None;
         }
         let index = truth.draw(&mut self.chance, false, |other| other == Condition::Well)?;
+        if !truth.spares(index) {
+            return None;
+        }
         let node = truth.nodes[index].0;
         let cluster = &truth.cluster;
         let mut what = String::new();
@@ -573,13 +587,23 @@ impl World {
         let all: Vec<_> = truth.nodes.iter().map(|(node, ..)| *node).collect();
         let told = match event {
             Event::Split => {
-                let running: Vec<_> = truth.cluster.running();
-                let smaller = self.chance.random_range(SIDE_MIN..=running.len() / 2);
-                let order = shuffled(&all, &mut self.chance);
-                let side: Vec<_> = order.iter().filter(|node| running.contains(node)).take(smaller).copied().collect();
-                truth.cluster.split(&[&side]);
+                let is_well =
+                    |(node, _, condition): &(IpAddr, u32, Condition)| (*condition == Condition::Well).then_some(*node);
+                let well: Vec<_> = truth.nodes.iter().filter_map(is_well).collect();
+                if well.len() < SIDE_MIN * 2 {
+                    return None;
+                }
+                let smaller = self.chance.random_range(SIDE_MIN..=well.len() / 2);
+                let order = shuffled(&well, &mut self.chance);
+                truth.side = order.into_iter().take(smaller).collect();
+                for node in all.iter().filter(|node| !well.contains(node)) {
+                    if self.chance.random() {
+                        truth.side.insert(*node);
+                    }
+                }
+                truth.cluster.split(&[&truth.side.iter().copied().collect::<Vec<_>>()]);
                 truth.weather = Weather::Split;
-                format!("{smaller} of {}", running.len())
+                format!("{} of {}", truth.side.len(), all.len())
             }
             Event::Overload => {
                 let many: Vec<_> = (0..all.len()).filter(|&index| truth.nodes[index].2 == Condition::Well).collect();
@@ -619,6 +643,7 @@ impl World {
         }
         let weather = std::mem::replace(&mut truth.weather, Weather::Calm);
         truth.cluster.heal_split();
+        truth.side.clear();
         if weather == Weather::Blackout {
             self.blackout = Some(self.steps);
         }
