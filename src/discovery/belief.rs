@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    claims::{Claim, Judgement, Ours, judge, outweighs},
+    claims::{Claim, Judgement, Ours, judge, outweighs, speaks_of_others},
     health::{Change, Heard, Standings},
     neighbours::Relations,
 };
@@ -60,6 +60,8 @@ pub struct Belief {
     error: Option<String>,
     /// When nodes last disagreed.
     disputed: Option<Instant>,
+    /// When a node last spoke for another cluster, as far as anybody can tell.
+    intruded: Option<Instant>,
     /// The servers ignore scopes, so what is answered is the whole cluster.
     unscoped: bool,
 }
@@ -106,6 +108,7 @@ impl Belief {
             source: None,
             error: None,
             disputed: None,
+            intruded: None,
             unscoped: false,
         }
     }
@@ -270,7 +273,7 @@ impl Belief {
                 Verdict::Hear(left_out)
             }
             Judgement::Unrelated => {
-                self.disputed = Some(now);
+                (self.disputed, self.intruded) = (Some(now), Some(now));
                 Verdict::SetAside("lists no other node that is known, and is no seed".into())
             }
             Judgement::Foreign => {
@@ -303,6 +306,9 @@ impl Belief {
             let Some(testimony) = testimony.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
             if testimony.contains(&witness) {
                 self.disputed = Some(now);
+            }
+            if speaks_of_others(witness, testimony, ours.as_ref()) {
+                self.intruded = Some(now);
             }
             if outweighs(witness, testimony, claim.nodes, ours.as_ref()) {
                 contradicted = Some(witness);
@@ -401,7 +407,7 @@ impl Belief {
             }
         };
         let expired = self.pace.max_stale.is_some_and(|max| now > self.fresh + max);
-        Knowledge::Known(Known { nodes, state: self.state(now), expired })
+        Knowledge::Known(Known { nodes, state: self.state(now), holds: self.holds(now), expired })
     }
 
     /// When time alone will change what is answered, if it will.
@@ -410,6 +416,7 @@ impl Belief {
             Some(self.fresh + self.stale_after()),
             self.pace.max_stale.map(|max| self.fresh + max),
             self.disputed.map(|disputed| disputed + self.stale_after()),
+            self.intruded.map(|intruded| intruded + self.stale_after()),
         ];
         moments.into_iter().flatten().filter(|moment| *moment >= now).min()
     }
@@ -419,13 +426,24 @@ impl Belief {
         let disowned = self.listed().iter().any(|node| self.foreign.contains(node));
         if !disowned && (remembered || now > self.fresh + self.stale_after()) {
             ZoneState::Stale
-        } else if disowned || self.disputed.is_some_and(|disputed| now <= disputed + self.stale_after()) {
+        } else if disowned || self.is_recent(self.disputed, now) {
             ZoneState::Contested
         } else if self.unscoped {
             ZoneState::Degraded
         } else {
             ZoneState::Live
         }
+    }
+
+    /// See [`Known::holds`].
+    fn holds(&self, now: Instant) -> bool {
+        let disowned = self.listed().iter().any(|node| self.foreign.contains(node));
+        let intruded = disowned || self.is_recent(self.intruded, now);
+        self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !intruded
+    }
+
+    fn is_recent(&self, moment: Option<Instant>, now: Instant) -> bool {
+        moment.is_some_and(|moment| now <= moment + self.stale_after())
     }
 
     /// How long a zone lives on its last success, and a dispute on its last word.
@@ -444,7 +462,7 @@ impl Belief {
 
     /// A node speaks for another cluster: it is answered no more, not even as a seed or as the last one.
     fn disown(&mut self, node: IpAddr, now: Instant) {
-        self.disputed = Some(now);
+        (self.disputed, self.intruded) = (Some(now), Some(now));
         self.foreign.insert(node);
         if let Origin::Remembered(nodes) = &self.origin {
             // From here on what is left counts as learnt, so that nothing unguarded can follow.
@@ -490,7 +508,8 @@ impl Belief {
         }
         self.standings.hash_essence(hasher);
         (self.winner, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
-        (left(self.fresh), self.disputed.map_or(Duration::ZERO, left)).hash(hasher);
+        let left_of = |moment: Option<Instant>| moment.map_or(Duration::ZERO, left);
+        (left(self.fresh), left_of(self.disputed), left_of(self.intruded)).hash(hasher);
     }
 }
 

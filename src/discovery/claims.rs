@@ -84,6 +84,13 @@ pub fn outweighs(witness: IpAddr, testimony: &NodeSet, claimed: Option<&NodeSet>
     testimony.contains(&witness) && known_in(testimony.as_slice()) >= known_in(slice(claimed))
 }
 
+/// Whether a list names nodes that are not known and, its sender apart, none that is: perhaps it speaks of another
+/// cluster. (One who sees only itself does not.)
+pub fn speaks_of_others(sender: IpAddr, list: &NodeSet, known: Option<&NodeSet>) -> bool {
+    let (ours, others): (Vec<IpAddr>, _) = list.as_slice().iter().partition(|node| slice(known).contains(node));
+    !others.is_empty() && ours.iter().all(|node| *node == sender)
+}
+
 fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
     nodes.map_or(&[], NodeSet::as_slice)
 }
@@ -179,6 +186,15 @@ mod tests {
         assert!(outweighs('b', "b", "a", &set("ab")), "of two who see only themselves neither goes");
         assert!(!outweighs('c', "ab", "ab", &known), "who does not list itself is leaving");
         assert!(!outweighs('a', "axy", "bcde", &known), "a recycled address shares only itself");
+    }
+
+    #[test]
+    fn who_names_strangers_and_nobody_known_speaks_of_others() {
+        let known = set("abc");
+        let speaks = |sender, list: &str| speaks_of_others(node(sender), &set(list).unwrap(), known.as_ref());
+        assert!(speaks('a', "axy") && speaks('a', "xy"));
+        assert!(!speaks('a', "a"), "who sees only itself");
+        assert!(!speaks('a', "abx") && !speaks('a', "bc"));
     }
 
     proptest! {

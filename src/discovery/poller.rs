@@ -32,7 +32,7 @@ use crate::{
     config,
     metrics::ProcessCounters,
     table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
-    zone::{NodeSet, ZoneName, ZoneState},
+    zone::{NodeSet, ZoneName},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.
@@ -318,7 +318,8 @@ impl<A: Ask> Poller<A> {
     }
 }
 
-/// Tells the other zones what a zone publishes now.
+/// Tells the other zones what a zone publishes now. It is live for them for as long as its cluster is heard: one whose
+/// nodes disagree, or are not healthy, gives no address away.
 pub(super) fn tell_neighbours(
     neighbours: &Neighbours,
     zone: &ZoneName,
@@ -326,13 +327,13 @@ pub(super) fn tell_neighbours(
     origin: Origin,
     answers: &Answers,
 ) {
-    let nodes = match &answers.knowledge {
+    let (nodes, live) = match &answers.knowledge {
         Knowledge::Known(known) if origin != Origin::FormerCluster => {
-            NodeSet::new(known.nodes.iter().map(|node| node.address))
+            (NodeSet::new(known.nodes.iter().map(|node| node.address)), known.holds)
         }
-        _ => None,
+        _ => (None, false),
     };
-    neighbours.publish(zone, cluster, nodes.as_ref(), answers.state() == ZoneState::Live);
+    neighbours.publish(zone, cluster, nodes.as_ref(), live);
 }
 
 /// What a new poller starts from.

@@ -90,6 +90,9 @@ pub struct Known {
     pub nodes: Arc<[Node]>,
     /// `Live`, `Degraded`, `Contested` or `Stale`.
     pub state: ZoneState,
+    /// The zone gives none of these addresses away: its cluster told them lately, and nobody spoke for another one. So
+    /// it is also while nodes disagree about each other, or none of them is healthy.
+    pub holds: bool,
     /// The end that `max_stale` sets has come: nothing is answered.
     pub expired: bool,
 }
@@ -98,7 +101,7 @@ impl Known {
     /// Nodes that are all up, as without health checks.
     pub fn up(nodes: &NodeSet, state: ZoneState) -> Self {
         let nodes = nodes.as_slice().iter().map(|&address| Node::up(address)).collect();
-        Self { nodes, state, expired: false }
+        Self { nodes, state, holds: state == ZoneState::Live, expired: false }
     }
 }
 

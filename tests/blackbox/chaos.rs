@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// How long the story is unless the environment says otherwise: long enough for every event to happen.
-const SECONDS: u64 = 10;
+const SECONDS: u64 = 20;
 
 /// Nodes in each cluster when it begins.
 const NODES: usize = 20;

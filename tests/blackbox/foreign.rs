@@ -98,6 +98,24 @@ fn one_of_three_addresses_goes_to_another_cluster() {
 }
 
 #[test]
+fn a_cluster_whose_nodes_disagree_gives_no_address_away() {
+    let (a, b, daemon) = two("disagree", [3, 5]);
+    let strangers = b.nodes();
+    b.isolate(b.node(1));
+    wait::until("b.example to be contested", || (state(&daemon, "b.example") == "contested").then_some(()));
+    // The recycled address is the zone's only seed, and nobody is left who could contradict it.
+    let [recycled, others @ ..] = &a.nodes()[..] else { panic!("three nodes") };
+    others.iter().for_each(|node| a.stop(*node));
+    b.take_over(&a, *recycled).unwrap();
+    let polls = b.count(*recycled, Path::LocalNodes);
+    wait::until("it to be asked many times", || {
+        see_none_of(&daemon, "a.example", &strangers);
+        (b.count(*recycled, Path::LocalNodes) > polls + POLLS_OBSERVED).then_some(())
+    });
+    assert_eq!(see_none_of(&daemon, "a.example", &[*recycled]), others.iter().copied().collect());
+}
+
+#[test]
 fn two_zones_of_one_cluster_learn_it_whole() {
     let cluster = Cluster::start(3).unwrap();
     let seeds = cluster.nodes();
