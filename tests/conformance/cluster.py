@@ -1,4 +1,4 @@
-"""Simulated clusters: nodes that tell over HTTP who is live, as Alternator does, and that a test can stop and corrupt."""
+"""Simulated clusters: nodes that tell over HTTP who is live, as Alternator does; a test can stop and corrupt them."""
 
 import asyncio
 import json

@@ -57,6 +57,9 @@ def complaint(cookie, client_cookie, client, secret):
 
 
 # The first example of RFC 9018, A.
-assert server_part(
-    bytes.fromhex("2464c4abcf10c957"), "198.51.100.100", "e5e973e5a6b2a43f48e7dc849e37bfcf", 1559731985
-).hex() == "010000005cf79f111f8130c3eee29480"
+assert (
+    server_part(
+        bytes.fromhex("2464c4abcf10c957"), "198.51.100.100", "e5e973e5a6b2a43f48e7dc849e37bfcf", 1559731985
+    ).hex()
+    == "010000005cf79f111f8130c3eee29480"
+)

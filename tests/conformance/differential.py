@@ -7,21 +7,78 @@ from asking import Malformed, Silence
 from report import table
 from servers import KNOT, NSD, OURS
 from wire import (
-    AA, AD, CD, COOKIE, DO, ECS, KEEPALIVE, NSID, PADDING, RA, RD, TC, Z, message, name, opt, option, query,
-    question, record,
+    AA,
+    AD,
+    CD,
+    COOKIE,
+    DO,
+    ECS,
+    KEEPALIVE,
+    NSID,
+    PADDING,
+    RA,
+    RD,
+    TC,
+    Z,
+    message,
+    name,
+    opt,
+    option,
+    query,
+    question,
+    record,
 )
 
 # --- Questions ----------------------------------------------------------------------------------------------------
 
 NAMES = [
-    "c1.alt.test", "C1.aLT.tEsT", "x.c1.alt.test", "y.x.c1.alt.test", "ns1.c1.alt.test", "x.ns1.c1.alt.test",
-    "*.c1.alt.test", "v6.alt.test", "nest.alt.test", "b.nest.alt.test", "a.b.nest.alt.test", "x.b.nest.alt.test",
-    "x.a.b.nest.alt.test", "sub.alt.test", "x.sub.alt.test", "Y.x.SUB.alt.test", "*.sub.alt.test", "alt.test", "test", ".",
-    "c1.alt.test.example", "xc1.alt.test",
+    "c1.alt.test",
+    "C1.aLT.tEsT",
+    "x.c1.alt.test",
+    "y.x.c1.alt.test",
+    "ns1.c1.alt.test",
+    "x.ns1.c1.alt.test",
+    "*.c1.alt.test",
+    "v6.alt.test",
+    "nest.alt.test",
+    "b.nest.alt.test",
+    "a.b.nest.alt.test",
+    "x.b.nest.alt.test",
+    "x.a.b.nest.alt.test",
+    "sub.alt.test",
+    "x.sub.alt.test",
+    "Y.x.SUB.alt.test",
+    "*.sub.alt.test",
+    "denied.alt.test",
+    "alternator.alt.test",
+    "x.alternator.alt.test",
+    "east.alternator.alt.test",
+    "alt.test",
+    "test",
+    ".",
+    "c1.alt.test.example",
+    "xc1.alt.test",
 ]
 TYPES_ASKED = [
-    "A", "AAAA", "NS", "SOA", "CNAME", "MX", "TXT", "PTR", "SRV", "HTTPS", "SVCB", "CAA", "DS", "DNSKEY", "NSEC", "RRSIG",
-    "ANY", "TYPE1000", "TYPE65535",
+    "A",
+    "AAAA",
+    "NS",
+    "SOA",
+    "CNAME",
+    "MX",
+    "TXT",
+    "PTR",
+    "SRV",
+    "HTTPS",
+    "SVCB",
+    "CAA",
+    "DS",
+    "DNSKEY",
+    "NSEC",
+    "RRSIG",
+    "ANY",
+    "TYPE1000",
+    "TYPE65535",
 ]
 EDNS = {
     "EDNS 1232": opt(),
@@ -43,8 +100,23 @@ EDNS = {
     "option overruns": opt(data=b"\xfd\xe9\0\x09x"),
     "OPT of a name": opt(owner=name("x")),
 }
-FLAGS = {"RD": RD, "CD": CD, "AD": AD, "Z": Z, "TC": TC, "AA": AA, "RA": RA, "all flags": RD | CD | AD | Z | TC | AA | RA}
-SOME = [("c1.alt.test", "A"), ("x.c1.alt.test", "A"), ("c1.alt.test", "AAAA"), ("alt.test", "A"), ("sub.alt.test", "SOA")]
+FLAGS = {
+    "RD": RD,
+    "CD": CD,
+    "AD": AD,
+    "Z": Z,
+    "TC": TC,
+    "AA": AA,
+    "RA": RA,
+    "all flags": RD | CD | AD | Z | TC | AA | RA,
+}
+SOME = [
+    ("c1.alt.test", "A"),
+    ("x.c1.alt.test", "A"),
+    ("c1.alt.test", "AAAA"),
+    ("alt.test", "A"),
+    ("sub.alt.test", "SOA"),
+]
 """An answer, no such name, no such data, no such zone, an SOA."""
 
 
@@ -64,7 +136,12 @@ class Asked:
         return query(self.qname, self.qtype, self.qclass, flags=FLAGS.get(self.flags, 0), edns=EDNS.get(self.edns))
 
     def __str__(self):
-        words = [self.form or f"{self.qname} {self.qtype}", self.qclass if self.qclass != "IN" else "", self.edns, self.flags]
+        words = [
+            self.form or f"{self.qname} {self.qtype}",
+            self.qclass if self.qclass != "IN" else "",
+            self.edns,
+            self.flags,
+        ]
         return " ".join([word for word in words if word] + (["TCP"] if self.transport == "tcp" else []))
 
 
@@ -93,11 +170,19 @@ def questions():
     everything += [Asked(qname, qtype, edns="DO") for qname in NAMES for qtype in ("A", "SOA", "DS", "ANY")]
     everything += [Asked(*some, edns=edns) for some in SOME for edns in EDNS]
     everything += [Asked(*some, flags=flags) for some in SOME for flags in FLAGS]
-    everything += [Asked(*some, qclass=qclass) for some in SOME for qclass in ("CH", "HS", "NONE", "ANY", "CLASS0", "CLASS1000")]
+    everything += [
+        Asked(*some, qclass=qclass) for some in SOME for qclass in ("CH", "HS", "NONE", "ANY", "CLASS0", "CLASS1000")
+    ]
     everything += [Asked("c1.alt.test", "A", qclass="CH", edns="EDNS 1232")]
     everything += [Asked(*some, transport="tcp") for some in SOME] + [Asked("all.alt.test", "A", transport="tcp")]
-    everything += [Asked("all.alt.test", qtype, edns=edns) for qtype in ("A", "ANY") for edns in ("", "EDNS 4096", "EDNS 0")]
-    everything += [Asked("c1.alt.test", "AXFR", transport="tcp"), Asked("c1.alt.test", "IXFR"), Asked("c1.alt.test", "TYPE0")]
+    everything += [
+        Asked("all.alt.test", qtype, edns=edns) for qtype in ("A", "ANY") for edns in ("", "EDNS 4096", "EDNS 0")
+    ]
+    everything += [
+        Asked("c1.alt.test", "AXFR", transport="tcp"),
+        Asked("c1.alt.test", "IXFR"),
+        Asked("c1.alt.test", "TYPE0"),
+    ]
     everything += [Asked("c1.alt.test", "", form=form) for form in FORMS]
     return everything
 
@@ -125,6 +210,13 @@ def comparable(told):
         fields = data.split()
         data = " ".join([*fields[:2], "serial", *fields[3:]])
     return (told.owner, told.type, told.rclass, told.ttl, data)
+
+
+def pair(ours, theirs):
+    """Two values of a field for the table: in short where that tells them apart."""
+    if short(ours) != short(theirs):
+        return short(ours), short(theirs)
+    return tuple("; ".join(" ".join(map(str, told)) for told in value) for value in (ours, theirs))
 
 
 def short(value):
@@ -182,73 +274,133 @@ def opcode(asked, ours, theirs):
 
 
 expected(
-    "ANY: which RRset it is", "RFC 8482, 4.1: a responder may give one RRset, of whichever type; ours are the addresses",
-    lambda asked, ours, theirs: asked.qtype == "ANY", "answer", "tc", peers=(NSD,),
+    "ANY: which RRset it is",
+    "RFC 8482, 4.1: a responder may give one RRset, of whichever type; ours are the addresses",
+    lambda asked, ours, theirs: asked.qtype == "ANY",
+    "answer",
+    "tc",
+    peers=(NSD,),
 )
 expected(
     "NS: the address of a name server that lies in another of our zones",
     "RFC 1034, 4.3.2, step 6: whatever local data is useful may be added",
-    lambda asked, ours, theirs: asked.qtype == "NS" and theirs["additional"] == (), "additional",
+    lambda asked, ours, theirs: asked.qtype == "NS" and theirs["additional"] == (),
+    "additional",
 )
 expected(
-    "BADVERS: DO", "RFC 3225, 3: the DO bit of the query is copied into the response",
-    both("BADVERS"), "opt", peers=(NSD,),
+    "BADVERS: DO",
+    "RFC 3225, 3: the DO bit of the query is copied into the response",
+    both("BADVERS"),
+    "opt",
+    peers=(NSD,),
 )
 expected(
-    "a query with a client's cookie alone", "RFC 7873, 5.2.3: it may be processed as usual; BADCOOKIE is for a server under attack",
+    "a query with a client's cookie alone",
+    "RFC 7873, 5.2.3: it may be processed as usual; BADCOOKIE is for a server under attack",
     lambda asked, ours, theirs: asked.edns == "cookie" and theirs["rcode"] == "BADCOOKIE",
-    "rcode", "aa", "answer", "authority", "options", peers=(KNOT,),
+    "rcode",
+    "aa",
+    "answer",
+    "authority",
+    "options",
+    peers=(KNOT,),
 )
 expected(
     "FORMERR without the OPT, or without the question",
     "RFC 6891, 7: an OPT is answered with an OPT; RFC 5452, 9.1: a client knows its reply by the question",
-    both("FORMERR"), "opt", "questions",
+    both("FORMERR"),
+    "opt",
+    "questions",
 )
 expected(
-    "REFUSED without the question", "RFC 5452, 9.1: a client knows its reply by the question",
-    both("REFUSED"), "questions", peers=(NSD,),
+    "REFUSED without the question",
+    "RFC 5452, 9.1: a client knows its reply by the question",
+    both("REFUSED"),
+    "questions",
+    peers=(NSD,),
 )
 expected(
-    "an OPT that a name owns", "RFC 6891, 6.1.2: its NAME MUST be the root", lambda asked, ours, theirs: asked.edns == "OPT of a name",
-    "rcode", "aa", "answer", "authority", "options", peers=(KNOT,),
+    "an OPT that a name owns",
+    "RFC 6891, 6.1.2: its NAME MUST be the root",
+    lambda asked, ours, theirs: asked.edns == "OPT of a name",
+    "rcode",
+    "aa",
+    "answer",
+    "authority",
+    "options",
+    peers=(KNOT,),
 )
 expected(
-    "class ANY", "RFC 1035, 4.1.1: REFUSED is for policy; of a zone with one class nobody asks for all",
-    lambda asked, ours, theirs: asked.qclass == "ANY", "rcode", "aa", "answer", "authority",
+    "class ANY",
+    "RFC 1035, 4.1.1: REFUSED is for policy; of a zone with one class nobody asks for all",
+    lambda asked, ours, theirs: asked.qclass == "ANY",
+    "rcode",
+    "aa",
+    "answer",
+    "authority",
 )
 expected(
-    "class CH: an extended error", "RFC 8914, 1: extended errors are additional information, never demanded",
-    lambda asked, ours, theirs: asked.qclass == "CH", "options", peers=(NSD,),
+    "class CH: an extended error",
+    "RFC 8914, 1: extended errors are additional information, never demanded",
+    lambda asked, ours, theirs: asked.qclass == "CH",
+    "options",
+    peers=(NSD,),
 )
 expected(
-    "AXFR, IXFR", "RFC 5936, 2.2.1: an error tells that no transfer is given; NOTAUTH would deny that the zone is ours",
-    lambda asked, ours, theirs: asked.qtype in ("AXFR", "IXFR"), "rcode", peers=(KNOT,),
+    "AXFR, IXFR",
+    "RFC 5936, 2.2.1: an error tells that no transfer is given; NOTAUTH would deny that the zone is ours",
+    lambda asked, ours, theirs: asked.qtype in ("AXFR", "IXFR"),
+    "rcode",
+    peers=(KNOT,),
 )
 expected(
-    "TYPE0", "RFC 3597, 5: a type that is not known is a type without data", lambda asked, ours, theirs: asked.qtype == "TYPE0",
-    "rcode", "aa", "authority", peers=(KNOT,),
+    "TYPE0",
+    "RFC 3597, 5: a type that is not known is a type without data",
+    lambda asked, ours, theirs: asked.qtype == "TYPE0",
+    "rcode",
+    "aa",
+    "authority",
+    peers=(KNOT,),
 )
 expected(
-    "no question, an OPT without a cookie", "RFC 7873, 5.4: without a question only a cookie is asked for",
-    form("an OPT alone"), "rcode", peers=(NSD,),
+    "no question, an OPT without a cookie",
+    "RFC 7873, 5.4: without a question only a cookie is asked for",
+    form("an OPT alone"),
+    "rcode",
+    peers=(NSD,),
 )
 expected(
-    "no reply to what is ill-formed", "RFC 8906, 2: who gets no reply asks again and again; RFC 1035, 4.1.1: FORMERR",
-    lambda asked, ours, theirs: ours.get("rcode") == "FORMERR" and theirs["reply"] == "none", "reply", peers=(KNOT,),
+    "no reply to what is ill-formed",
+    "RFC 8906, 2: who gets no reply asks again and again; RFC 1035, 4.1.1: FORMERR",
+    lambda asked, ours, theirs: ours.get("rcode") == "FORMERR" and theirs["reply"] == "none",
+    "reply",
+    peers=(KNOT,),
 )
 expected(
-    "octets behind the end", "RFC 1035, 4.1: the counts say where a message ends",
-    form("octets behind the end"), "rcode", "aa", "answer", peers=(KNOT,),
+    "octets behind the end",
+    "RFC 1035, 4.1: the counts say where a message ends",
+    form("octets behind the end"),
+    "rcode",
+    "aa",
+    "answer",
+    peers=(KNOT,),
 )
 expected(
-    "records where a query has none", "RFC 1035, 4.1.1: the counts allow them; they are skipped",
+    "records where a query has none",
+    "RFC 1035, 4.1.1: the counts allow them; they are skipped",
     form("a record in the answer", "a record in the authority section", "a record in the additional section"),
-    "rcode", "aa", "answer", "questions", peers=(NSD,),
+    "rcode",
+    "aa",
+    "answer",
+    "questions",
+    peers=(NSD,),
 )
 expected(
     "other opcodes: what the error is, and whether it has the question",
     "RFC 1035, 4.1.1: NOTIMP is what is not implemented; what follows the header is the opcode's own",
-    opcode, "rcode", "questions",
+    opcode,
+    "rcode",
+    "questions",
 )
 
 
@@ -277,7 +429,7 @@ def run(world, report):
             same[peer] += not fields
             for field in sorted(fields):
                 known = excuse(asked, peer, field, ours, theirs)
-                kind = (peer, field, short(ours.get(field, "")), short(theirs.get(field, "")))
+                kind = (peer, field, *pair(ours.get(field, ""), theirs.get(field, "")))
                 (excused[known, peer] if known else unknown[kind]).append(asked)
     tell(report, everything, same, excused, unknown)
 
@@ -287,19 +439,25 @@ def tell(report, everything, same, excused, unknown):
         kinds = [kind for kind in unknown if kind[0] == peer]
         complaint = "; ".join(
             f"{field}: ours {ours}, theirs {theirs}, {len(unknown[kind])} times, as {unknown[kind][0]}"
-            for kind in kinds for _, field, ours, theirs in [kind]
+            for kind in kinds
+            for _, field, ours, theirs in [kind]
         )
-        report.judge(f"{len(everything)} questions to {peer} and us: {same[peer]} replies are alike, all other differences"
-                     " are expected", complaint)
+        report.judge(
+            f"{len(everything)} questions to {peer} and us: {same[peer]} replies are alike, all"
+            " other differences are expected",
+            complaint,
+        )
     rows = []
     for known in EXPECTED:
         counts = [len(set(excused[known, peer])) for peer in BOTH]
         asked = next((asked for peer in BOTH for asked in excused[known, peer]), None)
         if asked:
             rows.append([known.title, *[count or "-" for count in counts], f"`{asked}`", known.reason])
-    text = [f"{len(everything)} questions; alike in every field: {same[NSD]} replies of NSD, {same[KNOT]} of Knot. The serial of"
-            " an SOA and the order of records are not compared. Every difference is of one of these classes:",
-            table(["what differs", NSD, KNOT, "as in", "what decides for us"], rows)]
+    text = [
+        f"{len(everything)} questions; alike in every field: {same[NSD]} replies of NSD, {same[KNOT]} of Knot. The"
+        " serial of an SOA and the order of records are not compared. Every difference is of one of these classes:",
+        table(["what differs", NSD, KNOT, "as in", "what decides for us"], rows),
+    ]
     if unknown:
         rows = [[*kind, len(asked), f"`{asked[0]}`"] for kind, asked in unknown.items()]
         text += ["**Not expected:**", table(["server", "field", "ours", "theirs", "times", "as in"], rows)]

@@ -20,14 +20,14 @@ class Zone:
     """More lines of its section in our configuration."""
     below: tuple = ()
     """Names of other zones below, which a file has to delegate."""
-    static: bool = True
-    """Whether the other servers have it, too."""
+    negative: int = TTL
+    """Seconds for which a denial is kept."""
 
     def file(self):
         """The zone for a server that reads files."""
         lines = [
             f"$ORIGIN {self.name}.",
-            f"@ {TTL} SOA ns1.c1.alt.test. hostmaster {SERIAL} 60 10 1209600 {TTL}",
+            f"@ {self.negative} SOA ns1.c1.alt.test. hostmaster {SERIAL} 60 10 1209600 {self.negative}",
             *[f"@ 3600 NS {server}." for server in NAME_SERVERS],
         ]
         for owner in ["@", "*"] if "subdomains = true" in self.keys else ["@"]:
@@ -47,6 +47,7 @@ class Zone:
 
 ALL = 'answers = "all"'
 EIGHT = "answers = 8"
+BRIEFLY = 'negative_ttl = "1s"'
 UNPROBED = "health = false"
 """For clusters of a hundred nodes, so that the machine has time for the questions."""
 
@@ -58,6 +59,7 @@ ZONES = [
     Zone("nest.alt.test", tuple(addresses(3, 2)), ALL, below=("a.b.nest.alt.test",)),
     Zone("a.b.nest.alt.test", tuple(addresses(4, 2)), ALL),
     Zone("sub.alt.test", tuple(addresses(5, 2)), f"{ALL}\nsubdomains = true"),
+    Zone("denied.alt.test", tuple(addresses(7, 2)), f"{ALL}\n{BRIEFLY}", negative=1),
 ]
 """What the other servers can have, too: whatever is asked about these zones, all should answer alike."""
 

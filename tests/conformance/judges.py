@@ -134,7 +134,8 @@ def without_option(code):
 def explained(code):
     """An extended error with this INFO-CODE (RFC 8914)."""
     return lambda reply: (
-        None if [struct.unpack(">H", data[:2])[0] for data in reply.options(EDE)] == [code]
+        None
+        if [struct.unpack(">H", data[:2])[0] for data in reply.options(EDE)] == [code]
         else f"the options are {reply.opt and reply.opt.options}"
     )
 

@@ -20,6 +20,9 @@ class Report:
             print(f"    {complaint}", flush=True)
         return not complaint
 
+    def skip(self, sentence):
+        print(f"skipped - {sentence}", flush=True)
+
     def case(self, case, question, demand, seen, complaint):
         """One row of the big table. `seen` is what each server did, in a few words."""
         ours = seen.get(OURS, "")
@@ -27,23 +30,33 @@ class Report:
         cells = [ours if passed else f"**not ok:** {ours}", *[seen.get(name, "-") for name in COLUMNS[1:]]]
         self.rows.append([case, question, demand, *cells])
 
+    def ours(self, case, question, demand, seen, complaint=None):
+        """A row about our server alone."""
+        self.case(case, question, demand, {OURS: seen}, complaint)
+
     def section(self, title, *parts):
         self.sections.append("\n\n".join([f"## {title}", *parts]))
 
     def markdown(self, command, versions):
         told = ", ".join(f"{name} {version}" for name, version in versions.items())
         verdict = f"{self.passed} promises of alternator-dns kept, {self.failed} not. Beside it ran {told}."
-        cases = table(["case", "question", "demanded", *COLUMNS], self.rows)
-        return "\n\n".join([
-            f"Made by `{command}`.",
-            "# What this server and its neighbours answer",
-            verdict,
-            "## Case by case",
-            "Records are counted by type: a bare number belongs to the answer, `+` to the authority section, `add` to"
-            " the additional one. `12 B` is a header alone, `drop` no reply at all, `-` not asked.",
-            cases,
-            *self.sections,
-        ]) + "\n"
+        cases = table(["case", "question", "demanded", *COLUMNS], sorted(self.rows, key=lambda row: row[0]))
+        return (
+            "\n\n".join(
+                [
+                    f"Made by `{command}`.",
+                    "# What this server and its neighbours answer",
+                    verdict,
+                    "## Case by case",
+                    "Records are counted by type: a bare number belongs to the answer, `+` to the authority section,"
+                    " `add` to the additional one. `12 B` is a header alone, `opt` an OPT record,"
+                    " `drop` no reply at all, `-` not asked.",
+                    cases,
+                    *self.sections,
+                ]
+            )
+            + "\n"
+        )
 
 
 def table(head, rows):

@@ -7,11 +7,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import fixture
 from asking import Server, Silence
-from wire import query
+from wire import RD, query
 
 SECRET = "0123456789abcdef0011223344556677"
 """Of the cookies (RFC 9018), the same everywhere."""
@@ -21,8 +20,10 @@ OURS, GDNSD, NSD, KNOT = "alternator-dns", "gdnsd", "NSD", "Knot"
 ADDRESSES = {OURS: "127.0.0.11", GDNSD: "127.0.0.12", NSD: "127.0.0.13", KNOT: "127.0.0.14"}
 FENCED = "127.0.0.21"
 """Where a second server of ours listens, with tight limits."""
+FORWARDING = "127.0.0.22"
+"""Where a third one listens, which passes other names on."""
 UPSTREAM = "127.0.0.15"
-"""Where a Knot serves the rest of the world, for `[forward]`."""
+"""Where a Knot serves the rest of the world to it."""
 PATIENCE = 20.0
 
 CHILDREN = []
@@ -66,9 +67,17 @@ def until(condition, what, seconds=PATIENCE):
     return time.monotonic() - start
 
 
+def waited(condition, seconds=8):
+    try:
+        until(condition, "", seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
 def answers(server, name="c1.alt.test"):
     try:
-        reply = server.udp(query(name))
+        reply = server.udp(query(name, flags=RD))
     except Silence:
         return False
     return reply is not None and bool(reply.answer)
@@ -98,16 +107,29 @@ class Resolver:
         self.config.write_text(text)
 
     def start(self, **environment):
-        self.process = spawn(self.directory, "alternator-dns.log", self.program, "run", "--config", self.config,
-                             RUNTIME_DIRECTORY=str(self.directory), **environment)
+        self.process = spawn(
+            self.directory,
+            "alternator-dns.log",
+            self.program,
+            "run",
+            "--config",
+            self.config,
+            RUNTIME_DIRECTORY=str(self.directory),
+            **environment,
+        )
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=10)
 
     def command(self, *words):
-        return subprocess.run([self.program, *words], capture_output=True, text=True,
-                              timeout=30, env={"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.directory)})
+        return subprocess.run(
+            [self.program, *words],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(self.directory)},
+        )
 
     def get(self, path):
         try:
@@ -135,19 +157,21 @@ def head(address, lines=()):
         f'{{ name = "{name}"' + (f', addresses = ["{told}"]' if told else "") + " }"
         for name, told in fixture.NAME_SERVERS.items()
     )
-    return "\n".join([
-        "[server]",
-        f'listen = ["{address}:53"]',
-        f'admin = "{address}:9153"',
-        f"nameservers = [{servers}]",
-        *lines,
-        "[defaults]",
-        f'ttl = "{fixture.TTL}s"',
-        'refresh = "200ms"',
-        'timeout = "500ms"',
-        'health = { interval = "200ms", timeout = "500ms", rise = 2, fall = 2 }',
-        "",
-    ])
+    return "\n".join(
+        [
+            "[server]",
+            f'listen = ["{address}:53"]',
+            f'admin = "{address}:9153"',
+            f"nameservers = [{servers}]",
+            *lines,
+            "[defaults]",
+            f'ttl = "{fixture.TTL}s"',
+            'refresh = "200ms"',
+            'timeout = "500ms"',
+            'health = { interval = "200ms", timeout = "500ms", rise = 2, fall = 2 }',
+            "",
+        ]
+    )
 
 
 def with_zones(text, zones):
@@ -158,8 +182,7 @@ def understood(resolver, lines):
     """Those of some lines for [server] that this version takes, by their keys."""
     zone = fixture.ZONES[0]
     return {
-        key: line for key, line in lines.items()
-        if resolver.check(with_zones(head(resolver.address, [line]), [zone]))
+        key: line for key, line in lines.items() if resolver.check(with_zones(head(resolver.address, [line]), [zone]))
     }
 
 
@@ -194,7 +217,8 @@ def start_nsd(directory, zones):
         (directory / zone.name).write_text(zone.file())
     # Rate limiting is on by default, and would count as silence here. Minimal responses leave the NS records out of
     # answers that have not asked for them, as the others do.
-    (directory / "nsd.conf").write_text(f"""\
+    (directory / "nsd.conf").write_text(
+        f"""\
 server:
     ip-address: {ADDRESSES[NSD]}
     username: ""
@@ -216,17 +240,20 @@ server:
     cookie-secret: "{SECRET}"
 remote-control:
     control-enable: no
-""" + "".join(f'zone:\n    name: "{zone.name}"\n    zonefile: "{zone.name}"\n' for zone in zones))
+"""
+        + "".join(f'zone:\n    name: "{zone.name}"\n    zonefile: "{zone.name}"\n' for zone in zones)
+    )
     spawn(directory, "nsd.log", "/usr/sbin/nsd", "-d", "-c", directory / "nsd.conf")
 
 
-def start_knot(directory, zones, address=ADDRESSES[KNOT]):
+def start_knot(directory, zones):
     directory.mkdir(parents=True)
     for zone in zones:
         (directory / f"{zone.name}.zone").write_text(zone.file())
-    (directory / "knot.conf").write_text(f"""\
+    (directory / "knot.conf").write_text(
+        f"""\
 server:
-    listen: {address}@53
+    listen: {ADDRESSES[KNOT]}@53
     rundir: "{directory}"
     identity: "{IDENTITY}"
     version: "{VERSION}"
@@ -249,7 +276,32 @@ template:
     file: "%s.zone"
     global-module: mod-cookies/shared
 zone:
-""" + "".join(f"  - domain: {zone.name}\n" for zone in zones))
+"""
+        + "".join(f"  - domain: {zone.name}\n" for zone in zones)
+    )
+    spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")
+
+
+def start_upstream(directory, zone, records):
+    """One zone with more records, and none of the features that are compared."""
+    directory.mkdir(parents=True)
+    (directory / "zone").write_text(zone.file() + records)
+    (directory / "knot.conf").write_text(f"""\
+server:
+    listen: {UPSTREAM}@53
+    rundir: "{directory}"
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "{directory}"
+log:
+  - target: stderr
+    any: info
+zone:
+  - domain: {zone.name}
+    file: "{directory}/zone"
+""")
     spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")
 
 
@@ -264,5 +316,3 @@ def versions():
         query_ = ["dpkg-query", "-W", "-f", "${Version}", package]
         told[name] = subprocess.run(query_, capture_output=True, text=True).stdout or "?"
     return told
-
-

@@ -8,15 +8,42 @@ import struct
 from dataclasses import dataclass, field
 
 TYPES = {
-    "A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "HINFO": 13, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33, "DS": 43,
-    "OPT": 41, "RRSIG": 46, "NSEC": 47, "DNSKEY": 48, "SVCB": 64, "HTTPS": 65, "TSIG": 250, "IXFR": 251, "AXFR": 252,
-    "ANY": 255, "CAA": 257,
+    "A": 1,
+    "NS": 2,
+    "CNAME": 5,
+    "SOA": 6,
+    "PTR": 12,
+    "HINFO": 13,
+    "MX": 15,
+    "TXT": 16,
+    "AAAA": 28,
+    "SRV": 33,
+    "DS": 43,
+    "OPT": 41,
+    "RRSIG": 46,
+    "NSEC": 47,
+    "DNSKEY": 48,
+    "SVCB": 64,
+    "HTTPS": 65,
+    "TSIG": 250,
+    "IXFR": 251,
+    "AXFR": 252,
+    "ANY": 255,
+    "CAA": 257,
 }
 TYPE_NAMES = {number: name for name, number in TYPES.items()}
 CLASSES = {"IN": 1, "CH": 3, "HS": 4, "NONE": 254, "ANY": 255}
 RCODES = {
-    0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 6: "YXDOMAIN", 9: "NOTAUTH",
-    16: "BADVERS", 23: "BADCOOKIE",
+    0: "NOERROR",
+    1: "FORMERR",
+    2: "SERVFAIL",
+    3: "NXDOMAIN",
+    4: "NOTIMP",
+    5: "REFUSED",
+    6: "YXDOMAIN",
+    9: "NOTAUTH",
+    16: "BADVERS",
+    23: "BADCOOKIE",
 }
 
 # Header flags (RFC 1035, 4.1.1; RFC 4035, 3).
