@@ -32,6 +32,7 @@ from judges import (
     not_aa,
     octets,
     rcode,
+    some_records,
     sound,
     tc,
     ttl,
@@ -63,6 +64,8 @@ from wire import (
 )
 
 NODES = {zone.name: zone.nodes for zone in ZONES}
+IDLE_TENTHS = 100
+"""The default of `idle`, 10 s, as keepalive tells it."""
 COOKIE_OF_CLIENT = bytes.fromhex("2464c4abcf10c957")
 EVERYDAY = query("c1.alt.test")
 
@@ -119,6 +122,9 @@ for below in ("x.c1.alt.test", "y.x.c1.alt.test"):
     ask(8, f"A {below}", "NXDOMAIN aa, SOA (RFC 8020, 2)", query(below), *NO_SUCH_NAME)
 ask(8, "A b.nest, above the zone a.b.nest", "NODATA: an empty non-terminal (RFC 8020, 3.1)",
     query("b.nest.alt.test"), *NODATA)
+ask(8, "DS a.b.nest, a zone below nest", "NODATA from the zone above (RFC 4035, 3.1.4.1)",
+    query("a.b.nest.alt.test", "DS"), *NODATA,
+    lambda reply: None if reply.authority[0].owner == "nest.alt.test." else f"it is from {reply.authority[0].owner}")
 for elsewhere, rtype in (("other.test", "A"), ("alt.test", "A"), (".", "NS")):
     ask(9, f"{rtype} {elsewhere}", "REFUSED, aa=0, empty", query(elsewhere, rtype), *REFUSED)
 ask(9, "A other.test, EDNS", "the same, EDE 20 (RFC 8914, 4.21)", query("other.test", edns=opt()), *REFUSED,
@@ -234,11 +240,9 @@ ask(29, "padding, UDP", "none in the reply (RFC 7830, 6)", query("c1.alt.test", 
     *THREE, without_option(PADDING))
 ask(29, "keepalive, UDP", "none in the reply (RFC 7828, 3.3.2)", query("c1.alt.test", edns=opt(option(KEEPALIVE))),
     *THREE, without_option(KEEPALIVE))
-ask(29, "keepalive, TCP", "the timeout, in two octets (RFC 7828, 3.3.2)",
+ask(29, "keepalive, TCP", "`idle`, in tenths of a second (RFC 7828, 3.3.2)",
     query("c1.alt.test", edns=opt(option(KEEPALIVE))),
-    rcode("NOERROR"), answer("A", 3), with_option(KEEPALIVE),
-    lambda reply: None if [len(told) for told in reply.options(KEEPALIVE)] == [2] else "it has not two octets",
-    transport="tcp")
+    rcode("NOERROR"), answer("A", 3), with_option(KEEPALIVE, struct.pack(">H", IDLE_TENTHS)), transport="tcp")
 
 # --- Cookies ------------------------------------------------------------------------------------------------------
 
@@ -269,6 +273,11 @@ ask(27, "no question, cookie of 8 octets", "NOERROR, no question, a cookie (RFC 
 ask(27, "cookie, a name of no zone", "REFUSED and a cookie",
     query("other.test", edns=opt(option(COOKIE, COOKIE_OF_CLIENT))),
     rcode("REFUSED"), fresh_cookie)
+ask(27, "cookie, NSID and keepalive, UDP", "what was asked for, and no keepalive",
+    query("c1.alt.test", edns=opt(option(NSID), option(KEEPALIVE), option(COOKIE, COOKIE_OF_CLIENT))),
+    *THREE, fresh_cookie, with_option(NSID, IDENTITY.encode()), without_option(KEEPALIVE))
+ask(27, "cookie, EDNS v1", "BADVERS",
+    query("c1.alt.test", edns=opt(option(COOKIE, COOKIE_OF_CLIENT), version=1)), *BADVERS)
 ask(27, "EDNS, no cookie", "no cookie", query("c1.alt.test", edns=opt()), *THREE, without_option(COOKIE))
 
 # --- Size ---------------------------------------------------------------------------------------------------------
@@ -294,7 +303,9 @@ ask(9, f"SOA {HUB}, which is delegated and no zone", "1 SOA aa", query(HUB, "SOA
 ask(9, f"NS {HUB}", "the configured NS aa", query(HUB, "NS"), rcode("NOERROR"), aa, answer("NS", 2))
 ask(9, f"A {HUB}", "NODATA", query(HUB), *NODATA)
 ask(9, f"A x.{HUB}", "NXDOMAIN", query(f"x.{HUB}"), *NO_SUCH_NAME)
-ask(9, f"A east.{HUB}, a zone", "2 A aa", query(f"east.{HUB}"), aa, answer("A", 2))
+ask(9, f"ANY {HUB}", "one of its RRsets (RFC 8482, 4.1)", query(HUB, "ANY"), rcode("NOERROR"), aa, some_records)
+ask(9, f"A east.{HUB}, below which there is a zone", "NODATA", query(f"east.{HUB}"), *NODATA)
+ask(9, f"A one.east.{HUB}, the zone", "2 A aa", query(f"one.east.{HUB}"), aa, answer("A", 2))
 
 
 def run(world, report):

@@ -104,7 +104,12 @@ def limits(world, report, fenced):
     made = own + cookies.server_part(own, client, SECRET, int(time.time()))
     nsd = next(server for server in world.servers if server.name == servers.NSD)
     given = nsd.udp(query("c1.alt.test", edns=opt(option(COOKIE, own))), client=client).options(COOKIE)[0]
-    for told, cookie in (("a cookie of the shared secret", made), ("a cookie that NSD has given", given)):
+    former = own + cookies.server_part(own, client, servers.FORMER_SECRET, int(time.time()))
+    for told, cookie in (
+        ("a cookie of the shared secret", made),
+        ("a cookie that NSD has given", given),
+        ("a cookie of the file's second line", former),
+    ):
         found = flood(fenced, client, query("c1.alt.test", edns=opt(option(COOKIE, cookie))))
         report.ours(
             40,
@@ -112,6 +117,20 @@ def limits(world, report, fenced):
             "all answered (RFC 9018, 1)",
             counted(found),
             None if found["answered"] == FLOOD else "not all are answered",
+        )
+    for told, secret, made in (
+        ("a cookie that is two hours old", SECRET, time.time() - 7200),
+        ("a cookie that is ten minutes ahead", SECRET, time.time() + 600),
+        ("a cookie of another secret", "0" * 32, time.time()),
+    ):
+        cookie = own + cookies.server_part(own, client, secret, int(made))
+        found = flood(fenced, client, query("c1.alt.test", edns=opt(option(COOKIE, cookie))))
+        report.ours(
+            40,
+            f"the same with {told}",
+            "limited (RFC 9018, 4.3)",
+            counted(found),
+            None if found["BADCOOKIE"] > half else "it is not limited",
         )
     replies = fenced.tcp(*[EVERYDAY] * FLOOD, client=client)
     served = sum(reply is not None and len(reply.answer) == 3 for reply in replies)
@@ -339,7 +358,8 @@ def restart(world, report):
         f"status {status} after {time.monotonic() - start:.2f} s",
         None if status == 0 else f"status {status}",
     )
-    for name in ("c1.alt.test", "v6.alt.test"):
+    silent = ("c1.alt.test", "v6.alt.test", "stale.alt.test")
+    for name in silent:
         world.clusters[name].stop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         path = world.directory / "notify"
@@ -365,7 +385,7 @@ def restart(world, report):
             ]
         ),
     )
-    for name in ("c1.alt.test", "v6.alt.test"):
+    for name in silent:
         for address in world.clusters[name].nodes:
             world.clusters[name].restart(address)
     until(

@@ -97,7 +97,8 @@ RESOLVED = [
     ("a.b.nest.alt.test", "A", "2 A, through an empty non-terminal", nodes("a.b.nest.alt.test")),
     ("b.nest.alt.test", "A", "NODATA", denied("NOERROR")),
     ("a.b.nest.alt.test", "DS", "NODATA, as the zone above says", denied("NOERROR")),
-    (f"east.{HUB}", "A", "2 A, below a delegated name", nodes(f"east.{HUB}")),
+    (f"one.east.{HUB}", "A", "2 A, below a delegated name", nodes(f"one.east.{HUB}")),
+    (f"east.{HUB}", "AAAA", "NODATA", denied("NOERROR")),
     (HUB, "A", "NODATA", denied("NOERROR")),
     (f"x.y.{HUB}", "A", "NXDOMAIN", denied("NXDOMAIN")),
 ]

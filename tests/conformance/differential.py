@@ -53,6 +53,7 @@ NAMES = [
     "alternator.alt.test",
     "x.alternator.alt.test",
     "east.alternator.alt.test",
+    "one.east.alternator.alt.test",
     "alt.test",
     "test",
     ".",
@@ -100,6 +101,7 @@ EDNS = {
     "option overruns": opt(data=b"\xfd\xe9\0\x09x"),
     "OPT of a name": opt(owner=name("x")),
 }
+CHAOS = ["version.bind", "version.server", "id.server", "hostname.bind", "Version.Bind", "authors.bind", "bind"]
 FLAGS = {
     "RD": RD,
     "CD": CD,
@@ -159,6 +161,9 @@ FORMS = {
     "a record too few": message(C1, counts=(1, 0, 0, 1)),
     "a pointer as name": message(question(b"\xc0\x0c")),
     "a cut name": message(C1)[:18],
+    "a digit with another case bit": message(question(b"\x02c\x11" + name("alt.test"))),
+    "a label with a dot and a zero": message(question(b"\x03.\0x" + name("c1.alt.test"))),
+    "a label with a bracket": message(question(b"\x01[" + name("SUB.alt.test"))),
     "a name of 256 octets": message(question(".".join(["x" * 63] * 3 + ["x" * 50, "c1.alt.test"]))),
     **{f"opcode {opcode}": message(C1, opcode=opcode) for opcode in range(1, 16)},
     **{f"opcode {opcode}, a header alone": message(opcode=opcode) for opcode in (1, 2, 4, 5, 6, 15)},
@@ -174,6 +179,7 @@ def questions():
         Asked(*some, qclass=qclass) for some in SOME for qclass in ("CH", "HS", "NONE", "ANY", "CLASS0", "CLASS1000")
     ]
     everything += [Asked("c1.alt.test", "A", qclass="CH", edns="EDNS 1232")]
+    everything += [Asked(chaos, qtype, qclass="CH") for chaos in CHAOS for qtype in ("TXT", "A", "ANY")]
     everything += [Asked(*some, transport="tcp") for some in SOME] + [Asked("all.alt.test", "A", transport="tcp")]
     everything += [
         Asked("all.alt.test", qtype, edns=edns) for qtype in ("A", "ANY") for edns in ("", "EDNS 4096", "EDNS 0")
@@ -345,6 +351,20 @@ expected(
     lambda asked, ours, theirs: asked.qclass == "CH",
     "options",
     peers=(NSD,),
+)
+expected(
+    "class CH: AA",
+    "RFC 1035, 4.1.1: AA says that the server is an authority for the name; about itself it is one",
+    lambda asked, ours, theirs: asked.qname.lower() in CHAOS and ours["answer"] != (),
+    "aa",
+)
+expected(
+    "class CH: ANY",
+    "RFC 8482, 4.1: a responder may give one RRset, and here is one",
+    lambda asked, ours, theirs: asked.qname.lower() in CHAOS and asked.qtype == "ANY",
+    "answer",
+    "rcode",
+    peers=(KNOT,),
 )
 expected(
     "AXFR, IXFR",

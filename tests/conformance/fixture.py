@@ -74,9 +74,9 @@ STORIES = [
 """Zones whose clusters change, fail or never come: only our server learns."""
 
 NEVER_THERE = {"new.alt.test", "scoped.alt.test"}
-DELEGATED = Zone("alternator.alt.test", (), below=("east.alternator.alt.test",))
+DELEGATED = Zone("alternator.alt.test", (), below=("one.east.alternator.alt.test",))
 """A name that is delegated to us and is no zone: the key `domains`. One zone lies below it."""
-BELOW_DELEGATED = Zone("east.alternator.alt.test", tuple(addresses(6, 2)), ALL)
+BELOW_DELEGATED = Zone("one.east.alternator.alt.test", tuple(addresses(6, 2)), ALL)
 
 LOCAL_ROUTES = [["route", "add", "local", "10.0.0.0/8", "dev", "lo"]]
 LOCAL_ADDRESSES = ["fd00::1", "fd00::2"]

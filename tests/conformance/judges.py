@@ -52,6 +52,11 @@ def answer(rtype=None, count=0):
     return judge
 
 
+def some_records(reply):
+    kinds = {record.type for record in reply.answer}
+    return None if len(kinds) == 1 else f"the answer is {sorted(kinds)}"
+
+
 def ttl(low, high=None):
     high = low if high is None else high
     return lambda reply: first(

@@ -14,6 +14,8 @@ from wire import RD, query
 
 SECRET = "0123456789abcdef0011223344556677"
 """Of the cookies (RFC 9018), the same everywhere."""
+FORMER_SECRET = "ffeeddccbbaa99887766554433221100"
+"""What made cookies before; a server of ours believes them still."""
 IDENTITY = "one.alt.test"
 VERSION = "unspoken"
 OURS, GDNSD, NSD, KNOT = "alternator-dns", "gdnsd", "NSD", "Knot"

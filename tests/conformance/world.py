@@ -68,7 +68,7 @@ class World:
         """A second server of ours, with tight limits for those who ask it."""
         self.fenced = Resolver(self.program, self.directory / "fenced", servers.FENCED)
         secret = self.fenced.directory / "cookie-secrets"
-        secret.write_text(servers.SECRET + "\n")
+        secret.write_text(f"{servers.SECRET}\n{servers.FORMER_SECRET}\n")
         secret.chmod(0o600)
         wished = {
             "tcp": 'tcp = { max_connections = 8, max_per_client = 4, idle = "1s", message = "1s" }',
