@@ -270,6 +270,8 @@ pub struct ZoneCounters {
 pub struct ProcessCounters {
     /// Questions that belong to no zone.
     pub strays: QueryCounters,
+    /// Questions that took the fast lane.
+    pub fast_lane: Counter,
     /// Messages that got no reply.
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
     /// Replies that the kernel did not take.

@@ -79,7 +79,7 @@ pub fn render_reject(reject: &Reject<'_>, opt: Option<&ReplyOpt>, truncated: boo
 }
 
 /// The largest reply that may go to a client.
-fn limit(edns: Option<Edns>, transport: Transport) -> usize {
+pub(super) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     usize::from(match (transport, edns) {
         (Transport::Tcp, _) => TCP_OCTETS_MAX,
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,

@@ -15,10 +15,10 @@ use crate::{metrics::Transport, table::Server};
 pub const UDP_OCTETS_MAX: u16 = 1232;
 
 /// Octets of an OPT without options (RFC 6891, 6.1.2).
-const OPT_OCTETS: usize = 11;
+pub(super) const OPT_OCTETS: usize = 11;
 
 /// Octets of an option before its data: code and length (RFC 6891, 6.1.2).
-const OPTION_HEAD_OCTETS: usize = 4;
+pub(super) const OPTION_HEAD_OCTETS: usize = 4;
 
 /// The code of the option that carries an extended error (RFC 8914, 5.1).
 const OPTION_EXTENDED_ERROR: u16 = 15;

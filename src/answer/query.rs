@@ -25,7 +25,7 @@ const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const POINTER_BITS: u8 = 0xC0;
 
 /// Type OPT (RFC 6891, 6.1.1).
-const TYPE_OPT: u16 = 41;
+pub(super) const TYPE_OPT: u16 = 41;
 
 /// Options that are understood (IANA, DNS EDNS0 option codes).
 pub(super) const OPTION_NSID: u16 = 3;
@@ -37,7 +37,7 @@ const OPTION_PADDING: u16 = 12;
 const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The flag DO in an OPT's TTL field (RFC 3225, 3).
-const EDNS_DNSSEC_OK: u16 = 0x8000;
+pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;
 
 /// What a message is to a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -290,7 +290,7 @@ impl Edns {
 
 impl AskedCookie {
     /// `None` for lengths that no cookie has (RFC 7873, 5.2.2).
-    fn read(octets: &[u8]) -> Option<Self> {
+    pub(super) fn read(octets: &[u8]) -> Option<Self> {
         let (client, server) = octets.split_first_chunk()?;
         let well_formed = server.is_empty() || FOREIGN_SERVER_OCTETS.contains(&server.len());
         well_formed.then(|| Self { client: *client, server: server.try_into().ok() })

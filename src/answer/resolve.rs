@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
-const CLASS_IN: u16 = 1;
+pub(super) const CLASS_IN: u16 = 1;
 
 /// Class CHAOS, in which a server tells about itself (RFC 4892).
 const CLASS_CHAOS: u16 = 3;
@@ -22,11 +22,11 @@ const VERSION_NAMES: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06se
 const ID_NAMES: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
 /// Types that are decided upon, by number (IANA, DNS parameters).
-const TYPE_A: u16 = 1;
+pub(super) const TYPE_A: u16 = 1;
 const TYPE_NS: u16 = 2;
 const TYPE_SOA: u16 = 6;
 const TYPE_TXT: u16 = 16;
-const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_AAAA: u16 = 28;
 const TYPE_HTTPS: u16 = 65;
 const TYPE_IXFR: u16 = 251;
 const TYPE_AXFR: u16 = 252;

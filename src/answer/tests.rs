@@ -564,6 +564,26 @@ proptest! {
         check_reply(&octets, tcp, seed)?;
     }
 
+    /// The promise of the fast lane: octet for octet what the complete lane says.
+    #[test]
+    fn both_lanes_say_the_same(
+        question in any_question(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        extra in prop::collection::vec(any::<u8>(), 0..3),
+        seed in any::<u64>(),
+        tcp in any::<bool>(),
+        stranger in any::<bool>(),
+    ) {
+        let mut octets = [question, extra].concat();
+        for (at, octet) in changes {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        octets.truncate(cut.map_or(octets.len(), |cut| cut.index(octets.len())));
+        check_lanes(&octets, tcp, stranger, seed)?;
+    }
+
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
@@ -597,6 +617,71 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
         prop_assert!(tcp || reply.edns.is_some() || out.len() <= 512);
     }
     Ok(())
+}
+
+fn check_lanes(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<bool, TestCaseError> {
+    let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+    let address = if stranger { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
+    let client = Client { address, transport, now: NOW };
+    let (table, counters) = (world(), ProcessCounters::default());
+    let (mut fast, mut complete) = (Vec::new(), Vec::new());
+    let mut dealer = Dealer::seeded(seed);
+    // Twice, so that it also deals from a deck that it has begun.
+    for _ in 0..2 {
+        let is_fast = fast::answer(&table, &counters, query, &client, &mut dealer, &mut fast);
+        if !is_fast {
+            return Ok(false);
+        }
+    }
+    let mut dealer = Dealer::seeded(seed);
+    for _ in 0..2 {
+        let answered = complete_lane(&table, &counters, query, &client, &mut dealer, &mut complete);
+        prop_assert_eq!(answered, Answered::Reply);
+    }
+    prop_assert_eq!(shown(&fast), shown(&complete));
+    prop_assert_eq!(fast, complete);
+    Ok(true)
+}
+
+#[test]
+fn the_everyday_question_takes_the_fast_lane_and_others_do_not() {
+    let takes = |text: &str| {
+        let ask = Ask::parse(text);
+        check_lanes(&ask.octets(), ask.transport == Transport::Tcp, false, 1).unwrap()
+    };
+    for fast in [
+        "one.alt.test. A",
+        "ONE.alt.TEST. A rd",
+        "v6.alt.test. AAAA",
+        "big.alt.test. A +1232",
+        "c1.alt.test. A +512 do",
+        "one.alt.test. A +1232 cookie",
+        "fill.alt.test. A",
+        "all.alt.test. A tcp",
+        "x.sub.alt.test. A",
+        "old.alt.test. A",
+        "seeds.alt.test. A",
+    ] {
+        assert!(takes(fast), "{fast}");
+    }
+    for complete in [
+        "one.alt.test. AAAA",
+        "one.alt.test. TXT",
+        "all.alt.test. A",
+        "one.alt.test. A =3",
+        "one.alt.test. A +1232 nsid",
+        "one.alt.test. A +1232 nsid cookie",
+        "old.alt.test. A +1232",
+        "new.alt.test. A",
+        "x.c1.alt.test. A",
+        "other.test. A",
+        "secret.alt.test. A",
+        "hang.test. A",
+        "ns.c1.alt.test. A",
+        "x.sub.alt.test. AAAA",
+    ] {
+        assert!(!takes(complete), "{complete}");
+    }
 }
 
 fn any_question() -> impl Strategy<Value = Vec<u8>> {
