@@ -22,8 +22,9 @@ class Silence(Exception):
 class Server:
     """One of the servers under test."""
 
-    def __init__(self, name, address, known="c1.alt.test"):
-        self.name, self.address = name, address
+    def __init__(self, name, address, port=PORT, known="c1.alt.test"):
+        self.name, self.address, self.port = name, address, port
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.known = known
         self.next_id = 0
 
@@ -38,9 +39,10 @@ class Server:
     def udp(self, message, client=CLIENT):
         """The reply to a datagram, or None if there is none. What tells that is the reply to a question behind it: a
         server that answers the second one has dropped the first."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        with socket.socket(self.family, socket.SOCK_DGRAM) as asker:
             asker.bind((client, 0))
-            asker.connect((self.address, PORT))
+            # The kernel lets through only what comes from this address.
+            asker.connect((self.address, self.port))
             wanted, after = self.fresh_id(), self.fresh_id()
             asker.send(wanted + message[2:])
             if reply := receive(asker, {wanted}, GRACE):
@@ -83,10 +85,10 @@ class Conversation:
 
     def __init__(self, server, client=CLIENT, patience=PATIENCE):
         self.server = server
-        self.socket = socket.socket()
+        self.socket = socket.socket(server.family)
         self.socket.settimeout(patience)
         self.socket.bind((client, 0))
-        self.socket.connect((server.address, PORT))
+        self.socket.connect((server.address, server.port))
 
     def __enter__(self):
         return self

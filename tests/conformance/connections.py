@@ -1,4 +1,4 @@
-"""Connections: questions in pieces and in heaps, and those who keep a connection and say nothing."""
+"""Connections: other ways to ask, questions in pieces and in heaps, and those who connect and say nothing."""
 
 import select
 import socket
@@ -6,10 +6,14 @@ import struct
 import threading
 import time
 
-from asking import Conversation
+import cookies
+import servers
+from asking import Conversation, Server
+from judges import THREE, judged
 from servers import OURS
-from wire import query
+from wire import COOKIE, opt, option, query, words
 
+COOKIE_OF_CLIENT = bytes.fromhex("2464c4abcf10c957")
 EVERYDAY = query("c1.alt.test")
 
 
@@ -40,6 +44,53 @@ def closing(server, say, seconds):
         return talk.closed_after(seconds)
 
 
+def ways(world, report):
+    """The same question in other ways than over UDP from and to one IPv4 address."""
+    direct = Server(OURS, servers.OURS_IPV6)
+    for case, told, demand, server, asked, client, judges in (
+        (1, "A c1, IPv6", "the same", direct, EVERYDAY, servers.CLIENT_IPV6, THREE),
+        (
+            27,
+            "cookie of 8 octets, IPv6",
+            "a cookie of 24 octets, for this address (RFC 9018, 4.4)",
+            direct,
+            query("c1.alt.test", edns=opt(option(COOKIE, COOKIE_OF_CLIENT))),
+            servers.CLIENT_IPV6,
+            (*THREE, cookie_for_ipv6),
+        ),
+        (
+            1,
+            "A c1, to any address of `listen` 0.0.0.0",
+            "the reply comes from there (RFC 2181, 4.1)",
+            Server(OURS, "127.77.0.1", servers.WILDCARD_PORT),
+            EVERYDAY,
+            "127.0.9.1",
+            THREE,
+        ),
+        (
+            1,
+            "A c1, to any address of `listen` [::]",
+            "the reply comes from there",
+            Server(OURS, "fd00::2", servers.WILDCARD_PORT),
+            EVERYDAY,
+            servers.CLIENT_IPV6,
+            THREE,
+        ),
+    ):
+        for transport, reply in (
+            ("UDP", server.udp(asked, client=client)),
+            ("TCP", server.tcp(asked, client=client)[0]),
+        ):
+            report.ours(case, f"{told}, {transport}", demand, words(reply), judged(reply, judges))
+
+
+def cookie_for_ipv6(reply):
+    found = reply.options(COOKIE)
+    if len(found) != 1:
+        return f"there are {len(found)} cookies"
+    return cookies.complaint(found[0], COOKIE_OF_CLIENT, servers.CLIENT_IPV6, servers.SECRET)
+
+
 LIMIT = 1.0
 """Seconds: `idle` and `message` of the fenced server."""
 LATE = 0.9
@@ -49,6 +100,7 @@ WATCHED = 3.0
 
 
 def run(world, report):
+    ways(world, report)
     seen, complaint = {}, None
     for server in world.servers:
         seen[server.name], wrong = pipelined(server)

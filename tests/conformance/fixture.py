@@ -79,4 +79,4 @@ DELEGATED = Zone("alternator.alt.test", (), below=("one.east.alternator.alt.test
 BELOW_DELEGATED = Zone("one.east.alternator.alt.test", tuple(addresses(6, 2)), ALL)
 
 LOCAL_ROUTES = [["route", "add", "local", "10.0.0.0/8", "dev", "lo"]]
-LOCAL_ADDRESSES = ["fd00::1", "fd00::2"]
+LOCAL_ADDRESSES = ["fd00::1", "fd00::2", "fd00::53"]

@@ -20,6 +20,10 @@ IDENTITY = "one.alt.test"
 VERSION = "unspoken"
 OURS, GDNSD, NSD, KNOT = "alternator-dns", "gdnsd", "NSD", "Knot"
 ADDRESSES = {OURS: "127.0.0.11", GDNSD: "127.0.0.12", NSD: "127.0.0.13", KNOT: "127.0.0.14"}
+OURS_IPV6 = "fd00::53"
+CLIENT_IPV6 = "fd00::1"
+WILDCARD_PORT = 5300
+"""Where the second server of ours listens on every address there is."""
 FENCED = "127.0.0.21"
 """Where a second server of ours listens, with tight limits."""
 FORWARDING = "127.0.0.22"
@@ -154,7 +158,9 @@ class Resolver:
         return (self.directory / "alternator-dns.log").read_text(errors="replace")
 
 
-def head(address, lines=()):
+def head(address, lines=(), more=()):
+    """The configuration without its zones; `more` are addresses with ports that are listened on as well."""
+    listen = ", ".join(f'"{told}"' for told in [f"{address}:53", *more])
     servers = ", ".join(
         f'{{ name = "{name}"' + (f', addresses = ["{told}"]' if told else "") + " }"
         for name, told in fixture.NAME_SERVERS.items()
@@ -162,7 +168,7 @@ def head(address, lines=()):
     return "\n".join(
         [
             "[server]",
-            f'listen = ["{address}:53"]',
+            f"listen = [{listen}]",
             f'admin = "{address}:9153"',
             f"nameservers = [{servers}]",
             *lines,

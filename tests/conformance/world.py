@@ -30,15 +30,7 @@ class World:
             print(f"{server.name} answers after {took:.2f} s")
         self.start_fenced()
         for zone in self.zones:
-            until(lambda: self.learnt(zone), f"all nodes of {zone.name} are known")
-
-    def learnt(self, zone):
-        told = self.ours.zone(zone.name)
-        return (
-            zone.name in fixture.NEVER_THERE
-            or len(told["nodes"]) == len(zone.nodes)
-            and all(node["state"] == "up" or fixture.UNPROBED in zone.keys for node in told["nodes"])
-        )
+            until(lambda: learnt(self.ours, zone), f"all nodes of {zone.name} are known")
 
     def start_ours(self):
         self.ours = Resolver(self.program, self.directory / "ours", servers.ADDRESSES[OURS])
@@ -72,7 +64,7 @@ class World:
         secret.chmod(0o600)
         wished = {
             "tcp": 'tcp = { max_connections = 8, max_per_client = 4, idle = "1s", message = "1s" }',
-            "clients": 'clients = ["127.0.0.0/16"]',
+            "clients": 'clients = ["127.0.0.0/16", "fd00::/64"]',
             "rate_limit": "rate_limit = { per_second = 5, slip = 2, v4_prefix = 24, v6_prefix = 56 }",
         }
         lines = list(self.understood(self.fenced, wished).values())
@@ -83,9 +75,10 @@ class World:
         keys = f'{guarded.keys}\nclients = ["127.0.5.0/24"]'
         if self.fenced.check(servers.with_zones(servers.head(servers.FENCED), [replace(guarded, keys=keys)])):
             guarded = replace(guarded, keys=keys)
-        self.fenced.write(servers.with_zones(servers.head(servers.FENCED, lines), [*zones, guarded]))
+        everywhere = [f"0.0.0.0:{servers.WILDCARD_PORT}", f"[::]:{servers.WILDCARD_PORT}"]
+        self.fenced.write(servers.with_zones(servers.head(servers.FENCED, lines, everywhere), [*zones, guarded]))
         self.fenced.start()
-        until(lambda: servers.answers(self.fenced.server), "the fenced server answers")
+        until(lambda: learnt(self.fenced, zones[0]), "the fenced server knows all nodes")
 
     def takes(self, zone):
         return self.ours.check(servers.with_zones(servers.head(self.ours.address), [zone]))
@@ -98,10 +91,19 @@ class World:
         return taken
 
     def text(self, zones=None):
-        return servers.with_zones(servers.head(self.ours.address, self.lines), self.zones if zones is None else zones)
+        head = servers.head(self.ours.address, self.lines, [f"[{servers.OURS_IPV6}]:53"])
+        return servers.with_zones(head, self.zones if zones is None else zones)
 
     def start_cluster(self, zone):
         """Two zones may have one cluster."""
         known = next((cluster for cluster in self.clusters.values() if zone.nodes[0] in cluster.nodes), None)
         if zone.name not in fixture.NEVER_THERE:
             self.clusters[zone.name] = known or Cluster(zone.nodes)
+
+
+def learnt(resolver, zone):
+    told = resolver.zone(zone.name)
+    return zone.name in fixture.NEVER_THERE or (
+        len(told["nodes"]) == len(zone.nodes)
+        and all(node["state"] == "up" or fixture.UNPROBED in zone.keys for node in told["nodes"])
+    )
