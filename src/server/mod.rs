@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::tcp::Limits;
+pub use self::tcp::{Limits, framing};
 use crate::{metrics::ProcessCounters, table::SharedTable};
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
