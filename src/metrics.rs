@@ -112,6 +112,8 @@ labels! {
         Refused = "REFUSED",
         /// An EDNS version that is not served.
         BadVers = "BADVERS",
+        /// A question without a valid cookie, from a network that asks too much.
+        BadCookie = "BADCOOKIE",
     }
 }
 
@@ -172,6 +174,8 @@ labels! {
         Reply = "reply",
         /// It came from port 0, where no reply can go.
         PortZero = "port_zero",
+        /// Its client's network asks more than `rate_limit` allows.
+        RateLimited = "rate_limited",
     }
 }
 
@@ -266,6 +270,8 @@ pub struct ZoneCounters {
 pub struct ProcessCounters {
     /// Questions that belong to no zone.
     pub strays: QueryCounters,
+    /// Questions that took the fast lane.
+    pub fast_lane: Counter,
     /// Messages that got no reply.
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
     /// Replies that the kernel did not take.

@@ -80,6 +80,7 @@ impl Scrape {
             .iter()
             .map(|&reason| ([("reason", reason.word())], process.ignored.of(reason as usize).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
+        families.counter("fast_lane", "Questions that took the fast lane.", process.fast_lane.value())?;
         families.counter("send_errors", "Replies that the kernel did not take.", process.send_errors.value())?;
         families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
     }
@@ -352,6 +353,7 @@ mod tests {
         let counters = [
             "queries",
             "ignored",
+            "fast_lane",
             "send_errors",
             "polls",
             "entries_dropped",

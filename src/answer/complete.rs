@@ -10,15 +10,17 @@ use hickory_server::proto::{
     op::{Edns as HickoryEdns, EmitAndCount, MessageType, Metadata, OpCode, ResponseCode, emit_message_parts},
     rr::{
         DNSClass, Name, RData, Record,
-        rdata::{A, AAAA, NS, SOA, opt::EdnsOption},
+        rdata::{A, AAAA, NS, SOA, TXT},
     },
     serialize::binary::{BinEncodable, BinEncoder},
 };
 
 use super::{
+    Client,
     deck::Dealer,
+    options::{ReplyOpt, UDP_OCTETS_MAX},
     query::{Edns, HEADER_OCTETS, Query, Reject},
-    resolve::{Explanation, Family, Outcome, Verdict, Zone},
+    resolve::{Family, Outcome, Verdict, Zone},
 };
 use crate::{
     metrics::{Rcode, Transport},
@@ -26,23 +28,11 @@ use crate::{
     zone::{AnswerCount, ZoneName, suffixes},
 };
 
-/// Octets of the largest UDP message that we send and ask for: it passes every link unfragmented (DNS flag day 2020).
-pub const UDP_OCTETS_MAX: u16 = 1232;
-
 /// Octets of a UDP reply that every client takes (RFC 1035, 2.3.4).
 const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 
 /// Octets of a TCP message: its length has sixteen bits (RFC 1035, 4.2.2).
 const TCP_OCTETS_MAX: u16 = u16::MAX;
-
-/// Octets of an OPT without options (RFC 6891, 6.1.2).
-const OPT_OCTETS: usize = 11;
-
-/// Code and length in front of an option's data, and the INFO-CODE of an extended error (RFC 6891, 6.1.2; RFC 8914, 2).
-const EXPLANATION_OCTETS: usize = 6;
-
-/// The code of the option that carries an extended error (RFC 8914, 5.1).
-const OPTION_EXTENDED_ERROR: u16 = 15;
 
 /// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
 const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
@@ -59,44 +49,42 @@ const SOA_EXPIRE: i32 = 1_209_600;
 const RESPONSIBLE: &str = "hostmaster";
 
 /// Renders the reply to a question into `out`, which it empties first. `dealer` chooses among nodes.
-pub fn render(query: &Query<'_>, verdict: &Verdict<'_>, transport: Transport, dealer: &mut Dealer, out: &mut Vec<u8>) {
+pub fn render(
+    query: &Query<'_>,
+    verdict: &Verdict<'_>,
+    opt: Option<&ReplyOpt>,
+    client: &Client,
+    dealer: &mut Dealer,
+    out: &mut Vec<u8>,
+) {
     let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode: verdict.rcode() };
-    let written = Reply::new(query, head, verdict, transport, dealer).and_then(|reply| reply.write(out));
+    let written = Reply::new(query, head, verdict, opt, client, dealer).and_then(|reply| reply.write(out));
     if written.is_err() {
         // No verdict is known to come here. Whoever finds one: the client is told to ask another server.
         head.with(Rcode::ServFail).write(out);
     }
 }
 
-/// Renders an error of the parser into `out`, which it empties first.
-pub fn render_reject(reject: &Reject<'_>, out: &mut Vec<u8>) {
-    let Reject { id, opcode, recursion_desired, rcode, question, edns } = *reject;
+/// Renders a reply without records into `out`, which it empties first. `truncated` makes the client ask again over TCP.
+pub fn render_reject(reject: &Reject<'_>, opt: Option<&ReplyOpt>, truncated: bool, out: &mut Vec<u8>) {
+    let Reject { id, opcode, recursion_desired, rcode, question, .. } = *reject;
     let head = Head { id, opcode, recursion_desired, rcode };
-    let mut parts = Parts { edns: edns.map(|edns| opt(edns, None)), ..Parts::default() };
+    let mut parts = Parts { edns: opt.map(ReplyOpt::hickory), ..Parts::default() };
     let question = Question { octets: question, zone_at: 0, name_end: 0 };
-    if parts.write(head.metadata(), question, out).is_err() {
+    let mut metadata = head.metadata();
+    metadata.truncation = truncated;
+    if parts.write(metadata, question, out).is_err() {
         head.write(out);
     }
 }
 
 /// The largest reply that may go to a client.
-fn limit(edns: Option<Edns>, transport: Transport) -> usize {
+pub(super) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     usize::from(match (transport, edns) {
         (Transport::Tcp, _) => TCP_OCTETS_MAX,
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
         (Transport::Udp, Some(edns)) => edns.payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
     })
-}
-
-/// The OPT that answers an OPT: version 0, our own size, DO as it came, none of the client's options.
-fn opt(client: Edns, explanation: Option<Explanation>) -> HickoryEdns {
-    let mut edns = HickoryEdns::new();
-    edns.set_max_payload(UDP_OCTETS_MAX).set_version(0).set_dnssec_ok(client.dnssec_ok);
-    if let Some(explanation) = explanation {
-        let data = [&explanation.code().to_be_bytes(), explanation.text().as_bytes()].concat();
-        edns.options_mut().insert(EdnsOption::Unknown(OPTION_EXTENDED_ERROR, data));
-    }
-    edns
 }
 
 /// What a reply's header copies from the question, and its rcode.
@@ -125,6 +113,7 @@ impl Head {
             Rcode::NotImp => ResponseCode::NotImp,
             Rcode::Refused => ResponseCode::Refused,
             Rcode::BadVers => ResponseCode::BADVERS,
+            Rcode::BadCookie => ResponseCode::BADCOOKIE,
         };
         metadata
     }
@@ -196,8 +185,15 @@ impl EmitAndCount for Question<'_> {
 /// for each record, and stops compressing after 120 of them.
 struct Pointed {
     owner: Owner,
+    class: DNSClass,
     ttl: u32,
     data: RData,
+}
+
+impl Pointed {
+    fn new(owner: Owner, ttl: u32, data: RData) -> Self {
+        Self { owner, class: DNSClass::IN, ttl, data }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -225,7 +221,7 @@ impl BinEncodable for Pointed {
             Owner::At(place) => encoder.emit_u16(0xC000 | place)?,
         }
         self.data.record_type().emit(encoder)?;
-        DNSClass::IN.emit(encoder)?;
+        self.class.emit(encoder)?;
         encoder.emit_u32(self.ttl)?;
         let place = encoder.place::<u16>()?;
         self.data.emit(encoder)?;
@@ -274,7 +270,8 @@ impl<'q> Reply<'q> {
         query: &Query<'q>,
         head: Head,
         verdict: &Verdict<'_>,
-        transport: Transport,
+        opt: Option<&ReplyOpt>,
+        client: &Client,
         dealer: &mut Dealer,
     ) -> Result<Self, ProtoError> {
         let mut metadata = head.metadata();
@@ -282,12 +279,14 @@ impl<'q> Reply<'q> {
         let mut reply = Self {
             metadata,
             question: Question::new(query, verdict.zone.as_ref()),
-            parts: Parts { edns: query.edns.map(|edns| opt(edns, verdict.explanation)), ..Parts::default() },
-            opt_octets: query.edns.map_or(0, |_| OPT_OCTETS + explanation_octets(verdict.explanation)),
-            limit: limit(query.edns, transport),
+            parts: Parts { edns: opt.map(ReplyOpt::hickory), ..Parts::default() },
+            opt_octets: opt.map_or(0, ReplyOpt::octets),
+            limit: limit(query.edns, client.transport),
         };
-        if let Some(zone) = &verdict.zone {
-            reply.fill(zone, &verdict.outcome, dealer)?;
+        match (&verdict.zone, &verdict.outcome) {
+            (Some(zone), outcome) => reply.fill(zone, outcome, dealer)?,
+            (None, Outcome::Text(text)) => reply.text(text),
+            (None, _) => {}
         }
         Ok(reply)
     }
@@ -307,7 +306,7 @@ impl<'q> Reply<'q> {
                 let soa = self.soa(zone)?;
                 self.parts.authorities.push(soa);
             }
-            Outcome::NotReady | Outcome::Refused => {}
+            Outcome::NotReady | Outcome::Refused | Outcome::Text(_) => {}
         }
         Ok(())
     }
@@ -344,7 +343,14 @@ impl<'q> Reply<'q> {
 
     fn answer(&mut self, ttl: u32, data: impl Iterator<Item = RData>) {
         let owner = Owner::in_question(&self.question, 0);
-        self.parts.answers.extend(data.map(|data| Pointed { owner, ttl, data }));
+        self.parts.answers.extend(data.map(|data| Pointed::new(owner, ttl, data)));
+    }
+
+    /// What this server tells about itself: class CHAOS, and nobody may keep it.
+    fn text(&mut self, text: &str) {
+        let owner = Owner::in_question(&self.question, 0);
+        let data = RData::TXT(TXT::new(vec![text.to_owned()]));
+        self.parts.answers.push(Pointed { owner, class: DNSClass::CH, ttl: 0, data });
     }
 
     fn soa(&self, zone: &Zone<'_>) -> Result<Pointed, ProtoError> {
@@ -365,7 +371,7 @@ impl<'q> Reply<'q> {
             zone.negative_ttl(),
         );
         let owner = Owner::in_question(&self.question, self.question.zone_at);
-        Ok(Pointed { owner, ttl: zone.negative_ttl(), data: RData::SOA(soa) })
+        Ok(Pointed::new(owner, zone.negative_ttl(), RData::SOA(soa)))
     }
 
     fn name_servers(&mut self, zone: &Zone<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
@@ -373,7 +379,7 @@ impl<'q> Reply<'q> {
         let owner = Owner::in_question(&self.question, 0);
         for (name, _) in zone.answers.settings.name_servers.iter() {
             let data = RData::NS(NS(self.question.spell(name, apex)?));
-            self.parts.answers.push(Pointed { owner, ttl: NAME_SERVER_TTL, data });
+            self.parts.answers.push(Pointed::new(owner, NAME_SERVER_TTL, data));
         }
         for (name, addresses) in glue {
             let name = self.question.spell(name, apex)?;
@@ -398,10 +404,6 @@ impl<'q> Reply<'q> {
         }
         Ok(())
     }
-}
-
-fn explanation_octets(explanation: Option<Explanation>) -> usize {
-    explanation.map_or(0, |explanation| EXPLANATION_OCTETS + explanation.text().len())
 }
 
 fn address(address: IpAddr) -> RData {

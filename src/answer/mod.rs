@@ -2,57 +2,163 @@
 //!
 //! A message passes three rooms. [`query`] reads it and owns silence, FORMERR, NOTIMP and BADVERS. [`resolve()`] looks
 //! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the verdict, with
-//! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it.
+//! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it. The
+//! everyday question takes the fast lane (`fast`), which does all three at once.
 
 pub mod complete;
+mod cookie;
 mod deck;
+mod fast;
+pub mod options;
 pub mod query;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 pub use self::{
-    complete::UDP_OCTETS_MAX,
     deck::Dealer,
+    options::UDP_OCTETS_MAX,
     query::{Parsed, Query, parse},
     resolve::{Verdict, resolve},
 };
+use self::{
+    options::ReplyOpt,
+    query::{Edns, Reject},
+};
 use crate::{
-    metrics::{ProcessCounters, QueryType, Transport},
-    table::ZoneTable,
+    metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
+    table::{Admission, Server, ZoneTable},
 };
 
-/// Answers one message into `out` and counts it. `false`: there is no reply, and `out` is empty.
+/// Who asks, over what, and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Client {
+    /// Where replies go.
+    pub address: IpAddr,
+    /// What carries them.
+    pub transport: Transport,
+    /// The unix time in seconds; it wraps as serials do.
+    pub now: u32,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Answered {
+    /// The reply is in `out`.
+    Reply,
+    /// There is none, and `out` is empty.
+    Silence,
+}
+
+/// Answers one message into `out` and counts it.
 ///
 /// `dealer` chooses the nodes and their order. It deals evenly over all questions that it is given, so each worker
 /// keeps one for as long as it works.
-#[must_use]
 pub fn answer(
     table: &ZoneTable,
     counters: &ProcessCounters,
     message: &[u8],
-    transport: Transport,
+    client: &Client,
     dealer: &mut Dealer,
     out: &mut Vec<u8>,
-) -> bool {
+) -> Answered {
+    if fast::answer(table, counters, message, client, dealer, out) {
+        return Answered::Reply;
+    }
+    complete_lane(table, counters, message, client, dealer, out)
+}
+
+/// Answers any message.
+fn complete_lane(
+    table: &ZoneTable,
+    counters: &ProcessCounters,
+    message: &[u8],
+    client: &Client,
+    dealer: &mut Dealer,
+    out: &mut Vec<u8>,
+) -> Answered {
+    let server = table.server();
     match parse(message) {
         Parsed::Query(query) => {
+            if let Some(outcome) = hold_back(server, counters, &Reject::from(&query), client, out) {
+                return outcome;
+            }
             dealer.tidy(table);
-            let verdict = resolve(table, &query);
-            let queries = verdict.zone.as_ref().map_or(&counters.strays, |zone| &zone.entry.counters().queries);
-            queries.of(resolve::label(query.query_type), verdict.rcode(), transport).increment();
-            complete::render(&query, &verdict, transport, dealer, out);
-            true
+            let verdict = resolve(table, &query, client);
+            let queries = match &verdict.zone {
+                Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
+                _ => &counters.strays,
+            };
+            queries.of(resolve::label(query.query_type), verdict.rcode(), client.transport).increment();
+            let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, verdict.explanation));
+            complete::render(&query, &verdict, opt.as_ref(), client, dealer, out);
+            Answered::Reply
         }
         Parsed::Reject(reject) => {
-            counters.strays.of(QueryType::Other, reject.rcode, transport).increment();
-            complete::render_reject(&reject, out);
-            true
+            if let Some(outcome) = hold_back(server, counters, &reject, client, out) {
+                return outcome;
+            }
+            reply_bare(server, counters, &reject, client, false, out)
         }
-        Parsed::Ignore(reason) => {
-            counters.ignored.of(reason as usize).increment();
-            out.clear();
-            false
+        Parsed::Ignore(reason) => ignore(counters, reason, out),
+    }
+}
+
+/// What a client gets whose network asks too much; `None`: its reply, as everybody does.
+fn hold_back(
+    server: &Server,
+    counters: &ProcessCounters,
+    asked: &Reject<'_>,
+    client: &Client,
+    out: &mut Vec<u8>,
+) -> Option<Answered> {
+    let limiter = server.limiter.as_ref().filter(|_| client.transport == Transport::Udp)?;
+    let cookie = asked.edns.and_then(|edns: Edns| edns.cookie);
+    if cookie.is_some_and(|cookie| cookie::is_valid(&server.cookies.load(), &cookie, client.address, client.now)) {
+        return None;
+    }
+    match limiter.admit(client.address, client.now) {
+        Admission::Reply => None,
+        // Who knows cookies comes back with the one that it gets now; whoever else, over TCP.
+        Admission::Slip if cookie.is_some() => {
+            let asked = Reject { rcode: Rcode::BadCookie, ..*asked };
+            Some(reply_bare(server, counters, &asked, client, false, out))
         }
+        Admission::Slip => {
+            let asked = Reject { rcode: Rcode::NoError, ..*asked };
+            Some(reply_bare(server, counters, &asked, client, true, out))
+        }
+        Admission::Silence => Some(ignore(counters, IgnoreReason::RateLimited, out)),
+    }
+}
+
+fn reply_bare(
+    server: &Server,
+    counters: &ProcessCounters,
+    reject: &Reject<'_>,
+    client: &Client,
+    truncated: bool,
+    out: &mut Vec<u8>,
+) -> Answered {
+    counters.strays.of(QueryType::Other, reject.rcode, client.transport).increment();
+    let opt = reject.edns.map(|edns| ReplyOpt::new(&edns, server, client, None));
+    complete::render_reject(reject, opt.as_ref(), truncated, out);
+    Answered::Reply
+}
+
+fn ignore(counters: &ProcessCounters, reason: IgnoreReason, out: &mut Vec<u8>) -> Answered {
+    counters.ignored.of(reason as usize).increment();
+    out.clear();
+    Answered::Silence
+}
+
+impl<'m> From<&Query<'m>> for Reject<'m> {
+    /// The same question, to be answered without records.
+    fn from(query: &Query<'m>) -> Self {
+        let Query { id, recursion_desired, question, edns, .. } = *query;
+        Self { id, opcode: 0, recursion_desired, rcode: Rcode::Refused, question, edns }
     }
 }

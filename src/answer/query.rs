@@ -3,6 +3,7 @@
 //! This parser owns silence, FORMERR, NOTIMP and BADVERS; every other rcode belongs to `resolve`. It allocates
 //! nothing, follows no compression pointer, and no octets make it panic.
 
+use super::cookie::{CLIENT_OCTETS, SERVER_OCTETS};
 use crate::{
     metrics::{IgnoreReason, Rcode},
     zone::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
@@ -24,10 +25,19 @@ const FLAG_RECURSION_DESIRED: u16 = 0x0100;
 const POINTER_BITS: u8 = 0xC0;
 
 /// Type OPT (RFC 6891, 6.1.1).
-const TYPE_OPT: u16 = 41;
+pub(super) const TYPE_OPT: u16 = 41;
+
+/// Options that are understood (IANA, DNS EDNS0 option codes).
+pub(super) const OPTION_NSID: u16 = 3;
+pub(super) const OPTION_COOKIE: u16 = 10;
+pub(super) const OPTION_KEEPALIVE: u16 = 11;
+const OPTION_PADDING: u16 = 12;
+
+/// Octets of a server's cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; any other is not ours.
+const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The flag DO in an OPT's TTL field (RFC 3225, 3).
-const EDNS_DNSSEC_OK: u16 = 0x8000;
+pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;
 
 /// What a message is to a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +45,7 @@ const EDNS_DNSSEC_OK: u16 = 0x8000;
 pub enum Parsed<'m> {
     /// A question that deserves a look at the table.
     Query(Query<'m>),
-    /// A message that is answered with an error alone.
+    /// A message that is answered with an rcode alone.
     Reject(Reject<'m>),
     /// A message that gets no reply.
     Ignore(IgnoreReason),
@@ -71,16 +81,33 @@ impl<'m> Query<'m> {
     }
 }
 
-/// What an OPT of version 0 tells about its sender (RFC 6891, 6.1). Options and unknown flags are ignored.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What an OPT of version 0 tells about its sender (RFC 6891, 6.1). Unknown options and flags are ignored.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Edns {
     /// Octets of the largest UDP reply that the client takes; below 512 it means 512.
     pub payload: u16,
     /// DO, copied into the reply (RFC 3225, 3).
     pub dnssec_ok: bool,
+    /// Asks what this server calls itself (RFC 5001).
+    pub nsid: bool,
+    /// Asks how long a connection may be idle (RFC 7828).
+    pub keepalive: bool,
+    /// Is padded, and so may the reply be (RFC 7830).
+    pub padding: bool,
+    /// The first cookie (RFC 7873, 5.2).
+    pub cookie: Option<AskedCookie>,
 }
 
-/// An error that needs no look at the table. It keeps what could be read, because the reply echoes it.
+/// A COOKIE option of a client (RFC 7873, 4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AskedCookie {
+    /// The client's own, to be echoed.
+    pub client: [u8; CLIENT_OCTETS],
+    /// The server's that it shows, where that may be one of ours.
+    pub server: Option<[u8; SERVER_OCTETS]>,
+}
+
+/// A reply that needs no look at the zones. It keeps what could be read, because the reply echoes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Reject<'m> {
     /// Copied into the reply.
@@ -89,7 +116,7 @@ pub struct Reject<'m> {
     pub opcode: u8,
     /// RD, copied into the reply.
     pub recursion_desired: bool,
-    /// FORMERR, NOTIMP or BADVERS.
+    /// FORMERR, NOTIMP or BADVERS; NOERROR where somebody without a question asks for a cookie (RFC 7873, 5.4).
     pub rcode: Rcode,
     /// The only question, to be echoed; empty when there is none or it could not be read.
     pub question: &'m [u8],
@@ -120,7 +147,10 @@ pub fn parse(message: &[u8]) -> Parsed<'_> {
     let mut body = Body::default();
     let well_formed = body.read(&mut reader, &header).is_some();
     let edns = body.opt.map(|opt| opt.edns);
-    let Some(question) = body.question else { return Parsed::Reject(Reject { edns, ..reject }) };
+    let Some(question) = body.question else {
+        let rcode = if well_formed { Rcode::NoError } else { Rcode::FormErr };
+        return Parsed::Reject(Reject { rcode, edns, ..reject });
+    };
     if !well_formed {
         return Parsed::Reject(Reject { question: question.octets, edns, ..reject });
     }
@@ -219,7 +249,8 @@ impl<'m> Body<'m> {
         for _ in 0..header.additional {
             reader.record(|record| if record.record_type == TYPE_OPT { self.take_opt(record) } else { Some(()) })?;
         }
-        (header.questions == 1).then_some(())
+        let asks_for_cookie = header.questions == 0 && self.opt.is_some_and(|opt| opt.edns.cookie.is_some());
+        (header.questions == 1 || asks_for_cookie).then_some(())
     }
 
     /// Keeps the first OPT even when it is ill-formed, so that the error comes with an OPT.
@@ -229,24 +260,41 @@ impl<'m> Body<'m> {
         }
         let [_extended_rcode, version, high_flags, low_flags] = record.ttl;
         let dnssec_ok = u16::from_be_bytes([high_flags, low_flags]) & EDNS_DNSSEC_OK != 0;
-        self.opt = Some(Opt { version, edns: Edns { payload: record.class, dnssec_ok } });
+        let opt = self.opt.insert(Opt { version, edns: Edns { payload: record.class, dnssec_ok, ..Edns::default() } });
         if !record.owner_is_root {
             return None;
         }
         // What the options of another version look like, only that version knows.
-        if version > 0 { Some(()) } else { check_options(record.data) }
+        if version > 0 { Some(()) } else { opt.edns.take_options(record.data) }
     }
 }
 
-/// `None` when an option reaches over the end of the OPT.
-fn check_options(data: &[u8]) -> Option<()> {
-    let mut reader = Reader { message: data, at: 0 };
-    while reader.at < data.len() {
-        let _code = reader.u16()?;
-        let length = reader.u16()?;
-        reader.take(usize::from(length))?;
+impl Edns {
+    /// `None` when an option reaches over the end of the OPT, or a cookie is ill-formed.
+    fn take_options(&mut self, data: &[u8]) -> Option<()> {
+        let mut reader = Reader { message: data, at: 0 };
+        while reader.at < data.len() {
+            let (code, length) = (reader.u16()?, reader.u16()?);
+            let octets = reader.take(usize::from(length))?;
+            match code {
+                OPTION_NSID => self.nsid = true,
+                OPTION_KEEPALIVE => self.keepalive = true,
+                OPTION_PADDING => self.padding = true,
+                OPTION_COOKIE if self.cookie.is_none() => self.cookie = Some(AskedCookie::read(octets)?),
+                _ => {}
+            }
+        }
+        Some(())
     }
-    Some(())
+}
+
+impl AskedCookie {
+    /// `None` for lengths that no cookie has (RFC 7873, 5.2.2).
+    pub(super) fn read(octets: &[u8]) -> Option<Self> {
+        let (client, server) = octets.split_first_chunk()?;
+        let well_formed = server.is_empty() || FOREIGN_SERVER_OCTETS.contains(&server.len());
+        well_formed.then(|| Self { client: *client, server: server.try_into().ok() })
+    }
 }
 
 /// One record, its data unread.

@@ -4,22 +4,29 @@ use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::Guard;
 
-use super::query::Query;
+use super::{Client, query::Query};
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{Answers, Knowledge, Place, ZoneEntry, ZoneTable},
+    table::{Answers, Knowledge, Place, Server, ZoneEntry, ZoneTable},
     zone::{AnswerCount, ZoneName, ZoneState},
 };
 
-/// Class IN (RFC 1035, 3.2.4). No other is served, not even ANY: a zone has one class.
-const CLASS_IN: u16 = 1;
+/// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
+pub(super) const CLASS_IN: u16 = 1;
+
+/// Class CHAOS, in which a server tells about itself (RFC 4892).
+const CLASS_CHAOS: u16 = 3;
+
+/// The names to ask for a server's version, and for its own name, in the order in which people came to use them.
+const VERSION_NAMES: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06server\0"];
+const ID_NAMES: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
 /// Types that are decided upon, by number (IANA, DNS parameters).
-const TYPE_A: u16 = 1;
+pub(super) const TYPE_A: u16 = 1;
 const TYPE_NS: u16 = 2;
 const TYPE_SOA: u16 = 6;
 const TYPE_TXT: u16 = 16;
-const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_AAAA: u16 = 28;
 const TYPE_HTTPS: u16 = 65;
 const TYPE_IXFR: u16 = 251;
 const TYPE_AXFR: u16 = 252;
@@ -76,6 +83,8 @@ pub enum Outcome<'t> {
     NoData,
     /// Neither the name nor anything below it exists: NXDOMAIN with the zone's SOA (RFC 8020).
     NoSuchName,
+    /// What this server tells about itself, in class CHAOS.
+    Text(&'t str),
     /// Nothing is known, so nothing is denied: SERVFAIL keeps what clients have.
     NotReady,
     /// We do not answer this: REFUSED.
@@ -105,6 +114,8 @@ pub enum Explanation {
     Stale,
     /// No node was ever heard of.
     NotReady,
+    /// The client may not ask this.
+    Prohibited,
     /// The name is of no zone here.
     NotAuthoritative,
 }
@@ -115,6 +126,7 @@ impl Explanation {
         match self {
             Self::Stale => 3,
             Self::NotReady => 14,
+            Self::Prohibited => 18,
             Self::NotAuthoritative => 20,
         }
     }
@@ -124,7 +136,7 @@ impl Explanation {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotReady => "no node to answer with",
-            Self::Stale | Self::NotAuthoritative => "",
+            Self::Stale | Self::Prohibited | Self::NotAuthoritative => "",
         }
     }
 }
@@ -151,25 +163,37 @@ impl Zone<'_> {
     pub fn negative_ttl(&self) -> u32 {
         let configured = self.answers.settings.negative_ttl.as_secs();
         match self.answers.knowledge {
-            Knowledge::Waiting(_) => configured.min(WAITING_NEGATIVE_TTL_MAX),
-            Knowledge::Known { .. } => configured,
+            // A domain waits for nothing.
+            Knowledge::Waiting(_) if !self.entry.is_domain() => configured.min(WAITING_NEGATIVE_TTL_MAX),
+            _ => configured,
         }
     }
 }
 
-/// Decides what a question deserves.
-pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>) -> Verdict<'t> {
+impl Verdict<'_> {
+    fn refused(explanation: Option<Explanation>) -> Self {
+        Self { zone: None, outcome: Outcome::Refused, explanation }
+    }
+}
+
+/// Decides what a client's question deserves.
+pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> Verdict<'t> {
     if query.class != CLASS_IN {
-        return Verdict { zone: None, outcome: Outcome::Refused, explanation: None };
+        return about_ourselves(table.server(), query, client);
     }
     let Some((entry, place)) = table.find(query.name()) else {
-        let explanation = Some(Explanation::NotAuthoritative);
-        return Verdict { zone: None, outcome: Outcome::Refused, explanation };
+        let permitted = table.server().clients.permit(client.address);
+        let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
+        return Verdict::refused(Some(why));
     };
     let answers = entry.answers();
+    if !answers.settings.clients.permit(client.address) {
+        let zone = Some(Zone { entry, answers });
+        return Verdict { zone, outcome: Outcome::Refused, explanation: Some(Explanation::Prohibited) };
+    }
     let outcome = match (query.query_type, place) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
-        (query_type, Place::Apex) => at_apex(table, &answers, query_type),
+        (query_type, Place::Apex) => at_apex(table, entry, &answers, query_type),
         (query_type, Place::Host(addresses)) => at_host(addresses, query_type),
         (query_type, Place::Between | Place::Below) if answers.settings.subdomains => {
             nodes(&answers, query_type).unwrap_or(Outcome::NoData)
@@ -199,7 +223,23 @@ pub fn label(query_type: u16) -> QueryType {
     }
 }
 
-fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16) -> Outcome<'t> {
+/// Whatever is no question about the Internet: ours are who we are and what we run.
+fn about_ourselves<'t>(server: &'t Server, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+    if !server.clients.permit(client.address) {
+        return Verdict::refused(Some(Explanation::Prohibited));
+    }
+    let told = match query.name() {
+        name if VERSION_NAMES.contains(&name) => server.version.as_deref(),
+        name if ID_NAMES.contains(&name) => server.id.as_deref(),
+        _ => None,
+    };
+    match told.filter(|_| query.class == CLASS_CHAOS && matches!(query.query_type, TYPE_TXT | TYPE_ANY)) {
+        Some(text) => Verdict { zone: None, outcome: Outcome::Text(text), explanation: None },
+        None => Verdict::refused(None),
+    }
+}
+
+fn at_apex<'t>(table: &'t ZoneTable, entry: &ZoneEntry, answers: &Answers, query_type: u16) -> Outcome<'t> {
     match query_type {
         TYPE_SOA => Outcome::Authority,
         TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
@@ -207,6 +247,7 @@ fn at_apex<'t>(table: &'t ZoneTable, answers: &Answers, query_type: u16) -> Outc
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
             Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
         }
+        _ if entry.is_domain() => Outcome::NoData,
         _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
     }
 }

@@ -8,12 +8,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     metrics::{IgnoreReason, Rcode},
-    table::{Knowledge, NameServers, Settings, ZoneEntry},
-    zone::{AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
+    table::{CookieSecret, CookieSecrets, Knowledge, Limiter, NameServers, Server, Settings, ZoneEntry},
+    zone::{AnswerCount, Clients, NodeSet, RateLimit, Ttl, ZoneName, ZoneState},
 };
 
+/// Who asks, and when, unless a test says otherwise.
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 100));
+const NOW: u32 = 1_559_731_985;
+
 /// Each block is a question and its reply. `+512` is an OPT with that size, `do` and `rd` set the flag, `tcp` the
-/// transport, `=6` the class. A reply begins with rcode and flags; answers are sorted, sections are marked.
+/// transport, `=6` the class; `nsid`, `cookie` and `keepalive` are options, `from` another network's client. A reply begins with rcode and flags; answers are sorted, sections are marked.
 const CASES: &str = "
 > c1.alt.test. A
 NOERROR aa
@@ -190,6 +194,87 @@ deep.sub.alt.test. 4 IN A 10.0.0.7
 NOERROR aa
 ns.deep.sub.alt.test. 3600 IN A 192.0.2.54
 
+> version.bind. TXT =3
+NOERROR aa
+version.bind. 0 CH TXT one
+
+> ID.Server. ANY =3 +1232 nsid
+NOERROR aa
+ID.Server. 0 CH TXT ns-7
+; opt 1232
+; nsid ns-7
+
+> version.bind. TXT
+REFUSED
+
+> version.bind. A =3
+REFUSED
+
+> authors.bind. TXT =3
+REFUSED
+
+> one.alt.test. TXT +1232 do nsid cookie keepalive
+NOERROR aa
+; authority
+one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
+; opt 1232 do
+; nsid ns-7
+; cookie 2464c4abcf10c957010000005cf79f111f8130c3eee29480
+
+> one.alt.test. TXT +1232 keepalive tcp
+NOERROR aa
+; authority
+one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
+; opt 1232
+; keepalive 0064
+
+> other.test. A +1232 cookie
+REFUSED
+; opt 1232
+; cookie 2464c4abcf10c957010000005cf79f111f8130c3eee29480
+; ede 20
+
+> secret.alt.test. A +1232
+REFUSED
+; opt 1232
+; ede 18
+
+> x.secret.alt.test. SOA
+REFUSED
+
+> hang.test. A
+NOERROR aa
+; authority
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
+> hang.test. NS
+NOERROR aa
+hang.test. 3600 IN NS ns.hang.test.
+; additional
+ns.hang.test. 3600 IN A 192.0.2.55
+
+> hang.test. SOA
+NOERROR aa
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
+> ns.hang.test. A
+NOERROR aa
+ns.hang.test. 3600 IN A 192.0.2.55
+
+> east.hang.test. A
+NOERROR aa
+; authority
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
+> a.east.hang.test. A
+NOERROR aa
+a.east.hang.test. 4 IN A 10.0.0.8
+
+> west.hang.test. A
+NXDOMAIN aa
+; authority
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
 > all.alt.test. A
 NOERROR aa tc
 
@@ -359,6 +444,60 @@ fn other_opcodes_and_versions_are_named() {
 }
 
 #[test]
+fn a_cookie_may_be_asked_for_without_a_question_and_is_checked_for_its_form() {
+    let head = [0xAB, 0xCD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let with = |head: &[u8], length: u8| {
+        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, length + 4, 0, 10, 0, length];
+        [head, &opt, &(1..=length).collect::<Vec<_>>()].concat()
+    };
+    let mut out = Vec::new();
+    assert!(answered(&world(), &ProcessCounters::default(), &with(&head, 8), Transport::Udp, &mut out));
+    assert!(
+        shown(&out).starts_with("NOERROR\n; opt 1232\n; cookie 0102030405060708010000005cf79f11"),
+        "{}",
+        shown(&out)
+    );
+    assert_eq!(out[4..6], [0, 0]);
+    let mut question = Ask::parse("one.alt.test. A").octets();
+    question[11] = 1;
+    for (length, expected) in
+        [(0, false), (7, false), (8, true), (9, false), (15, false), (16, true), (40, true), (41, false)]
+    {
+        let expected = if expected { "NOERROR opt".to_owned() } else { format!("FORMERR {} opt", question.len() + 11) };
+        assert_eq!(rcode(&with(&question, length)), expected, "{length}");
+    }
+}
+
+#[test]
+fn who_asks_too_much_slips_unless_it_shows_its_cookie() {
+    let limit = RateLimit { per_second: std::num::NonZeroU32::MIN, slip: 2, v4_prefix: 24, v6_prefix: 56 };
+    let table = world();
+    let server = Server { limiter: Some(Arc::new(Limiter::new(limit))), ..table.server().clone() };
+    let (table, counters) = (table.with_server(server), ProcessCounters::default());
+    let mut out = Vec::new();
+    let mut ask = |query: &[u8], transport| {
+        if answered(&table, &counters, query, transport, &mut out) { shown(&out) } else { "silence".into() }
+    };
+    let plain = Ask::parse("v6.alt.test. A").octets();
+    assert_eq!(ask(&plain, Transport::Udp), "NOERROR aa\nv6.alt.test. 4 IN A 10.0.0.1");
+    assert_eq!(ask(&plain, Transport::Udp), "silence");
+    assert_eq!(ask(&plain, Transport::Udp), "NOERROR tc", "come back over TCP");
+    assert!(ask(&plain, Transport::Tcp).contains("10.0.0.1"));
+    let mut cookie = Ask::parse("v6.alt.test. A +1232 cookie").octets();
+    assert_eq!(ask(&cookie, Transport::Udp), "silence");
+    let fresh = "2464c4abcf10c957010000005cf79f111f8130c3eee29480";
+    assert_eq!(ask(&cookie, Transport::Udp), format!("BADCOOKIE\n; opt 1232\n; cookie {fresh}"));
+    let shown: Vec<u8> = (16..48).step_by(2).map(|at| u8::from_str_radix(&fresh[at..at + 2], 16).unwrap()).collect();
+    let length = cookie.len();
+    (cookie[length - 13], cookie[length - 9]) = (28, 24);
+    cookie.extend(shown);
+    for _ in 0..5 {
+        assert!(ask(&cookie, Transport::Udp).starts_with("NOERROR aa\nv6.alt.test. 4 IN A 10.0.0.1\n"));
+    }
+    assert_eq!(counters.ignored.of(IgnoreReason::RateLimited as usize).value(), 2);
+}
+
+#[test]
 fn flags_of_the_client_are_not_echoed() {
     let mut query = Ask::parse("one.alt.test. A +1232").octets();
     query[2] |= 0x06;
@@ -425,6 +564,26 @@ proptest! {
         check_reply(&octets, tcp, seed)?;
     }
 
+    /// The promise of the fast lane: octet for octet what the complete lane says.
+    #[test]
+    fn both_lanes_say_the_same(
+        question in any_question(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        extra in prop::collection::vec(any::<u8>(), 0..3),
+        seed in any::<u64>(),
+        tcp in any::<bool>(),
+        stranger in any::<bool>(),
+    ) {
+        let mut octets = [question, extra].concat();
+        for (at, octet) in changes {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        octets.truncate(cut.map_or(octets.len(), |cut| cut.index(octets.len())));
+        check_lanes(&octets, tcp, stranger, seed)?;
+    }
+
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
@@ -433,7 +592,9 @@ proptest! {
         let mut out = Vec::new();
         let query = Ask::parse(&format!("{zone}.alt.test. A +1232")).octets();
         let table = world();
-        prop_assert!(answer(&table, &ProcessCounters::default(), &query, Transport::Udp, &mut Dealer::seeded(seed), &mut out));
+        let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
+        let answered = answer(&table, &ProcessCounters::default(), &query, &client, &mut Dealer::seeded(seed), &mut out);
+        prop_assert_eq!(answered, Answered::Reply);
         let seen = addresses(&out);
         let nodes = &table.zone(&ZoneName::parse(&format!("{zone}.alt.test")).unwrap()).unwrap().answers().v4;
         prop_assert!(seen.iter().all(|address| nodes.iter().any(|node| IpAddr::V4(*node) == *address)));
@@ -445,7 +606,9 @@ proptest! {
 fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> {
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
     let mut out = Vec::new();
-    if answer(&world(), &ProcessCounters::default(), query, transport, &mut Dealer::seeded(seed), &mut out) {
+    let client = Client { address: CLIENT, transport, now: NOW };
+    let counters = ProcessCounters::default();
+    if answer(&world(), &counters, query, &client, &mut Dealer::seeded(seed), &mut out) == Answered::Reply {
         prop_assert!(tcp || out.len() <= 1232);
         prop_assert_eq!(&out[..2], &query[..2]);
         let reply = Message::from_vec(&out).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -456,11 +619,87 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
     Ok(())
 }
 
+fn check_lanes(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<bool, TestCaseError> {
+    let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+    let address = if stranger { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
+    let client = Client { address, transport, now: NOW };
+    let (table, counters) = (world(), ProcessCounters::default());
+    let (mut fast, mut complete) = (Vec::new(), Vec::new());
+    let mut dealer = Dealer::seeded(seed);
+    // Twice, so that it also deals from a deck that it has begun.
+    for _ in 0..2 {
+        let is_fast = fast::answer(&table, &counters, query, &client, &mut dealer, &mut fast);
+        if !is_fast {
+            return Ok(false);
+        }
+    }
+    let mut dealer = Dealer::seeded(seed);
+    for _ in 0..2 {
+        let answered = complete_lane(&table, &counters, query, &client, &mut dealer, &mut complete);
+        prop_assert_eq!(answered, Answered::Reply);
+    }
+    prop_assert_eq!(shown(&fast), shown(&complete));
+    prop_assert_eq!(fast, complete);
+    Ok(true)
+}
+
+#[test]
+fn the_everyday_question_takes_the_fast_lane_and_others_do_not() {
+    let takes = |text: &str| {
+        let ask = Ask::parse(text);
+        check_lanes(&ask.octets(), ask.transport == Transport::Tcp, false, 1).unwrap()
+    };
+    for fast in [
+        "one.alt.test. A",
+        "ONE.alt.TEST. A rd",
+        "v6.alt.test. AAAA",
+        "big.alt.test. A +1232",
+        "c1.alt.test. A +512 do",
+        "one.alt.test. A +1232 cookie",
+        "fill.alt.test. A",
+        "all.alt.test. A tcp",
+        "x.sub.alt.test. A",
+        "old.alt.test. A",
+        "seeds.alt.test. A",
+    ] {
+        assert!(takes(fast), "{fast}");
+    }
+    for complete in [
+        "one.alt.test. AAAA",
+        "one.alt.test. TXT",
+        "all.alt.test. A",
+        "one.alt.test. A =3",
+        "one.alt.test. A +1232 nsid",
+        "one.alt.test. A +1232 nsid cookie",
+        "old.alt.test. A +1232",
+        "new.alt.test. A",
+        "x.c1.alt.test. A",
+        "other.test. A",
+        "secret.alt.test. A",
+        "hang.test. A",
+        "ns.c1.alt.test. A",
+        "x.sub.alt.test. AAAA",
+    ] {
+        assert!(!takes(complete), "{complete}");
+    }
+}
+
 fn any_question() -> impl Strategy<Value = Vec<u8>> {
     const NAMES: &[&str] =
         &["c1", "X.c1", "b.c1", "ns.c1", "a.b.c1", "sub", "x.y.sub", "all", "big", "new", "seeds", "old", "no"];
     const TYPES: &[&str] = &["A", "AAAA", "NS", "SOA", "ANY", "TXT", "AXFR", "TYPE0", "TYPE41", "TYPE1000"];
-    const EXTRAS: &[&str] = &["", " rd", " +1232", " +512 do", " +4096", " =3", " =255 +0"];
+    const EXTRAS: &[&str] = &[
+        "",
+        " rd",
+        " +1232",
+        " +512 do",
+        " +4096",
+        " =3",
+        " =255 +0",
+        " +1232 nsid",
+        " +512 cookie",
+        " +700 nsid cookie",
+    ];
     (prop::sample::select(NAMES), prop::sample::select(TYPES), prop::sample::select(EXTRAS))
         .prop_map(|(name, kind, extra)| Ask::parse(&format!("{name}.alt.test. {kind}{extra}")).octets())
         .boxed()
@@ -483,7 +722,22 @@ fn world() -> ZoneTable {
     let of = |count| Settings { count, ..Settings::example() };
     let many: Vec<_> = (0..200).map(|n| format!("10.1.0.{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let hang = NameServers::new([servers("ns.hang.test", &["192.0.2.55"])]);
+    let hang = Settings { negative_ttl: five, name_servers: hang, ..Settings::example() };
+    let nobody = Clients::Within(Arc::new(["192.0.2.0/24".parse().unwrap()]));
+    let secret = Settings { clients: nobody, ..Settings::example() };
+    let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
+    let server = Server {
+        id: Some("ns-7".into()),
+        version: Some("one".into()),
+        keepalive: 100,
+        cookies: Arc::new(arc_swap::ArcSwap::from_pointee(secrets)),
+        ..Server::default()
+    };
     ZoneTable::new([
+        Arc::new(ZoneEntry::domain(ZoneName::parse("hang.test").unwrap(), hang, 7)),
+        entry("a.east.hang.test", of(AnswerCount::ONE), known(&["10.0.0.8"], false)),
+        entry("secret.alt.test", secret, known(&["10.0.0.8"], false)),
         entry("c1.alt.test", c1, known(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], false)),
         entry("a.b.c1.alt.test", of(AnswerCount::ONE), known(&["2001:db8::1"], false)),
         entry("one.alt.test", of(AnswerCount::ONE), known(&many, false)),
@@ -496,6 +750,7 @@ fn world() -> ZoneTable {
         entry("old.alt.test", of(AnswerCount::ONE), known(&["10.0.0.9"], true)),
         entry("sub.alt.test", sub, known(&["10.0.0.7"], false)),
     ])
+    .with_server(server)
 }
 
 fn entry(name: &str, settings: Settings, knowledge: Knowledge) -> Arc<ZoneEntry> {
@@ -526,6 +781,7 @@ struct Ask {
     class: u16,
     recursion_desired: bool,
     edns: Option<(u16, bool)>,
+    options: Vec<u8>,
     transport: Transport,
 }
 
@@ -546,24 +802,36 @@ impl Ask {
             other => other.strip_prefix("TYPE").unwrap().parse().unwrap(),
         };
         let (class, transport) = (1, Transport::Udp);
-        let mut ask = Self { name, query_type, class, recursion_desired: false, edns: None, transport };
+        let mut ask =
+            Self { name, query_type, class, recursion_desired: false, edns: None, options: Vec::new(), transport };
         for word in words {
-            match word.split_at(1) {
-                ("r", "d") => ask.recursion_desired = true,
-                ("d", "o") => ask.edns = ask.edns.map(|(payload, _)| (payload, true)),
-                ("t", "cp") => ask.transport = Transport::Tcp,
-                ("+", payload) => ask.edns = Some((payload.parse().unwrap(), false)),
-                ("=", class) => ask.class = class.parse().unwrap(),
-                _ => panic!("{word}"),
+            match word {
+                "nsid" => ask.options.extend([0, 3, 0, 0]),
+                "cookie" => ask.options.extend([0, 10, 0, 8, 0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57]),
+                "keepalive" => ask.options.extend([0, 11, 0, 0]),
+                _ => ask.take(word),
             }
         }
         ask
     }
 
+    fn take(&mut self, word: &str) {
+        match word.split_at(1) {
+            ("r", "d") => self.recursion_desired = true,
+            ("d", "o") => self.edns = self.edns.map(|(payload, _)| (payload, true)),
+            ("t", "cp") => self.transport = Transport::Tcp,
+            ("+", payload) => self.edns = Some((payload.parse().unwrap(), false)),
+            ("=", class) => self.class = class.parse().unwrap(),
+            _ => panic!("{word}"),
+        }
+    }
+
     fn opt(&self) -> Vec<u8> {
         let Some((payload, dnssec_ok)) = self.edns else { return Vec::new() };
         let [high, low] = payload.to_be_bytes();
-        vec![0, 0, 41, high, low, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]
+        let length = u8::try_from(self.options.len()).unwrap();
+        let head = [0, 0, 41, high, low, 0, 0, if dnssec_ok { 0x80 } else { 0 }, 0, 0, length];
+        [&head[..], &self.options].concat()
     }
 
     fn octets(&self) -> Vec<u8> {
@@ -596,7 +864,8 @@ fn answered(
     transport: Transport,
     out: &mut Vec<u8>,
 ) -> bool {
-    answer(table, counters, query, transport, &mut Dealer::seeded(1), out)
+    let client = Client { address: CLIENT, transport, now: NOW };
+    answer(table, counters, query, &client, &mut Dealer::seeded(1), out) == Answered::Reply
 }
 
 fn addresses(reply: &[u8]) -> Vec<IpAddr> {
@@ -627,6 +896,7 @@ fn word(code: ResponseCode) -> &'static str {
         ResponseCode::Refused => "REFUSED",
         // Sixteen is BADVERS in an OPT.
         ResponseCode::BADVERS | ResponseCode::BADSIG => "BADVERS",
+        ResponseCode::BADCOOKIE => "BADCOOKIE",
         other => panic!("{other}"),
     }
 }
@@ -653,10 +923,17 @@ fn shown(reply: &[u8]) -> String {
     if let Some(edns) = message.edns {
         assert_eq!(edns.version(), 0);
         lines.push(format!("; opt {}{}", edns.max_payload(), if edns.flags().dnssec_ok { " do" } else { "" }));
-        for (_, option) in edns.options().as_ref() {
+        for (code, option) in edns.options().as_ref() {
             let octets = Vec::<u8>::try_from(option).unwrap();
-            let text = String::from_utf8_lossy(&octets[2..]).into_owned();
-            lines.push(format!("; ede {} {text}", octets[1]).trim_end().to_owned());
+            let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+            let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+            lines.push(match u16::from(*code) {
+                3 => format!("; nsid {}", text(&octets)),
+                10 => format!("; cookie {}", hex(&octets)),
+                11 => format!("; keepalive {}", hex(&octets)),
+                15 => format!("; ede {} {}", octets[1], text(&octets[2..])).trim_end().to_owned(),
+                other => panic!("option {other}"),
+            });
         }
     }
     lines.join("\n")

@@ -5,6 +5,7 @@
 mod file;
 mod keys;
 mod mistake;
+mod server_keys;
 mod value;
 mod zone_keys;
 
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 
 use self::mistake::{Complaint, Lines};
 pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
-use crate::zone::{AddressRules, AnswerCount, Seed, Ttl, ZoneName};
+use crate::zone::{AddressRules, AnswerCount, Clients, RateLimit, Seed, Ttl, ZoneName};
 
 /// The largest file that is read. Ten thousand zones take about a megabyte.
 pub const FILE_OCTETS_MAX: u64 = 64 << 20;
@@ -48,10 +49,44 @@ pub struct Server {
     pub admin: Option<SocketAddr>,
     /// The name servers that NS and SOA name; empty: `ns.<zone>` with the `listen` addresses.
     pub nameservers: Vec<(ZoneName, Vec<IpAddr>)>,
+    /// Names that are delegated to us and are no zones: zones hang below them.
+    pub domains: Vec<ZoneName>,
+    /// Who may ask about names that are no zone's, and about zones that do not say otherwise.
+    pub clients: Clients,
+    /// What this server calls itself; `None`: it does not tell.
+    pub nsid: Option<String>,
+    /// What it tells who asks for its version; `None`: nothing.
+    pub version: Option<String>,
+    /// Where secrets of cookies are that replicas share; `None`: one of our own, until the end of the process.
+    pub cookie_secret_file: Option<PathBuf>,
+    /// What clients may take over TCP.
+    pub tcp: TcpLimits,
+    /// Bounds replies over UDP; `None`: nothing does.
+    pub rate_limit: Option<RateLimit>,
     /// Where the last known nodes are kept; `None`: systemd's `$STATE_DIRECTORY`, if there is one.
     pub state_dir: Option<PathBuf>,
     /// Nodes that were written longer ago are not believed at start.
     pub snapshot_max_age: Duration,
+}
+
+/// `[server.tcp]`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TcpLimits {
+    /// Connections in all; over it the one that is idle for longest goes.
+    pub max_connections: usize,
+    /// Connections from one address; over it the one of them that is idle for longest goes.
+    pub max_per_client: usize,
+    /// From the last reply to the first octet of a question.
+    pub idle: Duration,
+    /// From the first octet of a question to its last, and for a reply to be taken.
+    pub message: Duration,
+}
+
+impl Default for TcpLimits {
+    fn default() -> Self {
+        let (idle, message) = (Duration::from_secs(10), Duration::from_secs(5));
+        Self { max_connections: 1024, max_per_client: 128, idle, message }
+    }
 }
 
 /// One zone, its defaults filled in.
@@ -65,7 +100,7 @@ pub struct Zone {
     pub timeout: Duration,
     /// TTL of A and AAAA.
     pub ttl: Ttl,
-    /// SOA minimum and TTL of negative answers: the zone's `ttl`, at most 5 s.
+    /// SOA minimum and TTL of negative answers; unless the file says so the zone's `ttl`, at most 5 s.
     pub negative_ttl: Ttl,
     /// How many nodes an answer names.
     pub answers: AnswerCount,
@@ -77,6 +112,8 @@ pub struct Zone {
     pub rules: AddressRules,
     /// How long nodes are answered without any success; `None`: for ever.
     pub max_stale: Option<Duration>,
+    /// Who may ask.
+    pub clients: Clients,
 }
 
 /// Whom to ask: what makes two zones speak of the same cluster.
@@ -325,8 +362,24 @@ mod tests {
                 "z.toml:3:1: zone a. has no key \"refrsh\"; did you mean \"refresh\"?",
             ),
             (
-                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nclients = []\n",
-                "z.toml:3:1: clients is not supported yet by this version; remove it",
+                "[server]\nlisten_quic = []\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:1: listen_quic is not supported yet by this version; remove it",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nclients = [\"10.0.0.1/8\"]\n",
+                "z.toml:3:12: \"10.0.0.1/8\" has bits beyond its prefix; write \"10.0.0.0/8\"",
+            ),
+            (
+                "[server]\ndomains = [\".\", \"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
+                "z.toml:2:12: the root is nobody's to delegate; name a domain of yours",
+            ),
+            (
+                "[server]\ndomains = [\"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
+                "z.toml:2:12: a. is a zone already, so it is no domain without nodes\nz.toml:2:22: b. is listed twice\nz.toml:4:10: seed n.b lies inside our own domain b., so finding it would need itself; use an address",
+            ),
+            (
+                "[server]\nnsid = \"\"\nrate_limit = { slip = 11 }\ntcp = { idle = \"0s\", max_connections = 0 }\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:8: expected 1 to 64 printable ASCII characters\nz.toml:3:14: rate_limit needs per_second, the replies that one network gets\nz.toml:3:23: 11 is out of range; expected a number from 0 to 10\nz.toml:4:16: \"0s\" is out of range; expected 100ms to 1h\nz.toml:4:40: 0 is out of range; expected a number from 1 to 65535",
             ),
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = \"1500ms\"\nrefresh = \"1ms\"\n",

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::{NonZeroU8, NonZeroU16},
+    num::{NonZeroU8, NonZeroU16, NonZeroU32},
     ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
@@ -17,7 +17,8 @@ use toml::{
 
 use super::mistake::Complaint;
 use crate::zone::{
-    AnswerCount, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+    AnswerCount, Clients, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
+    is_publishable,
 };
 
 /// The shortest timeout: below it a healthy node on another continent would look dead.
@@ -34,6 +35,12 @@ const TIMES_MAX: u16 = 100;
 
 /// The longest age, a year: more is a mistake in the unit.
 const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// Octets of what the server tells about itself: it has to fit beside eight addresses.
+const TOLD_OCTETS_MAX: usize = 64;
+
+/// The shortest patience with a TCP client: a tenth of a second is what keepalive can tell (RFC 7828, 3.1).
+const TCP_TIME_MIN: Duration = Duration::from_millis(100);
 
 /// Entries in one list. No cluster needs more seeds, no host more listen addresses; more is a generator gone wrong.
 pub(super) const LIST_MAX: usize = 1024;
@@ -218,6 +225,50 @@ pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
         Ok(network) => Err(format!("{text:?} has bits beyond its prefix; write \"{}\"", network.trunc())),
         Err(_) => Err(format!("{text:?} is neither a network such as \"10.0.0.0/8\" nor an address")),
     }
+}
+
+/// Who may ask: networks, or addresses.
+pub(super) fn clients(value: &Value<'_>) -> Read<Clients> {
+    let networks = list(value, "a list of networks or addresses in quotes", network)?;
+    Ok(Clients::Within(networks.into_iter().map(Spanned::into_inner).collect()))
+}
+
+/// What the server tells about itself.
+pub(super) fn told(value: &Value<'_>) -> Read<String> {
+    let what = format!("1 to {TOLD_OCTETS_MAX} printable ASCII characters");
+    let text = text(value, &what)?;
+    let printable = text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic());
+    if !printable || !(1..=TOLD_OCTETS_MAX).contains(&text.len()) {
+        return complain(value, format!("expected {what}"));
+    }
+    Ok(text.into())
+}
+
+/// How many connections there may be.
+pub(super) fn connections(value: &Value<'_>) -> Read<usize> {
+    integer(value, 1..=u16::MAX, "a number from 1 to 65535").map(usize::from)
+}
+
+/// How long a connection may be silent.
+pub(super) fn tcp_time(value: &Value<'_>) -> Read<Duration> {
+    duration(value, TCP_TIME_MIN..=PACE_MAX, "100ms to 1h")
+}
+
+pub(super) fn replies_per_second(value: &Value<'_>) -> Read<NonZeroU32> {
+    let what = "a number from 1 to 65535";
+    NonZeroU32::new(integer(value, 1..=u16::MAX, what)?.into()).map_or_else(|| mismatch(value, what), Ok)
+}
+
+/// A small number.
+pub(super) fn small(value: &Value<'_>, range: RangeInclusive<u8>) -> Read<u8> {
+    let what = format!("a number from {} to {}", range.start(), range.end());
+    let number = integer(value, u16::from(*range.start())..=u16::from(*range.end()), &what)?;
+    u8::try_from(number).or_else(|_| mismatch(value, &what))
+}
+
+/// A value, unless there are complaints about its parts.
+pub(super) fn whole<T>(value: T, complaints: Vec<Complaint>) -> Read<T> {
+    if complaints.is_empty() { Ok(value) } else { Err(complaints) }
 }
 
 /// How often in a row something must happen.

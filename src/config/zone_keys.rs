@@ -17,10 +17,10 @@ use super::{
     mistake::Complaint,
     value::{self, Read, Value},
 };
-use crate::zone::{AddressRules, AnswerCount, Seed, Translation, Ttl, ZoneName, is_link_local};
+use crate::zone::{AddressRules, AnswerCount, Clients, Seed, Translation, Ttl, ZoneName, is_link_local};
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [&str; 15] = [
+pub(super) const ZONE_KEYS: [&str; 17] = [
     "seeds",
     "port",
     "ttl",
@@ -36,10 +36,9 @@ pub(super) const ZONE_KEYS: [&str; 15] = [
     "exclude",
     "map",
     "max_stale",
+    "negative_ttl",
+    "clients",
 ];
-
-/// Keys of a zone that the design knows and this version does not.
-pub(super) const ZONE_KEYS_LATER: [&str; 2] = ["negative_ttl", "clients"];
 
 const TLS_KEYS: [&str; 5] = ["ca", "server_name", "cert", "key", "insecure"];
 
@@ -86,6 +85,8 @@ pub(super) struct ZoneKeys {
     exclude: Option<Vec<IpNet>>,
     map: Option<Vec<Translation>>,
     max_stale: Option<Duration>,
+    negative_ttl: Option<Ttl>,
+    clients: Option<Clients>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -125,8 +126,10 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_>) -> (ZoneKeys, Vec<Complaint>) {
         exclude: keys.get("exclude", |list| value::list(list, networks, value::network)).map(plain),
         map: keys.get("map", map),
         max_stale: keys.get("max_stale", value::age),
+        negative_ttl: keys.get("negative_ttl", value::ttl),
+        clients: keys.get("clients", value::clients),
     };
-    (zone, keys.finish(&ZONE_KEYS, &ZONE_KEYS_LATER))
+    (zone, keys.finish(&ZONE_KEYS, &[]))
 }
 
 fn tls(value: &Value<'_>) -> Read<TlsKeys> {
@@ -138,7 +141,7 @@ fn tls(value: &Value<'_>) -> Read<TlsKeys> {
         key: keys.get("key", value::path),
         insecure: keys.get("insecure", value::boolean),
     };
-    whole(tls, keys.finish(&TLS_KEYS, &[]))
+    value::whole(tls, keys.finish(&TLS_KEYS, &[]))
 }
 
 fn health(value: &Value<'_>) -> Read<HealthKeys> {
@@ -153,7 +156,7 @@ fn health(value: &Value<'_>) -> Read<HealthKeys> {
         rise: keys.get("rise", value::times),
         fall: keys.get("fall", value::times),
     };
-    whole(health, keys.finish(&HEALTH_KEYS, &[]))
+    value::whole(health, keys.finish(&HEALTH_KEYS, &[]))
 }
 
 fn scope(value: &Value<'_>) -> Read<Scope> {
@@ -166,7 +169,7 @@ fn scope(value: &Value<'_>) -> Read<Scope> {
     if !named {
         complaints.push(Complaint::absence(span, "a scope needs a datacenter; a rack alone would be the asked node's"));
     }
-    whole(Scope { datacenters, rack }, complaints)
+    value::whole(Scope { datacenters, rack }, complaints)
 }
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
@@ -188,16 +191,18 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
             }
         }
     }
-    whole(map, complaints)
-}
-
-fn whole<T>(value: T, complaints: Vec<Complaint>) -> Read<T> {
-    if complaints.is_empty() { Ok(value) } else { Err(complaints) }
+    value::whole(map, complaints)
 }
 
 impl ZoneKeys {
-    /// Fills in `[defaults]`, then ours. Each seed is kept once.
-    pub(super) fn lower(&self, name: &ZoneName, seeds: &[Spanned<Seed>], defaults: &Self) -> Read<Zone> {
+    /// Fills in `[defaults]`, then ours; `clients` are the server's. Each seed is kept once.
+    pub(super) fn lower(
+        &self,
+        name: &ZoneName,
+        seeds: &[Spanned<Seed>],
+        defaults: &Self,
+        clients: &Clients,
+    ) -> Read<Zone> {
         let ttl = self.ttl.or(defaults.ttl).unwrap_or(DEFAULT_TTL);
         let mut seen = BTreeSet::new();
         let seeds: Vec<_> =
@@ -206,12 +211,13 @@ impl ZoneKeys {
             refresh: self.refresh.or(defaults.refresh).unwrap_or(DEFAULT_REFRESH),
             timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),
             ttl,
-            negative_ttl: ttl.min(NEGATIVE_TTL_MAX),
+            negative_ttl: self.negative_ttl.or(defaults.negative_ttl).unwrap_or(ttl.min(NEGATIVE_TTL_MAX)),
             answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
             subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
             health: self.lower_health(defaults),
             rules: self.lower_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
+            clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
             cluster: Cluster {
                 port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT),
                 scheme: self.lower_scheme(defaults)?,

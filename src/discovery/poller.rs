@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -32,7 +32,7 @@ use crate::{
     config,
     metrics::ProcessCounters,
     table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
-    zone::{NodeSet, ZoneName},
+    zone::{NodeSet, ZoneName, unix_now},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.
@@ -369,12 +369,6 @@ fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &To
 /// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.
 fn fail_open(zone: &config::Zone, seeds: impl Iterator<Item = IpAddr>) -> Option<NodeSet> {
     if zone.cluster.scope.is_empty() { NodeSet::new(seeds) } else { None }
-}
-
-/// The unix time in seconds; serials wrap, and so does this in 2106.
-fn unix_now() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs() & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 #[cfg(test)]

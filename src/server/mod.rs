@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::tcp::{Limits, framing};
+pub use self::tcp::{Limits, Register, framing};
 use crate::{metrics::ProcessCounters, table::SharedTable};
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
@@ -106,6 +106,7 @@ impl Bound {
         table: SharedTable,
         counters: Arc<ProcessCounters>,
         tcp: &runtime::Handle,
+        register: Register,
         failures: UnboundedSender<String>,
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
@@ -126,8 +127,8 @@ impl Bound {
             }
         }
         let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
-        let (dealer, limits) = (Arc::default(), Limits::default());
-        let listener = tcp::Listener { table, dealer, counters, limits, alarm, stop: stop.tcp.clone() };
+        let dealer = Arc::default();
+        let listener = tcp::Listener { table, dealer, counters, register, alarm, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(tcp.spawn(async move {
             let _running = running;

@@ -4,7 +4,7 @@ mod register;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     ops::Deref,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -14,20 +14,22 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::{
     codec::{Framed, LengthDelimitedCodec},
     sync::CancellationToken,
-    task::JoinMap,
 };
 
-use self::register::{Activity, Register};
+use self::register::Entered;
+pub use self::register::Register;
 use super::{Alarm, TCP_BACKLOG};
 use crate::{
-    answer::{Dealer, answer},
+    answer::{Answered, Client, Dealer, answer},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
+    zone::unix_now,
 };
 
 /// The pause after a failed accept (no file descriptor is left, for instance), so that it does not spin.
@@ -39,7 +41,7 @@ const STOP_LINGER: Duration = Duration::from_millis(100);
 /// How long stopping may take; questions that still come by then are not waited for.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// What clients may take of one listening address.
+/// What clients may take of all listening addresses together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Connections in all; over it the one that is idle for longest goes. Each may hold a message, so 64 MiB at most.
@@ -72,7 +74,8 @@ pub(super) struct Listener {
     /// One for all connections, so that clients with a connection for each question get every node equally often.
     pub(super) dealer: Arc<Mutex<Dealer>>,
     pub(super) counters: Arc<ProcessCounters>,
-    pub(super) limits: Limits,
+    /// One for all addresses.
+    pub(super) register: Register,
     pub(super) alarm: Alarm,
     pub(super) stop: CancellationToken,
 }
@@ -84,12 +87,12 @@ impl Listener {
             Ok(listener) => listener,
             Err(error) => return self.alarm.ring(&format!("cannot start: {error}")),
         };
-        let mut crowd = Crowd { register: Register::new(self.limits), tasks: JoinMap::new() };
+        let mut crowd = Crowd::new();
         let mut troubled = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some((number, _)) = crowd.tasks.join_next() => crowd.register.remove(number),
+                Some(_) = crowd.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, client)) => {
                         troubled = false;
@@ -100,7 +103,7 @@ impl Listener {
                         if !std::mem::replace(&mut troubled, true) {
                             tracing::warn!(%error, "cannot accept connections; trying on");
                         }
-                        crowd.close_longest_idle();
+                        self.register.close_longest_idle();
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -108,28 +111,28 @@ impl Listener {
         }
         self.admit_backlog(listener, &mut crowd);
         // What is still open afterwards is aborted.
-        let _ = timeout(STOP_MAX, async { while crowd.tasks.join_next().await.is_some() {} }).await;
-        crowd.tasks.shutdown().await;
+        let _ = timeout(STOP_MAX, async { while crowd.join_next().await.is_some() {} }).await;
+        crowd.shutdown().await;
     }
 
     fn admit(&self, stream: TcpStream, client: SocketAddr, crowd: &mut Crowd) {
-        let (number, activity, leaver) = crowd.register.enter(client.ip());
-        if let Some(leaver) = leaver {
-            crowd.tasks.abort(&leaver);
-        }
+        let (entered, limits) = self.register.enter(client.ip());
+        let number = entered.number();
         let conversation = Conversation {
             open: Open::new(self.counters.clone()),
             table: self.table.clone(),
             dealer: self.dealer.clone(),
-            limits: self.limits,
-            activity,
+            client: client.ip(),
+            limits,
+            entered,
             stop: self.stop.clone(),
         };
         let alarm = self.alarm.clone();
-        crowd.tasks.spawn(number, async move {
+        let task = crowd.spawn(async move {
             let _alarm = alarm;
             conversation.run(stream).await;
         });
+        self.register.may_be_aborted(number, task);
     }
 
     /// Clients whose connection the kernel has taken already believe to be connected, and may have asked. No more are
@@ -163,19 +166,8 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Everybody who is connected.
-struct Crowd {
-    register: Register,
-    tasks: JoinMap<u64, ()>,
-}
-
-impl Crowd {
-    fn close_longest_idle(&mut self) {
-        if let Some(number) = self.register.take_longest_idle() {
-            self.tasks.abort(&number);
-        }
-    }
-}
+/// Everybody who is connected to one address.
+type Crowd = JoinSet<()>;
 
 /// Counts a connection for as long as it lives, however it ends.
 struct Open(Arc<ProcessCounters>);
@@ -198,8 +190,9 @@ struct Conversation {
     open: Open,
     table: SharedTable,
     dealer: Arc<Mutex<Dealer>>,
+    client: IpAddr,
     limits: Limits,
-    activity: Arc<Activity>,
+    entered: Entered,
     stop: CancellationToken,
 }
 
@@ -215,19 +208,20 @@ impl Conversation {
         for _ in 0..self.limits.max_questions {
             let Some(message) = self.next_message(&mut frames).await else { return };
             // Who sends what deserves no reply over TCP has lost the frames or does not speak DNS.
-            if !self.answer(&message, &mut out) {
+            if self.answer(&message, &mut out) == Answered::Silence {
                 return;
             }
             let Ok(Ok(())) = timeout(self.limits.message, frames.send(&out[..])).await else { return };
-            self.activity.touch();
+            self.entered.touch();
         }
     }
 
-    fn answer(&self, message: &[u8], out: &mut Vec<u8>) -> bool {
+    fn answer(&self, message: &[u8], out: &mut Vec<u8>) -> Answered {
         // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock. A
         // panic behind it ends the process.
         let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&self.table.now(), &self.open.0, message, Transport::Tcp, &mut dealer, out)
+        let client = Client { address: self.client, transport: Transport::Tcp, now: unix_now() };
+        answer(&self.table.now(), &self.open.0, message, &client, &mut dealer, out)
     }
 
     async fn next_message(
@@ -237,7 +231,7 @@ impl Conversation {
         if frames.read_buffer().is_empty() && !self.first_octet(frames.get_ref()).await {
             return None;
         }
-        self.activity.touch();
+        self.entered.touch();
         timeout(self.limits.message, frames.next()).await.ok()??.ok()
     }
 
@@ -301,7 +295,8 @@ mod tests {
         let address = socket.local_addr().unwrap();
         let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
         let (dealer, counters_of_listener) = (Arc::default(), counters.clone());
-        let listener = Listener { table, dealer, counters: counters_of_listener, limits, alarm, stop: stop.clone() };
+        let register = Register::new(limits);
+        let listener = Listener { table, dealer, counters: counters_of_listener, register, alarm, stop: stop.clone() };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 

@@ -69,7 +69,8 @@ impl World {
         let counters = Arc::new(ProcessCounters::default());
         let (failed, failures) = unbounded_channel();
         let address = bound.local_address();
-        let serving = Some(bound.serve(table, counters.clone(), runtime.handle(), failed));
+        let serving =
+            Some(bound.serve(table, counters.clone(), runtime.handle(), Register::new(Limits::default()), failed));
         Self { runtime, counters, failures, serving, address }
     }
 

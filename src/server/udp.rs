@@ -22,9 +22,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::batch::{Inbox, Outbox, Wait};
 use crate::{
-    answer::{Dealer, answer},
+    answer::{Answered, Client, Dealer, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
     table::SharedTable,
+    zone::unix_now,
 };
 
 /// How long a worker waits for a datagram before it looks whether it should stop.
@@ -109,14 +110,15 @@ impl Worker {
 
     fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, dealer: &mut Dealer) {
         {
-            let table = self.table.now();
+            let (table, now) = (self.table.now(), unix_now());
             for (arrival, message) in inbox.arrivals() {
                 if arrival.client.port() == 0 {
                     self.counters.ignored.of(IgnoreReason::PortZero as usize).increment();
                     continue;
                 }
+                let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 outbox.put(arrival.client, arrival.local, |out| {
-                    answer(&table, &self.counters, message, Transport::Udp, dealer, out)
+                    answer(&table, &self.counters, message, &client, dealer, out) == Answered::Reply
                 });
             }
         }

@@ -9,7 +9,7 @@ use crate::{
     config::Server,
     config::collide,
     metrics::ProcessCounters,
-    server::{BindError, Bound, Serving},
+    server::{BindError, Bound, Limits, Register, Serving},
     table::SharedTable,
 };
 
@@ -19,6 +19,7 @@ pub(super) struct Floor {
     pub table: SharedTable,
     pub counters: Arc<ProcessCounters>,
     pub tcp: Handle,
+    pub register: Register,
     pub failures: mpsc::UnboundedSender<String>,
     /// UDP sockets, and threads, for each address.
     pub workers: usize,
@@ -72,11 +73,17 @@ impl Listeners {
         let floor = &self.floor;
         self.serving.extend(bound.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let serving = bound.serve(floor.table.clone(), floor.counters.clone(), &floor.tcp, floor.failures.clone());
+            let Floor { table, counters, tcp, register, failures, .. } = floor.clone();
+            let serving = bound.serve(table, counters, &tcp, register, failures);
             (address, serving)
         }));
         let unwanted = self.serving.extract_if(.., |(address, _)| !wanted.contains(address));
         unwanted.map(|(_, serving)| serving).collect()
+    }
+
+    /// Other limits of TCP from now on.
+    pub(super) fn limit(&self, limits: Limits) {
+        self.floor.register.limit(limits);
     }
 
     /// The addresses as bound: the port is the real one also where the file says 0.

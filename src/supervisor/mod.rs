@@ -3,6 +3,7 @@
 //! Bind, then run; drain, then die. Whatever is refused is refused before anything has changed.
 
 mod admin_door;
+mod cookies;
 mod listeners;
 mod plan;
 mod pollers;
@@ -28,10 +29,11 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use self::{
     admin_door::Admin,
+    cookies::Cookies,
     listeners::{Floor, Listeners},
     plan::{Polling, plan},
     pollers::Pollers,
-    settings::{entry, settings},
+    settings::{domain, entry, limits, server, settings},
 };
 use crate::{
     admin::{View, control},
@@ -41,10 +43,10 @@ use crate::{
     },
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
-    server::{BindError, Serving},
+    server::{BindError, Register, Serving},
     systemd,
     table::{SharedTable, ZoneTable},
-    zone::{ZoneName, ZoneState},
+    zone::{ZoneName, ZoneState, unix_now},
 };
 
 /// The server counts as ready after so long although a zone of the start has not had its first tick.
@@ -82,6 +84,8 @@ pub enum StartError {
     Polling(#[from] SetUpError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error("cannot use the cookie_secret_file {}: {sentence}", path.display())]
+    CookieSecrets { path: PathBuf, sentence: String },
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
 }
@@ -101,6 +105,7 @@ pub struct Supervisor {
     memory_keys: MemoryKeys,
     listeners: Listeners,
     admin: Admin,
+    cookies: Cookies,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
@@ -143,6 +148,7 @@ impl Supervisor {
             table: table.clone(),
             counters: counters.clone(),
             tcp: tcp.handle().clone(),
+            register: Register::new(limits(&config.server)),
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
@@ -182,6 +188,7 @@ impl Supervisor {
             memory_keys,
             listeners: Listeners::new(floor),
             admin: Admin::new(view),
+            cookies: Cookies::default(),
             table,
             accepted,
             failures,
@@ -246,6 +253,7 @@ impl Supervisor {
                     if due.elapsed() < ROUND_LATE_MAX {
                         self.pollers.restart_the_stalled(Instant::now());
                     }
+                    self.cookies.look();
                     self.tell_systemd();
                 }
             }
@@ -258,11 +266,14 @@ impl Supervisor {
     fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
         let bound = self.listeners.bind_missing(&wanted.server)?;
         let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
+        let secrets = self.cookies.read(wanted.server.cookie_secret_file.as_deref())?;
         let plan = plan(&self.zones, &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
         let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
-        let table = ZoneTable::new(entries);
+        let domains = wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now));
+        let table = ZoneTable::new(entries.chain(domains));
+        let table = table.with_server(server(&before, &wanted.server, self.cookies.in_force()));
 
         self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
@@ -283,6 +294,8 @@ impl Supervisor {
                 self.pollers.start(name, zone, entry, start);
             }
         }
+        self.cookies.adopt(wanted.server.cookie_secret_file.clone(), secrets);
+        self.listeners.limit(limits(&wanted.server));
         // Only now: a poller begins by having the seeds answered, and no new zone is to be met before that.
         self.table.replace(table);
         for closed in self.listeners.replace(&wanted.server.listen, bound) {
@@ -408,11 +421,4 @@ fn raise_open_files_limit() {
     {
         tracing::debug!(%error, soft, hard, "the limit of open files stays as it is");
     }
-}
-
-/// Seconds since 1970, for serials; a clock before that counts as 0.
-fn unix_now() -> u32 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // Serials wrap in 2106 like every clock of 32 bits; their arithmetic allows it (RFC 1982).
-    since.as_secs() as u32
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::choice::{Node, choose, is_verified, permitted};
-use crate::zone::{AddressRules, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState};
+use crate::zone::{AddressRules, AnswerCount, Clients, NodeSet, Ttl, ZoneName, ZoneState};
 
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
 const FAIL_OPEN_TTL_MAX: u32 = 2;
@@ -30,6 +30,8 @@ pub struct Settings {
     pub name_servers: NameServers,
     /// Which listed addresses are answered, and as what.
     pub rules: AddressRules,
+    /// Who may ask.
+    pub clients: Clients,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             negative_ttl: FOUR,
             name_servers: NameServers::default(),
             rules: AddressRules { loopback: true, ..AddressRules::default() },
+            clients: Clients::Everybody,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ZoneEntry {
     name: ZoneName,
+    is_domain: bool,
     answers: ArcSwap<Answers>,
     poll_status: ArcSwap<PollStatus>,
     counters: ZoneCounters,
@@ -67,8 +68,18 @@ pub enum Origin {
 impl ZoneEntry {
     /// A zone about which nothing is known. `now` is the unix time in seconds.
     pub fn new(name: ZoneName, settings: Settings, now: u32) -> Self {
+        Self::with(name, false, settings, now)
+    }
+
+    /// A name that is delegated to us and has no nodes of its own; zones may hang below it.
+    pub fn domain(name: ZoneName, settings: Settings, now: u32) -> Self {
+        Self::with(name, true, settings, now)
+    }
+
+    fn with(name: ZoneName, is_domain: bool, settings: Settings, now: u32) -> Self {
         Self {
             name,
+            is_domain,
             answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
@@ -78,6 +89,11 @@ impl ZoneEntry {
     /// The zone's own name.
     pub fn name(&self) -> &ZoneName {
         &self.name
+    }
+
+    /// Whether it is a name without nodes.
+    pub fn is_domain(&self) -> bool {
+        self.is_domain
     }
 
     /// What is answered now.

@@ -7,6 +7,8 @@
 mod answers;
 mod choice;
 mod entry;
+mod limiter;
+mod server;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,13 +19,18 @@ pub use self::{
     answers::{Addresses, Answers, Edition, Knowledge, Known, NameServers, Settings},
     choice::Node,
     entry::{Origin, PollStatus, ZoneEntry},
+    limiter::{Admission, Limiter},
+    server::{CookieSecret, CookieSecrets, Server},
 };
 use crate::zone::{ZoneName, suffixes};
 
-/// Every zone of one configuration.
+/// Every zone of one configuration, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct ZoneTable {
+    server: Server,
     zones: FxHashMap<ZoneName, Arc<ZoneEntry>>,
+    /// Names that are delegated to us and have no nodes: zones hang below them.
+    domains: FxHashMap<ZoneName, Arc<ZoneEntry>>,
     /// Names that own nothing and have a zone or a name server below them.
     between: FxHashSet<ZoneName>,
     /// Name servers whose own names lie inside a zone of ours.
@@ -44,26 +51,41 @@ pub enum Place<'t> {
 }
 
 impl ZoneTable {
-    /// Builds the table of these zones; each entry says by its settings who its name servers are.
+    /// Builds the table of these zones and domains; each entry says by its settings who its name servers are.
     pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
-        let zones: FxHashMap<_, _> = entries.into_iter().map(|entry| (entry.name().clone(), entry)).collect();
-        let mut table = Self { zones, ..Self::default() };
-        for entry in table.zones.values() {
-            table.between.extend(names_between(entry.name(), &table.zones));
+        let named = entries.into_iter().map(|entry| (entry.name().clone(), entry));
+        let (domains, zones): (FxHashMap<_, _>, _) = named.partition(|(_, entry)| entry.is_domain());
+        let mut table = Self { zones, domains, ..Self::default() };
+        let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());
+        for entry in table.zones.values().chain(table.domains.values()) {
+            between.extend(table.names_between(entry.name()));
             let answers = entry.answers();
             for (name, addresses) in answers.settings.name_servers.iter() {
-                if !addresses.is_empty() && !table.zones.contains_key(name) && zone_of(name, &table.zones).is_some() {
-                    table.between.extend(names_between(name, &table.zones));
-                    table.hosts.insert(name.clone(), addresses.clone());
+                if !addresses.is_empty() && table.apex(name.wire()).is_none() && table.enclosing(name.wire()).is_some()
+                {
+                    between.extend(table.names_between(name));
+                    hosts.insert(name.clone(), addresses.clone());
                 }
             }
         }
+        (table.between, table.hosts) = (between, hosts);
         table
+    }
+
+    /// The same with what holds for every question.
+    #[must_use]
+    pub fn with_server(self, server: Server) -> Self {
+        Self { server, ..self }
+    }
+
+    /// What holds for every question.
+    pub fn server(&self) -> &Server {
+        &self.server
     }
 
     /// The zone that a lower-case name in wire format belongs to (the longest match), and where in it the name lies.
     pub fn find(&self, name: &[u8]) -> Option<(&Arc<ZoneEntry>, Place<'_>)> {
-        let (apex, entry) = suffixes(name).find_map(|suffix| Some((suffix, self.zones.get(suffix)?)))?;
+        let (apex, entry) = self.enclosing(name)?;
         let place = if apex.len() == name.len() {
             Place::Apex
         } else if let Some(addresses) = self.hosts.get(name) {
@@ -81,14 +103,44 @@ impl ZoneTable {
         self.zones.get(name)
     }
 
+    /// The entry of a domain by its own name.
+    pub fn domain(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
+        self.domains.get(name)
+    }
+
     /// The addresses of a name server whose name lies in one of these zones.
     pub fn host(&self, name: &ZoneName) -> Option<&[IpAddr]> {
         self.hosts.get(name).map(|addresses| &**addresses)
     }
 
-    /// All entries, in no order.
+    /// All zones, in no order; no domains.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<ZoneEntry>> {
         self.zones.values()
+    }
+
+    /// The zone or domain of exactly this name.
+    fn apex(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
+        // Domains are few, and mostly there is none.
+        self.zones.get(name).or_else(|| if self.domains.is_empty() { None } else { self.domains.get(name) })
+    }
+
+    /// The zone or domain that holds a name, itself included, and where in the name its own begins.
+    fn enclosing<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], &Arc<ZoneEntry>)> {
+        suffixes(name).find_map(|suffix| Some((suffix, self.apex(suffix)?)))
+    }
+
+    /// The names strictly between `name` and the zone or domain above it; none when nothing of ours is above.
+    fn names_between(&self, name: &ZoneName) -> Vec<ZoneName> {
+        let mut between = Vec::new();
+        let mut above = name.parent();
+        while let Some(name) = above {
+            if self.apex(name.wire()).is_some() {
+                return between;
+            }
+            above = name.parent();
+            between.push(name);
+        }
+        Vec::new()
     }
 
     /// How many zones there are.
@@ -100,28 +152,6 @@ impl ZoneTable {
     pub fn is_empty(&self) -> bool {
         self.zones.is_empty()
     }
-}
-
-/// The zone that holds a name, itself included.
-fn zone_of<'z>(
-    name: &ZoneName,
-    zones: &'z FxHashMap<ZoneName, Arc<ZoneEntry>>,
-) -> Option<(&'z ZoneName, &'z Arc<ZoneEntry>)> {
-    suffixes(name.wire()).find_map(|suffix| zones.get_key_value(suffix))
-}
-
-/// The names strictly between `name` and the zone above it; none when no zone is above.
-fn names_between(name: &ZoneName, zones: &FxHashMap<ZoneName, Arc<ZoneEntry>>) -> Vec<ZoneName> {
-    let mut between = Vec::new();
-    let mut above = name.parent();
-    while let Some(name) = above {
-        if zones.contains_key(&name) {
-            return between;
-        }
-        above = name.parent();
-        between.push(name);
-    }
-    Vec::new()
 }
 
 /// The table that is in force: many readers, replaced whole by the supervisor.
@@ -181,10 +211,28 @@ mod tests {
             name_servers: NameServers::new([(ns, vec!["10.0.0.53".parse().unwrap()])]),
             ..Settings::example()
         };
-        let table = ZoneTable::new([Arc::new(ZoneEntry::new(ZoneName::parse("example").unwrap(), settings, 1))]);
+        let entry = Arc::new(ZoneEntry::new(ZoneName::parse("example").unwrap(), settings, 1));
+        let table = ZoneTable::new([entry]);
         let address: IpAddr = "10.0.0.53".parse().unwrap();
         assert_eq!(found(&table, "ns.deep.example"), Some(("example.".into(), Place::Host(&[address]))));
         assert_eq!(found(&table, "deep.example"), Some(("example.".into(), Place::Between)));
+    }
+
+    #[test]
+    fn a_domain_holds_what_lies_between_it_and_the_zones_below() {
+        let name = |text| ZoneName::parse(text).unwrap();
+        let entries = [
+            Arc::new(ZoneEntry::domain(name("alt.example"), Settings::example(), 1)),
+            Arc::new(ZoneEntry::new(name("a.east.alt.example"), Settings::example(), 1)),
+        ];
+        let table = ZoneTable::new(entries);
+        assert_eq!(found(&table, "alt.example"), Some(("alt.example.".into(), Place::Apex)));
+        assert_eq!(found(&table, "east.alt.example"), Some(("alt.example.".into(), Place::Between)));
+        assert_eq!(found(&table, "west.alt.example"), Some(("alt.example.".into(), Place::Below)));
+        assert_eq!(found(&table, "a.east.alt.example"), Some(("a.east.alt.example.".into(), Place::Apex)));
+        assert_eq!(found(&table, "example"), None);
+        assert_eq!((table.len(), table.entries().count()), (1, 1), "a domain is no zone");
+        assert!(table.domain(&name("alt.example")).is_some() && table.zone(&name("alt.example")).is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Everything here is parsed once, where it enters the program, and never checked again.
 
+mod access;
 mod rules;
 
 use std::{
@@ -11,10 +12,13 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     num::NonZeroU16,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub use self::rules::{AddressRules, Translation, is_link_local};
+pub use self::{
+    access::{Clients, RateLimit},
+    rules::{AddressRules, Translation, is_link_local},
+};
 
 /// Octets in a name on the wire, the root's own included (RFC 1035, 3.1).
 pub const NAME_OCTETS_MAX: usize = 255;
@@ -132,6 +136,13 @@ impl ZoneName {
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
         suffixes(&self.0).filter(|s| s[0] > 0).map(|s| &s[1..=usize::from(s[0])])
     }
+}
+
+/// Seconds since 1970, as serials and cookies count them; a clock before that counts as 0.
+pub fn unix_now() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // They wrap in 2106 like every clock of 32 bits; their arithmetic allows it (RFC 1982).
+    since.as_secs() as u32
 }
 
 /// A name in wire format and every name above it, down to the root: what a look-up tries in turn.

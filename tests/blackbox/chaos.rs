@@ -14,7 +14,8 @@
 //! side of a split is outvoted, its `/localnodes` is corrupt). And some things do not happen here, because no rule can
 //! tell them from the truth: a peer that still lists an address which is another cluster's by now; two addresses of
 //! one cluster that change hands at once; a cluster that is dead whole while one of its addresses changes hands; an
-//! address that goes back to where it came from. A node that is seen by nobody is nobody's either, so the first two
+//! address that goes back to where it came from; a cluster that is dead whole while the new owner of one of its seeds
+//! is split, because the lesser side of a split is published by nobody. A node that is seen by nobody is nobody's either, so the first two
 //! nodes of a cluster, which are among its seeds, keep their addresses.
 //!
 //! The story depends on its seed and on nothing else: not on time, and not on addresses. `ALTERNATOR_DNS_CHAOS_SEED`
@@ -145,7 +146,7 @@ fn answers_are_true_whatever_happens() {
 }
 
 /// Events that a test of the story itself draws: enough for each of them to happen.
-const STORY_STEPS: u32 = 1000;
+const STORY_STEPS: u32 = 3000;
 
 #[test]
 fn a_seed_tells_one_story_and_the_truth_is_the_simulations() {
@@ -389,6 +390,8 @@ struct World {
     recycled: Option<u64>,
     /// The step in which a cluster last died whole, or came back.
     blackout: Option<u64>,
+    /// The step in which a cluster was last split, or whole again.
+    split: Option<u64>,
     /// Addresses that have changed hands do not do so again.
     used: BTreeSet<IpAddr>,
     /// When, and what.
@@ -418,6 +421,7 @@ impl World {
             answers: 0,
             recycled: None,
             blackout: None,
+            split: None,
             used: BTreeSet::new(),
             story: Vec::new(),
             happened: BTreeMap::new(),
@@ -580,6 +584,8 @@ impl World {
     /// A trouble of the whole cluster begins.
     fn cloud_over(&mut self, which: usize, event: Event) -> Option<String> {
         let alone = self.is_past(self.recycled);
+        let no_split = self.is_past(self.split) && self.clusters[1 - which].weather != Weather::Split;
+        let no_blackout = self.is_past(self.blackout) && self.clusters[1 - which].weather != Weather::Blackout;
         let truth = &mut self.clusters[which];
         if truth.weather != Weather::Calm || truth.weather_steps > 0 {
             return None;
@@ -590,7 +596,7 @@ impl World {
                 let is_well =
                     |(node, _, condition): &(IpAddr, u32, Condition)| (*condition == Condition::Well).then_some(*node);
                 let well: Vec<_> = truth.nodes.iter().filter_map(is_well).collect();
-                if well.len() < SIDE_MIN * 2 {
+                if well.len() < SIDE_MIN * 2 || !no_blackout {
                     return None;
                 }
                 let smaller = self.chance.random_range(SIDE_MIN..=well.len() / 2);
@@ -603,6 +609,7 @@ impl World {
                 }
                 truth.cluster.split(&[&truth.side.iter().copied().collect::<Vec<_>>()]);
                 truth.weather = Weather::Split;
+                self.split = Some(self.steps);
                 format!("{} of {}", truth.side.len(), all.len())
             }
             Event::Overload => {
@@ -618,7 +625,7 @@ impl World {
                 format!("{} of {}", many.len(), all.len())
             }
             _ => {
-                if !alone || truth.count(|condition| condition == Condition::Announced) > 0 {
+                if !alone || !no_split || truth.count(|condition| condition == Condition::Announced) > 0 {
                     return None;
                 }
                 truth.excused_until = None;
@@ -644,8 +651,10 @@ impl World {
         let weather = std::mem::replace(&mut truth.weather, Weather::Calm);
         truth.cluster.heal_split();
         truth.side.clear();
-        if weather == Weather::Blackout {
-            self.blackout = Some(self.steps);
+        match weather {
+            Weather::Blackout => self.blackout = Some(self.steps),
+            Weather::Split => self.split = Some(self.steps),
+            Weather::Calm | Weather::Overload => {}
         }
         if weather != Weather::Split {
             for index in 0..self.clusters[which].nodes.len() {

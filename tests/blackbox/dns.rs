@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -16,13 +16,29 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Question {
     pub name: String,
     pub qtype: u16,
+    pub class: u16,
     pub edns: Option<u16>,
+    /// Of the OPT record, on the wire.
+    pub options: Vec<u8>,
     pub id: u16,
 }
 
 impl Question {
     pub fn new(name: &str, qtype: &str) -> Self {
-        Self { name: name.into(), qtype: type_number(qtype), edns: None, id: 0x1234 }
+        Self { name: name.into(), qtype: type_number(qtype), class: 1, edns: None, options: Vec::new(), id: 0x1234 }
+    }
+
+    /// The same question in class CHAOS.
+    pub fn chaos(self) -> Self {
+        Self { class: 3, ..self }
+    }
+
+    /// The same question with one more option in its OPT record.
+    pub fn option(mut self, code: u16, data: &[u8]) -> Self {
+        self.options.extend(code.to_be_bytes());
+        self.options.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        self.options.extend(data);
+        self
     }
 
     /// The same question with an OPT record that offers this payload size.
@@ -41,11 +57,13 @@ impl Question {
         }
         wire.push(0);
         wire.extend(self.qtype.to_be_bytes());
-        wire.extend([0, 1]);
+        wire.extend(self.class.to_be_bytes());
         if let Some(payload) = self.edns {
             wire.extend([0, 0, 41]);
             wire.extend(payload.to_be_bytes());
-            wire.extend([0, 0, 0, 0, 0, 0]);
+            wire.extend([0, 0, 0, 0]);
+            wire.extend(u16::try_from(self.options.len()).unwrap().to_be_bytes());
+            wire.extend(&self.options);
         }
         wire
     }
@@ -76,6 +94,8 @@ pub struct Reply {
     pub additionals: Vec<String>,
     /// Extended DNS errors (RFC 8914).
     pub extended_errors: Vec<u16>,
+    /// Other options of the OPT record, with their codes.
+    pub options: Vec<(u16, Vec<u8>)>,
     pub has_opt: bool,
     pub octets: usize,
 }
@@ -86,7 +106,8 @@ impl Reply {
         assert!(!message.metadata.recursion_available, "RA is never set");
         let lines = |records: &[Record]| records.iter().map(ToString::to_string).collect();
         let options = message.edns.iter().flat_map(|edns| edns.options().as_ref().iter());
-        let errors = options.filter(|(code, _)| u16::from(*code) == 15);
+        let options = options.map(|(code, option)| (u16::from(*code), Vec::<u8>::try_from(option).expect("octets")));
+        let (errors, options): (Vec<_>, Vec<_>) = options.partition(|(code, _)| *code == 15);
         Self {
             rcode: format!("{:?}", message.metadata.response_code),
             authoritative: message.metadata.authoritative,
@@ -94,10 +115,8 @@ impl Reply {
             answers: lines(&message.answers),
             authorities: lines(&message.authorities),
             additionals: lines(&message.additionals),
-            extended_errors: errors
-                .map(|(_, option)| Vec::<u8>::try_from(option).expect("option octets"))
-                .map(|octets| u16::from_be_bytes([octets[0], octets[1]]))
-                .collect(),
+            extended_errors: errors.iter().map(|(_, octets)| u16::from_be_bytes([octets[0], octets[1]])).collect(),
+            options,
             has_opt: message.edns.is_some(),
             octets: wire.len(),
         }
@@ -116,9 +135,14 @@ impl Reply {
 
 /// Asks over UDP; `None` when no reply comes.
 pub fn try_udp(server: SocketAddr, question: &Question) -> Option<Reply> {
-    let local: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-    let socket = UdpSocket::bind(local).unwrap();
-    socket.set_read_timeout(Some(REPLY_TIMEOUT)).unwrap();
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    udp_from(any, server, question, REPLY_TIMEOUT)
+}
+
+/// Asks over UDP from an address of this machine; `None` when no reply comes in time.
+pub fn udp_from(client: IpAddr, server: SocketAddr, question: &Question, within: Duration) -> Option<Reply> {
+    let socket = UdpSocket::bind((client, 0)).unwrap();
+    socket.set_read_timeout(Some(within)).unwrap();
     socket.connect(server).unwrap();
     socket.send(&question.wire()).ok()?;
     let mut buffer = [0; 65_535];

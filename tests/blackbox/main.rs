@@ -11,6 +11,7 @@ mod http;
 mod sight;
 mod wait;
 
+mod access;
 mod admin;
 mod answers;
 mod chaos;

@@ -157,6 +157,7 @@ fn zone(seeds: &[&str]) -> config::Zone {
         health: None,
         rules: AddressRules::default(),
         max_stale: None,
+        clients: crate::zone::Clients::Everybody,
         cluster: config::Cluster {
             seeds: seeds.iter().map(seed).collect(),
             port: NonZeroU16::new(8000).unwrap(),

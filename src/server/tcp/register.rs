@@ -4,84 +4,138 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
+use tokio::task::AbortHandle;
+
 use super::Limits;
 
-/// The connections of one listening address.
-pub(super) struct Register {
+/// The connections of all listening addresses. Clones are the same register.
+#[derive(Clone, Debug)]
+pub struct Register(Arc<Mutex<Book>>);
+
+#[derive(Debug)]
+struct Book {
     limits: Limits,
     began: Instant,
     entered: u64,
     entries: HashMap<u64, Entry>,
 }
 
+#[derive(Debug)]
 struct Entry {
     client: IpAddr,
     activity: Arc<Activity>,
+    task: Option<AbortHandle>,
+}
+
+/// A connection that has been entered; when it is dropped, it has left.
+#[derive(Debug)]
+pub(super) struct Entered {
+    register: Register,
+    number: u64,
+    activity: Arc<Activity>,
+}
+
+impl Entered {
+    /// Of all that ever entered no two have the same.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// It is of use now.
+    pub(super) fn touch(&self) {
+        self.activity.touch();
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.register.remove(self.number);
+    }
 }
 
 /// When a connection was last of use.
 #[derive(Debug)]
-pub(super) struct Activity {
+struct Activity {
     began: Instant,
     /// Nanoseconds after `began`.
     last: AtomicU64,
 }
 
 impl Activity {
-    /// It is of use now.
-    pub(super) fn touch(&self) {
+    fn touch(&self) {
         self.last.store(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 }
 
 impl Register {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, began: Instant::now(), entered: 0, entries: HashMap::new() }
+    /// Nobody is connected.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(Book { limits, began: Instant::now(), entered: 0, entries: HashMap::new() })))
     }
 
-    /// Enters a connection. Gives its number, its activity, and the number of the one that must go for it.
-    pub(super) fn enter(&mut self, client: IpAddr) -> (u64, Arc<Activity>, Option<u64>) {
+    /// Other limits from now on; connections that are open keep their own deadlines.
+    pub fn limit(&self, limits: Limits) {
+        self.book().limits = limits;
+    }
+
+    /// Enters a connection, with the limits that it is to keep; the one that must go for it, if one must, is closed.
+    pub(super) fn enter(&self, client: IpAddr) -> (Entered, Limits) {
+        let mut book = self.book();
+        let (number, activity) = book.enter(client);
+        (Entered { register: self.clone(), number, activity }, book.limits)
+    }
+
+    /// By which a connection is closed when it must go.
+    pub(super) fn may_be_aborted(&self, number: u64, task: AbortHandle) {
+        if let Some(entry) = self.book().entries.get_mut(&number) {
+            entry.task = Some(task);
+        }
+    }
+
+    /// Strikes a connection out; it may be gone already.
+    fn remove(&self, number: u64) {
+        self.book().entries.remove(&number);
+    }
+
+    /// Closes the connection that is idle for longest.
+    pub(super) fn close_longest_idle(&self) {
+        self.book().close_longest_idle(|_| true);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Nothing here can panic half-way, so what a panicking task left behind is whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn enter(&mut self, client: IpAddr) -> (u64, Arc<Activity>) {
         let of_client = self.entries.values().filter(|entry| entry.client == client).count();
-        let leaver = if of_client >= self.limits.max_per_client {
-            self.longest_idle(|entry| entry.client == client)
+        if of_client >= self.limits.max_per_client {
+            self.close_longest_idle(|entry| entry.client == client);
         } else if self.entries.len() >= self.limits.max_connections {
-            self.longest_idle(|_| true)
-        } else {
-            None
-        };
-        if let Some(leaver) = leaver {
-            self.remove(leaver);
+            self.close_longest_idle(|_| true);
         }
         let activity = Arc::new(Activity { began: self.began, last: AtomicU64::new(0) });
         activity.touch();
         self.entered += 1;
-        self.entries.insert(self.entered, Entry { client, activity: activity.clone() });
-        (self.entered, activity, leaver)
+        self.entries.insert(self.entered, Entry { client, activity: activity.clone(), task: None });
+        (self.entered, activity)
     }
 
-    /// Strikes a connection out; it may be gone already.
-    pub(super) fn remove(&mut self, number: u64) {
-        self.entries.remove(&number);
-    }
-
-    /// Strikes out the connection that is idle for longest.
-    pub(super) fn take_longest_idle(&mut self) -> Option<u64> {
-        let number = self.longest_idle(|_| true)?;
-        self.remove(number);
-        Some(number)
-    }
-
-    fn longest_idle(&self, among: impl Fn(&Entry) -> bool) -> Option<u64> {
+    fn close_longest_idle(&mut self, among: impl Fn(&Entry) -> bool) {
         let candidates = self.entries.iter().filter(|(_, entry)| among(entry));
-        candidates
-            .min_by_key(|&(&number, entry)| (entry.activity.last.load(Relaxed), number))
-            .map(|(&number, _)| number)
+        let idle = candidates.min_by_key(|&(&number, entry)| (entry.activity.last.load(Relaxed), number));
+        let Some(number) = idle.map(|(&number, _)| number) else { return };
+        if let Some(task) = self.entries.remove(&number).and_then(|entry| entry.task) {
+            task.abort();
+        }
     }
 }
 
@@ -93,29 +147,52 @@ mod tests {
         Register::new(Limits { max_connections, max_per_client, ..Limits::default() })
     }
 
+    fn numbers(register: &Register) -> Vec<u64> {
+        let mut numbers: Vec<_> = register.book().entries.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     #[test]
     fn the_longest_idle_goes_when_there_are_too_many() {
-        let mut register = register(3, 3);
+        let register = register(3, 3);
         let clients: [IpAddr; 4] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|text| text.parse().unwrap());
-        let (first, activity, _) = register.enter(clients[0]);
-        let (second, _, _) = register.enter(clients[1]);
-        let (third, _, leaver) = register.enter(clients[2]);
-        assert_eq!(leaver, None);
-        activity.touch();
-        assert_eq!(register.enter(clients[3]).2, Some(second), "the first has just been of use");
-        register.remove(third);
-        assert_eq!(register.enter(clients[1]).2, None, "one has left by itself");
-        assert_eq!(register.take_longest_idle(), Some(first));
+        let (first, _) = register.enter(clients[0]);
+        let (_second, _) = register.enter(clients[1]);
+        let (third, _) = register.enter(clients[2]);
+        assert_eq!(numbers(&register), [1, 2, 3]);
+        first.touch();
+        let (_fourth, _) = register.enter(clients[3]);
+        assert_eq!(numbers(&register), [1, 3, 4], "the first has just been of use");
+        drop(third);
+        let (_fifth, _) = register.enter(clients[1]);
+        assert_eq!(numbers(&register), [1, 4, 5], "one has left by itself");
+        register.close_longest_idle();
+        assert_eq!(numbers(&register), [4, 5]);
+        register.limit(Limits { max_connections: 2, ..Limits::default() });
+        let (_sixth, limits) = register.enter(clients[2]);
+        assert_eq!(limits.max_connections, 2);
+        assert_eq!(numbers(&register), [5, 6], "other limits");
     }
 
     #[test]
     fn a_client_that_has_too_many_pays_itself() {
-        let mut register = register(10, 2);
+        let register = register(10, 2);
         let (greedy, modest): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        assert_eq!(register.enter(modest).2, None);
-        let (first, _, _) = register.enter(greedy);
-        assert_eq!(register.enter(greedy).2, None);
-        assert_eq!(register.enter(greedy).2, Some(first));
-        assert_eq!(register.entries.len(), 3);
+        let _entered = [modest, greedy, greedy, greedy].map(|client| register.enter(client));
+        assert_eq!(numbers(&register), [1, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn who_must_go_is_closed() {
+        let register = register(1, 1);
+        let client = "10.0.0.1".parse().unwrap();
+        let task = tokio::spawn(std::future::pending::<()>());
+        let entered = [register.enter(client), register.enter(client)];
+        assert_eq!(numbers(&register), [2], "{entered:?}");
+        let (first, _) = register.enter(client);
+        register.may_be_aborted(first.number(), task.abort_handle());
+        let _second = register.enter(client);
+        assert!(task.await.unwrap_err().is_cancelled());
     }
 }

@@ -1,0 +1,217 @@
+//! The keys of `[server]`.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use toml::Spanned;
+
+use super::{
+    Server, TcpLimits, collide,
+    keys::Keys,
+    mistake::Complaint,
+    value::{self, Read, Value},
+};
+use crate::zone::{Clients, RateLimit, ZoneName};
+
+const SERVER_KEYS: [&str; 13] = [
+    "listen",
+    "admin",
+    "nameservers",
+    "domains",
+    "clients",
+    "nsid",
+    "version",
+    "cookie_secret_file",
+    "tcp",
+    "rate_limit",
+    "state_dir",
+    "snapshot_max_age",
+    "answer_everything",
+];
+
+const SERVER_KEYS_LATER: [&str; 4] = ["listen_tls", "listen_https", "listen_quic", "tls"];
+
+const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
+
+const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "message"];
+
+const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
+
+/// Every second question that is held back gets a hint how to come back: BIND's and Knot's custom.
+const SLIP: u8 = 2;
+
+/// What one customer of a network usually has: clients in it are counted together.
+const V4_PREFIX: u8 = 24;
+const V6_PREFIX: u8 = 56;
+
+/// After a week nothing can be said about addresses any more.
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
+
+const DEFAULT_LISTEN: [SocketAddr; 2] =
+    [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53), SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 53)];
+
+#[derive(Default)]
+pub(super) struct ServerKeys {
+    listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
+    admin: Option<Spanned<SocketAddr>>,
+    pub(super) nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
+    pub(super) domains: Vec<Spanned<ZoneName>>,
+    pub(super) clients: Option<Clients>,
+    nsid: Option<String>,
+    version: Option<String>,
+    cookie_secret_file: Option<PathBuf>,
+    tcp: Option<TcpLimits>,
+    rate_limit: Option<RateLimit>,
+    state_dir: Option<PathBuf>,
+    snapshot_max_age: Option<Duration>,
+    pub(super) answer_everything: bool,
+}
+
+impl ServerKeys {
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let written = self.listen.as_ref().map(|list| list.get_ref().iter().map(|one| *one.get_ref()).collect());
+        written.unwrap_or_else(|| DEFAULT_LISTEN.to_vec())
+    }
+
+    pub(super) fn has_domain(&self, name: &ZoneName) -> bool {
+        self.domains.iter().any(|domain| domain.get_ref() == name)
+    }
+
+    pub(super) fn lower(self) -> Server {
+        let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
+        Server {
+            listen: self.addresses(),
+            listen_by_default: self.listen.is_none(),
+            admin: self.admin.map(Spanned::into_inner),
+            nameservers,
+            domains: self.domains.into_iter().map(Spanned::into_inner).collect(),
+            clients: self.clients.unwrap_or_default(),
+            nsid: self.nsid,
+            version: self.version,
+            cookie_secret_file: self.cookie_secret_file,
+            tcp: self.tcp.unwrap_or_default(),
+            rate_limit: self.rate_limit,
+            state_dir: self.state_dir,
+            snapshot_max_age: self.snapshot_max_age.unwrap_or(SNAPSHOT_MAX_AGE),
+        }
+    }
+}
+
+pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
+    let what = "a list of addresses with ports";
+    let server = ServerKeys {
+        listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
+        admin: keys.spanned("admin", value::socket_address),
+        nameservers: keys
+            .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
+            .unwrap_or_default(),
+        domains: keys.get("domains", |list| value::list(list, "a list of names in quotes", domain)).unwrap_or_default(),
+        clients: keys.get("clients", value::clients),
+        nsid: keys.get("nsid", value::told),
+        version: keys.get("version", value::told),
+        cookie_secret_file: keys.get("cookie_secret_file", value::path),
+        tcp: keys.get("tcp", tcp),
+        rate_limit: keys.get("rate_limit", rate_limit),
+        state_dir: keys.get("state_dir", value::path),
+        snapshot_max_age: keys.get("snapshot_max_age", value::age),
+        answer_everything: keys.get("answer_everything", value::boolean).unwrap_or_default(),
+    };
+    if let Some(list) = &server.listen {
+        if list.get_ref().is_empty() {
+            keys.complaints.push(Complaint::new(list.span(), "listen is empty; name at least one address with a port"));
+        }
+        for twice in repeated(list.get_ref(), |one| (one.port() > 0).then_some(*one)) {
+            keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
+        }
+        for (number, one) in list.get_ref().iter().enumerate() {
+            let mut earlier = list.get_ref().iter().take(number).map(|other| *other.get_ref());
+            if let Some(other) = earlier.find(|other| other != one.get_ref() && collide(*other, *one.get_ref())) {
+                let sentence = format!("{} and {other} cannot both be listened on; keep one of them", one.get_ref());
+                keys.complaints.push(Complaint::new(one.span(), sentence));
+            }
+        }
+    }
+    if let Some(admin) = &server.admin
+        && let Some(address) = server.addresses().into_iter().find(|address| collide(*address, *admin.get_ref()))
+    {
+        let sentence = format!("admin and listen cannot both have {address}; give admin another port, such as 9153");
+        keys.complaints.push(Complaint::new(admin.span(), sentence));
+    }
+    for twice in repeated(&server.domains, |name| Some(name.clone())) {
+        keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
+    }
+    for twice in repeated(&server.nameservers, |(name, _)| Some(name.clone())) {
+        keys.complaints
+            .push(Complaint::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
+    }
+    (server, keys.finish(&SERVER_KEYS, &SERVER_KEYS_LATER))
+}
+
+fn domain(value: &Value<'_>) -> Read<ZoneName> {
+    match value::name(value)? {
+        root if root.is_root() => {
+            Err(vec![Complaint::new(value.span(), "the root is nobody's to delegate; name a domain of yours")])
+        }
+        name => Ok(name),
+    }
+}
+
+fn tcp(value: &Value<'_>) -> Read<TcpLimits> {
+    let mut keys = Keys::new(value::table(value.clone(), "a table, [server.tcp]")?, "[server.tcp]");
+    let default = TcpLimits::default();
+    let tcp = TcpLimits {
+        max_connections: keys.get("max_connections", value::connections).unwrap_or(default.max_connections),
+        max_per_client: keys.get("max_per_client", value::connections).unwrap_or(default.max_per_client),
+        idle: keys.get("idle", value::tcp_time).unwrap_or(default.idle),
+        message: keys.get("message", value::tcp_time).unwrap_or(default.message),
+    };
+    value::whole(tcp, keys.finish(&TCP_KEYS, &[]))
+}
+
+fn rate_limit(value: &Value<'_>) -> Read<RateLimit> {
+    let span = value.span();
+    let table = value::table(value.clone(), "a table, rate_limit = { per_second = 100 }")?;
+    let mut keys = Keys::new(table, "rate_limit");
+    let said = keys.table.contains_key("per_second");
+    let per_second = keys.get("per_second", value::replies_per_second);
+    let limit = RateLimit {
+        per_second: per_second.unwrap_or(NonZeroU32::MIN),
+        slip: keys.get("slip", |value| value::small(value, 0..=10)).unwrap_or(SLIP),
+        v4_prefix: keys.get("v4_prefix", |value| value::small(value, 1..=32)).unwrap_or(V4_PREFIX),
+        v6_prefix: keys.get("v6_prefix", |value| value::small(value, 1..=128)).unwrap_or(V6_PREFIX),
+    };
+    let mut complaints = keys.finish(&RATE_LIMIT_KEYS, &[]);
+    if !said {
+        complaints.push(Complaint::absence(span, "rate_limit needs per_second, the replies that one network gets"));
+    }
+    value::whole(limit, complaints)
+}
+
+/// The entries whose key an earlier entry has.
+fn repeated<T, K: Ord>(list: &[Spanned<T>], key: impl Fn(&T) -> Option<K>) -> Vec<&Spanned<T>> {
+    let mut seen = BTreeSet::new();
+    list.iter().filter(|entry| key(entry.get_ref()).is_some_and(|key| !seen.insert(key))).collect()
+}
+
+fn nameserver(value: &Value<'_>) -> Read<(ZoneName, Vec<IpAddr>)> {
+    let span = value.span();
+    let table = value::table(value.clone(), "{ name = \"ns1.example.com\", addresses = [\"192.0.2.53\"] }")?;
+    let mut keys = Keys::new(table, "a name server");
+    let named = keys.table.contains_key("name");
+    let name = keys.get("name", value::name);
+    let addresses = keys.get("addresses", |list| value::list(list, "a list of addresses", value::host_address));
+    let addresses = addresses.unwrap_or_default().into_iter().map(Spanned::into_inner).collect();
+    let mut complaints = keys.finish(&NAMESERVER_KEYS, &[]);
+    if !named {
+        complaints.push(Complaint::absence(span, "a name server needs a name"));
+    }
+    match name {
+        Some(name) if complaints.is_empty() => Ok((name, addresses)),
+        _ => Err(complaints),
+    }
+}

@@ -1,0 +1,64 @@
+//! What holds for every question, whichever zone it is about.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::limiter::Limiter;
+use crate::zone::Clients;
+
+/// The part of a configuration that answers need and that belongs to no zone.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    /// Who may ask about names that are no zone's; a zone says itself who may ask about it.
+    pub clients: Clients,
+    /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
+    pub id: Option<Arc<str>>,
+    /// What `version.bind` tells; `None`: nothing.
+    pub version: Option<Arc<str>>,
+    /// How long an idle TCP connection may stay, in tenths of a second (RFC 7828, 3.1).
+    pub keepalive: u16,
+    /// What cookies are made and verified with. They change while the server runs.
+    pub cookies: Arc<ArcSwap<CookieSecrets>>,
+    /// Bounds replies over UDP; `None`: nothing does.
+    pub limiter: Option<Arc<Limiter>>,
+}
+
+/// A secret of 128 bits, as SipHash takes it (RFC 9018, 4).
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct CookieSecret(pub [u8; 16]);
+
+impl std::fmt::Debug for CookieSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CookieSecret(..)")
+    }
+}
+
+/// The secrets of server cookies: the one that makes them, and others that are still, or already, believed. A secret is
+/// rolled over by making it a believed one on every replica first (RFC 9018, 5).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CookieSecrets {
+    /// Makes cookies.
+    pub current: CookieSecret,
+    /// Believed as well.
+    pub others: Vec<CookieSecret>,
+}
+
+impl CookieSecrets {
+    /// One secret alone.
+    pub fn of(current: CookieSecret) -> Self {
+        Self { current, others: Vec::new() }
+    }
+
+    /// All that are believed.
+    pub fn iter(&self) -> impl Iterator<Item = &CookieSecret> {
+        std::iter::once(&self.current).chain(&self.others)
+    }
+}
+
+impl Default for CookieSecrets {
+    /// A secret that nobody else knows.
+    fn default() -> Self {
+        Self::of(CookieSecret(rand::random()))
+    }
+}

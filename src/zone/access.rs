@@ -1,0 +1,71 @@
+//! Who may ask, and how much.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
+
+use ipnet::IpNet;
+
+/// Who may ask.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Clients {
+    /// Whoever reaches us.
+    #[default]
+    Everybody,
+    /// Addresses inside one of these networks.
+    Within(Arc<[IpNet]>),
+}
+
+impl Clients {
+    /// Whether a client may ask.
+    pub fn permit(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        match self {
+            Self::Everybody => true,
+            Self::Within(networks) => networks.iter().any(|network| network.contains(&client)),
+        }
+    }
+}
+
+/// How many replies the clients of one network get over UDP: who forges an address must not make us flood its owner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateLimit {
+    /// Replies in one second.
+    pub per_second: NonZeroU32,
+    /// Above that every so many-th question gets a reply that makes an honest client come back another way; 0: none.
+    pub slip: u8,
+    /// Bits that IPv4 clients of one network share.
+    pub v4_prefix: u8,
+    /// Bits that IPv6 clients of one network share.
+    pub v6_prefix: u8,
+}
+
+impl RateLimit {
+    /// What the clients of one network have in common.
+    pub fn network(&self, client: IpAddr) -> IpNet {
+        let client = client.to_canonical();
+        let prefix = if client.is_ipv4() { self.v4_prefix } else { self.v6_prefix };
+        IpNet::new(client, prefix).unwrap_or_else(|_| client.into()).trunc()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_may_ask_unless_networks_are_named() {
+        let some = Clients::Within(Arc::new(["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]));
+        let permits = |clients: &Clients, text: &str| clients.permit(text.parse().unwrap());
+        assert!(permits(&Clients::Everybody, "192.0.2.1"));
+        assert!(permits(&some, "10.1.2.3") && permits(&some, "2001:db8::1") && permits(&some, "::ffff:10.0.0.1"));
+        assert!(!permits(&some, "192.0.2.1") && !permits(&some, "2001:db8::2"));
+        assert!(!permits(&Clients::Within(Arc::new([])), "127.0.0.1"));
+    }
+
+    #[test]
+    fn neighbours_share_a_network() {
+        let limit = RateLimit { per_second: NonZeroU32::MIN, slip: 2, v4_prefix: 24, v6_prefix: 56 };
+        let network = |text: &str| limit.network(text.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.77"), "192.0.2.0/24");
+        assert_eq!(network("2001:db8:0:1ff::7"), "2001:db8:0:100::/56");
+    }
+}

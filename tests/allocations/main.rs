@@ -1,0 +1,58 @@
+//! The fast lane allocates nothing once a worker has warmed up. A test binary of its own, because the allocator that
+//! counts is the whole process's.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{alloc::System, sync::Arc};
+
+use alternator_dns::{
+    answer::{Answered, Client, Dealer, answer},
+    metrics::{ProcessCounters, Transport},
+    table::{Knowledge, Settings, ZoneEntry, ZoneTable},
+    zone::{NodeSet, ZoneName, ZoneState},
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Questions before the counting begins: each deck has been dealt through by then.
+const WARM_UP: usize = 100;
+
+/// Questions that are counted.
+const QUESTIONS: usize = 10_000;
+
+/// A of `a.test`; with OPT, and with OPT and a cookie.
+const PLAIN: &[u8] = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01";
+const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
+const COOKIE: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08cookie-8";
+
+fn with(additional: &[u8]) -> Vec<u8> {
+    let mut message = [PLAIN, additional].concat();
+    message[11] = 1;
+    message
+}
+
+#[test]
+fn an_everyday_question_costs_no_allocation() {
+    let nodes = NodeSet::new((1..=9).map(|n| [10, 0, 0, n].into())).unwrap();
+    let entry = ZoneEntry::new(ZoneName::parse("a.test").unwrap(), Settings::example(), 1);
+    entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
+    let (table, counters) = (ZoneTable::new([Arc::new(entry)]), ProcessCounters::default());
+    let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
+    let (mut dealer, mut out) = (Dealer::new(), Vec::with_capacity(1232));
+    for question in [PLAIN.to_vec(), with(OPT), with(COOKIE)] {
+        let mut ask = |times: usize| {
+            for _ in 0..times {
+                assert_eq!(answer(&table, &counters, &question, &client, &mut dealer, &mut out), Answered::Reply);
+            }
+        };
+        ask(WARM_UP);
+        let before = counters.fast_lane.value();
+        let region = Region::new(ALLOCATOR);
+        ask(QUESTIONS);
+        let change = region.change();
+        assert_eq!((change.allocations, change.reallocations), (0, 0), "{} octets", question.len());
+        assert_eq!(counters.fast_lane.value() - before, QUESTIONS as u64);
+    }
+}
