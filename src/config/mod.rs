@@ -350,6 +350,10 @@ mod tests {
                 "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a.example.com\"]",
             ),
             (
+                "[zones.\"a\\n\".b]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a\\n.b\"]",
+            ),
+            (
                 "[zones.\"a..b\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:1:8: zone \"a..b\" has an empty label (two dots in a row, or a dot at the start)",
             ),
@@ -482,9 +486,10 @@ mod tests {
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
             if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Mistake { line, column, .. } in mistakes.list() {
+                for Mistake { line, column, sentence } in mistakes.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
+                    prop_assert!(!sentence.contains(char::is_control), "{sentence:?} takes more than a line");
                 }
             }
         }
