@@ -13,8 +13,12 @@ use tokio_util::codec::{Decoder, Encoder};
 fuzz_target!(|input: &[u8]| {
     let Some((&count, rest)) = input.split_first() else { return };
     let Some((sizes, stream)) = rest.split_at_checked(usize::from(count)) else { return };
-    let replies = converse(&[stream]);
-    assert_eq!(converse(&pieces(sizes, stream)), replies, "pieces are answered otherwise than the whole");
+    let exchanges = converse(&[stream]);
+    assert_eq!(converse(&pieces(sizes, stream)), exchanges, "pieces are answered otherwise than the whole");
+    for (message, reply) in &exchanges {
+        check_outcome(message, reply.as_deref(), Transport::Tcp);
+    }
+    let replies: Vec<_> = exchanges.into_iter().filter_map(|(_, reply)| reply).collect();
     assert_eq!(heard(&replies), replies, "the client hears what was said");
 });
 
@@ -30,19 +34,21 @@ fn pieces<'s>(sizes: &[u8], mut stream: &'s [u8]) -> Vec<&'s [u8]> {
     pieces
 }
 
-/// The replies of a connection, up to the first message that deserves none.
-fn converse(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-    let (mut codec, mut unread, mut replies) = (framing(), BytesMut::new(), Vec::new());
+/// The messages of a connection with their replies, up to the first that gets none.
+fn converse(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let (mut codec, mut unread, mut exchanges) = (framing(), BytesMut::new(), Vec::new());
     for piece in pieces {
         unread.extend_from_slice(piece);
         while let Some(message) = codec.decode(&mut unread).expect("no message of sixteen bits is too long") {
             let reply = answered(&message, Transport::Tcp);
-            check_outcome(&message, reply.as_deref(), Transport::Tcp);
-            let Some(reply) = reply else { return replies };
-            replies.push(reply);
+            let is_last = reply.is_none();
+            exchanges.push((message.to_vec(), reply));
+            if is_last {
+                return exchanges;
+            }
         }
     }
-    replies
+    exchanges
 }
 
 /// The replies after a journey in the frames of their own.
