@@ -123,6 +123,8 @@ fn hold_back(
     }
     match limiter.admit(client.address, client.now) {
         Admission::Reply => None,
+        // An error is as short as what would stand in its place.
+        Admission::Slip if asked.rcode != Rcode::Refused => None,
         // Who knows cookies comes back with the one that it gets now; whoever else, over TCP.
         Admission::Slip if cookie.is_some() => {
             let asked = Reject { rcode: Rcode::BadCookie, ..*asked };

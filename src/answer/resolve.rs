@@ -27,6 +27,7 @@ const TYPE_NS: u16 = 2;
 const TYPE_SOA: u16 = 6;
 const TYPE_TXT: u16 = 16;
 pub(super) const TYPE_AAAA: u16 = 28;
+const TYPE_DS: u16 = 43;
 const TYPE_HTTPS: u16 = 65;
 const TYPE_IXFR: u16 = 251;
 const TYPE_AXFR: u16 = 252;
@@ -186,6 +187,23 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
         let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
         return Verdict::refused(Some(why));
     };
+    if query.query_type == TYPE_DS
+        && place == Place::Apex
+        && let Some(parent) = table.above(query.name())
+    {
+        // A delegation's DS belongs to the zone above it (RFC 4035, 3.1.4.1), where this name exists and is not signed.
+        return of_zone(table, parent, Place::Between, query, client);
+    }
+    of_zone(table, entry, place, query, client)
+}
+
+fn of_zone<'t>(
+    table: &'t ZoneTable,
+    entry: &'t Arc<ZoneEntry>,
+    place: Place<'t>,
+    query: &Query<'_>,
+    client: &Client,
+) -> Verdict<'t> {
     let answers = entry.answers();
     if !answers.settings.clients.permit(client.address) {
         let zone = Some(Zone { entry, answers });
@@ -247,6 +265,7 @@ fn at_apex<'t>(table: &'t ZoneTable, entry: &ZoneEntry, answers: &Answers, query
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
             Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
         }
+        TYPE_ANY if entry.is_domain() => Outcome::Authority,
         _ if entry.is_domain() => Outcome::NoData,
         _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
     }

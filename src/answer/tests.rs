@@ -275,6 +275,25 @@ NXDOMAIN aa
 ; authority
 hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
 
+> hang.test. ANY
+NOERROR aa
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
+> a.east.hang.test. TYPE43
+NOERROR aa
+; authority
+hang.test. 5 IN SOA ns.hang.test. hostmaster.hang.test. 7 60 10 1209600 5
+
+> a.b.c1.alt.test. TYPE43
+NOERROR aa
+; authority
+c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
+
+> one.alt.test. TYPE43
+NOERROR aa
+; authority
+one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
+
 > all.alt.test. A
 NOERROR aa tc
 

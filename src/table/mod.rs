@@ -98,6 +98,11 @@ impl ZoneTable {
         Some((entry, place))
     }
 
+    /// The zone or domain above one of this name.
+    pub fn above(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
+        suffixes(name).skip(1).find_map(|suffix| self.apex(suffix))
+    }
+
     /// The entry of a zone by its own name.
     pub fn zone(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
         self.zones.get(name)
