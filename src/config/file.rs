@@ -83,7 +83,7 @@ fn read_zones(
     for (key, value) in entries {
         let span = key.span();
         if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
-            let sentence = format!("the dots in a zone's name need quotes; write [zones.{path:?}]");
+            let sentence = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
             complaints.push(Complaint::new(span, sentence));
             continue;
         }

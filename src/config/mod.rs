@@ -339,6 +339,10 @@ mod tests {
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"10.0.0.2:8000\"]\n",
                 "z.toml:2:22: seed \"10.0.0.2:8000\" has a port; write \"10.0.0.2\" here and port = 8000 in the zone",
             ),
+            (
+                "[zones.\"a\"]\nseeds = [\"a\\n\\u001b:1\"]\n",
+                "z.toml:2:10: seed \"a\\n\\u{1b}:1\" has a port; write \"a\\n\\u{1b}\" here and port = 1 in the zone",
+            ),
             ("[zones.\"a\"]\nseeds = [\"[::1]\"]\n", "z.toml:2:10: seed \"[::1]\" has brackets; write \"::1\""),
             ("[zones.\"a\"]\nseeds = [\"0.0.0.0\"]\n", "z.toml:2:10: 0.0.0.0 is not the address of one host"),
             (
