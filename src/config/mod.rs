@@ -369,6 +369,10 @@ mod tests {
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"10.0.0.2:8000\"]\n",
                 "z.toml:2:22: seed \"10.0.0.2:8000\" has a port; write \"10.0.0.2\" here and port = 8000 in the zone",
             ),
+            (
+                "[zones.\"a\"]\nseeds = [\"a\\n\\u001b:1\"]\n",
+                "z.toml:2:10: seed \"a\\n\\u{1b}:1\" has a port; write \"a\\n\\u{1b}\" here and port = 1 in the zone",
+            ),
             ("[zones.\"a\"]\nseeds = [\"[::1]\"]\n", "z.toml:2:10: seed \"[::1]\" has brackets; write \"::1\""),
             ("[zones.\"a\"]\nseeds = [\"0.0.0.0\"]\n", "z.toml:2:10: 0.0.0.0 is not the address of one host"),
             (
@@ -378,6 +382,10 @@ mod tests {
             (
                 "[zones.a.example.com]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a.example.com\"]",
+            ),
+            (
+                "[zones.\"a\\n\".b]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a\\n.b\"]",
             ),
             (
                 "[zones.\"a..b\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -558,9 +566,10 @@ mod tests {
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
             if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Mistake { line, column, .. } in mistakes.list() {
+                for Mistake { line, column, sentence } in mistakes.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
+                    prop_assert!(!sentence.contains(char::is_control), "{sentence:?} takes more than a line");
                 }
             }
         }

@@ -99,7 +99,7 @@ impl Upstreams {
     /// Asks for a name in wire format and a type, in class IN.
     ///
     /// # Errors
-    /// No upstream has an answer. It takes at most [`ATTEMPT`] after the last of them was asked; a caller who has less
+    /// No upstream has an answer. It takes at most three seconds after the last of them was asked; a caller who has less
     /// time may drop the future.
     pub async fn ask(&self, name: &[u8], query_type: u16, signed: bool) -> Result<Message, Failure> {
         let name = Name::from_bytes(name).map_err(|_| Failure::Refusal)?;

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     forward::{Desk, Forwarder},
-    tcp::{Limits, Register},
+    tcp::{Limits, Register, framing},
 };
 use crate::{metrics::ProcessCounters, table::SharedTable};
 

@@ -155,6 +155,13 @@ impl Listener {
     }
 }
 
+/// How messages follow each other on a stream: two octets of length before each (RFC 1035, 4.2.2). Public so that a
+/// fuzzer cuts streams as the server does.
+#[doc(hidden)]
+pub fn framing() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec()
+}
+
 /// Whether only the connection that was to be accepted has failed.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
@@ -199,8 +206,7 @@ impl Conversation {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let codec = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
-        let mut frames = Framed::new(stream, codec);
+        let mut frames = Framed::new(stream, framing());
         let mut out = Vec::new();
         for _ in 0..self.limits.max_questions {
             let Some(message) = self.next_message(&mut frames).await else { return };

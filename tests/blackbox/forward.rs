@@ -67,6 +67,9 @@ fn exchange(server: SocketAddr, client: IpAddr, message: &[u8]) -> Vec<u8> {
     buffer[..length].to_vec()
 }
 
+/// Name, type, rcode, answers, authorities.
+type Case<'c> = (&'c str, &'c str, &'c str, &'c [&'c str], &'c [&'c str]);
+
 #[test]
 fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
     let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
@@ -74,7 +77,7 @@ fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
     let soa = "test. 30 IN SOA ns.test. mail.test. 7 60 10 3600 20";
     let (a, alias) = ("a.test. 60 IN A 192.0.2.1", "alias.test. 50 IN CNAME a.test.");
     let dead_end = "dead-end.test. 50 IN CNAME nothing.test.";
-    let cases: [(&str, &str, &str, &[&str], &[&str]); 6] = [
+    let cases: [Case<'_>; 6] = [
         ("a.test", "A", "NoError", &[a], &[]),
         ("alias.test", "A", "NoError", &[alias, a], &[]),
         ("empty.test", "AAAA", "NoError", &[], &[soa]),
@@ -127,7 +130,7 @@ fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
     let told = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
     let middle = Question::new("middle.test", "TXT");
     assert_eq!(told(dns::udp(daemon.address(), &middle)), (true, 0, false));
-    assert_eq!(told(dns::udp(daemon.address(), &middle.clone().edns(PAYLOAD))), (false, 8, true));
+    assert_eq!(told(dns::udp(daemon.address(), &middle.edns(PAYLOAD))), (false, 8, true));
     let big = Question::new("big.test", "TXT").edns(PAYLOAD);
     assert_eq!(told(dns::udp(daemon.address(), &big)), (true, 0, true));
     assert_eq!(told(dns::tcp(daemon.address(), &big)), (false, 200, true));

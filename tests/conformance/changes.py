@@ -1,6 +1,7 @@
 """Changes under load: who may ask how often, new files and bad ones, floods and a restart."""
 
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -22,6 +23,7 @@ EVERYDAY = query("c1.alt.test")
 def run(world, report):
     fences(world, report)
     changes(world, report)
+    stall(world, report)
     restart(world, report)
 
 
@@ -334,6 +336,32 @@ MEMORY_MORE = 16 * 1024
 
 def resident(process):
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[1])
+
+
+STALL_S = 2.0
+"""How long a flood finds nobody: long enough for every queue to be full of questions that nobody waits for any more."""
+
+FRESH_S = 1.0
+"""Bound for a question that comes after that. What the kernel queues is answered within a tenth of a second."""
+
+
+def stall(world, report):
+    """A server that was held up answers what is fresh at once, because little that is old can have been kept."""
+    ours = world.ours
+    ours.process.send_signal(signal.SIGSTOP)
+    dnsperf(world, ours.address, STALL_S, "-q", "60000").communicate(timeout=30)
+    ours.process.send_signal(signal.SIGCONT)
+    start = time.monotonic()
+    reply = ours.server.udp(EVERYDAY)
+    took = time.monotonic() - start
+    late = f"after {took:.2f} s" if took > FRESH_S else None
+    report.ours(
+        40,
+        f"A c1 after {STALL_S:.0f} s of stall under a flood",
+        f"answered within {FRESH_S} s: old questions are not kept",
+        f"{words(reply)} after {took * 1000:.0f} ms",
+        first([judged(reply, (rcode("NOERROR"),)), late]),
+    )
 
 
 def restart(world, report):

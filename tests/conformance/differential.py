@@ -288,6 +288,14 @@ expected(
     peers=(NSD,),
 )
 expected(
+    "ANY at a name without addresses: which RRset it is",
+    "RFC 8482, 4.1: a responder may give one RRset, of whichever type; ours is the SOA, as NSD's",
+    lambda asked, ours, theirs: asked.qtype == "ANY" and short(ours["answer"]) == "1 SOA",
+    "answer",
+    "additional",
+    peers=(KNOT,),
+)
+expected(
     "NS: the address of a name server that lies in another of our zones",
     "RFC 1034, 4.3.2, step 6: whatever local data is useful may be added",
     lambda asked, ours, theirs: asked.qtype == "NS" and theirs["additional"] == (),
