@@ -39,7 +39,7 @@ const UNDER_WAY_MAX: usize = 256;
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// How long the end of the server waits for questions under way. Most are answered by then, and the rest is asked again.
-const DRAIN_MAX: Duration = Duration::from_millis(500);
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Where questions for upstreams are left. Clones are the same place.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -36,7 +36,9 @@ pub struct Upstream {
 struct Shared {
     silent: AtomicBool,
     ended: AtomicBool,
-    /// Name, type and transport of every question.
+    /// Milliseconds from a question to its reply.
+    delay: AtomicU64,
+    /// Name, type and transport of every question, and "signed" where signatures were asked for.
     asked: Mutex<Vec<String>>,
 }
 
@@ -81,7 +83,12 @@ impl Upstream {
         self.shared.silent.store(silent, Relaxed);
     }
 
-    /// What it was asked so far, each as `name type transport`.
+    /// Takes so long for each reply from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.shared.delay.store(u64::try_from(delay.as_millis()).unwrap(), Relaxed);
+    }
+
+    /// What it was asked so far, each as `name type transport`, with `signed` behind it for the flag DO.
     pub fn asked(&self) -> Vec<String> {
         self.shared.asked.lock().unwrap().clone()
     }
@@ -140,10 +147,12 @@ impl Shared {
     fn reply(&self, message: &[u8], transport: &str) -> Option<Vec<u8>> {
         let asked = Message::from_vec(message).ok()?;
         let query = asked.queries.first()?;
-        self.asked.lock().unwrap().push(format!("{} {} {transport}", query.name(), query.query_type()));
+        let signed = if asked.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok) { " signed" } else { "" };
+        self.asked.lock().unwrap().push(format!("{} {} {transport}{signed}", query.name(), query.query_type()));
         if self.silent.load(Relaxed) {
             return None;
         }
+        thread::sleep(Duration::from_millis(self.delay.load(Relaxed)));
         let mut reply = Message::response(asked.metadata.id, OpCode::Query);
         reply.metadata.recursion_desired = asked.metadata.recursion_desired;
         reply.metadata.recursion_available = true;
