@@ -220,7 +220,7 @@ fn queries<'c>(
                     ("rcode", rcode.word()),
                     ("transport", transport.word()),
                 ];
-                let count = counters.of(query_type, rcode, transport).value();
+                let count = counters.value(query_type, rcode, transport);
                 (count > 0).then_some((labels, count))
             })
         })

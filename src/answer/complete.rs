@@ -18,7 +18,7 @@ use hickory_server::proto::{
 use super::{
     Client,
     deck::Dealer,
-    options::{ReplyOpt, UDP_OCTETS_MAX},
+    options::{ReplyOpt, UDP_OCTETS_MAX, pad},
     query::{Edns, HEADER_OCTETS, Query, Reject},
     resolve::{Family, Outcome, Verdict, Zone},
 };
@@ -31,7 +31,8 @@ use crate::{
 /// Octets of a UDP reply that every client takes (RFC 1035, 2.3.4).
 const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 
-/// Octets of a TCP message: its length has sixteen bits (RFC 1035, 4.2.2).
+/// Octets of a message over anything but UDP: over TCP its length has sixteen bits (RFC 1035, 4.2.2), and so it has over
+/// TLS and QUIC.
 const TCP_OCTETS_MAX: u16 = u16::MAX;
 
 /// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
@@ -72,7 +73,7 @@ pub fn render(
 pub fn render_reject(reject: &Reject<'_>, opt: Option<&ReplyOpt>, truncated: bool, out: &mut Vec<u8>) {
     let Reject { id, opcode, recursion_desired, rcode, question, .. } = *reject;
     let head = Head { id, opcode, recursion_desired, rcode };
-    let mut parts = Parts { edns: opt.map(ReplyOpt::hickory), ..Parts::default() };
+    let mut parts = Parts::new(opt);
     let question = Question { octets: question, zone_at: 0, name_end: 0 };
     let mut metadata = head.metadata();
     metadata.truncation = truncated;
@@ -84,7 +85,7 @@ pub fn render_reject(reject: &Reject<'_>, opt: Option<&ReplyOpt>, truncated: boo
 /// The largest reply that may go to a client.
 pub(super) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     usize::from(match (transport, edns) {
-        (Transport::Tcp, _) => TCP_OCTETS_MAX,
+        (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => TCP_OCTETS_MAX,
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
         (Transport::Udp, Some(edns)) => edns.payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
     })
@@ -253,10 +254,27 @@ struct Parts {
     authorities: Vec<Pointed>,
     additionals: Vec<Record>,
     edns: Option<HickoryEdns>,
+    /// Whether the OPT is padded, which only encrypted replies are.
+    padded: bool,
 }
 
 impl Parts {
-    fn write(&mut self, metadata: Metadata, mut question: Question<'_>, out: &mut Vec<u8>) -> Result<(), ProtoError> {
+    fn new(opt: Option<&ReplyOpt>) -> Self {
+        Self { edns: opt.map(ReplyOpt::hickory), padded: opt.is_some_and(ReplyOpt::is_padded), ..Self::default() }
+    }
+
+    fn write(&mut self, metadata: Metadata, question: Question<'_>, out: &mut Vec<u8>) -> Result<(), ProtoError> {
+        self.emit(metadata, question, out)?;
+        match &mut self.edns {
+            Some(edns) if self.padded => {
+                pad(edns, out.len(), TCP_OCTETS_MAX.into());
+                self.emit(metadata, question, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn emit(&mut self, metadata: Metadata, mut question: Question<'_>, out: &mut Vec<u8>) -> Result<(), ProtoError> {
         out.clear();
         emit_message_parts(
             &metadata,
@@ -295,7 +313,7 @@ impl<'q> Reply<'q> {
         let mut reply = Self {
             metadata,
             question: Question::new(query, verdict.zone.as_ref()),
-            parts: Parts { edns: opt.map(ReplyOpt::hickory), ..Parts::default() },
+            parts: Parts::new(opt),
             opt_octets: opt.map_or(0, ReplyOpt::octets),
             limit: limit(query.edns, client.transport),
         };

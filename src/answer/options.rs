@@ -6,7 +6,7 @@ use hickory_server::proto::{op::Edns as HickoryEdns, rr::rdata::opt::EdnsOption}
 
 use super::{
     Client, cookie,
-    query::{Edns, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_NSID},
+    query::{Edns, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING},
     resolve::Explanation,
 };
 use crate::{metrics::Transport, table::Server};
@@ -20,6 +20,9 @@ pub(super) const OPT_OCTETS: usize = 11;
 /// Octets of an option before its data: code and length (RFC 6891, 6.1.2).
 pub(super) const OPTION_HEAD_OCTETS: usize = 4;
 
+/// Replies are padded to a multiple of so many octets (RFC 8467, 4.1): an eavesdropper learns little from their length.
+const PADDING_BLOCK_OCTETS: usize = 468;
+
 /// The code of the option that carries an extended error (RFC 8914, 5.1).
 const OPTION_EXTENDED_ERROR: u16 = 15;
 
@@ -32,6 +35,8 @@ pub struct ReplyOpt {
     /// In tenths of a second.
     keepalive: Option<u16>,
     explanation: Option<Explanation>,
+    /// Whether the reply is to be padded.
+    padded: bool,
 }
 
 impl ReplyOpt {
@@ -43,12 +48,21 @@ impl ReplyOpt {
             dnssec_ok: asked.dnssec_ok,
             id: server.id.clone().filter(|_| asked.nsid),
             cookie,
-            keepalive: (asked.keepalive && client.transport != Transport::Udp).then_some(server.keepalive),
+            // Over HTTP and QUIC the carrier has words of its own for that (RFC 9250, 5.5.2).
+            keepalive: (asked.keepalive && matches!(client.transport, Transport::Tcp | Transport::Tls))
+                .then_some(server.keepalive),
             explanation,
+            // In the clear padding would only help whoever floods a third party (RFC 7830, 6).
+            padded: asked.padding && client.transport.is_encrypted(),
         }
     }
 
-    /// Octets that it takes in a reply.
+    /// Whether the reply is to be padded, once it is written and its length is known.
+    pub(super) fn is_padded(&self) -> bool {
+        self.padded
+    }
+
+    /// Octets that it takes in a reply, apart from padding.
     pub fn octets(&self) -> usize {
         let head = OPTION_HEAD_OCTETS;
         OPT_OCTETS
@@ -77,4 +91,21 @@ impl ReplyOpt {
         }
         edns
     }
+}
+
+/// Pads an OPT whose message has so many octets without padding, and may have so many at most.
+pub fn pad(edns: &mut HickoryEdns, octets: usize, octets_max: usize) {
+    let least = octets + OPTION_HEAD_OCTETS;
+    let padded = least.next_multiple_of(PADDING_BLOCK_OCTETS).min(octets_max);
+    if let Some(zeros) = padded.checked_sub(least) {
+        edns.options_mut().insert(EdnsOption::Unknown(OPTION_PADDING, vec![0; zeros]));
+    }
+}
+
+/// Takes the padding out of an OPT; whether there was any.
+pub fn strip(edns: &mut HickoryEdns) -> bool {
+    let options = edns.options_mut();
+    let before = options.as_ref().len();
+    options.remove(OPTION_PADDING.into());
+    options.as_ref().len() < before
 }

@@ -31,7 +31,7 @@ pub(super) const TYPE_OPT: u16 = 41;
 pub(super) const OPTION_NSID: u16 = 3;
 pub(super) const OPTION_COOKIE: u16 = 10;
 pub(super) const OPTION_KEEPALIVE: u16 = 11;
-const OPTION_PADDING: u16 = 12;
+pub(super) const OPTION_PADDING: u16 = 12;
 
 /// Octets of a server's cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; any other is not ours.
 const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;

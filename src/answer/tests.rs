@@ -20,7 +20,7 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 100));
 const NOW: u32 = 1_559_731_985;
 
 /// Each block is a question and its reply. `+512` is an OPT with that size, `do` and `rd` set the flag, `tcp` the
-/// transport, `=6` the class; `nsid`, `cookie` and `keepalive` are options, `from` another network's client. A reply begins with rcode and flags; answers are sorted, sections are marked.
+/// transport, `=6` the class; `nsid`, `cookie`, `keepalive` and `padding` are options, `from` another network's client. A reply begins with rcode and flags; answers are sorted, sections are marked.
 const CASES: &str = "
 > c1.alt.test. A
 NOERROR aa
@@ -230,6 +230,35 @@ NOERROR aa
 one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
 ; opt 1232
 ; keepalive 0064
+
+> one.alt.test. TXT +1232 keepalive tls
+NOERROR aa
+; authority
+one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
+; opt 1232
+; keepalive 0064
+
+> v6.alt.test. A +1232 keepalive quic
+NOERROR aa
+v6.alt.test. 4 IN A 10.0.0.1
+; opt 1232
+
+> v6.alt.test. A +1232 keepalive padding https
+NOERROR aa
+v6.alt.test. 4 IN A 10.0.0.1
+; opt 1232
+; padded to 468
+
+> one.alt.test. A =3 +1232 nsid padding tls
+REFUSED
+; opt 1232
+; nsid ns-7
+; padded to 468
+
+> v6.alt.test. A +1232 padding tcp
+NOERROR aa
+v6.alt.test. 4 IN A 10.0.0.1
+; opt 1232
 
 > other.test. A +1232 cookie
 REFUSED
@@ -613,6 +642,23 @@ proptest! {
     }
 }
 
+#[test]
+fn padding_goes_to_the_next_block_but_never_over_the_end() {
+    let ask = Ask::parse("all.alt.test. A +1232 padding quic");
+    let mut out = Vec::new();
+    assert!(answered(&world(), &ProcessCounters::default(), &ask.octets(), ask.transport, &mut out));
+    assert_eq!((out.len() % 468, out.len() > 468), (0, true));
+    let padded = |octets| {
+        let mut edns = hickory_server::proto::op::Edns::new();
+        options::pad(&mut edns, octets, 65_535);
+        edns.options().as_ref().first().map(|(_, option)| octets + 4 + usize::from(option.len()))
+    };
+    assert_eq!(padded(464), Some(468));
+    assert_eq!(padded(465), Some(936));
+    assert_eq!(padded(65_520), Some(65_535));
+    assert_eq!((padded(65_531), padded(65_532)), (Some(65_535), None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -881,6 +927,7 @@ impl Ask {
                 "nsid" => ask.options.extend([0, 3, 0, 0]),
                 "cookie" => ask.options.extend([0, 10, 0, 8, 0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57]),
                 "keepalive" => ask.options.extend([0, 11, 0, 0]),
+                "padding" => ask.options.extend([0, 12, 0, 3, 0, 0, 0]),
                 _ => ask.take(word),
             }
         }
@@ -892,6 +939,9 @@ impl Ask {
             ("r", "d") => self.recursion_desired = true,
             ("d", "o") => self.edns = self.edns.map(|(payload, _)| (payload, true)),
             ("t", "cp") => self.transport = Transport::Tcp,
+            ("t", "ls") => self.transport = Transport::Tls,
+            ("h", "ttps") => self.transport = Transport::Https,
+            ("q", "uic") => self.transport = Transport::Quic,
             ("+", payload) => self.edns = Some((payload.parse().unwrap(), false)),
             ("=", class) => self.class = class.parse().unwrap(),
             _ => panic!("{word}"),
@@ -1003,6 +1053,10 @@ fn shown(reply: &[u8]) -> String {
                 3 => format!("; nsid {}", text(&octets)),
                 10 => format!("; cookie {}", hex(&octets)),
                 11 => format!("; keepalive {}", hex(&octets)),
+                12 => {
+                    assert!(octets.iter().all(|octet| *octet == 0));
+                    format!("; padded to {}", reply.len())
+                }
                 15 => format!("; ede {} {}", octets[1], text(&octets[2..])).trim_end().to_owned(),
                 other => panic!("option {other}"),
             });
