@@ -194,7 +194,7 @@ fn across(server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Vec<Comp
             complaints.push(Complaint::absence(nameserver.span(), sentence));
         }
     }
-    let exposed = server.addresses().into_iter().find(|address| !address.ip().is_loopback());
+    let exposed = server.doors().into_iter().find(|address| !address.ip().is_loopback());
     if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
         let sentence = format!(
             "zone \".\" answers every name to whoever reaches {address}; listen on loopback only, or set answer_everything = true in [server]"

@@ -2,6 +2,7 @@
 //!
 //! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
 
+mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
@@ -23,7 +24,10 @@ use tokio::sync::oneshot;
 
 use self::mistake::{Complaint, Lines};
 pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
-use crate::zone::{AddressRules, AnswerCount, Clients, RateLimit, Seed, Ttl, ZoneName};
+use crate::{
+    metrics::Transport,
+    zone::{AddressRules, AnswerCount, Clients, RateLimit, Seed, Ttl, ZoneName},
+};
 
 /// The largest file that is read. Ten thousand zones take about a megabyte.
 pub const FILE_OCTETS_MAX: u64 = 64 << 20;
@@ -48,6 +52,8 @@ pub struct Server {
     pub listen: Vec<SocketAddr>,
     /// Nobody wrote `listen`: what this host does not have may be left out.
     pub listen_by_default: bool,
+    /// DNS over TLS, HTTPS and QUIC; `None`: nothing is encrypted.
+    pub encryption: Option<Encryption>,
     /// Status page, metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
     /// The name servers that NS and SOA name; empty: `ns.<zone>` with the `listen` addresses.
@@ -70,6 +76,56 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
     /// Nodes that were written longer ago are not believed at start.
     pub snapshot_max_age: Duration,
+}
+
+/// `listen_tls`, `listen_https`, `listen_quic` and `tls` of `[server]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Encryption {
+    /// What is spoken where; at least one.
+    pub listen: Vec<(SecureTransport, SocketAddr)>,
+    /// Our certificate with those of the authorities above it (PEM).
+    pub cert: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+}
+
+/// What carries encrypted questions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SecureTransport {
+    /// DNS over TLS (RFC 7858).
+    Tls,
+    /// DNS over HTTPS (RFC 8484), HTTP/2 alone.
+    Https,
+    /// DNS over QUIC (RFC 9250).
+    Quic,
+}
+
+impl SecureTransport {
+    /// Every one of them.
+    pub const ALL: [Self; 3] = [Self::Tls, Self::Https, Self::Quic];
+
+    /// Whether it needs a UDP port; otherwise a TCP port.
+    pub const fn is_datagrams(self) -> bool {
+        matches!(self, Self::Quic)
+    }
+
+    /// The key of `[server]` that lists its addresses.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Tls => "listen_tls",
+            Self::Https => "listen_https",
+            Self::Quic => "listen_quic",
+        }
+    }
+
+    /// How its questions are counted and answered.
+    pub const fn transport(self) -> Transport {
+        match self {
+            Self::Tls => Transport::Tls,
+            Self::Https => Transport::Https,
+            Self::Quic => Transport::Quic,
+        }
+    }
 }
 
 /// `[server.tcp]`.
@@ -400,10 +456,6 @@ mod tests {
                 "z.toml:3:1: zone a. has no key \"refrsh\"; did you mean \"refresh\"?",
             ),
             (
-                "[server]\nlisten_quic = []\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:1: listen_quic is not supported yet by this version; remove it",
-            ),
-            (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nclients = [\"10.0.0.1/8\"]\n",
                 "z.toml:3:12: \"10.0.0.1/8\" has bits beyond its prefix; write \"10.0.0.0/8\"",
             ),
@@ -537,6 +589,56 @@ mod tests {
         );
         assert_eq!(one("[{ nme = \"x\" }]").lines().count(), 2);
         assert_eq!(parsed(&with("[{ name = \"ns.elsewhere\" }]")).server.nameservers.len(), 1);
+    }
+
+    #[test]
+    fn encrypted_dns_needs_addresses_and_a_certificate() {
+        let with = |keys: &str| format!("[server]\nlisten = [\"127.0.0.1:53\"]\n{keys}\n{GOOD}");
+        let tls = "tls = { cert = \"c.pem\", key = \"k.pem\" }";
+        let both = |keys: &str| with(&format!("{keys}\n{tls}"));
+        assert_eq!(parsed(&with("")).server.encryption, None);
+        let same_port =
+            "listen_tls = [\"127.0.0.1:853\"]\nlisten_https = [\"127.0.0.1:443\"]\nlisten_quic = [\"127.0.0.1:853\"]";
+        let encryption = parsed(&both(same_port)).server.encryption.unwrap();
+        assert_eq!(encryption.listen.len(), 3, "TLS and QUIC may share a port");
+        assert_eq!((encryption.cert, encryption.key), ("c.pem".into(), "k.pem".into()));
+        for (text, expected) in [
+            (
+                with("listen_tls = [\"127.0.0.1:853\"]"),
+                "z.toml:3:14: listen_tls needs tls = { cert = \"...\", key = \"...\" } in [server]",
+            ),
+            (
+                with(tls),
+                "z.toml:3:7: nothing uses tls of [server]; add listen_tls, listen_https or listen_quic, or remove it",
+            ),
+            (
+                with("listen_quic = [\"127.0.0.1:853\"]\ntls = { cert = \"c.pem\" }"),
+                "z.toml:4:7: tls of [server] needs key, the PEM file of its private key",
+            ),
+            (
+                both("listen_quic = []"),
+                "z.toml:3:15: listen_quic is empty; name at least one address with a port, or leave it out",
+            ),
+            (both("listen_tls = [\"[::1]:53\", \"[::1]:53\"]"), "z.toml:3:27: [::1]:53 is listed twice"),
+            (
+                both("listen_quic = [\"0.0.0.0:53\"]"),
+                "z.toml:3:16: listen_quic and listen cannot both have 0.0.0.0:53; give one another port",
+            ),
+            (
+                both("admin = \"127.0.0.1:443\"\nlisten_https = [\"127.0.0.1:443\"]"),
+                "z.toml:4:17: listen_https and admin cannot both have 127.0.0.1:443; give one another port",
+            ),
+            (
+                both("listen_tls = [\"127.0.0.1:443\"]\nlisten_https = [\"0.0.0.0:443\"]"),
+                "z.toml:4:17: listen_https and listen_tls cannot both have 0.0.0.0:443; give one another port",
+            ),
+        ] {
+            assert_eq!(complaints(&text), expected);
+        }
+        let exposed = both("listen_tls = [\"192.0.2.1:853\"]").replace(GOOD, "[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n");
+        assert!(complaints(&exposed).contains("answers every name to whoever reaches 192.0.2.1:853"));
+        let admin = both("admin = \"127.0.0.1:853\"\nlisten_quic = [\"127.0.0.1:853\"]");
+        assert!(parsed(&admin).server.encryption.is_some(), "HTTP is TCP and QUIC is UDP");
     }
 
     #[test]

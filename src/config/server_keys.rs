@@ -12,14 +12,19 @@ use toml::Spanned;
 
 use super::{
     Server, TcpLimits, collide,
+    encryption_keys::EncryptionKeys,
     keys::Keys,
     mistake::Complaint,
     value::{self, Read, Value},
 };
 use crate::zone::{Clients, RateLimit, ZoneName};
 
-const SERVER_KEYS: [&str; 13] = [
+const SERVER_KEYS: [&str; 17] = [
     "listen",
+    "listen_tls",
+    "listen_https",
+    "listen_quic",
+    "tls",
     "admin",
     "nameservers",
     "domains",
@@ -33,8 +38,6 @@ const SERVER_KEYS: [&str; 13] = [
     "snapshot_max_age",
     "answer_everything",
 ];
-
-const SERVER_KEYS_LATER: [&str; 4] = ["listen_tls", "listen_https", "listen_quic", "tls"];
 
 const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
 
@@ -58,6 +61,7 @@ const DEFAULT_LISTEN: [SocketAddr; 2] =
 #[derive(Default)]
 pub(super) struct ServerKeys {
     listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
+    encryption: EncryptionKeys,
     admin: Option<Spanned<SocketAddr>>,
     pub(super) nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
     pub(super) domains: Vec<Spanned<ZoneName>>,
@@ -78,6 +82,12 @@ impl ServerKeys {
         written.unwrap_or_else(|| DEFAULT_LISTEN.to_vec())
     }
 
+    /// Every address that answers DNS, over whatever.
+    pub(super) fn doors(&self) -> Vec<SocketAddr> {
+        let encrypted = self.encryption.addresses().map(|(_, address)| *address.get_ref());
+        self.addresses().into_iter().chain(encrypted).collect()
+    }
+
     pub(super) fn has_domain(&self, name: &ZoneName) -> bool {
         self.domains.iter().any(|domain| domain.get_ref() == name)
     }
@@ -87,6 +97,7 @@ impl ServerKeys {
         Server {
             listen: self.addresses(),
             listen_by_default: self.listen.is_none(),
+            encryption: self.encryption.lower(),
             admin: self.admin.map(Spanned::into_inner),
             nameservers,
             domains: self.domains.into_iter().map(Spanned::into_inner).collect(),
@@ -106,6 +117,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
     let what = "a list of addresses with ports";
     let server = ServerKeys {
         listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
+        encryption: EncryptionKeys::read(&mut keys),
         admin: keys.spanned("admin", value::socket_address),
         nameservers: keys
             .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
@@ -142,6 +154,8 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
         let sentence = format!("admin and listen cannot both have {address}; give admin another port, such as 9153");
         keys.complaints.push(Complaint::new(admin.span(), sentence));
     }
+    let admin = server.admin.as_ref().map(|admin| *admin.get_ref());
+    keys.complaints.extend(server.encryption.complaints(&server.addresses(), admin));
     for twice in repeated(&server.domains, |name| Some(name.clone())) {
         keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
     }
@@ -149,7 +163,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
         keys.complaints
             .push(Complaint::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
     }
-    (server, keys.finish(&SERVER_KEYS, &SERVER_KEYS_LATER))
+    (server, keys.finish(&SERVER_KEYS, &[]))
 }
 
 fn domain(value: &Value<'_>) -> Read<ZoneName> {

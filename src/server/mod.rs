@@ -2,8 +2,10 @@
 //!
 //! Bind, then serve; drain, then close. [`Bound::bind`] takes UDP and TCP of one address or fails with a sentence
 //! for a person. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
-//! [`Serving::stop`] answers what has arrived before it closes.
+//! [`Serving::stop`] answers what has arrived before it closes. [`BoundSecure`] is the same for DNS over TLS, HTTPS and
+//! QUIC, with hickory's listeners.
 
+mod encrypted;
 mod forward;
 mod tcp;
 mod udp;
@@ -26,6 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    encrypted::{BoundSecure, Certificate, Session, read_certificate},
     forward::{Desk, Forwarder},
     tcp::{Limits, Register, framing},
 };
@@ -49,8 +52,15 @@ pub struct Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The port is taken.
-    #[error("another program (or a second copy of alternator-dns) already listens on {0}; stop it or change `listen`")]
-    InUse(SocketAddr),
+    #[error(
+        "another program (or a second copy of alternator-dns) already listens on {address}; stop it or change `{key}`"
+    )]
+    InUse {
+        /// The key of `[server]` that names the address.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
     /// A port below 1024, and no capability for it.
     #[error(
         "not allowed to listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE; start \
@@ -58,8 +68,13 @@ pub enum BindError {
     )]
     Forbidden(SocketAddr),
     /// No interface has the address.
-    #[error("no interface of this host has the address of {0}; add it to one or change `listen`")]
-    NotLocal(SocketAddr),
+    #[error("no interface of this host has the address of {address}; add it to one or change `{key}`")]
+    NotLocal {
+        /// The key of `[server]` that names the address.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
     /// Anything else that the system says.
     #[error("cannot listen on {address}: {reason}")]
     Other {
@@ -71,11 +86,11 @@ pub enum BindError {
 }
 
 impl BindError {
-    fn new(address: SocketAddr, reason: io::Error) -> Self {
+    fn new(key: &'static str, address: SocketAddr, reason: io::Error) -> Self {
         match reason.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse(address),
+            io::ErrorKind::AddrInUse => Self::InUse { key, address },
             io::ErrorKind::PermissionDenied => Self::Forbidden(address),
-            io::ErrorKind::AddrNotAvailable => Self::NotLocal(address),
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal { key, address },
             _ => Self::Other { address, reason },
         }
     }
@@ -95,7 +110,7 @@ impl Bound {
             }
             bound = Self::try_bind(address, workers);
         }
-        bound.map_err(|reason| BindError::new(address, reason))
+        bound.map_err(|reason| BindError::new("listen", address, reason))
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0.
@@ -146,20 +161,24 @@ impl Bound {
     /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without complaint, so
     /// only TCP tells that somebody else is there.
     fn try_bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
-        let tcp = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            tcp.set_only_v6(true)?;
-        }
-        // Connections that a former process left in TIME_WAIT are no reason to refuse a restart.
-        tcp.set_reuse_address(true)?;
-        tcp.bind(&address.into())?;
-        tcp.listen(TCP_BACKLOG)?;
-        tcp.set_nonblocking(true)?;
-        let tcp = std::net::TcpListener::from(tcp);
+        let tcp = bind_tcp(address)?;
         let address = tcp.local_addr()?;
         let udp = (0..workers.max(1)).map(|_| udp::bind(address)).collect::<io::Result<_>>()?;
         Ok(Self { address, tcp, udp })
     }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections that a former process left in TIME_WAIT are no reason to refuse a restart.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(TCP_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// Sockets in service. Dropping it stops them, without waiting.

@@ -254,7 +254,7 @@ fn an_address_that_is_taken_is_refused_with_a_sentence() {
         complaint(nowhere),
         "no interface of this host has the address of 192.0.2.1:5353; add it to one or change `listen`"
     );
-    let denied = BindError::new(address, io::ErrorKind::PermissionDenied.into()).to_string();
+    let denied = BindError::new("listen", address, io::ErrorKind::PermissionDenied.into()).to_string();
     assert!(denied.contains("CAP_NET_BIND_SERVICE"), "{denied}");
 }
 

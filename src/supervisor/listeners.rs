@@ -6,10 +6,9 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::StartError;
 use crate::{
-    config::Server,
-    config::collide,
+    config::{Encryption, SecureTransport, Server, collide},
     metrics::ProcessCounters,
-    server::{BindError, Bound, Forwarder, Limits, Register, Serving},
+    server::{BindError, Bound, BoundSecure, Certificate, Forwarder, Limits, Register, Serving, Session},
     table::SharedTable,
 };
 
@@ -31,22 +30,43 @@ pub(super) struct Floor {
 pub(super) struct Listeners {
     floor: Floor,
     serving: Vec<(SocketAddr, Serving)>,
+    /// The same for encrypted DNS.
+    secure: Vec<(Door, Serving)>,
+}
+
+/// What is spoken on an address.
+type Door = (SecureTransport, SocketAddr);
+
+/// Sockets that nobody reads yet.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    plain: Vec<(SocketAddr, Bound)>,
+    secure: Vec<(Door, BoundSecure)>,
 }
 
 impl Listeners {
     pub(super) fn new(floor: Floor) -> Self {
-        Self { floor, serving: Vec::new() }
+        Self { floor, serving: Vec::new(), secure: Vec::new() }
     }
 
     /// Binds the addresses that are not served yet: all of them, or none. Of those that nobody wrote IPv6 may be
     /// missing, because not every host has it.
-    pub(super) fn bind_missing(&self, wanted: &Server) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
+    pub(super) fn bind_missing(&self, wanted: &Server) -> Result<Fresh, StartError> {
+        let plain = self.bind_plain(wanted)?;
+        let secure = doors(wanted.encryption.as_ref())
+            .iter()
+            .filter(|door| self.secure.iter().all(|(served, _)| served != *door));
+        let secure = secure.map(|door| Ok((*door, self.bind_secure(*door)?))).collect::<Result<_, StartError>>()?;
+        Ok(Fresh { plain, secure })
+    }
+
+    fn bind_plain(&self, wanted: &Server) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
         let missing = wanted.listen.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
         let mut all = Vec::new();
         for &address in missing {
             match self.bind(address) {
                 Ok(bound) => all.push((address, bound)),
-                Err(StartError::Bind(BindError::NotLocal(_) | BindError::Other { .. }))
+                Err(StartError::Bind(BindError::NotLocal { .. } | BindError::Other { .. }))
                     if wanted.listen_by_default && address.is_ipv6() =>
                 {
                     tracing::warn!(%address, "this host has no such address, so only IPv4 is served; `listen` says more");
@@ -59,27 +79,46 @@ impl Listeners {
 
     fn bind(&self, address: SocketAddr) -> Result<Bound, StartError> {
         Bound::bind(address, self.floor.workers).map_err(|error| match (error, self.overlapping(address)) {
-            (BindError::InUse(_), Some(served)) => StartError::Overlap { wanted: address, served },
+            (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
+            (error, _) => StartError::Bind(error),
+        })
+    }
+
+    fn bind_secure(&self, (transport, address): Door) -> Result<BoundSecure, StartError> {
+        BoundSecure::bind(transport, address).map_err(|error| match (error, self.overlapping(address)) {
+            (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
         })
     }
 
     /// An address of ours that has the same port, where one of both is a wildcard.
     fn overlapping(&self, wanted: SocketAddr) -> Option<SocketAddr> {
-        self.addresses().into_iter().find(|served| collide(*served, wanted))
+        let secure = self.secure.iter().map(|(_, serving)| serving.address());
+        self.addresses().into_iter().chain(secure).find(|served| collide(*served, wanted))
     }
 
     /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.
-    pub(super) fn replace(&mut self, wanted: &[SocketAddr], bound: Vec<(SocketAddr, Bound)>) -> Vec<Serving> {
+    pub(super) fn replace(&mut self, wanted: Wanted<'_>, fresh: Fresh, certificate: &Certificate) -> Vec<Serving> {
+        let Wanted { listen, encryption } = wanted;
         let floor = &self.floor;
-        self.serving.extend(bound.into_iter().map(|(address, bound)| {
+        self.secure.extend(fresh.secure.into_iter().map(|(door, bound)| {
+            let transport = door.0.transport().word();
+            tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
+            let Floor { table, counters, forwarder, tcp, failures, .. } = floor.clone();
+            let session = Session { certificate: certificate.clone(), idle: floor.register.limits().idle };
+            (door, bound.serve(table, counters, forwarder, session, &tcp, failures))
+        }));
+        let unwanted = self.secure.extract_if(.., |(door, _)| !doors(encryption).contains(door));
+        let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
+        self.serving.extend(fresh.plain.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
             let Floor { table, counters, forwarder, tcp, register, failures, .. } = floor.clone();
             let serving = bound.serve(table, counters, forwarder, &tcp, register, failures);
             (address, serving)
         }));
-        let unwanted = self.serving.extract_if(.., |(address, _)| !wanted.contains(address));
-        unwanted.map(|(_, serving)| serving).collect()
+        let unwanted = self.serving.extract_if(.., |(address, _)| !listen.contains(address));
+        closed.extend(unwanted.map(|(_, serving)| serving));
+        closed
     }
 
     /// Other limits of TCP from now on.
@@ -87,8 +126,24 @@ impl Listeners {
         self.floor.register.limit(limits);
     }
 
+    /// What is spoken where, encrypted.
+    pub(super) fn secure_addresses(&self) -> Vec<Door> {
+        self.secure.iter().map(|((transport, _), serving)| (*transport, serving.address())).collect()
+    }
+
     /// The addresses as bound: the port is the real one also where the file says 0.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.serving.iter().map(|(_, serving)| serving.address()).collect()
     }
+}
+
+/// The addresses that are to be served.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted<'c> {
+    pub(super) listen: &'c [SocketAddr],
+    pub(super) encryption: Option<&'c Encryption>,
+}
+
+fn doors(encryption: Option<&Encryption>) -> &[Door] {
+    encryption.map_or(&[], |encryption| &encryption.listen)
 }

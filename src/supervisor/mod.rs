@@ -3,6 +3,7 @@
 //! Bind, then run; drain, then die. Whatever is refused is refused before anything has changed.
 
 mod admin_door;
+mod certificates;
 mod cookies;
 mod forwarding;
 mod listeners;
@@ -30,9 +31,10 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use self::{
     admin_door::Admin,
+    certificates::Certificates,
     cookies::Cookies,
     forwarding::Forwarding,
-    listeners::{Floor, Listeners},
+    listeners::{Floor, Fresh, Listeners, Wanted},
     plan::{Polling, plan},
     pollers::Pollers,
     settings::{domain, entry, limits, server, settings},
@@ -86,6 +88,8 @@ pub enum StartError {
     Polling(#[from] SetUpError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    #[error("cannot serve encrypted DNS: {0}")]
+    Certificate(String),
     #[error("cannot use the cookie_secret_file {}: {sentence}", path.display())]
     CookieSecrets { path: PathBuf, sentence: String },
     #[error("{0} ended unexpectedly, so the server ends too")]
@@ -107,6 +111,7 @@ pub struct Supervisor {
     memory_keys: MemoryKeys,
     listeners: Listeners,
     admin: Admin,
+    certificates: Certificates,
     cookies: Cookies,
     forwarding: Forwarding,
     accepted: mpsc::Receiver<Accepted>,
@@ -204,6 +209,7 @@ impl Supervisor {
             memory_keys,
             listeners: Listeners::new(floor),
             admin: Admin::new(view),
+            certificates: Certificates::default(),
             cookies: Cookies::default(),
             forwarding,
             table,
@@ -271,6 +277,7 @@ impl Supervisor {
                         self.pollers.restart_the_stalled(Instant::now());
                     }
                     self.cookies.look();
+                    self.certificates.look();
                     self.tell_systemd();
                 }
             }
@@ -284,6 +291,7 @@ impl Supervisor {
         let bound = self.listeners.bind_missing(&wanted.server)?;
         let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
         let secrets = self.cookies.read(wanted.server.cookie_secret_file.as_deref())?;
+        let certificate = Certificates::read(wanted.server.encryption.as_ref())?;
         let plan = plan(&self.zones, &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
@@ -311,6 +319,7 @@ impl Supervisor {
                 self.pollers.start(name, zone, entry, start);
             }
         }
+        self.certificates.adopt(certificate);
         self.cookies.adopt(wanted.server.cookie_secret_file.clone(), secrets);
         self.listeners.limit(limits(&wanted.server));
         // Only now: a poller begins by having the seeds answered, and no new zone is to be met before that.
@@ -320,7 +329,8 @@ impl Supervisor {
         }
         self.table.replace(table);
         self.forwarding.adopt(wanted.forward.as_ref());
-        for closed in self.listeners.replace(&wanted.server.listen, bound) {
+        let addresses = Wanted { listen: &wanted.server.listen, encryption: wanted.server.encryption.as_ref() };
+        for closed in self.listeners.replace(addresses, bound, &self.certificates.shown()) {
             self.draining.spawn(drain(closed));
         }
         if let Some(closed) = self.admin.replace(admin, wanted.server.admin, &mut self.tasks) {
@@ -372,7 +382,9 @@ impl Supervisor {
             states.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
-        format!("listening on {}; admin {admin}; zones: {}", listening.join(" "), states.join(", "))
+        let secure = self.listeners.secure_addresses();
+        let secure: String = secure.iter().map(|(what, at)| format!("; {} {at}", what.transport().word())).collect();
+        format!("listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
     }
 
     /// Sends what is under way, then closes everything.
@@ -380,7 +392,7 @@ impl Supervisor {
         systemd::stopping();
         self.stopping.cancel();
         self.ready.send_replace(false);
-        for serving in self.listeners.replace(&[], Vec::new()) {
+        for serving in self.listeners.replace(Wanted::default(), Fresh::default(), &self.certificates.shown()) {
             self.draining.spawn(drain(serving));
         }
         while self.draining.join_next().await.is_some() {}

@@ -164,6 +164,17 @@ impl Daemon {
         addresses.split(' ').next().unwrap().parse().unwrap()
     }
 
+    /// Where it speaks this encrypted transport.
+    #[track_caller]
+    pub fn secure_address(&mut self, transport: &str) -> SocketAddr {
+        let marker = format!("; {transport} ");
+        wait::until(&format!("the daemon to speak {transport}"), || {
+            self.hear();
+            let (_, rest) = self.status.split_once(&marker)?;
+            rest.split(';').next()?.parse().ok()
+        })
+    }
+
     pub fn admin(&self) -> SocketAddr {
         let (_, rest) = self.status.split_once("admin http://").expect("the admin interface is on");
         rest.split(';').next().unwrap().parse().unwrap()

@@ -17,6 +17,7 @@ mod admin;
 mod answers;
 mod chaos;
 mod commands;
+mod encrypted;
 mod floors;
 mod foreign;
 mod forward;

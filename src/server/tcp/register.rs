@@ -84,6 +84,11 @@ impl Register {
         self.book().limits = limits;
     }
 
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.book().limits
+    }
+
     /// Enters a connection, with the limits that it is to keep; the one that must go for it, if one must, is closed.
     pub(super) fn enter(&self, client: IpAddr) -> (Entered, Limits) {
         let mut book = self.book();

@@ -1,0 +1,145 @@
+//! DNS over TLS as a client sees it: the certificate that it is shown, the same answers, and files that change. HTTPS
+//! and QUIC are asked by other people's clients, in `tests/full encrypted`.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::Arc,
+};
+
+use alternator_dns::simulation::Cluster;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+use crate::{
+    authority::{Authority, Certified},
+    daemon::{Daemon, scratch, zone},
+    dns::{self, Question, Reply},
+    wait,
+};
+
+const NAME: &str = "dns.test";
+
+/// Octets of a block that padded replies come in (RFC 8467, 4.1).
+const BLOCK: usize = 468;
+
+const OPTION_KEEPALIVE: u16 = 11;
+const OPTION_PADDING: u16 = 12;
+
+/// The certificate in force, as files beside the configuration.
+fn put(directory: &Path, certified: &Certified) {
+    fs::write(directory.join("cert.pem"), &certified.certificate).unwrap();
+    fs::write(directory.join("key.pem"), &certified.key).unwrap();
+}
+
+fn config(directory: &Path, server: &str, zones: &str) -> String {
+    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", cert.display(), key.display());
+    format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{tls}\n{server}\n{zones}")
+}
+
+/// A server that speaks TLS on any port.
+fn start(name: &str, certified: &Certified, zones: &str) -> (Daemon, std::path::PathBuf) {
+    let directory = scratch(name);
+    put(&directory, certified);
+    let file = directory.join("config.toml");
+    fs::write(&file, config(&directory, "listen_tls = [\"127.0.0.1:0\"]", zones)).unwrap();
+    let mut daemon = Daemon::launch_with(directory.clone(), &file, &[("RUST_LOG", "info")]);
+    daemon.wait_ready();
+    (daemon, directory)
+}
+
+/// A client that believes this authority alone; `None`: the server is not who it should be.
+fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let name = ServerName::try_from(NAME).unwrap();
+    let connection = ClientConnection::new(Arc::new(config.with_no_client_auth()), name).unwrap();
+    let mut stream = StreamOwned::new(connection, dns::connect(server));
+    stream.conn.complete_io(&mut stream.sock).ok()?;
+    Some(stream)
+}
+
+#[track_caller]
+fn ask(stream: &mut (impl Read + Write), question: &Question) -> Reply {
+    let wire = question.wire();
+    stream.write_all(&[&u16::try_from(wire.len()).unwrap().to_be_bytes(), &wire[..]].concat()).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut message = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut message).unwrap();
+    Reply::read(&message)
+}
+
+#[test]
+fn questions_over_tls_get_the_same_answers() {
+    let (authority, cluster) = (Authority::new("ours"), Cluster::start(1).unwrap());
+    let (mut daemon, _) = start("tls_answers", &authority.certify([NAME]), &zone("a.example", &cluster));
+    let server = daemon.secure_address("tls");
+    let mut stream = connect(server, &authority).expect("a certificate that fits");
+    let node = cluster.node(0).to_string();
+    wait::until("the node to be learnt", || (daemon.ask("a.example", "A").ttls() == [4]).then_some(()));
+    for (name, qtype, rcode) in
+        [("a.example", "A", "NoError"), ("x.a.example", "A", "NXDomain"), ("other.example", "A", "Refused")]
+    {
+        let reply = ask(&mut stream, &Question::new(name, qtype));
+        let plain = daemon.ask(name, qtype);
+        assert_eq!((&*reply.rcode, &reply.answers), (rcode, &plain.answers), "{name}");
+        assert_eq!((reply.authorities, reply.authoritative), (plain.authorities, plain.authoritative), "{name}");
+    }
+    assert_eq!(ask(&mut stream, &Question::new("a.example", "A")).data(), [node]);
+    let padded =
+        Question::new("a.example", "A").edns(1232).option(OPTION_PADDING, &[0; 60]).option(OPTION_KEEPALIVE, b"");
+    let reply = ask(&mut stream, &padded);
+    assert_eq!(reply.octets % BLOCK, 0, "{reply:?}");
+    assert!(reply.options.iter().any(|(code, _)| *code == OPTION_KEEPALIVE), "{reply:?}");
+    assert!(
+        daemon
+            .metric("alternator_dns_queries_total{zone=\"a.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"tls\"}")
+            >= 3.0
+    );
+}
+
+#[test]
+fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let (mut daemon, directory) =
+        start("tls_files", &old.certify([NAME]), "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n");
+    let server = daemon.secure_address("tls");
+    let mut before = connect(server, &old).expect("the old certificate");
+    assert!(connect(server, &new).is_none());
+    put(&directory, &new.certify([NAME]));
+    wait::until("the new certificate", || connect(server, &new));
+    assert!(connect(server, &old).is_none());
+    assert_eq!(ask(&mut before, &Question::new("a.example", "A")).rcode, "NoError", "who is connected stays so");
+    fs::write(directory.join("key.pem"), "nonsense").unwrap();
+    wait::until("a complaint", || daemon.log().contains("key.pem has no private key").then_some(()));
+    assert!(connect(server, &new).is_some());
+}
+
+#[test]
+fn a_reload_opens_and_closes_encrypted_addresses_and_refuses_bad_files() {
+    let authority = Authority::new("ours");
+    let zones = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
+    let (mut daemon, directory) = start("tls_reload", &authority.certify([NAME]), zones);
+    let server = daemon.secure_address("tls");
+    let (file, https) = (daemon.config_path(), "listen_https = [\"127.0.0.1:0\"]");
+    fs::write(&file, config(&directory, https, zones)).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    wait::until("TLS to be closed", || TcpStream::connect(server).is_err().then_some(()));
+    let https_server = daemon.secure_address("https");
+    assert!(TcpStream::connect(https_server).is_ok());
+    fs::remove_file(directory.join("cert.pem")).unwrap();
+    fs::write(&file, config(&directory, "listen_quic = [\"127.0.0.1:0\"]", zones)).unwrap();
+    let (status, _, complaint) = daemon.reload();
+    assert_eq!(status, 78, "{complaint}");
+    assert!(complaint.contains("cannot serve encrypted DNS: cannot read "), "{complaint}");
+    assert!(TcpStream::connect(https_server).is_ok(), "what was served is served on");
+}
