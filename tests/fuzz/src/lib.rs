@@ -2,13 +2,15 @@
 
 use std::{
     collections::HashSet,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     num::NonZeroU16,
     sync::{Arc, LazyLock},
 };
 
 use alternator_dns::{
-    answer::{Answered, Client, Dealer, UDP_OCTETS_MAX, answer, complete_lane, query::HEADER_OCTETS},
+    answer::{
+        Answered, Client, Dealer, Told, UDP_OCTETS_MAX, answer, answer_forwarded, complete_lane, query::HEADER_OCTETS,
+    },
     metrics::{ProcessCounters, Transport},
     table::{CookieSecret, CookieSecrets, Knowledge, NameServers, Server, Settings, ZoneEntry, ZoneTable},
     zone::{AnswerCount, Clients, NodeSet, ZoneName, ZoneState, suffixes},
@@ -19,33 +21,42 @@ use hickory_server::proto::op::{Message, ResponseCode};
 /// The third and the fourth octet of a header (RFC 1035, 4.1.1).
 const REPLY: u8 = 0x80;
 const OPCODE_AND_RD: u8 = 0x79;
-const TRUNCATED: u8 = 0x02;
 const RA_Z_AD_CD: u8 = 0xF0;
 
 /// Octets of a UDP reply that every client takes (RFC 1035, 2.3.4).
 const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 
-/// Who asks.
-const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-
 /// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
 const TYPE_AND_CLASS_OCTETS: usize = 4;
+
+/// Nothing in it changes but numbers that nobody reads here.
+static WORLD: LazyLock<(ZoneTable, ProcessCounters)> = LazyLock::new(|| (world(), ProcessCounters::default()));
 
 /// The reply to a message; always the same to the same message, so that what was found can be found again.
 ///
 /// # Panics
 /// When the two lanes differ.
 pub fn answered(message: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    static WORLD: LazyLock<(ZoneTable, ProcessCounters)> = LazyLock::new(|| (world(), ProcessCounters::default()));
     let (table, counters) = &*WORLD;
-    let client = Client { address: CLIENT, transport, now: 1_795_413_600 };
     let [reply, complete] = [answer, complete_lane].map(|answer| {
         let mut out = Vec::new();
-        let answered = answer(table, counters, message, &client, &mut Dealer::seeded(1), &mut out);
+        let answered = answer(table, counters, message, &client(transport), &mut Dealer::seeded(1), &mut out);
         (answered == Answered::Reply).then_some(out)
     });
     assert_eq!(reply, complete, "both lanes say the same, octet for octet");
     reply
+}
+
+/// The reply to a message about which an upstream was asked.
+pub fn forwarded(message: &[u8], transport: Transport, told: &Told) -> Option<Vec<u8>> {
+    let (table, counters) = &*WORLD;
+    let mut out = Vec::new();
+    let answered = answer_forwarded(table, counters, message, &client(transport), told, &mut out);
+    (answered == Answered::Reply).then_some(out)
+}
+
+fn client(transport: Transport) -> Client {
+    Client { address: IpAddr::from([192, 0, 2, 1]), transport, now: 1_795_413_600 }
 }
 
 /// What holds for the outcome of every message, whatever is in it.
@@ -56,9 +67,27 @@ pub fn check_outcome(message: &[u8], reply: Option<&[u8]>, transport: Transport)
     let deserves_one = message.len() >= HEADER_OCTETS && message[2] & REPLY == 0;
     assert_eq!(reply.is_some(), deserves_one, "only a reply, and what is too short to have an ID, gets no reply");
     if let Some(reply) = reply {
-        check_header(message, reply);
-        check_content(message, reply, transport);
+        let read = check_reply(message, reply, transport);
+        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is room enough over TCP");
+        let mut distinct = HashSet::new();
+        assert!(read.answers.iter().all(|record| distinct.insert(&record.data)), "no record comes twice");
     }
+}
+
+/// What holds for every reply, whoever knew the answer. Another parser reads it.
+///
+/// # Panics
+/// When it does not hold.
+pub fn check_reply(message: &[u8], reply: &[u8], transport: Transport) -> Message {
+    check_header(message, reply);
+    let read = Message::from_vec(reply).unwrap_or_else(|error| panic!("{error}: {reply:?}"));
+    assert!(reply.len() <= limit(message, &read, transport), "a reply of {} octets is too long", reply.len());
+    match read.queries.len() {
+        0 => check_without_question(message, &read),
+        1 => assert_eq!(question(reply), question(message), "the question is echoed octet for octet"),
+        more => panic!("{more} questions"),
+    }
+    read
 }
 
 fn check_header(message: &[u8], reply: &[u8]) {
@@ -66,20 +95,7 @@ fn check_header(message: &[u8], reply: &[u8]) {
     assert_eq!(reply[..2], message[..2], "the ID is copied");
     assert_eq!(reply[2] & REPLY, REPLY, "a reply says that it is one");
     assert_eq!(reply[2] & OPCODE_AND_RD, message[2] & OPCODE_AND_RD, "opcode and RD are copied");
-    assert_eq!(reply[3] & RA_Z_AD_CD, 0, "we neither recurse nor validate");
-}
-
-fn check_content(message: &[u8], reply: &[u8], transport: Transport) {
-    let read = Message::from_vec(reply).unwrap_or_else(|error| panic!("{error}: {reply:?}"));
-    assert!(reply.len() <= limit(message, &read, transport), "a reply of {} octets is too long", reply.len());
-    assert!(transport == Transport::Udp || reply[2] & TRUNCATED == 0, "there is room enough over TCP");
-    match read.queries.len() {
-        0 => check_without_question(message, &read),
-        1 => assert_eq!(question(reply), question(message), "the question is echoed octet for octet"),
-        more => panic!("{more} questions"),
-    }
-    let mut distinct = HashSet::new();
-    assert!(read.answers.iter().all(|record| distinct.insert(&record.data)), "no record comes twice");
+    assert_eq!(reply[3] & RA_Z_AD_CD, 0, "this world neither recurses nor validates");
 }
 
 /// Errors may leave the question out. Otherwise there was none, and all that was asked for is a cookie (RFC 7873, 5.4).
