@@ -210,13 +210,17 @@ struct Summary<'c>(&'c Config);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { server, zones, hash } = self.0;
+        let Config { server, forward, zones, hash } = self.0;
         let listen: Vec<_> = server.listen.iter().map(ToString::to_string).collect();
         let admin = server.admin.map_or_else(|| "off".into(), |address| format!("http://{address}/"));
         let seeds: usize = zones.values().map(|zone| zone.cluster.seeds.len()).sum();
         writeln!(f, "The configuration is good ({hash}).")?;
         writeln!(f, "listen  {}", listen.join(", "))?;
         writeln!(f, "admin   {admin}")?;
+        if let Some(forward) = forward {
+            let upstreams: Vec<_> = forward.upstreams.iter().map(ToString::to_string).collect();
+            writeln!(f, "forward {}", upstreams.join(", "))?;
+        }
         let words = (plural(zones.len(), "zone"), plural(seeds, "seed"));
         write!(f, "zones   {} with {} in all", words.0, words.1)?;
         for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {

@@ -11,13 +11,13 @@
 //! 5  supervisor                          conducts: binds, starts, applies plans, drains
 //! 4  reload  admin                       the doors: the file, HTTP
 //! 3  server (udp, tcp)                   touches sockets
-//! 2  discovery            answer         decides
+//! 2  discovery  forward   answer         decides
 //! 1  config               table          knows
 //! 0  zone  metrics  systemd  telemetry  simulation   the words
 //! ```
 //!
 //! Read it from below: [`zone`] for the words, [`table`] for what is shared, [`discovery`] for how it is learnt,
-//! [`answer`] for how it is told, [`server`] for how it travels, then [`reload`] and [`supervisor`].
+//! [`answer`] for how it is told, [`forward`] for what others are asked about names of no zone, [`server`] for how it travels, then [`reload`] and [`supervisor`].
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod discovery;
+pub mod forward;
 pub mod metrics;
 pub mod reload;
 pub mod server;

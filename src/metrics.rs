@@ -180,6 +180,20 @@ labels! {
 }
 
 labels! {
+    /// What became of a question that is no zone's and was to be passed on to the upstreams.
+    ForwardResult {
+        /// They had records.
+        Answered = "answered",
+        /// They said that there are none.
+        Negative = "negative",
+        /// None of them could be reached, or none knew.
+        Failed = "failed",
+        /// Too many others were under way.
+        Overloaded = "overloaded",
+    }
+}
+
+labels! {
     /// What became of a changed file.
     ReloadResult {
         /// In force now.
@@ -276,6 +290,8 @@ pub struct ProcessCounters {
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
     /// Replies that the kernel did not take.
     pub send_errors: Counter,
+    /// Questions for the upstreams.
+    pub forwarded: PerLabel<{ ForwardResult::ALL.len() }>,
     /// TCP connections open now.
     pub tcp_connections: Gauge,
     /// Reloads by result.

@@ -255,6 +255,7 @@ fn refusal(path: &Path, error: &reqwest::Error) -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     /// A directory of this test's own; gone with it.
@@ -374,5 +375,63 @@ mod tests {
         assert_eq!(socket_path_in(Some("/run/a:/run/b")), Path::new("/run/a/control.sock"));
         assert_eq!(socket_path_in(Some("")), Path::new("/run/alternator-dns/control.sock"));
         assert_eq!(socket_path_in(None), Path::new("/run/alternator-dns/control.sock"));
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    /// Whether a connection that says this, and no more, makes the server reload; and what it is told.
+    async fn say(octets: &[u8]) -> (bool, String) {
+        let (requests, mut inbox) = mpsc::channel::<ReloadRequest>(1);
+        let (mut operator, server) = tokio::io::duplex(64 * 1024);
+        operator.write_all(octets).await.unwrap();
+        operator.shutdown().await.unwrap();
+        let reloads = async {
+            let request = inbox.recv().await;
+            request.is_some_and(|request| request.reply.send(Ok("done".to_owned())).is_ok())
+        };
+        let (reloaded, ()) = tokio::join!(reloads, http::converse(server, router(requests), http::HEAD_TIME_MAX));
+        let mut reply = String::new();
+        operator.read_to_string(&mut reply).await.unwrap();
+        (reloaded, reply)
+    }
+
+    proptest! {
+        #[test]
+        fn only_a_request_to_reload_reloads(
+            request in "(POST|GET|PUT|post|OPTIONS) (/reload|/Reload|/reload/|/reload\\?x=1|/%72eload|/|\\*) HTTP/1\\.[01]\r\n\
+                        ((host|content-length|transfer-encoding|[a-z]{1,9}): (x|0|3|chunked|[ -~]{0,9})\r\n){0,3}\r\n\
+                        [ -~]{0,9}|\\PC{0,40}"
+        ) {
+            let (reloaded, reply) = run(say(request.as_bytes()));
+            prop_assert!(reply.is_empty() || reply.starts_with("HTTP/1."), "{reply}");
+            prop_assert!(!reloaded || request.starts_with("POST /reload"), "{request:?} reloads");
+            prop_assert_eq!(reloaded, reply.ends_with("\r\n\r\ndone\n"));
+        }
+    }
+
+    proptest! {
+        // Each case makes a socket.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn only_a_server_that_says_so_has_reloaded(
+            reply in "HTTP/1\\.[01] (200|422|503|100|[0-9]{1,4})( [A-Z]{0,3})?\r\n\
+                      ((content-length|transfer-encoding|[a-z]{1,9}): (0|4|chunked|[ -~]{0,9})\r\n){0,3}\r\n\
+                      (done|4\r\ndone\r\n0\r\n\r\n)?|\\PC{0,40}"
+        ) {
+            let desk = Desk::new("odd-server");
+            let outcome = run(async {
+                let path = desk.socket();
+                let listener = UnixListener::bind(&path).unwrap();
+                let server = async {
+                    let (mut stream, _) = listener.accept().await.unwrap();
+                    stream.write_all(reply.as_bytes()).await.unwrap();
+                };
+                tokio::join!(reload(&path), server).0
+            });
+            prop_assert!(!matches!(outcome, Ok(Ok(_))) || reply.contains(" 200"), "{reply:?}");
+        }
     }
 }

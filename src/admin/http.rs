@@ -72,7 +72,12 @@ pub(super) async fn refuse_bodies(request: Request, next: Next) -> Response {
     }
 }
 
-async fn converse(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, router: Router, head: Duration) {
+/// One request and its reply.
+pub(super) async fn converse(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    router: Router,
+    head: Duration,
+) {
     let mut builder = http1::Builder::new();
     builder.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD_OCTETS_MAX);
     // What fails here is the client's doing: hyper has answered bad HTTP with 400, and silence with silence.
@@ -92,6 +97,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use axum::routing::get;
+    use proptest::prelude::*;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
@@ -174,5 +180,38 @@ mod tests {
         stop.cancel();
         timeout(Duration::from_secs(10), served).await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    }
+
+    /// What a client is told that sends these octets and no more.
+    fn told(octets: &[u8]) -> String {
+        let router = Router::new().route("/", get(async || "hello")).layer(axum::middleware::from_fn(refuse_bodies));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            client.write_all(octets).await.unwrap();
+            client.shutdown().await.unwrap();
+            converse(server, router, HEAD_TIME_MAX).await;
+            let mut reply = String::new();
+            client.read_to_string(&mut reply).await.unwrap();
+            reply
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_can_break_the_reader(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(!told(&octets).contains("hello"));
+        }
+
+        #[test]
+        fn nor_can_anything_that_looks_like_a_request(
+            request in "(GET|HEAD|get|PRI|[A-Z]{1,9}) (/|//|\\*|/[ -~]{0,9}) HTTP/[0-2](\\.[0-9])?\r?\n\
+                        ((host|content-length|transfer-encoding|connection|upgrade|expect|[!-~]{1,9}): ?\
+                        (0|3|-1|chunked|close|h2c|100-continue|[ -~]{0,9})\r?\n){0,4}(\r\n)?[ -~\r\n]{0,9}"
+        ) {
+            let reply = told(request.as_bytes());
+            prop_assert!(reply.is_empty() || reply.starts_with("HTTP/1."), "{reply}");
+            prop_assert!(!reply.contains("hello") || request.starts_with("GET /"), "{reply}");
+        }
     }
 }

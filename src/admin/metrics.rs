@@ -20,8 +20,8 @@ use prometheus_client::{
 use super::View;
 use crate::{
     metrics::{
-        DropReason, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryCounters, QueryType, Rcode, ReloadResult,
-        SnapshotIgnored, SnapshotWrite, Transport,
+        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryCounters, QueryType, Rcode,
+        ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     zone::{NodeState, ZoneState},
@@ -81,6 +81,10 @@ impl Scrape {
             .map(|&reason| ([("reason", reason.word())], process.ignored.of(reason as usize).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
         families.counter("fast_lane", "Questions that took the fast lane.", process.fast_lane.value())?;
+        let forwarded = ForwardResult::ALL
+            .iter()
+            .map(|&result| ([("result", result.word())], process.forwarded.of(result as usize).value()));
+        families.counters("forwarded", "Questions for the upstreams of [forward], by outcome.", forwarded)?;
         families.counter("send_errors", "Replies that the kernel did not take.", process.send_errors.value())?;
         families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
     }
@@ -354,6 +358,7 @@ mod tests {
             "queries",
             "ignored",
             "fast_lane",
+            "forwarded",
             "send_errors",
             "polls",
             "entries_dropped",

@@ -37,6 +37,9 @@ const TCP_OCTETS_MAX: u16 = u16::MAX;
 /// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
 const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
 
+/// Header flag in the fourth octet: recursion available (RFC 1035, 4.1.1).
+const FLAG_RECURSION_AVAILABLE: u8 = 0x80;
+
 /// TTL of NS records and of the addresses of name servers, in seconds: they change with the configuration alone.
 const NAME_SERVER_TTL: u32 = 3600;
 
@@ -87,22 +90,30 @@ pub(super) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     })
 }
 
+/// Says in a finished reply that its client may ask for recursion (RA).
+pub(super) fn offer_recursion(reply: &mut [u8]) {
+    if let Some(flags) = reply.get_mut(3) {
+        *flags |= FLAG_RECURSION_AVAILABLE;
+    }
+}
+
 /// What a reply's header copies from the question, and its rcode.
 #[derive(Clone, Copy)]
-struct Head {
-    id: u16,
-    opcode: u8,
-    recursion_desired: bool,
-    rcode: Rcode,
+pub(super) struct Head {
+    pub(super) id: u16,
+    pub(super) opcode: u8,
+    pub(super) recursion_desired: bool,
+    pub(super) rcode: Rcode,
 }
 
 impl Head {
-    fn with(self, rcode: Rcode) -> Self {
+    pub(super) fn with(self, rcode: Rcode) -> Self {
         Self { rcode, ..self }
     }
 
-    /// RA, AD, CD and Z stay clear: we do not recurse, and we are no validator (RFC 4035, 3.1.6).
-    fn metadata(self) -> Metadata {
+    /// AD, CD and Z stay clear: we are no validator (RFC 4035, 3.1.6). RA depends on the client alone: see
+    /// [`offer_recursion`].
+    pub(super) fn metadata(self) -> Metadata {
         let mut metadata = Metadata::new(self.id, MessageType::Response, OpCode::from_u8(self.opcode));
         metadata.recursion_desired = self.recursion_desired;
         metadata.response_code = match self.rcode {
@@ -119,7 +130,7 @@ impl Head {
     }
 
     /// A reply of a header alone, which needs no encoder and cannot fail.
-    fn write(self, out: &mut Vec<u8>) {
+    pub(super) fn write(self, out: &mut Vec<u8>) {
         out.clear();
         out.extend(self.id.to_be_bytes());
         out.push(0x80 | (self.opcode & 0x0F) << 3 | u8::from(self.recursion_desired));
@@ -130,7 +141,7 @@ impl Head {
 
 /// A question as it came. Names that end like it are compressed to it.
 #[derive(Clone, Copy)]
-struct Question<'q> {
+pub(super) struct Question<'q> {
     /// Name, type and class; empty in a reply without question.
     octets: &'q [u8],
     /// Where in the octets the zone's name begins.
@@ -140,6 +151,11 @@ struct Question<'q> {
 }
 
 impl<'q> Question<'q> {
+    /// One whose name is all that records are compressed to.
+    pub(super) fn of(query: &Query<'q>) -> Self {
+        Self { octets: query.question, zone_at: 0, name_end: query.name_as_asked().len().saturating_sub(1) }
+    }
+
     fn new(query: &Query<'q>, zone: Option<&Zone<'_>>) -> Self {
         let name = query.name_as_asked();
         let zone_octets = zone.map_or(0, |zone| zone.entry.name().wire().len());
@@ -183,7 +199,7 @@ impl EmitAndCount for Question<'_> {
 
 /// A record whose owner stands in the question. The pointer is written as such: the encoder would look the name up
 /// for each record, and stops compressing after 120 of them.
-struct Pointed {
+pub(super) struct Pointed {
     owner: Owner,
     class: DNSClass,
     ttl: u32,
@@ -191,13 +207,13 @@ struct Pointed {
 }
 
 impl Pointed {
-    fn new(owner: Owner, ttl: u32, data: RData) -> Self {
+    pub(super) fn new(owner: Owner, ttl: u32, data: RData) -> Self {
         Self { owner, class: DNSClass::IN, ttl, data }
     }
 }
 
 #[derive(Clone, Copy)]
-enum Owner {
+pub(super) enum Owner {
     Root,
     /// Counted from the message's first octet.
     At(u16),
@@ -205,7 +221,7 @@ enum Owner {
 
 impl Owner {
     /// The name that begins at this octet of the question.
-    fn in_question(question: &Question<'_>, at: usize) -> Self {
+    pub(super) fn in_question(question: &Question<'_>, at: usize) -> Self {
         // A name ends after 255 octets, so it fits a pointer's fourteen bits.
         match u16::try_from(HEADER_OCTETS + at) {
             Ok(place) if at < question.name_end => Self::At(place),
@@ -306,7 +322,7 @@ impl<'q> Reply<'q> {
                 let soa = self.soa(zone)?;
                 self.parts.authorities.push(soa);
             }
-            Outcome::NotReady | Outcome::Refused | Outcome::Text(_) => {}
+            Outcome::NotReady | Outcome::Forward | Outcome::Refused | Outcome::Text(_) => {}
         }
         Ok(())
     }

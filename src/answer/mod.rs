@@ -3,12 +3,14 @@
 //! A message passes three rooms. [`query`] reads it and owns silence, FORMERR, NOTIMP and BADVERS. [`resolve()`] looks
 //! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the verdict, with
 //! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it. The
-//! everyday question takes the fast lane (`fast`), which does all three at once.
+//! everyday question takes the fast lane (`fast`), which does all three at once. A question that only upstreams can
+//! answer comes back later, with what they said, through a door of its own: [`answer_forwarded`].
 
 pub mod complete;
 mod cookie;
 mod deck;
 mod fast;
+mod forwarded;
 pub mod options;
 pub mod query;
 pub mod resolve;
@@ -19,6 +21,7 @@ use std::net::IpAddr;
 
 pub use self::{
     deck::Dealer,
+    forwarded::{Told, answer_forwarded},
     options::UDP_OCTETS_MAX,
     query::{Parsed, Query, parse},
     resolve::{Verdict, resolve},
@@ -26,6 +29,7 @@ pub use self::{
 use self::{
     options::ReplyOpt,
     query::{Edns, Reject},
+    resolve::Outcome,
 };
 use crate::{
     metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
@@ -51,6 +55,9 @@ pub enum Answered {
     Reply,
     /// There is none, and `out` is empty.
     Silence,
+    /// The upstreams are to be asked, and `out` is empty; what they say goes to [`answer_forwarded`]. Nothing has been
+    /// counted yet.
+    Forward,
 }
 
 /// Answers one message into `out` and counts it.
@@ -65,14 +72,20 @@ pub fn answer(
     dealer: &mut Dealer,
     out: &mut Vec<u8>,
 ) -> Answered {
-    if fast::answer(table, counters, message, client, dealer, out) {
-        return Answered::Reply;
+    let answered = if fast::answer(table, counters, message, client, dealer, out) {
+        Answered::Reply
+    } else {
+        complete_lane(table, counters, message, client, dealer, out)
+    };
+    if answered == Answered::Reply && table.server().forwards_for(client.address) {
+        complete::offer_recursion(out);
     }
-    complete_lane(table, counters, message, client, dealer, out)
+    answered
 }
 
-/// Answers any message.
-fn complete_lane(
+/// Answers any message. Public so that a fuzzer can hold both lanes to the same reply.
+#[doc(hidden)]
+pub fn complete_lane(
     table: &ZoneTable,
     counters: &ProcessCounters,
     message: &[u8],
@@ -88,6 +101,10 @@ fn complete_lane(
             }
             dealer.tidy(table);
             let verdict = resolve(table, &query, client);
+            if matches!(verdict.outcome, Outcome::Forward) {
+                out.clear();
+                return Answered::Forward;
+            }
             let queries = match &verdict.zone {
                 Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
                 _ => &counters.strays,

@@ -392,3 +392,43 @@ impl<'m> Reader<'m> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A message with these counts and this body.
+    fn message(counts: [u8; 4], body: &[u8]) -> Vec<u8> {
+        let [questions, answers, authorities, additional] = counts;
+        let head = [0xAB, 0xCD, 1, 0, 0, questions, 0, answers, 0, authorities, 0, additional];
+        [&head, body].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_can_break_the_parser(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&octets);
+        }
+
+        #[test]
+        fn what_is_read_stands_where_it_was_read(
+            counts in prop::array::uniform4(0..3_u8),
+            labels in prop::collection::vec("[a-zA-Z0-9.]{1,9}", 0..4),
+            rest in prop::collection::vec(prop::sample::select(&[0, 1, 4, 10, 12, 41, 0xC0, 0xFF][..]), 0..40),
+        ) {
+            let mut body: Vec<_> = labels.iter().flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+            body.push(0);
+            body.extend(rest);
+            let message = message(counts, &body);
+            if let Parsed::Query(query) = parse(&message) {
+                prop_assert_eq!(counts[0], 1);
+                prop_assert_eq!(query.question, &body[..query.question.len()]);
+                prop_assert_eq!(query.name(), query.name_as_asked().to_ascii_lowercase());
+                prop_assert_eq!(query.question.len(), query.name().len() + TYPE_AND_CLASS_OCTETS);
+                prop_assert!(query.edns.is_none() || counts[3] > 0);
+            }
+        }
+    }
+}

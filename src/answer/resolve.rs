@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::Guard;
 
-use super::{Client, query::Query};
+use super::{
+    Client,
+    query::{Query, TYPE_OPT},
+};
 use crate::{
     metrics::{QueryType, Rcode},
     table::{Answers, Knowledge, Place, Server, ZoneEntry, ZoneTable},
@@ -29,9 +32,14 @@ const TYPE_TXT: u16 = 16;
 pub(super) const TYPE_AAAA: u16 = 28;
 const TYPE_DS: u16 = 43;
 const TYPE_HTTPS: u16 = 65;
+const TYPE_TKEY: u16 = 249;
+const TYPE_TSIG: u16 = 250;
 const TYPE_IXFR: u16 = 251;
 const TYPE_AXFR: u16 = 252;
 const TYPE_ANY: u16 = 255;
+
+/// Types that speak of one conversation (OPT, TKEY, TSIG) or of a whole zone: nobody can answer them for another.
+const TYPES_NEVER_FORWARDED: [u16; 5] = [TYPE_OPT, TYPE_TKEY, TYPE_TSIG, TYPE_IXFR, TYPE_AXFR];
 
 /// The longest that a negative answer about a zone without nodes is kept, in seconds: nodes are expected any moment.
 const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
@@ -88,6 +96,8 @@ pub enum Outcome<'t> {
     Text(&'t str),
     /// Nothing is known, so nothing is denied: SERVFAIL keeps what clients have.
     NotReady,
+    /// The upstreams are to be asked. Where that is not done, the reply is SERVFAIL.
+    Forward,
     /// We do not answer this: REFUSED.
     Refused,
 }
@@ -119,6 +129,8 @@ pub enum Explanation {
     Prohibited,
     /// The name is of no zone here.
     NotAuthoritative,
+    /// No upstream could be reached.
+    Unreachable,
 }
 
 impl Explanation {
@@ -129,6 +141,7 @@ impl Explanation {
             Self::NotReady => 14,
             Self::Prohibited => 18,
             Self::NotAuthoritative => 20,
+            Self::Unreachable => 23,
         }
     }
 
@@ -137,6 +150,7 @@ impl Explanation {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotReady => "no node to answer with",
+            Self::Unreachable => "no upstream resolver answers",
             Self::Stale | Self::Prohibited | Self::NotAuthoritative => "",
         }
     }
@@ -147,7 +161,7 @@ impl Verdict<'_> {
     pub fn rcode(&self) -> Rcode {
         match self.outcome {
             Outcome::NoSuchName => Rcode::NxDomain,
-            Outcome::NotReady => Rcode::ServFail,
+            Outcome::NotReady | Outcome::Forward => Rcode::ServFail,
             Outcome::Refused => Rcode::Refused,
             _ => Rcode::NoError,
         }
@@ -183,9 +197,7 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
         return about_ourselves(table.server(), query, client);
     }
     let Some((entry, place)) = table.find(query.name()) else {
-        let permitted = table.server().clients.permit(client.address);
-        let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
-        return Verdict::refused(Some(why));
+        return about_others(table.server(), query, client);
     };
     if query.query_type == TYPE_DS
         && place == Place::Apex
@@ -239,6 +251,17 @@ pub fn label(query_type: u16) -> QueryType {
         TYPE_ANY => QueryType::Any,
         _ => QueryType::Other,
     }
+}
+
+/// A name that is no zone's. Who does not desire recursion wants to know what we know, which is nothing.
+fn about_others(server: &Server, query: &Query<'_>, client: &Client) -> Verdict<'static> {
+    let can_be_passed_on = query.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
+    if can_be_passed_on && server.forwards_for(client.address) {
+        return Verdict { zone: None, outcome: Outcome::Forward, explanation: None };
+    }
+    let permitted = server.clients.permit(client.address);
+    let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
+    Verdict::refused(Some(why))
 }
 
 /// Whatever is no question about the Internet: ours are who we are and what we run.

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU16, sync::Arc};
 
-use hickory_server::proto::op::{Message, MessageType, ResponseCode};
+use hickory_server::proto::{
+    op::{Message, MessageType, OpCode, ResponseCode},
+    rr::{Name, RData, Record, rdata::A},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -558,6 +561,56 @@ fn questions_are_counted_where_they_belong() {
     assert_eq!(counters.strays.of(QueryType::A, Rcode::Refused, Transport::Udp).value(), 1);
     assert!(!answered(&table, &counters, &[0; 11], Transport::Udp, &mut out));
     assert_eq!(counters.ignored.of(IgnoreReason::Short as usize).value(), 1);
+}
+
+/// A reply of upstreams with so many addresses of the longest name.
+fn told(records: u8) -> Told {
+    let mut message = Message::response(0, OpCode::Query);
+    let name = Name::from_ascii("upstream.test.").unwrap();
+    let data = (0..records).map(|n| RData::A(A::new(192, 0, 2, n)));
+    message.add_answers(data.map(|data| Record::from_rdata(name.clone(), 60, data)));
+    Told::Message(Box::new(message))
+}
+
+#[test]
+fn a_name_of_no_zone_is_left_to_the_upstreams_of_those_who_may() {
+    let forwarding = |client: &str| {
+        let forward = Some(Clients::Within(Arc::new([client.parse().unwrap()])));
+        world().with_server(Server { forward, ..Server::default() })
+    };
+    let (mine, others) = (forwarding("198.51.100.0/24"), forwarding("192.0.2.0/24"));
+    let on = |table: &ZoneTable, text: &str| {
+        let (client, mut out) = (Client { address: CLIENT, transport: Transport::Udp, now: NOW }, vec![7]);
+        let counters = ProcessCounters::default();
+        let outcome = answer(table, &counters, &Ask::parse(text).octets(), &client, &mut Dealer::seeded(1), &mut out);
+        (outcome, out.get(3).map(|flags| flags & 0x8F))
+    };
+    const RA: u8 = 0x80;
+    assert_eq!(on(&mine, "upstream.test. A rd"), (Answered::Forward, None));
+    assert_eq!(on(&mine, "upstream.test. TYPE65280 rd +1232"), (Answered::Forward, None));
+    assert_eq!(on(&mine, "upstream.test. A"), (Answered::Reply, Some(RA | 5)), "RD is clear");
+    assert_eq!(on(&mine, "upstream.test. A rd =3"), (Answered::Reply, Some(RA | 5)));
+    assert_eq!(on(&mine, "upstream.test. IXFR rd"), (Answered::Reply, Some(RA | 5)));
+    assert_eq!(on(&mine, "x.c1.alt.test. A rd"), (Answered::Reply, Some(RA | 3)));
+    assert_eq!(on(&others, "upstream.test. A rd"), (Answered::Reply, Some(5)));
+}
+
+proptest! {
+    #[test]
+    fn no_forwarded_reply_is_longer_than_its_client_takes(records in 0..200u8, payload in 0..3000u16, tcp in any::<bool>()) {
+        let query = Ask::parse(&format!("uPstream.test. A rd +{payload}")).octets();
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let (client, counters) = (Client { address: CLIENT, transport, now: NOW }, ProcessCounters::default());
+        let mut out = Vec::new();
+        let outcome = answer_forwarded(&world(), &counters, &query, &client, &told(records), &mut out);
+        prop_assert_eq!(outcome, Answered::Reply);
+        let limit = if tcp { 65_535 } else { usize::from(payload.clamp(512, 1232)) };
+        let whole = query.len() + 16 * usize::from(records);
+        prop_assert_eq!(out.len(), if whole <= limit { whole } else { query.len() });
+        let reply = Message::from_vec(&out).unwrap();
+        prop_assert_eq!(reply.metadata.truncation, whole > limit);
+        prop_assert!(!reply.metadata.authoritative && reply.edns.is_some());
+    }
 }
 
 proptest! {

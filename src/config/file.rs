@@ -12,6 +12,7 @@ use toml::{
 
 use super::{
     Config, Zone, content_hash,
+    forward_keys::{ForwardKeys, read_forward},
     keys::Keys,
     mistake::Complaint,
     server_keys::{ServerKeys, read_server},
@@ -20,9 +21,9 @@ use super::{
 };
 use crate::zone::{Clients, Seed, ZoneName};
 
-const TOP_KEYS: [&str; 3] = ["server", "defaults", "zones"];
+const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
-const TOP_KEYS_LATER: [&str; 2] = ["forward", "transfer"];
+const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
 
 /// Reads a whole file; every mistake goes to `complaints`.
 pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config> {
@@ -36,6 +37,8 @@ pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config
     let mut keys = Keys::new(root.into_inner(), "this file");
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
     complaints.extend(more);
+    let (forward, more) = read_forward(&mut keys).unzip();
+    complaints.extend(more.unwrap_or_default());
     let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
     complaints.extend(more);
     if let Some(seeds) = defaults.seeds.take() {
@@ -49,11 +52,17 @@ pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config
         complaints.push(Complaint::absence(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
     }
     complaints.extend(across(&server, &zones));
+    if let Some(forward) = &forward {
+        let root = zones.get(&ZoneName::root()).map(|root| root.span.clone());
+        complaints.extend(forward.against(&server.addresses(), root));
+    }
     if broken {
         forget_consequences(text, complaints);
     }
     let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
-    complaints.is_empty().then(|| Config { server: server.lower(), zones, hash: content_hash(text.as_bytes()) })
+    let hash = content_hash(text.as_bytes());
+    let forward = forward.map(ForwardKeys::lower);
+    complaints.is_empty().then(|| Config { server: server.lower(), forward, zones, hash })
 }
 
 /// Where the syntax is broken, what seems missing may only be unreadable, and a line has been complained about once.

@@ -61,12 +61,21 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) fn new(span: Range<usize>, sentence: impl Into<String>) -> Self {
-        Self { span, sentence: sentence.into(), about_absence: false }
+        Self { span, sentence: one_line(&sentence.into()), about_absence: false }
     }
 
     pub(super) fn absence(span: Range<usize>, sentence: impl Into<String>) -> Self {
         Self { about_absence: true, ..Self::new(span, sentence) }
     }
+}
+
+/// A mistake takes one line, and says nothing to the terminal: texts of the file that it repeats may hold anything.
+fn one_line(sentence: &str) -> String {
+    let mut line = String::with_capacity(sentence.len());
+    for character in sentence.chars() {
+        if character.is_control() { line.extend(character.escape_debug()) } else { line.push(character) }
+    }
+    line
 }
 
 /// Where the lines of a text start.

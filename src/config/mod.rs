@@ -3,6 +3,7 @@
 //! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
 
 mod file;
+mod forward_keys;
 mod keys;
 mod mistake;
 mod server_keys;
@@ -32,6 +33,8 @@ pub const FILE_OCTETS_MAX: u64 = 64 << 20;
 pub struct Config {
     /// `[server]`.
     pub server: Server,
+    /// `[forward]`; `None`: names of no zone are refused.
+    pub forward: Option<Forward>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
     /// Identifies the content: sixteen hexadecimal digits.
@@ -86,6 +89,33 @@ impl Default for TcpLimits {
     fn default() -> Self {
         let (idle, message) = (Duration::from_secs(10), Duration::from_secs(5));
         Self { max_connections: 1024, max_per_client: 128, idle, message }
+    }
+}
+
+/// `[forward]`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// Whom to ask, in this order; at least one, each once.
+    pub upstreams: Vec<Upstream>,
+    /// Whose questions are passed on; never everybody's.
+    pub clients: Clients,
+}
+
+/// A resolver to ask.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The name that its certificate bears, over TLS; `None`: UDP, and TCP where that is cut short.
+    pub tls_name: Option<String>,
+}
+
+impl std::fmt::Display for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.tls_name {
+            Some(name) => write!(f, "tls://{}#{name}", self.address),
+            None => write!(f, "{}", self.address),
+        }
     }
 }
 
@@ -339,6 +369,10 @@ mod tests {
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"10.0.0.2:8000\"]\n",
                 "z.toml:2:22: seed \"10.0.0.2:8000\" has a port; write \"10.0.0.2\" here and port = 8000 in the zone",
             ),
+            (
+                "[zones.\"a\"]\nseeds = [\"a\\n\\u001b:1\"]\n",
+                "z.toml:2:10: seed \"a\\n\\u{1b}:1\" has a port; write \"a\\n\\u{1b}\" here and port = 1 in the zone",
+            ),
             ("[zones.\"a\"]\nseeds = [\"[::1]\"]\n", "z.toml:2:10: seed \"[::1]\" has brackets; write \"::1\""),
             ("[zones.\"a\"]\nseeds = [\"0.0.0.0\"]\n", "z.toml:2:10: 0.0.0.0 is not the address of one host"),
             (
@@ -348,6 +382,10 @@ mod tests {
             (
                 "[zones.a.example.com]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a.example.com\"]",
+            ),
+            (
+                "[zones.\"a\\n\".b]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a\\n.b\"]",
             ),
             (
                 "[zones.\"a..b\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -414,8 +452,36 @@ mod tests {
                 "z.toml:3:8: zone \".\" answers every name to whoever reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
             ),
             (
+                "[transfer]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:2: transfer is not supported yet by this version; remove it",
+            ),
+            (
                 "[forward]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:1:2: forward is not supported yet by this version; remove it",
+                "z.toml:1:2: [forward] has no upstreams; add upstreams = [\"address of a resolver\", ...]",
+            ),
+            (
+                "[forward]\nupstreams = []\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:13: [forward] has an empty list of upstreams; name at least one resolver",
+            ),
+            (
+                "[forward]\nupstreams = [\"dns.example\", \"10.0.0.2:dns\", \"0.0.0.0\", \"::1:0\", \"[::2]:0\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:14: \"dns.example\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:29: \"10.0.0.2:dns\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:45: 0.0.0.0 is not the address of one host\nz.toml:2:65: nobody can be asked on port 0",
+            ),
+            (
+                "[forward]\nupstreams = [\"tls://10.0.0.2\", \"10.0.0.2#a.example\", \"tls://10.0.0.2#a..b\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:14: \"tls://10.0.0.2\" lacks the name that the resolver's certificate bears; write \"tls://10.0.0.2#dns.example\"\nz.toml:2:32: \"10.0.0.2#a.example\" has a name, which only TLS needs; write \"tls://10.0.0.2#a.example\", or \"10.0.0.2\"\nz.toml:2:54: \"a..b\" is no name that a certificate can bear",
+            ),
+            (
+                "[forward]\nupstreams = [\"10.0.0.2\", \"10.0.0.2:53\"]\nclients = [\"10.0.0.0/8\", \"0.0.0.0/0\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:26: 10.0.0.2:53 is listed twice\nz.toml:3:26: 0.0.0.0/0 would make this server an open resolver, which others use for attacks; name your own networks",
+            ),
+            (
+                "[server]\nlisten = [\"10.0.0.1:53\", \"0.0.0.0:5353\"]\n[forward]\nupstreams = [\"10.0.0.1\", \"127.0.0.1:5353\", \"10.0.0.2:5353\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:4:14: upstream 10.0.0.1:53 is this server itself (listen has 10.0.0.1:53), so questions would go round in circles; name another resolver\nz.toml:4:26: upstream 127.0.0.1:5353 is this server itself (listen has 0.0.0.0:5353), so questions would go round in circles; name another resolver",
+            ),
+            (
+                "[forward]\nupstreams = [\"10.0.0.2\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:3:8: zone \".\" answers every name, so nothing would be left for [forward]; remove one of them",
             ),
             (
                 "[defaults]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -428,6 +494,24 @@ mod tests {
         ] {
             assert_eq!(complaints(text), expected);
         }
+    }
+
+    #[test]
+    fn upstreams_have_the_ports_that_resolvers_have() {
+        let upstreams = "[\"10.0.0.2\", \"10.0.0.3:5353\", \"::2\", \"[::3]:5\", \"tls://10.0.0.4#dns.example\", \"tls://[::5]:1853#::5\"]";
+        let forward = parsed(&format!("[forward]\nupstreams = {upstreams}\n{GOOD}")).forward.unwrap();
+        let read: Vec<_> = forward.upstreams.iter().map(ToString::to_string).collect();
+        let expected = [
+            "10.0.0.2:53",
+            "10.0.0.3:5353",
+            "[::2]:53",
+            "[::3]:5",
+            "tls://10.0.0.4:853#dns.example",
+            "tls://[::5]:1853#::5",
+        ];
+        assert_eq!(read, expected);
+        let may = |client: &str| forward.clients.permit(client.parse().unwrap());
+        assert!(may("127.0.0.53") && may("::1") && !may("10.0.0.1"), "nobody else unless named");
     }
 
     #[test]
@@ -482,9 +566,10 @@ mod tests {
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
             if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Mistake { line, column, .. } in mistakes.list() {
+                for Mistake { line, column, sentence } in mistakes.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
+                    prop_assert!(!sentence.contains(char::is_control), "{sentence:?} takes more than a line");
                 }
             }
         }

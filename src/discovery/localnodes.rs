@@ -262,5 +262,16 @@ mod tests {
             let publishable = written.into_iter().map(canonical).filter(|&node| is_publishable(node));
             prop_assert_eq!(parse(&body).ok().map(|listing| listing.nodes), NodeSet::new(publishable));
         }
+
+        #[test]
+        fn a_list_that_is_accepted_can_be_written_and_read_again(
+            entries in prop::collection::vec("\"[0-9a-f:.]{0,12}\"|\"(10|224|0)\\.0\\.[0-9]{1,2}\\.[01]\"|null|\\[\\]|-?[0-9]{1,3}", 0..9),
+        ) {
+            if let Ok(Listing { nodes, .. }) = parse(format!("[{}]", entries.join(",")).as_bytes()) {
+                prop_assert!(nodes.as_slice().iter().all(|&node| is_publishable(node)));
+                let again = parse(&serde_json::to_vec(nodes.as_slice()).unwrap());
+                prop_assert_eq!(again, Ok(Listing { nodes, dropped: Dropped::default() }));
+            }
+        }
     }
 }

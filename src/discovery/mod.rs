@@ -45,7 +45,7 @@ pub use self::{
     neighbours::{Neighbours, Relations},
     poller::{Poller, Start, Tools},
     probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
-    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered},
+    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered, rewrite_snapshot},
 };
 
 #[cfg(test)]

@@ -277,6 +277,13 @@ fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
     }
 }
 
+/// Reads what a file holds and writes it again; `None` when it is not believed. Public so that a fuzzer gets at both
+/// without a disk.
+#[doc(hidden)]
+pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
+    file::parse(content).ok().map(|zones| file::render(&zones))
+}
+
 /// Why an entry is not believed, if it is not.
 fn doubt(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTime) -> Option<SnapshotIgnored> {
     if entry.fingerprint != fingerprint {

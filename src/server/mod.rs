@@ -4,6 +4,7 @@
 //! for a person. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
 //! [`Serving::stop`] answers what has arrived before it closes.
 
+mod forward;
 mod tcp;
 mod udp;
 
@@ -24,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::tcp::{Limits, Register};
+pub use self::{
+    forward::{Desk, Forwarder},
+    tcp::{Limits, Register, framing},
+};
 use crate::{metrics::ProcessCounters, table::SharedTable};
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
@@ -105,6 +109,7 @@ impl Bound {
         self,
         table: SharedTable,
         counters: Arc<ProcessCounters>,
+        forwarder: Forwarder,
         tcp: &runtime::Handle,
         register: Register,
         failures: UnboundedSender<String>,
@@ -114,7 +119,8 @@ impl Bound {
         for (number, socket) in self.udp.into_iter().enumerate() {
             let name = format!("udp-{number}");
             let alarm = Alarm { name: format!("{name} on {}", self.address), failures: failures.clone() };
-            let worker = udp::Worker::new(socket, self.address, table.clone(), counters.clone(), stop.udp.clone());
+            let (table, counters, forwarder) = (table.clone(), counters.clone(), forwarder.clone());
+            let worker = udp::Worker::new(socket, self.address, table, counters, forwarder, stop.udp.clone());
             let running = running.clone();
             let also = alarm.clone();
             let thread = move || {
@@ -128,7 +134,7 @@ impl Bound {
         }
         let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
         let dealer = Arc::default();
-        let listener = tcp::Listener { table, dealer, counters, register, alarm, stop: stop.tcp.clone() };
+        let listener = tcp::Listener { table, dealer, counters, forwarder, register, alarm, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(tcp.spawn(async move {
             let _running = running;

@@ -24,7 +24,7 @@ use tokio_util::{
 
 use self::register::Entered;
 pub use self::register::Register;
-use super::{Alarm, TCP_BACKLOG};
+use super::{Alarm, TCP_BACKLOG, forward::Forwarder};
 use crate::{
     answer::{Answered, Client, Dealer, answer},
     metrics::{ProcessCounters, Transport},
@@ -74,6 +74,7 @@ pub(super) struct Listener {
     /// One for all connections, so that clients with a connection for each question get every node equally often.
     pub(super) dealer: Arc<Mutex<Dealer>>,
     pub(super) counters: Arc<ProcessCounters>,
+    pub(super) forwarder: Forwarder,
     /// One for all addresses.
     pub(super) register: Register,
     pub(super) alarm: Alarm,
@@ -122,6 +123,7 @@ impl Listener {
             open: Open::new(self.counters.clone()),
             table: self.table.clone(),
             dealer: self.dealer.clone(),
+            forwarder: self.forwarder.clone(),
             client: client.ip(),
             limits,
             entered,
@@ -151,6 +153,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// How messages follow each other on a stream: two octets of length before each (RFC 1035, 4.2.2). Public so that a
+/// fuzzer cuts streams as the server does.
+#[doc(hidden)]
+pub fn framing() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec()
 }
 
 /// Whether only the connection that was to be accepted has failed.
@@ -183,6 +192,7 @@ struct Conversation {
     open: Open,
     table: SharedTable,
     dealer: Arc<Mutex<Dealer>>,
+    forwarder: Forwarder,
     client: IpAddr,
     limits: Limits,
     entered: Entered,
@@ -196,13 +206,12 @@ impl Conversation {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let codec = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
-        let mut frames = Framed::new(stream, codec);
+        let mut frames = Framed::new(stream, framing());
         let mut out = Vec::new();
         for _ in 0..self.limits.max_questions {
             let Some(message) = self.next_message(&mut frames).await else { return };
             // Who sends what deserves no reply over TCP has lost the frames or does not speak DNS.
-            if self.answer(&message, &mut out) == Answered::Silence {
+            if self.reply(&message, &mut out).await == Answered::Silence {
                 return;
             }
             let Ok(Ok(())) = timeout(self.limits.message, frames.send(&out[..])).await else { return };
@@ -210,12 +219,20 @@ impl Conversation {
         }
     }
 
-    fn answer(&self, message: &[u8], out: &mut Vec<u8>) -> Answered {
+    /// Only this conversation waits for upstreams; what its client asks meanwhile is answered afterwards.
+    async fn reply(&self, message: &[u8], out: &mut Vec<u8>) -> Answered {
+        let client = Client { address: self.client, transport: Transport::Tcp, now: unix_now() };
+        match self.answer(message, &client, out) {
+            Answered::Forward => self.forwarder.ask(message, &client, out).await,
+            answered => answered,
+        }
+    }
+
+    fn answer(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Answered {
         // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock. A
         // panic behind it ends the process.
         let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = Client { address: self.client, transport: Transport::Tcp, now: unix_now() };
-        answer(&self.table.now(), &self.open.0, message, &client, &mut dealer, out)
+        answer(&self.table.now(), &self.open.0, message, client, &mut dealer, out)
     }
 
     async fn next_message(
@@ -288,9 +305,12 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
-        let (dealer, counters_of_listener) = (Arc::default(), counters.clone());
+        let dealer = Arc::default();
         let register = Register::new(limits);
-        let listener = Listener { table, dealer, counters: counters_of_listener, register, alarm, stop: stop.clone() };
+        let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
+        let (counters_of_listener, stopped) = (counters.clone(), stop.clone());
+        let listener =
+            Listener { table, dealer, counters: counters_of_listener, forwarder, register, alarm, stop: stopped };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 

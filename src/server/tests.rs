@@ -69,9 +69,10 @@ impl World {
         let counters = Arc::new(ProcessCounters::default());
         let (failed, failures) = unbounded_channel();
         let address = bound.local_address();
-        let serving =
-            Some(bound.serve(table, counters.clone(), runtime.handle(), Register::new(Limits::default()), failed));
-        Self { runtime, counters, failures, serving, address }
+        let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
+        let register = Register::new(Limits::default());
+        let serving = bound.serve(table, counters.clone(), forwarder, runtime.handle(), register, failed);
+        Self { runtime, counters, failures, serving: Some(serving), address }
     }
 
     fn stop(&mut self) -> Duration {

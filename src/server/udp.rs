@@ -1,6 +1,6 @@
 //! UDP: one socket and one thread per worker, a batch of datagrams per system call.
 
-mod batch;
+pub(super) mod batch;
 
 use std::{
     io,
@@ -20,7 +20,8 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use self::batch::{Inbox, Outbox, Wait};
+use self::batch::{Arrival, Inbox, Outbox, Source, Wait};
+use super::forward::{Forwarder, WayBack};
 use crate::{
     answer::{Answered, Client, Dealer, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
@@ -66,10 +67,12 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 /// What one thread needs to answer from one socket.
 pub(super) struct Worker {
-    socket: Socket,
+    /// Shared with replies that come later than those of their batch.
+    socket: Arc<Socket>,
     address: SocketAddr,
     table: SharedTable,
     counters: Arc<ProcessCounters>,
+    forwarder: Forwarder,
     stop: Arc<AtomicBool>,
 }
 
@@ -79,9 +82,10 @@ impl Worker {
         address: SocketAddr,
         table: SharedTable,
         counters: Arc<ProcessCounters>,
+        forwarder: Forwarder,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { socket, address, table, counters, stop }
+        Self { socket: Arc::new(socket), address, table, counters, forwarder, stop }
     }
 
     /// Answers until told to stop, then what is queued. No error of the network ends it.
@@ -118,12 +122,25 @@ impl Worker {
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 outbox.put(arrival.client, arrival.local, |out| {
-                    answer(&table, &self.counters, message, &client, dealer, out) == Answered::Reply
+                    match answer(&table, &self.counters, message, &client, dealer, out) {
+                        Answered::Forward => self.pass_on(arrival, message, &client, out),
+                        answered => answered == Answered::Reply,
+                    }
                 });
             }
         }
         let lost = outbox.send(self.fd());
         self.counters.send_errors.add(lost);
+    }
+
+    /// Leaves a question to the upstreams; whether there is a reply already, which says that it cannot be left.
+    fn pass_on(&self, arrival: &Arrival, message: &[u8], client: &Client, out: &mut Vec<u8>) -> bool {
+        let way_back = WayBack::Datagram {
+            socket: self.socket.clone(),
+            client: arrival.client,
+            source: self.address.ip().is_unspecified().then(|| Source::new(arrival.local)),
+        };
+        self.forwarder.leave(message, client, way_back, out) == Err(Answered::Reply)
     }
 
     /// Connects the socket to itself, whereupon the kernel queues nothing more: what arrives later goes to the other

@@ -9,7 +9,7 @@ use crate::{
     config::Server,
     config::collide,
     metrics::ProcessCounters,
-    server::{BindError, Bound, Limits, Register, Serving},
+    server::{BindError, Bound, Forwarder, Limits, Register, Serving},
     table::SharedTable,
 };
 
@@ -18,6 +18,7 @@ use crate::{
 pub(super) struct Floor {
     pub table: SharedTable,
     pub counters: Arc<ProcessCounters>,
+    pub forwarder: Forwarder,
     pub tcp: Handle,
     pub register: Register,
     pub failures: mpsc::UnboundedSender<String>,
@@ -73,8 +74,8 @@ impl Listeners {
         let floor = &self.floor;
         self.serving.extend(bound.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let Floor { table, counters, tcp, register, failures, .. } = floor.clone();
-            let serving = bound.serve(table, counters, &tcp, register, failures);
+            let Floor { table, counters, forwarder, tcp, register, failures, .. } = floor.clone();
+            let serving = bound.serve(table, counters, forwarder, &tcp, register, failures);
             (address, serving)
         }));
         let unwanted = self.serving.extract_if(.., |(address, _)| !wanted.contains(address));

@@ -4,6 +4,7 @@
 
 mod admin_door;
 mod cookies;
+mod forwarding;
 mod listeners;
 mod plan;
 mod pollers;
@@ -19,7 +20,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
@@ -30,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 use self::{
     admin_door::Admin,
     cookies::Cookies,
+    forwarding::Forwarding,
     listeners::{Floor, Listeners},
     plan::{Polling, plan},
     pollers::Pollers,
@@ -106,6 +108,7 @@ pub struct Supervisor {
     listeners: Listeners,
     admin: Admin,
     cookies: Cookies,
+    forwarding: Forwarding,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
@@ -113,17 +116,29 @@ pub struct Supervisor {
     tasks: JoinMap<String, ()>,
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
-    /// Outlives the listeners that run on it.
-    _tcp: TcpRuntime,
+    /// They outlive the listeners that run on them.
+    _threads: [Thread; 2],
 }
 
-/// A runtime thread of its own for TCP: the control plane and the data plane share none.
-struct TcpRuntime(Option<Runtime>);
+/// A runtime thread of its own, for TCP and for whoever waits for upstreams: the control plane and the data plane share
+/// none, and a flood of names of no zone does not hold up connections that ask about zones.
+struct Thread {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
 
-impl Drop for TcpRuntime {
+impl Thread {
+    fn start(name: &str) -> std::io::Result<Self> {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).thread_name(name).enable_all().build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Thread {
     fn drop(&mut self) {
         // An ordinary drop waits for the thread, which must not be done inside another runtime.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -140,19 +155,20 @@ impl Supervisor {
         let counters = Arc::<ProcessCounters>::default();
         let memory_keys = MemoryKeys::of(&config.server);
         let (memory, keeper) = memory_keys.open(&counters)?.unzip();
-        let mut tcp = tokio::runtime::Builder::new_multi_thread();
-        let tcp = tcp.worker_threads(1).thread_name("tcp").enable_all().build()?;
+        let threads = [Thread::start("tcp")?, Thread::start("forward")?];
+        let [tcp, forward] = threads.each_ref().map(|thread| thread.handle.clone());
         let table = SharedTable::default();
         let (failed, failures) = mpsc::unbounded_channel();
+        let forwarding = Forwarding::start(table.clone(), counters.clone(), &forward, failed.clone());
         let floor = Floor {
             table: table.clone(),
             counters: counters.clone(),
-            tcp: tcp.handle().clone(),
+            forwarder: forwarding.forwarder(),
+            tcp,
             register: Register::new(limits(&config.server)),
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let tcp = TcpRuntime(Some(tcp));
         let (ready, is_ready) = watch::channel(false);
         let status = Arc::new(ArcSwap::from_pointee(ConfigStatus {
             path: path.into(),
@@ -189,6 +205,7 @@ impl Supervisor {
             listeners: Listeners::new(floor),
             admin: Admin::new(view),
             cookies: Cookies::default(),
+            forwarding,
             table,
             accepted,
             failures,
@@ -196,7 +213,7 @@ impl Supervisor {
             tasks: JoinMap::new(),
             ready,
             stopping: CancellationToken::new(),
-            _tcp: tcp,
+            _threads: threads,
         };
         supervisor.remember(keeper, &config);
         supervisor.apply(config.clone())?;
@@ -273,7 +290,7 @@ impl Supervisor {
         let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
         let domains = wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now));
         let table = ZoneTable::new(entries.chain(domains));
-        let table = table.with_server(server(&before, &wanted.server, self.cookies.in_force()));
+        let table = table.with_server(server(&before, &wanted, self.cookies.in_force()));
 
         self.pollers.expect(wanted.zones.len());
         for name in &plan.removed {
@@ -297,7 +314,12 @@ impl Supervisor {
         self.cookies.adopt(wanted.server.cookie_secret_file.clone(), secrets);
         self.listeners.limit(limits(&wanted.server));
         // Only now: a poller begins by having the seeds answered, and no new zone is to be met before that.
+        // Upstreams are there before questions go to them, and until none go.
+        if let Some(forward) = &wanted.forward {
+            self.forwarding.adopt(Some(forward));
+        }
         self.table.replace(table);
+        self.forwarding.adopt(wanted.forward.as_ref());
         for closed in self.listeners.replace(&wanted.server.listen, bound) {
             self.draining.spawn(drain(closed));
         }
@@ -362,6 +384,7 @@ impl Supervisor {
             self.draining.spawn(drain(serving));
         }
         while self.draining.join_next().await.is_some() {}
+        self.forwarding.forwarder().drain().await;
         if let Some(memory) = &self.memory {
             memory.flush().await;
         }

@@ -67,7 +67,8 @@ pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: 
 }
 
 /// What holds for every question. Counts of a limit that stays the same go on.
-pub(super) fn server(before: &ZoneTable, config: &Server, cookies: Arc<ArcSwap<CookieSecrets>>) -> table::Server {
+pub(super) fn server(before: &ZoneTable, config: &Config, cookies: Arc<ArcSwap<CookieSecrets>>) -> table::Server {
+    let Config { server: config, forward, .. } = config;
     let limiter = config.rate_limit.map(|limit| {
         let kept = before.server().limiter.clone().filter(|limiter| limiter.limit() == limit);
         kept.unwrap_or_else(|| Arc::new(Limiter::new(limit)))
@@ -75,6 +76,7 @@ pub(super) fn server(before: &ZoneTable, config: &Server, cookies: Arc<ArcSwap<C
     let tenths = config.tcp.idle.as_millis() / 100;
     table::Server {
         clients: config.clients.clone(),
+        forward: forward.as_ref().map(|forward| forward.clients.clone()),
         id: config.nsid.as_deref().map(Arc::from),
         version: config.version.as_deref().map(Arc::from),
         keepalive: u16::try_from(tenths).unwrap_or(u16::MAX),

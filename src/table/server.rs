@@ -1,6 +1,6 @@
 //! What holds for every question, whichever zone it is about.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +12,8 @@ use crate::zone::Clients;
 pub struct Server {
     /// Who may ask about names that are no zone's; a zone says itself who may ask about it.
     pub clients: Clients,
+    /// Whose questions about names that are no zone's are passed on to other resolvers; `None`: nobody's.
+    pub forward: Option<Clients>,
     /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
     pub id: Option<Arc<str>>,
     /// What `version.bind` tells; `None`: nothing.
@@ -22,6 +24,13 @@ pub struct Server {
     pub cookies: Arc<ArcSwap<CookieSecrets>>,
     /// Bounds replies over UDP; `None`: nothing does.
     pub limiter: Option<Arc<Limiter>>,
+}
+
+impl Server {
+    /// Whether a client's questions about names that are no zone's are passed on.
+    pub fn forwards_for(&self, client: IpAddr) -> bool {
+        self.forward.as_ref().is_some_and(|clients| clients.permit(client))
+    }
 }
 
 /// A secret of 128 bits, as SipHash takes it (RFC 9018, 4).

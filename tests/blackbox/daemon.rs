@@ -175,7 +175,9 @@ impl Daemon {
 
     #[track_caller]
     pub fn ask(&self, name: &str, qtype: &str) -> Reply {
-        dns::udp(self.address(), &Question::new(name, qtype))
+        let reply = dns::udp(self.address(), &Question::new(name, qtype));
+        assert!(!reply.recursion_available, "RA is set for those only whose questions are passed on");
+        reply
     }
 
     /// The distinct addresses of many single answers, sorted.

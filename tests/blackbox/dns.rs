@@ -17,6 +17,7 @@ pub struct Question {
     pub name: String,
     pub qtype: u16,
     pub class: u16,
+    pub recursion_desired: bool,
     pub edns: Option<u16>,
     /// Of the OPT record, on the wire.
     pub options: Vec<u8>,
@@ -25,7 +26,16 @@ pub struct Question {
 
 impl Question {
     pub fn new(name: &str, qtype: &str) -> Self {
-        Self { name: name.into(), qtype: type_number(qtype), class: 1, edns: None, options: Vec::new(), id: 0x1234 }
+        let qtype = type_number(qtype);
+        Self {
+            name: name.into(),
+            qtype,
+            class: 1,
+            recursion_desired: true,
+            edns: None,
+            options: Vec::new(),
+            id: 0x1234,
+        }
     }
 
     /// The same question in class CHAOS.
@@ -50,7 +60,7 @@ impl Question {
     pub fn wire(&self) -> Vec<u8> {
         let mut wire = Vec::new();
         wire.extend(self.id.to_be_bytes());
-        wire.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns.is_some())]);
+        wire.extend([u8::from(self.recursion_desired), 0, 0, 1, 0, 0, 0, 0, 0, u8::from(self.edns.is_some())]);
         for label in self.name.trim_end_matches('.').split('.').filter(|label| !label.is_empty()) {
             wire.push(u8::try_from(label.len()).unwrap());
             wire.extend(label.as_bytes());
@@ -76,6 +86,7 @@ fn type_number(name: &str) -> u16 {
         "SOA" => 6,
         "TXT" => 16,
         "AAAA" => 28,
+        "DS" => 43,
         "HTTPS" => 65,
         "AXFR" => 252,
         "ANY" => 255,
@@ -88,6 +99,7 @@ fn type_number(name: &str) -> u16 {
 pub struct Reply {
     pub rcode: String,
     pub authoritative: bool,
+    pub recursion_available: bool,
     pub truncated: bool,
     pub answers: Vec<String>,
     pub authorities: Vec<String>,
@@ -103,7 +115,6 @@ pub struct Reply {
 impl Reply {
     pub fn read(wire: &[u8]) -> Self {
         let message = Message::from_vec(wire).expect("a reply that can be read");
-        assert!(!message.metadata.recursion_available, "RA is never set");
         let lines = |records: &[Record]| records.iter().map(ToString::to_string).collect();
         let options = message.edns.iter().flat_map(|edns| edns.options().as_ref().iter());
         let options = options.map(|(code, option)| (u16::from(*code), Vec::<u8>::try_from(option).expect("octets")));
@@ -111,6 +122,7 @@ impl Reply {
         Self {
             rcode: format!("{:?}", message.metadata.response_code),
             authoritative: message.metadata.authoritative,
+            recursion_available: message.metadata.recursion_available,
             truncated: message.metadata.truncation,
             answers: lines(&message.answers),
             authorities: lines(&message.authorities),

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 const FLOORS: [&[&str]; 7] = [
     &["zone", "metrics", "systemd", "telemetry", "simulation"],
     &["config", "table"],
-    &["discovery", "answer"],
+    &["discovery", "forward", "answer"],
     &["server"],
     &["reload", "admin"],
     &["supervisor"],

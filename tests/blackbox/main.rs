@@ -9,6 +9,7 @@ mod daemon;
 mod dns;
 mod http;
 mod sight;
+mod upstream;
 mod wait;
 
 mod access;
@@ -18,6 +19,7 @@ mod chaos;
 mod commands;
 mod floors;
 mod foreign;
+mod forward;
 mod health;
 mod isolation;
 mod learning;

@@ -46,14 +46,34 @@ fn the_example_has_every_key() {
     let (server, rest) = example.split_once("\n[defaults]\n").unwrap();
     let (defaults, zones) = rest.split_once("\n[zones.").unwrap();
     let has = |section: &str, key: &str| section.lines().any(|line| line.starts_with(&format!("{key} = ")));
+    let (server, forward) = server.split_once("\n# [forward]\n").unwrap();
     for key in known_keys("server") {
         // Some have no default; they are shown in a comment.
         assert!(has(&server.replace("\n# ", "\n"), &key), "[server] lacks {key}");
+    }
+    for key in known_keys("forward") {
+        assert!(has(&forward.replace("\n# ", "\n"), &key), "[forward] lacks {key}");
     }
     for key in known_keys("zones.\"a\"") {
         let shown = defaults.replace("\n# ", "\n");
         assert!(has(if key == "seeds" { zones } else { &shown }, &key), "[defaults] lacks {key}");
     }
+}
+
+/// Who takes the comment signs away gets a good file, and the default that is shown.
+#[test]
+fn the_example_s_forward_section_is_good() {
+    let example = shipped("example.toml");
+    let (_, rest) = example.split_once("\n# [forward]\n").unwrap();
+    let (section, _) = rest.split_once("\n[defaults]\n").unwrap();
+    let is_key = |line: &&str| line.starts_with("# upstreams = ") || line.starts_with("# clients = ");
+    let (upstreams, clients) = {
+        let lines: Vec<_> = section.lines().filter(is_key).map(|line| line.trim_start_matches("# ")).collect();
+        (lines[0], lines[1])
+    };
+    let forward =
+        |keys: &str| parsed(&format!("[forward]\n{keys}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n")).forward.unwrap();
+    assert_eq!(forward(&format!("{upstreams}\n{clients}")), forward(upstreams));
 }
 
 #[test]

@@ -290,10 +290,11 @@ zone:
     spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")
 
 
-def start_upstream(directory, zone, records):
-    """One zone with more records, and none of the features that are compared."""
+def start_upstream(directory, records):
+    """The root zone and these records: whatever else is asked does not exist, as a recursive resolver would say."""
     directory.mkdir(parents=True)
-    (directory / "zone").write_text(zone.file() + records)
+    root = ". 60 SOA ns.world.test. hostmaster.world.test. 1 60 10 1209600 5\n. 60 NS ns.world.test.\n"
+    (directory / "zone").write_text(root + records)
     (directory / "knot.conf").write_text(f"""\
 server:
     listen: {UPSTREAM}@53
@@ -307,7 +308,7 @@ log:
   - target: stderr
     any: info
 zone:
-  - domain: {zone.name}
+  - domain: .
     file: "{directory}/zone"
 """)
     spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")

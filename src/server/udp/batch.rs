@@ -17,6 +17,7 @@ use nix::{
     libc,
     sys::socket::{
         ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmmsg,
+        sendmsg,
     },
 };
 
@@ -192,15 +193,28 @@ fn send_group(
     lost
 }
 
+/// Sends one reply that was not ready when its batch went out, from whatever thread, without waiting.
+pub(in crate::server) fn send_one(
+    socket: &impl AsRawFd,
+    client: SocketAddr,
+    source: Option<&Source>,
+    octets: &[u8],
+) -> Result<(), Errno> {
+    let control = source.map(Source::control_message);
+    let (slices, client) = ([IoSlice::new(octets)], SockaddrStorage::from(client));
+    sendmsg(socket.as_raw_fd(), &slices, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&client)).map(|_| ())
+}
+
 /// The address that replies come from: the one that was asked, or none of ours knows them (RFC 2181, 4.1).
-enum Source {
+#[derive(Debug)]
+pub(in crate::server) enum Source {
     V4(libc::in_pktinfo),
     V6(libc::in6_pktinfo),
 }
 
 impl Source {
     /// The interface stays open: the route to the client decides.
-    fn new(local: IpAddr) -> Self {
+    pub(in crate::server) fn new(local: IpAddr) -> Self {
         match local {
             IpAddr::V4(v4) => Self::V4(libc::in_pktinfo {
                 ipi_ifindex: 0,

@@ -1,0 +1,160 @@
+//! The keys of `[forward]`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustls::pki_types::ServerName;
+use toml::Spanned;
+
+use super::{
+    Forward, Upstream, collide,
+    keys::Keys,
+    mistake::Complaint,
+    value::{self, Read, Value},
+};
+use crate::zone::{Clients, canonical, is_publishable};
+
+const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
+
+/// Upstreams in one list. A question that nobody answers goes to all of them in turn, and its client waits for five
+/// seconds; more would never be asked.
+const UPSTREAMS_MAX: usize = 8;
+
+/// The port of resolvers, and of those that speak TLS (RFC 7858, 3.1).
+const PORT: u16 = 53;
+const PORT_TLS: u16 = 853;
+
+/// Programs on this host: with this default nobody becomes an open resolver by mistake.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
+
+pub(super) struct ForwardKeys {
+    upstreams: Vec<Spanned<Upstream>>,
+    clients: Option<Clients>,
+}
+
+/// Reads the section, if the file has it.
+pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Vec<Complaint>)> {
+    let at = file.table.get_key_value("forward").map(|(key, _)| key.span())?;
+    let mut keys = file.sub_table("forward")?;
+    let said = keys.table.contains_key("upstreams");
+    let upstreams = keys.spanned("upstreams", upstreams);
+    let clients = keys.get("clients", clients);
+    if !said {
+        let sentence = "[forward] has no upstreams; add upstreams = [\"address of a resolver\", ...]";
+        keys.complaints.push(Complaint::absence(at, sentence));
+    }
+    let upstreams = upstreams.map(Spanned::into_inner).unwrap_or_default();
+    for (number, upstream) in upstreams.iter().enumerate() {
+        if upstreams.iter().take(number).any(|earlier| earlier.get_ref() == upstream.get_ref()) {
+            let sentence = format!("{} is listed twice", upstream.get_ref());
+            keys.complaints.push(Complaint::new(upstream.span(), sentence));
+        }
+    }
+    Some((ForwardKeys { upstreams, clients }, keys.finish(&FORWARD_KEYS, &[])))
+}
+
+impl ForwardKeys {
+    /// What is wrong beside these listen addresses, and beside a zone "." that stands there.
+    pub(super) fn against(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<Complaint> {
+        let itself = self.upstreams.iter().filter_map(|upstream| {
+            let address = upstream.get_ref().address;
+            let ours = listen.iter().find(|listen| is_same_host(address, **listen))?;
+            let sentence = format!(
+                "upstream {address} is this server itself (listen has {ours}), so questions would go round in circles; \
+                 name another resolver"
+            );
+            Some(Complaint::new(upstream.span(), sentence))
+        });
+        let sentence = "zone \".\" answers every name, so nothing would be left for [forward]; remove one of them";
+        itself.chain(root.map(|span| Complaint::new(span, sentence))).collect()
+    }
+
+    pub(super) fn lower(self) -> Forward {
+        Forward {
+            upstreams: self.upstreams.into_iter().map(Spanned::into_inner).collect(),
+            clients: self.clients.unwrap_or_else(|| Clients::Within(LOOPBACK.into())),
+        }
+    }
+}
+
+/// Whether who asks the one arrives at the other. Which addresses this host has is not known here, but for loopback.
+fn is_same_host(upstream: SocketAddr, listen: SocketAddr) -> bool {
+    collide(upstream, listen) && (upstream.ip() == listen.ip() || upstream.ip().is_loopback())
+}
+
+fn upstreams(value: &Value<'_>) -> Read<Vec<Spanned<Upstream>>> {
+    let upstreams = value::list(value, "a list of addresses in quotes", upstream)?;
+    let sentence = match upstreams.len() {
+        0 => "[forward] has an empty list of upstreams; name at least one resolver".into(),
+        1..=UPSTREAMS_MAX => return Ok(upstreams),
+        count => format!("{count} upstreams; at most {UPSTREAMS_MAX} are allowed"),
+    };
+    Err(vec![Complaint::new(value.span(), sentence)])
+}
+
+fn upstream(value: &Value<'_>) -> Read<Upstream> {
+    let text = value::text(value, "the address of a resolver in quotes")?;
+    upstream_in(text).map_err(|sentence| vec![Complaint::new(value.span(), sentence)])
+}
+
+/// `address`, `address:port`, or one of both as `tls://address#name`.
+fn upstream_in(text: &str) -> Result<Upstream, String> {
+    let over_tls = text.strip_prefix("tls://");
+    let (place, name) = match over_tls.unwrap_or(text).split_once('#') {
+        Some((place, name)) => (place, Some(name)),
+        None => (over_tls.unwrap_or(text), None),
+    };
+    let port = if over_tls.is_some() { PORT_TLS } else { PORT };
+    let address = address(place, port).ok_or_else(|| {
+        format!(
+            "{text:?} is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \
+             \"tls://10.0.0.2#dns.example\""
+        )
+    })?;
+    if !is_publishable(address.ip()) {
+        return Err(format!("{} is not the address of one host", address.ip()));
+    }
+    if address.port() == 0 {
+        return Err("nobody can be asked on port 0".into());
+    }
+    let tls_name = match (over_tls, name) {
+        (None, None) => None,
+        (Some(_), Some(name)) if ServerName::try_from(name).is_ok() => Some(name.to_owned()),
+        (Some(_), Some(name)) => return Err(format!("{name:?} is no name that a certificate can bear")),
+        (Some(_), None) => {
+            return Err(format!(
+                "{text:?} lacks the name that the resolver's certificate bears; write \"{text}#dns.example\""
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(format!("{text:?} has a name, which only TLS needs; write \"tls://{text}\", or \"{place}\""));
+        }
+    };
+    Ok(Upstream { address, tls_name })
+}
+
+fn address(text: &str, port: u16) -> Option<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>().map(|address| SocketAddr::new(canonical(address.ip()), address.port()));
+    with_port.or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(canonical(ip), port))).ok()
+}
+
+/// Whose questions are passed on: not everybody's.
+fn clients(value: &Value<'_>) -> Read<Clients> {
+    let network = |value: &Value<'_>| match value::network(value)? {
+        all if all.prefix_len() == 0 => {
+            let sentence = format!(
+                "{all} would make this server an open resolver, which others use for attacks; name your own networks"
+            );
+            Err(vec![Complaint::new(value.span(), sentence)])
+        }
+        network => Ok(network),
+    };
+    let networks = value::list(value, "a list of networks or addresses in quotes", network)?;
+    Ok(Clients::Within(networks.into_iter().map(Spanned::into_inner).collect()))
+}

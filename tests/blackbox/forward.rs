@@ -1,0 +1,415 @@
+//! Names of no zone: passed on to upstreams for those who may, and for nobody else.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use alternator_dns::simulation::Cluster;
+use nix::sys::signal::Signal;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::{
+    authority::Authority,
+    daemon::{Daemon, config, scratch, zone},
+    dns::{self, Question, Reply},
+    upstream::Upstream,
+    wait,
+};
+
+const PAYLOAD: u16 = 1232;
+
+/// A reply comes within this also when no upstream answers: stub resolvers give up after five seconds.
+const DEADLINE: Duration = Duration::from_millis(4500);
+
+/// A question about a zone is answered within this, whatever upstreams do: whoever waited for them would wait longer. A
+/// machine that is not busy needs a thousandth.
+const PROMPT: Duration = Duration::from_millis(1500);
+
+/// An address that asks and is nobody's upstream.
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
+
+fn upstream(last: u8) -> Upstream {
+    Upstream::start([127, 0, 0, last])
+}
+
+/// `[forward]` to these upstreams, with these other keys.
+fn forward(upstreams: &[&Upstream], keys: &str) -> String {
+    let quoted: Vec<_> = upstreams.iter().map(|upstream| format!("\"{}\"", upstream.address)).collect();
+    format!("[forward]\nupstreams = [{}]\n{keys}\n", quoted.join(", "))
+}
+
+/// A server with the zone `zone.alt.example`, the domain `alt.example` and this section.
+fn start(name: &str, cluster: &Cluster, forward: &str) -> Daemon {
+    Daemon::with_config(name, &file(cluster, forward))
+}
+
+fn file(cluster: &Cluster, forward: &str) -> String {
+    let server = config(&(forward.to_owned() + &zone("zone.alt.example", cluster)));
+    server.replacen("[server]\n", "[server]\ndomains = [\"alt.example\"]\n", 1)
+}
+
+/// Asks over UDP with EDNS.
+#[track_caller]
+fn ask(daemon: &Daemon, name: &str, qtype: &str) -> Reply {
+    dns::udp(daemon.address(), &Question::new(name, qtype).edns(PAYLOAD))
+}
+
+/// The octets of the reply to these octets, asked from this address.
+fn exchange(server: SocketAddr, client: IpAddr, message: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind((client, 0)).unwrap();
+    socket.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    // Connected: a reply from another address is not heard.
+    socket.connect(server).unwrap();
+    socket.send(message).unwrap();
+    let mut buffer = [0; 4096];
+    let length = socket.recv(&mut buffer).unwrap();
+    buffer[..length].to_vec()
+}
+
+/// Name, type, rcode, answers, authorities.
+type Case<'c> = (&'c str, &'c str, &'c str, &'c [&'c str], &'c [&'c str]);
+
+#[test]
+fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("forward", &cluster, &forward(&[&upstream], ""));
+    let soa = "test. 30 IN SOA ns.test. mail.test. 7 60 10 3600 20";
+    let (a, alias) = ("a.test. 60 IN A 192.0.2.1", "alias.test. 50 IN CNAME a.test.");
+    let dead_end = "dead-end.test. 50 IN CNAME nothing.test.";
+    let cases: [Case<'_>; 6] = [
+        ("a.test", "A", "NoError", &[a], &[]),
+        ("alias.test", "A", "NoError", &[alias, a], &[]),
+        ("empty.test", "AAAA", "NoError", &[], &[soa]),
+        ("none.test", "A", "NXDomain", &[], &[soa]),
+        ("dead-end.test", "A", "NXDomain", &[dead_end], &[soa]),
+        ("broken.test", "A", "ServFail", &[], &[]),
+    ];
+    for (name, qtype, rcode, answers, authorities) in cases {
+        let question = Question::new(name, qtype);
+        let replies =
+            [dns::udp(daemon.address(), &question), dns::tcp(daemon.address(), &question.clone().edns(PAYLOAD))];
+        for (reply, has_opt) in replies.into_iter().zip([false, true]) {
+            assert_eq!(reply.rcode, rcode, "{name}");
+            // A second may have gone by since the first one.
+            let aged = |lines: &[String]| lines.iter().map(|line| without_ttl(line)).collect::<Vec<_>>();
+            let expected = |lines: &[&str]| lines.iter().map(|line| without_ttl(line)).collect::<Vec<_>>();
+            assert_eq!(aged(&reply.answers), expected(answers), "{name}");
+            assert_eq!(aged(&reply.authorities), expected(authorities), "{name}");
+            assert_eq!((reply.authoritative, reply.recursion_available, reply.has_opt), (false, true, has_opt));
+            assert_eq!(reply.extended_errors, [0; 0]);
+        }
+    }
+    let counted = |result| daemon.metric(&format!("alternator_dns_forwarded_total{{result=\"{result}\"}}"));
+    assert_eq!(["answered", "negative", "failed", "overloaded"].map(counted), [6.0, 4.0, 2.0, 0.0]);
+}
+
+fn without_ttl(line: &str) -> String {
+    let words: Vec<_> = line.split(' ').collect();
+    [&words[..1], &words[2..]].concat().join(" ")
+}
+
+#[test]
+fn the_question_comes_back_octet_for_octet() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("spelling", &cluster, &forward(&[&upstream], ""));
+    for name in ["A.teST", "a.TEst"] {
+        let wire = Question::new(name, "A").wire();
+        let reply = exchange(daemon.address(), [127, 0, 0, 1].into(), &wire);
+        assert_eq!(reply[..4], [0x12, 0x34, 0x81, 0x80], "QR, RD and RA; not AA");
+        assert_eq!(reply[12..wire.len()], wire[12..]);
+        assert_eq!(reply.len(), wire.len() + 16, "the owner is compressed to the question");
+    }
+    assert_eq!(upstream.asked(), ["a.test. A udp"], "spellings are one name");
+}
+
+#[test]
+fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("long", &cluster, &forward(&[&upstream], ""));
+    let told = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
+    let middle = Question::new("middle.test", "TXT");
+    assert_eq!(told(dns::udp(daemon.address(), &middle)), (true, 0, false));
+    assert_eq!(told(dns::udp(daemon.address(), &middle.edns(PAYLOAD))), (false, 8, true));
+    let big = Question::new("big.test", "TXT").edns(PAYLOAD);
+    assert_eq!(told(dns::udp(daemon.address(), &big)), (true, 0, true));
+    assert_eq!(told(dns::tcp(daemon.address(), &big)), (false, 200, true));
+    assert!(upstream.asked().contains(&"big.test. TXT tcp".into()), "{:?}", upstream.asked());
+}
+
+#[test]
+fn what_was_said_is_kept_as_long_as_it_may_be() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("kept", &cluster, &forward(&[&upstream], ""));
+    assert_eq!(ask(&daemon, "a.test", "A").ttls(), [60]);
+    assert_eq!(ask(&daemon, "none.test", "A").rcode, "NXDomain");
+    wait::until("the kept answer to age", || (ask(&daemon, "a.test", "A").ttls()[0] < 60).then_some(()));
+    assert_eq!(ask(&daemon, "none.test", "A").rcode, "NXDomain");
+    assert_eq!(upstream.asked(), ["a.test. A udp", "none.test. A udp"]);
+}
+
+#[test]
+fn signatures_are_asked_for_where_they_are_wanted() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("signed", &cluster, &forward(&[&upstream], ""));
+    let mut wire = Question::new("a.test", "A").edns(PAYLOAD).wire();
+    let flags = wire.len() - 4;
+    for dnssec_ok in [0x80, 0x80, 0, 0] {
+        wire[flags] = dnssec_ok;
+        let reply = exchange(daemon.address(), [127, 0, 0, 1].into(), &wire);
+        assert_eq!((reply[3], reply[reply.len() - 4]), (0x80, dnssec_ok), "DO comes back, AD is never set");
+    }
+    assert_eq!(upstream.asked(), ["a.test. A udp signed", "a.test. A udp"]);
+}
+
+#[test]
+fn a_question_under_way_is_answered_before_the_end() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let mut daemon = start("end", &cluster, &forward(&[&upstream], ""));
+    // Longer than the sockets take to close.
+    upstream.delay(Duration::from_millis(500));
+    thread::scope(|scope| {
+        let (server, question) = (daemon.address(), Question::new("a.test", "A"));
+        let reply = scope.spawn(move || dns::udp(server, &question));
+        wait::until("the upstream to be asked", || (!upstream.asked().is_empty()).then_some(()));
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(reply.join().unwrap().rcode, "NoError");
+    });
+    assert!(daemon.wait_exit(wait::PATIENCE).success());
+}
+
+#[test]
+fn the_next_upstream_answers_for_a_silent_one_and_for_one_that_is_gone() {
+    let cluster = Cluster::start(1).unwrap();
+    let (gone, silent, good) = (upstream(7), upstream(8), upstream(9));
+    silent.silence(true);
+    let section = forward(&[&gone, &silent, &good], "");
+    drop(gone);
+    let daemon = start("failover", &cluster, &section);
+    let timed = |name: &str| {
+        let start = Instant::now();
+        assert_eq!(ask(&daemon, name, "A").data(), ["192.0.2.1"], "{name}");
+        start.elapsed()
+    };
+    assert!(timed("any1.test") < DEADLINE);
+    let start = Instant::now();
+    (0..20).for_each(|number| _ = timed(&format!("any-more-{number}.test")));
+    assert!(start.elapsed() < Duration::from_secs(5), "whoever was silent is not waited for again and again");
+    assert!(silent.asked().len() < 10, "{:?}", silent.asked());
+}
+
+#[test]
+fn an_upstream_that_cannot_say_is_not_the_last_word() {
+    // Nothing answers there but REFUSED: a server of ours without `[forward]`.
+    let cluster = Cluster::start(1).unwrap();
+    let refusing = Daemon::start("refusing", &zone("other.example", &cluster));
+    let good = upstream(9);
+    let section = format!("[forward]\nupstreams = [\"{}\", \"{}\"]\n", refusing.address(), good.address);
+    let daemon = start("refused", &cluster, &section);
+    assert_eq!(ask(&daemon, "a.test", "A").data(), ["192.0.2.1"]);
+}
+
+#[test]
+fn dead_upstreams_cost_zones_nothing() {
+    let (cluster, one, two) = (Cluster::start(1).unwrap(), upstream(7), upstream(8));
+    one.silence(true);
+    two.silence(true);
+    let daemon = start("dead", &cluster, &forward(&[&one, &two], ""));
+    thread::scope(|scope| {
+        let foreign: Vec<_> = (0..20)
+            .map(|number| {
+                let daemon = &daemon;
+                scope.spawn(move || {
+                    let start = Instant::now();
+                    let question = Question::new(&format!("any{number}.test"), "A").edns(PAYLOAD);
+                    let reply = match number % 2 {
+                        0 => dns::udp(daemon.address(), &question),
+                        _ => dns::tcp(daemon.address(), &question),
+                    };
+                    (reply.rcode, reply.extended_errors, start.elapsed())
+                })
+            })
+            .collect();
+        let slowest = (0..2000)
+            .map(|number| {
+                let (start, question) = (Instant::now(), Question::new("zone.alt.example", "A"));
+                let reply = match number % 20 {
+                    0 => dns::tcp(daemon.address(), &question),
+                    _ => dns::udp(daemon.address(), &question),
+                };
+                assert_eq!(reply.data(), [cluster.node(0).to_string()]);
+                start.elapsed()
+            })
+            .max();
+        assert!(slowest.unwrap() < PROMPT, "{slowest:?}");
+        for thread in foreign {
+            let (rcode, errors, took) = thread.join().unwrap();
+            assert_eq!((&*rcode, &errors[..]), ("ServFail", &[23][..]));
+            assert!(took < DEADLINE, "{took:?}");
+        }
+    });
+    one.silence(false);
+    wait::until("the upstream to be asked again", || (ask(&daemon, "a.test", "A").rcode == "NoError").then_some(()));
+}
+
+#[test]
+fn too_many_questions_are_refused_at_once() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    upstream.silence(true);
+    let daemon = start("flood", &cluster, &forward(&[&upstream], ""));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    let start = Instant::now();
+    let mut buffer = [0; 512];
+    // More than may be under way; one at a time, so that no buffer of the kernel overflows.
+    for number in 0..400 {
+        let question = Question { id: number, ..Question::new(&format!("any{number}.test"), "A") };
+        socket.send_to(&question.wire(), daemon.address()).unwrap();
+        assert_eq!(ask(&daemon, "zone.alt.example", "A").rcode, "NoError");
+    }
+    let count = (0..400).filter(|_| socket.recv(&mut buffer).is_ok() && buffer[3] & 0x0F == 2).count();
+    assert_eq!(count, 400, "every question is answered, with SERVFAIL");
+    assert!(start.elapsed() < wait::PATIENCE);
+    let overloaded = daemon.metric("alternator_dns_forwarded_total{result=\"overloaded\"}");
+    assert!(overloaded > 0.0, "some at once");
+    let failed = daemon.metric("alternator_dns_forwarded_total{result=\"failed\"}");
+    assert_eq!(overloaded + failed, 400.0);
+}
+
+#[test]
+fn nobody_else_s_questions_are_passed_on() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
+    let as_stranger = |question: Question| {
+        dns::udp_from(STRANGER, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
+    };
+    let reply = as_stranger(Question::new("a.test", "A"));
+    assert_eq!((&*reply.rcode, &reply.extended_errors[..], reply.recursion_available), ("Refused", &[20][..], false));
+    let reply = as_stranger(Question::new("zone.alt.example", "A"));
+    assert_eq!((&*reply.rcode, reply.recursion_available), ("NoError", false));
+
+    let mine = |question: Question| {
+        let reply = dns::udp(daemon.address(), &question.edns(PAYLOAD));
+        (reply.rcode, reply.recursion_available)
+    };
+    assert_eq!(mine(Question::new("zone.alt.example", "A")), ("NoError".into(), true), "also from the fast lane");
+    assert_eq!(mine(Question::new("zone.alt.example", "TXT")), ("NoError".into(), true));
+    let not_desired = Question { recursion_desired: false, ..Question::new("a.test", "A") };
+    for refused in [not_desired, Question::new("a.test", "AXFR"), Question::new("a.test", "TYPE250")] {
+        assert_eq!(mine(refused), ("Refused".into(), true));
+    }
+    assert_eq!(mine(Question::new("a.test", "A").chaos()), ("Refused".into(), true));
+    let mut notify = Question::new("a.test", "SOA").wire();
+    notify[2] |= 4 << 3;
+    let reply = exchange(daemon.address(), [127, 0, 0, 1].into(), &notify);
+    assert_eq!(reply[3], 0x80 | 4, "NOTIMP, with RA");
+    assert_eq!(upstream.asked(), [""; 0]);
+    assert_eq!(mine(Question::new("a.test", "A")), ("NoError".into(), true));
+}
+
+#[test]
+fn the_list_of_the_server_explains_a_refusal() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let text = file(&cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
+    let text = text.replacen("[server]\n", "[server]\nclients = [\"127.0.0.1\"]\n", 1);
+    let daemon = Daemon::with_config("explained", &text);
+    let question = Question::new("a.test", "A").edns(PAYLOAD);
+    let reply = dns::udp_from(STRANGER, daemon.address(), &question, wait::PATIENCE).unwrap();
+    assert_eq!((&*reply.rcode, &reply.extended_errors[..]), ("Refused", &[18][..]));
+    assert_eq!(ask(&daemon, "a.test", "A").rcode, "NoError");
+}
+
+#[test]
+fn names_of_zones_never_leave() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let daemon = start("secret", &cluster, &forward(&[&upstream], ""));
+    for name in ["zone.alt.example", "below.zone.alt.example", "a.b.zone.alt.example", "alt.example", "x.alt.example"] {
+        for qtype in ["A", "AAAA", "NS", "SOA", "TXT", "DS", "HTTPS", "ANY", "AXFR", "TYPE65280"] {
+            let reply = ask(&daemon, name, qtype);
+            assert_eq!(reply.authoritative, qtype != "AXFR", "{name} {qtype}");
+        }
+    }
+    assert_eq!(upstream.asked(), [""; 0]);
+    // What lies above a zone, and is no domain, is not ours.
+    assert_eq!(ask(&daemon, "example", "TXT").rcode, "NXDomain");
+    assert_eq!(upstream.asked(), ["example. TXT udp"]);
+}
+
+#[test]
+fn an_edit_turns_it_on_and_off() {
+    let (cluster, one, two) = (Cluster::start(1).unwrap(), upstream(7), upstream(8));
+    let daemon = start("edit", &cluster, "");
+    let edit = |section: &str| {
+        std::fs::write(daemon.config_path(), file(&cluster, section)).unwrap();
+        assert_eq!(daemon.reload().0, 0);
+    };
+    let told = |name| {
+        let reply = ask(&daemon, name, "A");
+        (reply.rcode, reply.extended_errors, reply.recursion_available)
+    };
+    let (refused, answered) = (("Refused".into(), vec![20], false), ("NoError".into(), vec![], true));
+    assert_eq!(told("a.test"), refused);
+    edit(&forward(&[&one], ""));
+    assert_eq!(told("a.test"), answered);
+    edit(&forward(&[&one], "clients = [\"127.0.0.2\"]"));
+    assert_eq!(told("a.test"), refused);
+    edit(&forward(&[&one], ""));
+    assert_eq!(told("a.test"), answered);
+    assert_eq!(one.asked().len(), 1, "upstreams that stay keep what they have said");
+    edit(&forward(&[&two], ""));
+    assert_eq!(told("a.test"), answered);
+    assert_eq!((one.asked().len(), two.asked().len()), (1, 1));
+    edit("");
+    assert_eq!(told("a.test"), refused);
+    assert_eq!(told("zone.alt.example"), ("NoError".into(), vec![], false));
+}
+
+#[test]
+fn a_reply_comes_from_the_address_that_was_asked() {
+    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let text = file(&cluster, &forward(&[&upstream], "")).replacen("\"127.0.0.1:0\"", "\"0.0.0.0:0\"", 1);
+    let daemon = Daemon::with_config("source", &text);
+    for last in [1, 5, 6] {
+        let asked = SocketAddr::from(([127, 0, 0, last], daemon.address().port()));
+        let reply = exchange(asked, STRANGER, &Question::new(&format!("any{last}.test"), "A").wire());
+        assert_eq!(reply[3] & 0x0F, 0);
+    }
+}
+
+#[test]
+fn an_upstream_may_speak_tls_and_must_be_who_it_says() {
+    let cluster = Cluster::start(1).unwrap();
+    let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
+    let upstream = |last: u8, authority: &Authority| {
+        let certified = authority.certify(["dns.example"]);
+        let chain = CertificateDer::pem_slice_iter(certified.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Upstream::start_tls([127, 0, 0, last], Arc::new(config))
+    };
+    let (good, false_friend) = (upstream(7, &trusted), upstream(8, &other));
+    let directory = scratch("tls-upstream");
+    let (authorities, path) = (directory.join("authorities.pem"), directory.join("config.toml"));
+    std::fs::write(&authorities, trusted.pem()).unwrap();
+    let environment = [("RUST_LOG", "debug"), ("SSL_CERT_FILE", authorities.to_str().unwrap())];
+    let section = |upstream: &Upstream, name: &str| {
+        file(&cluster, &format!("[forward]\nupstreams = [\"tls://{}#{name}\"]\n", upstream.address))
+    };
+    std::fs::write(&path, section(&good, "dns.example")).unwrap();
+    let mut daemon = Daemon::launch_with(directory, &path, &environment);
+    daemon.wait_ready();
+    assert_eq!(ask(&daemon, "a.test", "A").data(), ["192.0.2.1"]);
+    assert_eq!(ask(&daemon, "big.test", "TXT").rcode, "NoError");
+    assert_eq!(good.asked(), ["a.test. A tls", "big.test. TXT tls"]);
+    for (upstream, name) in [(&false_friend, "dns.example"), (&good, "other.example")] {
+        std::fs::write(&path, section(upstream, name)).unwrap();
+        assert_eq!(daemon.reload().0, 0);
+        let reply = ask(&daemon, "any.test", "A");
+        assert_eq!((&*reply.rcode, &reply.extended_errors[..]), ("ServFail", &[23][..]), "{name}");
+    }
+    assert_eq!((good.asked().len(), false_friend.asked().len()), (2, 0));
+}

@@ -1,0 +1,41 @@
+//! A configuration file: a mistake is always a sentence about a place in it, and what is accepted can be served.
+
+#![no_main]
+
+use std::path::Path;
+
+use alternator_dns::config::{Config, Mistake};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|content: &[u8]| match Config::parse(Path::new("fuzz.toml"), content) {
+    Ok(config) => check_config(&config),
+    Err(mistakes) => {
+        assert!(!mistakes.list().is_empty(), "refused without a reason");
+        let text = readable(content);
+        mistakes.list().iter().for_each(|mistake| check_mistake(mistake, &text));
+    }
+});
+
+fn check_config(config: &Config) {
+    assert!(!config.zones.is_empty() && !config.server.listen.is_empty());
+    for (name, zone) in &config.zones {
+        assert!(!zone.cluster.seeds.is_empty(), "{name} has no seeds");
+        assert!(!zone.refresh.is_zero() && !zone.timeout.is_zero(), "{name} would poll without a pause");
+    }
+    let _ = config.warnings();
+}
+
+/// It lies in the text, or right behind a line's last character, and takes one line on a screen.
+fn check_mistake(mistake: &Mistake, text: &str) {
+    let Mistake { line, column, sentence } = mistake;
+    let there = line.checked_sub(1).and_then(|above| text.split('\n').nth(above));
+    let length = there.unwrap_or_else(|| panic!("there is no line {line}: {sentence}")).chars().count();
+    assert!((1..=length + 1).contains(column), "line {line} has no column {column}: {sentence}");
+    assert!(!sentence.is_empty() && !sentence.contains(char::is_control), "{sentence:?}");
+}
+
+/// As much of the content as is text.
+fn readable(content: &[u8]) -> String {
+    let end = std::str::from_utf8(content).map_or_else(|error| error.valid_up_to(), str::len);
+    String::from_utf8_lossy(&content[..end]).into_owned()
+}
