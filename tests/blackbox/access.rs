@@ -235,3 +235,31 @@ fn the_limits_of_tcp_hold_for_all_addresses_and_follow_the_file() {
         (dns::receive(&mut stream).is_err() && start.elapsed() < Duration::from_secs(3)).then_some(())
     });
 }
+
+/// Connections that one client opens, and how many of them it holds on to: the test may not open more files.
+const GREEDY: usize = 2000;
+const HELD: usize = 300;
+
+#[test]
+fn thousands_of_connections_of_one_client_cost_others_nothing() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("greedy", &config("", &zone("a.example", &cluster)));
+    let question = Question::new("a.example", "A");
+    let mut held = std::collections::VecDeque::new();
+    for number in 0..GREEDY {
+        held.push_back(dns::connect(daemon.address()));
+        if held.len() > HELD {
+            held.pop_front();
+        }
+        if number % 100 == 0 {
+            let reply = dns::udp_from(client(2), daemon.address(), &question, wait::PATIENCE);
+            assert_eq!(reply.expect("UDP is unaffected").rcode, "NoError");
+        }
+    }
+    let mut last = held.pop_back().unwrap();
+    dns::send(&mut last, &question);
+    assert_eq!(dns::receive(&mut last).expect("the newest is served").rcode, "NoError");
+    let open = || daemon.metric("alternator_dns_tcp_connections");
+    wait::until("no more than max_per_client to be open", || (open() <= 128.0).then_some(()));
+    assert!(dns::receive(&mut held[0]).is_err(), "the longest idle has gone");
+}
