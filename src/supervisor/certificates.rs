@@ -1,6 +1,6 @@
 //! The certificate that clients of encrypted DNS are shown, and the files that it comes from.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::sign::CertifiedKey;
 
@@ -10,14 +10,24 @@ use crate::{
     server::{Certificate, read_certificate},
 };
 
+/// Between two looks at the files.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
 /// The certificate in force.
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     shown: Certificate,
     /// Certificate and key; `None` while nothing is encrypted.
     files: Option<(PathBuf, PathBuf)>,
-    /// The files cannot be used as they are now, and that has been said.
-    complained: bool,
+    trouble: Option<Trouble>,
+}
+
+/// Why the files cannot be used as they are now. A certificate and its key are replaced one after the other, so what one
+/// look alone has seen is not said.
+#[derive(Debug, Eq, PartialEq)]
+enum Trouble {
+    Seen(String),
+    Said(String),
 }
 
 /// A certificate that has been read, and where.
@@ -38,7 +48,7 @@ impl Certificates {
 
     /// Shows what was read from now on.
     pub(super) fn adopt(&mut self, read: Read) {
-        self.complained = false;
+        self.trouble = None;
         self.files = read.map(|(files, certified)| {
             self.shown.replace(certified);
             files
@@ -50,16 +60,26 @@ impl Certificates {
         let Some((cert, key)) = &self.files else { return };
         match read_certificate(cert, key) {
             Ok(certified) => {
-                self.complained = false;
+                self.trouble = None;
                 if self.shown.replace(certified) {
                     tracing::info!(file = %cert.display(), "another certificate is shown to new connections");
                 }
             }
             Err(sentence) => {
-                if !std::mem::replace(&mut self.complained, true) {
+                let is_old = self.trouble.as_ref().is_some_and(|trouble| trouble.sentence() == sentence);
+                if is_old && matches!(self.trouble, Some(Trouble::Seen(_))) {
                     tracing::warn!("clients are shown the certificate as it was: {sentence}");
                 }
+                self.trouble = Some(if is_old { Trouble::Said(sentence) } else { Trouble::Seen(sentence) });
             }
+        }
+    }
+}
+
+impl Trouble {
+    fn sentence(&self) -> &str {
+        match self {
+            Self::Seen(sentence) | Self::Said(sentence) => sentence,
         }
     }
 }

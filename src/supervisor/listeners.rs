@@ -19,6 +19,7 @@ pub(super) struct Floor {
     pub counters: Arc<ProcessCounters>,
     pub forwarder: Forwarder,
     pub tcp: Handle,
+    pub encrypted: Handle,
     pub register: Register,
     pub failures: mpsc::UnboundedSender<String>,
     /// UDP sockets, and threads, for each address.
@@ -50,21 +51,22 @@ impl Listeners {
     }
 
     /// Binds the addresses that are not served yet: all of them, or none. Of those that nobody wrote IPv6 may be
-    /// missing, because not every host has it.
-    pub(super) fn bind_missing(&self, wanted: &Server) -> Result<Fresh, StartError> {
-        let plain = self.bind_plain(wanted)?;
+    /// missing, because not every host has it. `admin` is where the admin interface is now.
+    pub(super) fn bind_missing(&self, wanted: &Server, admin: Option<SocketAddr>) -> Result<Fresh, StartError> {
+        let plain = self.bind_plain(wanted, admin)?;
         let secure = doors(wanted.encryption.as_ref())
             .iter()
             .filter(|door| self.secure.iter().all(|(served, _)| served != *door));
-        let secure = secure.map(|door| Ok((*door, self.bind_secure(*door)?))).collect::<Result<_, StartError>>()?;
+        let secure =
+            secure.map(|door| Ok((*door, self.bind_secure(*door, admin)?))).collect::<Result<_, StartError>>()?;
         Ok(Fresh { plain, secure })
     }
 
-    fn bind_plain(&self, wanted: &Server) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
+    fn bind_plain(&self, wanted: &Server, admin: Option<SocketAddr>) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
         let missing = wanted.listen.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
         let mut all = Vec::new();
         for &address in missing {
-            match self.bind(address) {
+            match self.bind(address, admin) {
                 Ok(bound) => all.push((address, bound)),
                 Err(StartError::Bind(BindError::NotLocal { .. } | BindError::Other { .. }))
                     if wanted.listen_by_default && address.is_ipv6() =>
@@ -77,24 +79,23 @@ impl Listeners {
         Ok(all)
     }
 
-    fn bind(&self, address: SocketAddr) -> Result<Bound, StartError> {
-        Bound::bind(address, self.floor.workers).map_err(|error| match (error, self.overlapping(address)) {
+    fn bind(&self, address: SocketAddr, admin: Option<SocketAddr>) -> Result<Bound, StartError> {
+        Bound::bind(address, self.floor.workers).map_err(|error| match (error, self.overlapping(address, admin)) {
             (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
         })
     }
 
-    fn bind_secure(&self, (transport, address): Door) -> Result<BoundSecure, StartError> {
-        BoundSecure::bind(transport, address).map_err(|error| match (error, self.overlapping(address)) {
+    fn bind_secure(&self, (transport, address): Door, admin: Option<SocketAddr>) -> Result<BoundSecure, StartError> {
+        BoundSecure::bind(transport, address).map_err(|error| match (error, self.overlapping(address, admin)) {
             (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
         })
     }
 
     /// An address of ours that has the same port, where one of both is a wildcard.
-    fn overlapping(&self, wanted: SocketAddr) -> Option<SocketAddr> {
-        let secure = self.secure.iter().map(|(_, serving)| serving.address());
-        self.addresses().into_iter().chain(secure).find(|served| collide(*served, wanted))
+    fn overlapping(&self, wanted: SocketAddr, admin: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.all_addresses().into_iter().chain(admin).find(|served| collide(*served, wanted))
     }
 
     /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.
@@ -104,9 +105,9 @@ impl Listeners {
         self.secure.extend(fresh.secure.into_iter().map(|(door, bound)| {
             let transport = door.0.transport().word();
             tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
-            let Floor { table, counters, forwarder, tcp, failures, .. } = floor.clone();
+            let Floor { table, counters, forwarder, encrypted, failures, .. } = floor.clone();
             let session = Session { certificate: certificate.clone(), idle: floor.register.limits().idle };
-            (door, bound.serve(table, counters, forwarder, session, &tcp, failures))
+            (door, bound.serve(table, counters, forwarder, session, &encrypted, failures))
         }));
         let unwanted = self.secure.extract_if(.., |(door, _)| !doors(encryption).contains(door));
         let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
@@ -129,6 +130,12 @@ impl Listeners {
     /// What is spoken where, encrypted.
     pub(super) fn secure_addresses(&self) -> Vec<Door> {
         self.secure.iter().map(|((transport, _), serving)| (*transport, serving.address())).collect()
+    }
+
+    /// Every address, of whatever is spoken there.
+    pub(super) fn all_addresses(&self) -> Vec<SocketAddr> {
+        let secure = self.secure.iter().map(|(_, serving)| serving.address());
+        self.addresses().into_iter().chain(secure).collect()
     }
 
     /// The addresses as bound: the port is the real one also where the file says 0.

@@ -88,7 +88,7 @@ pub enum StartError {
     Polling(#[from] SetUpError),
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error("cannot serve encrypted DNS: {0}")]
+    #[error("cannot serve encrypted DNS: {0}; mend that, or change tls in [server]")]
     Certificate(String),
     #[error("cannot use the cookie_secret_file {}: {sentence}", path.display())]
     CookieSecrets { path: PathBuf, sentence: String },
@@ -122,11 +122,12 @@ pub struct Supervisor {
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
     /// They outlive the listeners that run on them.
-    _threads: [Thread; 2],
+    _threads: [Thread; 3],
 }
 
-/// A runtime thread of its own, for TCP and for whoever waits for upstreams: the control plane and the data plane share
-/// none, and a flood of names of no zone does not hold up connections that ask about zones.
+/// A runtime thread of its own, for TCP, for encrypted connections, and for whoever waits for upstreams: the control
+/// plane and the data plane share none, and neither a flood of handshakes nor one of names of no zone holds up
+/// connections that ask about zones.
 struct Thread {
     handle: Handle,
     runtime: Option<Runtime>,
@@ -160,8 +161,8 @@ impl Supervisor {
         let counters = Arc::<ProcessCounters>::default();
         let memory_keys = MemoryKeys::of(&config.server);
         let (memory, keeper) = memory_keys.open(&counters)?.unzip();
-        let threads = [Thread::start("tcp")?, Thread::start("forward")?];
-        let [tcp, forward] = threads.each_ref().map(|thread| thread.handle.clone());
+        let threads = [Thread::start("tcp")?, Thread::start("encrypted")?, Thread::start("forward")?];
+        let [tcp, encrypted, forward] = threads.each_ref().map(|thread| thread.handle.clone());
         let table = SharedTable::default();
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = Forwarding::start(table.clone(), counters.clone(), &forward, failed.clone());
@@ -170,6 +171,7 @@ impl Supervisor {
             counters: counters.clone(),
             forwarder: forwarding.forwarder(),
             tcp,
+            encrypted,
             register: Register::new(limits(&config.server)),
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -250,6 +252,8 @@ impl Supervisor {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut rounds = tokio::time::interval(ROUNDS);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut certificate_looks = tokio::time::interval(certificates::LOOK);
+        certificate_looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
         tokio::pin!(stop);
         let outcome = loop {
@@ -272,12 +276,12 @@ impl Supervisor {
                 Some(drained) = self.draining.join_next() => if drained.is_err() {
                     break Err(StartError::Lost("a listener that was being closed".into()));
                 },
+                _ = certificate_looks.tick() => self.certificates.look(),
                 due = rounds.tick() => {
                     if due.elapsed() < ROUND_LATE_MAX {
                         self.pollers.restart_the_stalled(Instant::now());
                     }
                     self.cookies.look();
-                    self.certificates.look();
                     self.tell_systemd();
                 }
             }
@@ -288,8 +292,8 @@ impl Supervisor {
 
     /// Puts a configuration in force: all of it, or nothing. Says what changed.
     fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
-        let bound = self.listeners.bind_missing(&wanted.server)?;
-        let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.addresses())?;
+        let bound = self.listeners.bind_missing(&wanted.server, self.admin.address())?;
+        let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.all_addresses())?;
         let secrets = self.cookies.read(wanted.server.cookie_secret_file.as_deref())?;
         let certificate = Certificates::read(wanted.server.encryption.as_ref())?;
         let plan = plan(&self.zones, &wanted.zones);
