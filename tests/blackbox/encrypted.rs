@@ -1,5 +1,5 @@
-//! DNS over TLS as a client sees it: the certificate that it is shown, the same answers, and files that change. HTTPS
-//! and QUIC are asked by other people's clients, in `tests/full encrypted`.
+//! DNS over TLS, HTTPS and QUIC as a client sees it: the certificate that it is shown, the same answers, and files that
+//! change. Other people's clients ask in `tests/full encrypted`.
 
 use std::{
     fs,
@@ -10,6 +10,16 @@ use std::{
 };
 
 use alternator_dns::simulation::Cluster;
+use futures_util::StreamExt;
+use hickory_server::{
+    net::{
+        h2::HttpsClientStream,
+        quic::QuicClientStream,
+        runtime::TokioRuntimeProvider,
+        xfer::{DnsRequestSender, DnsResponseStream},
+    },
+    proto::op::{DnsRequest, DnsRequestOptions, Message},
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -45,23 +55,31 @@ fn config(directory: &Path, server: &str, zones: &str) -> String {
 
 /// A server that speaks TLS on any port.
 fn start(name: &str, certified: &Certified, zones: &str) -> (Daemon, std::path::PathBuf) {
+    start_with(name, certified, "listen_tls = [\"127.0.0.1:0\"]", zones)
+}
+
+fn start_with(name: &str, certified: &Certified, server: &str, zones: &str) -> (Daemon, std::path::PathBuf) {
     let directory = scratch(name);
     put(&directory, certified);
     let file = directory.join("config.toml");
-    fs::write(&file, config(&directory, "listen_tls = [\"127.0.0.1:0\"]", zones)).unwrap();
+    fs::write(&file, config(&directory, server, zones)).unwrap();
     let mut daemon = Daemon::launch_with(directory.clone(), &file, &[("RUST_LOG", "info")]);
     daemon.wait_ready();
     (daemon, directory)
 }
 
-/// A client that believes this authority alone; `None`: the server is not who it should be.
-fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+/// A client that believes this authority alone.
+fn client(authority: &Authority) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth()
+}
+
+/// `None`: the server is not who it should be.
+fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let name = ServerName::try_from(NAME).unwrap();
-    let connection = ClientConnection::new(Arc::new(config.with_no_client_auth()), name).unwrap();
+    let connection = ClientConnection::new(Arc::new(client(authority)), name).unwrap();
     let mut stream = StreamOwned::new(connection, dns::connect(server));
     stream.conn.complete_io(&mut stream.sock).ok()?;
     Some(stream)
@@ -105,6 +123,55 @@ fn questions_over_tls_get_the_same_answers() {
             .metric("alternator_dns_queries_total{zone=\"a.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"tls\"}")
             >= 3.0
     );
+}
+
+/// hickory's client for HTTPS or QUIC, connected; `None`: the server is not who it should be.
+async fn connect_hickory(
+    transport: &str,
+    server: SocketAddr,
+    authority: &Authority,
+) -> Option<Box<dyn FnMut(DnsRequest) -> DnsResponseStream>> {
+    if transport == "quic" {
+        let builder = QuicClientStream::builder().crypto_config(client(authority));
+        let mut stream = builder.build(server, NAME.into()).await.ok()?;
+        return Some(Box::new(move |request| stream.send_message(request)));
+    }
+    let mut config = client(authority);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let builder = HttpsClientStream::builder(Arc::new(config), TokioRuntimeProvider::new());
+    let mut stream = builder.build(server, NAME.into(), "/dns-query".into()).await.ok()?;
+    Some(Box::new(move |request| stream.send_message(request)))
+}
+
+#[tokio::test]
+async fn questions_over_https_and_quic_get_the_same_answers() {
+    let (authority, cluster) = (Authority::new("ours"), Cluster::start(1).unwrap());
+    let listen = "listen_https = [\"127.0.0.1:0\"]\nlisten_quic = [\"127.0.0.1:0\"]";
+    let certified = authority.certify([NAME]);
+    let (mut daemon, _) = start_with("secure_answers", &certified, listen, &zone("a.example", &cluster));
+    wait::until("the node to be learnt", || (daemon.ask("a.example", "A").ttls() == [4]).then_some(()));
+    for transport in ["https", "quic"] {
+        let server = daemon.secure_address(transport);
+        assert!(connect_hickory(transport, server, &Authority::new("stranger")).await.is_none(), "{transport}");
+        let mut send = connect_hickory(transport, server, &authority).await.expect("a certificate that fits");
+        for (name, qtype, rcode) in
+            [("A.exaMple", "A", "NoError"), ("x.a.example", "A", "NXDomain"), ("other.example", "A", "Refused")]
+        {
+            let question = Question { id: 0, ..Question::new(name, qtype).edns(1232) };
+            let question = question.option(OPTION_PADDING, &[0; 60]).option(OPTION_KEEPALIVE, b"");
+            let request = DnsRequest::new(Message::from_vec(&question.wire()).unwrap(), DnsRequestOptions::default());
+            let reply = send(request).next().await.unwrap().unwrap();
+            let (reply, plain) = (Reply::read(reply.as_buffer()), daemon.ask(name, qtype));
+            assert_eq!((&*reply.rcode, &reply.answers), (rcode, &plain.answers), "{transport} {name}");
+            assert_eq!((reply.authorities, reply.authoritative), (plain.authorities, plain.authoritative), "{name}");
+            assert_eq!(reply.octets, BLOCK, "{transport} {name}");
+            assert!(reply.options.iter().all(|(code, _)| *code != OPTION_KEEPALIVE), "{transport} {name}");
+        }
+        let series = format!(
+            "alternator_dns_queries_total{{zone=\"a.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"{transport}\"}}"
+        );
+        assert!(daemon.metric(&series) >= 1.0, "{transport}");
+    }
 }
 
 #[test]
