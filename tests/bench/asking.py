@@ -15,8 +15,8 @@ COOKIE = bytes.fromhex("0123456789abcdef")
 OUTSTANDING = 100
 """Questions that dnsperf has under way: its default."""
 OUTSTANDING_AT_A_RATE = 1_000
-"""So many that a slow answer does not hold the next question back. With more, dnsperf floods whom it asks when it has been
-held up itself, to make good for what it has not asked."""
+"""So many that a slow answer does not hold the next question back. With more, dnsperf floods whom it asks when it has
+been held up itself, to make good for what it has not asked."""
 BUFFER_KILOBYTES = 4096
 """Of dnsperf's own socket, so that nothing is lost there."""
 

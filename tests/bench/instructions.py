@@ -1,8 +1,9 @@
 """How many instructions an answer takes outside of the kernel: the same number on a busy machine and on a quiet one.
 
-A server runs under callgrind, which counts from when it is ready to when it ends, once for N questions and once for 2 N;
-the difference is what N questions take. They come in two ways: one at a time, and 32 at once, which a server finds
-waiting because it was stopped meanwhile.
+A server runs under callgrind, which counts from when it is ready to when it ends, once for N questions and once for
+2 N; the difference is what N questions take. They come in two ways: one at a time, and 32 at once, which a server finds
+waiting because it was stopped meanwhile. What threads do that wait for time to pass differs a little each time; it is
+some two percent of ours.
 
 callgrind counts an instruction that fills memory once for each octet that it fills. gdnsd clears 32 kB with one such
 instruction for each question, hence the column without memset.

@@ -146,7 +146,7 @@ def zone_file(setting):
 
 def start_nsd(programs, directory, setting, wrapper=()):
     (directory / "zone").write_text(zone_file(setting))
-    # Rate limiting is on by default. Minimal responses leave out NS records that nobody has asked for, as the others do.
+    # Rate limiting is on by default. Minimal responses leave out NS records that nobody asked for, as the others do.
     (directory / "nsd.conf").write_text(
         f"""\
 server:
