@@ -83,3 +83,37 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn what_one_look_alone_has_seen_is_not_said() {
+        let directory = std::env::temp_dir().join(format!("alternator-dns-certificates-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        let secret = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&secret).unwrap();
+        fs::write(&cert, certificate.pem()).unwrap();
+        fs::write(&key, secret.serialize_pem()).unwrap();
+        let listen = vec![(crate::config::SecureTransport::Tls, "127.0.0.1:853".parse().unwrap())];
+        let wanted = Encryption { listen, cert, key: key.clone() };
+        let mut certificates = Certificates::default();
+        certificates.adopt(Certificates::read(Some(&wanted)).unwrap());
+        let mut looked_at = |content: &str| {
+            fs::write(&key, content).unwrap();
+            certificates.look();
+            certificates.trouble.as_ref().map(|trouble| matches!(trouble, Trouble::Said(_)))
+        };
+        let stranger = KeyPair::generate().unwrap().serialize_pem();
+        let own = secret.serialize_pem();
+        let seen = [&own, &stranger, &own, &stranger, &stranger, &stranger].into_iter().map(|key| looked_at(key));
+        assert_eq!(seen.collect::<Vec<_>>(), [None, Some(false), None, Some(false), Some(true), Some(true)]);
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
