@@ -5,7 +5,7 @@
 //! power of two apart; the nodes have the first SIZE addresses after a block's first. A connection over IPv6 is to the
 //! node whose IPv4 address is in the last 32 bits. With `+6` behind SIZE, every node is listed in both families.
 //!
-//! In place of this stood Python, which took the core that the questions come from.
+//! It is not Python, which would take the core that the questions come from.
 
 use std::{
     env,
