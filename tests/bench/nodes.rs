@@ -3,9 +3,9 @@
 //! One socket on the wildcard address is every node at once: which cluster a node belongs to, and who else does,
 //! follows from the address that a connection came to. Clusters of SIZE nodes lie in blocks of addresses, the next
 //! power of two apart; the nodes have the first SIZE addresses after a block's first. A connection over IPv6 is to the
-//! node whose IPv4 address is in the last 32 bits. Where SIZE is followed by `+6`, every node is listed in both families.
+//! node whose IPv4 address is in the last 32 bits. With `+6` behind SIZE, every node is listed in both families.
 //!
-//! In place of this stood Python, which took the core that the questions come from.
+//! It is not Python, which would take the core that the questions come from.
 
 use std::{
     env,
