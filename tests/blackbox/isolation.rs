@@ -1,6 +1,9 @@
 //! One zone's trouble is its own.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
 
@@ -9,8 +12,16 @@ use crate::{
     http, wait,
 };
 
+/// These stories are about time and about very many nodes. One beside the other they would wait for the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A story that has failed says nothing about the next.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_zone_that_hangs_does_not_delay_another() {
+    let _alone = alone();
     let (healthy, hung) = (Cluster::start(1).unwrap(), Cluster::start(3).unwrap());
     for node in hung.nodes() {
         hung.deliver(node, Path::LocalNodes, Delivery::Hang);
@@ -30,6 +41,7 @@ fn a_zone_that_hangs_does_not_delay_another() {
 
 #[test]
 fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
+    let _alone = alone();
     let dead = Cluster::start(500).unwrap();
     let living = Cluster::start_at(
         &["127.98.7.1", "127.98.7.2", "127.98.7.3", "127.98.7.4"].map(|a| a.parse().unwrap()),
@@ -56,6 +68,7 @@ fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
 
 #[test]
 fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
+    let _alone = alone();
     let clusters: Vec<_> = (0..10).map(|_| Cluster::start(3).unwrap()).collect();
     let keys = "refresh = \"5s\"\n";
     let zones: String = (0..1000)
