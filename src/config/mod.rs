@@ -7,6 +7,7 @@ mod file;
 mod forward_keys;
 mod keys;
 mod mistake;
+pub mod pem;
 mod server_keys;
 mod value;
 mod zone_keys;

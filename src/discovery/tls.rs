@@ -20,10 +20,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring},
-    pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
     sync::{Mutex as Turn, Semaphore},
@@ -36,7 +33,7 @@ use super::{
     alternator::{Clients, Purpose, client},
     lately::Lately,
 };
-use crate::config::{Tls, content_hash, read_file};
+use crate::config::{Tls, content_hash, pem, read_file};
 
 /// Between two looks at the same files.
 const LOOK: Duration = Duration::from_secs(1);
@@ -323,13 +320,7 @@ impl Maker {
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(self.check(tls, material)?));
         let mut config = match (&tls.client, &material.client) {
             (Some((cert, key)), Some((cert_pem, key_pem))) => {
-                let chain = certificates(cert, cert_pem)?;
-                let secret = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| match error {
-                    pem::Error::NoItemsFound => {
-                        format!("{} has no private key in PEM, or only an encrypted one", key.display())
-                    }
-                    error => malformed(key, &error),
-                })?;
+                let (chain, secret) = (pem::certificates(cert, cert_pem)?, pem::private_key(key, key_pem)?);
                 builder.with_client_auth_cert(chain, secret).map_err(|error| match error {
                     TlsError::InconsistentKeys(_) => format!("{} is not the key of {}", key.display(), cert.display()),
                     error => format!("{} and {} cannot be used: {error}", cert.display(), key.display()),
@@ -383,30 +374,13 @@ impl Maker {
     }
 }
 
-/// The certificates of a PEM file, at least one.
-fn certificates(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(octets).collect();
-    let found = found.map_err(|error| malformed(path, &error))?;
-    if found.is_empty() { Err(format!("{} has no certificate in PEM", path.display())) } else { Ok(found) }
-}
-
 /// The authorities of a PEM file. Bundles have odd ones among them, so one that can be used is enough.
 fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match roots.add_parsable_certificates(certificates(path, octets)?) {
+    match roots.add_parsable_certificates(pem::certificates(path, octets)?) {
         (0, _) => Err(format!("{} has no certificate that can be used", path.display())),
         _ => Ok(roots),
     }
-}
-
-fn malformed(path: &Path, error: &pem::Error) -> String {
-    let what = match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end",
-        pem::Error::IllegalSectionStart { .. } => "a section starts with a wrong line",
-        pem::Error::Base64Decode(_) => "a section is not base64",
-        _ => "it cannot be read",
-    };
-    format!("{} is not good PEM: {what}", path.display())
 }
 
 /// A name as an URL takes it; `None` for an address, and for what an URL would take for something else. Such a name

@@ -6,15 +6,11 @@ use arc_swap::ArcSwapOption;
 use rustls::{
     Error as TlsError,
     crypto::ring,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use crate::config::read_file;
+use crate::config::{pem, read_file};
 
 /// The certificate in force, and its key. Clones share it; connections that are open keep what they were shown.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +36,7 @@ impl ResolvesServerCert for Certificate {
 /// # Errors
 /// A sentence: what is wrong with which file.
 pub fn read_certificate(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
-    let chain = chain.map_err(|error| malformed(cert, &error))?;
-    if chain.is_empty() {
-        return Err(format!("{} has no certificate in PEM", cert.display()));
-    }
-    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {
-        pem::Error::NoItemsFound => format!("{} has no private key in PEM, or only an encrypted one", key.display()),
-        error => malformed(key, &error),
-    })?;
+    let (chain, secret) = (pem::certificates(cert, &read(cert)?)?, pem::private_key(key, &read(key)?)?);
     let certified = CertifiedKey::from_der(chain, secret, &ring::default_provider());
     certified.map(Arc::new).map_err(|error| match error {
         TlsError::InconsistentKeys(_) => format!("{} is not the key of {}", key.display(), cert.display()),
@@ -65,21 +53,12 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     read_file(path).map_err(|error| error.to_string())
 }
 
-fn malformed(path: &Path, error: &pem::Error) -> String {
-    let what = match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end",
-        pem::Error::IllegalSectionStart { .. } => "a section starts with a wrong line",
-        pem::Error::Base64Decode(_) => "a section is not base64",
-        _ => "it cannot be read",
-    };
-    format!("{} is not good PEM: {what}", path.display())
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, path::PathBuf};
 
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
     use super::*;
 
