@@ -423,7 +423,7 @@ impl Belief {
 
     fn state(&self, now: Instant) -> ZoneState {
         let remembered = matches!(self.origin, Origin::Remembered(_));
-        let disowned = self.listed().iter().any(|node| self.foreign.contains(node));
+        let disowned = self.disowns_a_listed_node();
         if !disowned && (remembered || now > self.fresh + self.stale_after()) {
             ZoneState::Stale
         } else if disowned || self.is_recent(self.disputed, now) {
@@ -437,9 +437,12 @@ impl Belief {
 
     /// See [`Known::holds`].
     fn holds(&self, now: Instant) -> bool {
-        let disowned = self.listed().iter().any(|node| self.foreign.contains(node));
-        let intruded = disowned || self.is_recent(self.intruded, now);
+        let intruded = self.disowns_a_listed_node() || self.is_recent(self.intruded, now);
         self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !intruded
+    }
+
+    fn disowns_a_listed_node(&self) -> bool {
+        self.foreign.iter().any(|node| self.lists.iter().flatten().any(|list| list.contains(node)))
     }
 
     fn is_recent(&self, moment: Option<Instant>, now: Instant) -> bool {
