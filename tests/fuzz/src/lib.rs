@@ -113,9 +113,10 @@ fn limit(message: &[u8], reply: &Message, transport: Transport) -> usize {
         Err(_) => reply.edns.as_ref().map(|_| UDP_OCTETS_MAX),
     };
     usize::from(match (transport, offered) {
-        (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
         (Transport::Udp, Some(octets)) => octets.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
+        // Streams carry what their length field can say.
+        (_, _) => u16::MAX,
     })
 }
 
