@@ -17,14 +17,13 @@ use hickory_server::proto::{
 
 use super::{
     Client,
-    deck::Dealer,
+    dealer::Dealer,
     options::{ReplyOpt, UDP_OCTETS_MAX, pad},
     query::{Edns, HEADER_OCTETS, Query, Reject},
     resolve::{Family, Outcome, Verdict, Zone},
 };
 use crate::{
     metrics::{Rcode, Transport},
-    table::Answers,
     zone::{AnswerCount, ZoneName, suffixes},
 };
 
@@ -327,7 +326,7 @@ impl<'q> Reply<'q> {
 
     fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, dealer: &mut Dealer) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, count } => self.nodes(&zone.answers, *family, *count, dealer),
+            Outcome::Nodes { family, count } => self.nodes(zone, *family, *count, dealer),
             Outcome::Host { family, addresses } => {
                 self.answer(NAME_SERVER_TTL, addresses.iter().filter(|a| family.has(a)).map(|a| address(*a)));
             }
@@ -346,7 +345,8 @@ impl<'q> Reply<'q> {
     }
 
     /// Names as many nodes as were asked for and fit. Of all nodes not one may be missing: that is truncation.
-    fn nodes(&mut self, answers: &Answers, family: Family, count: AnswerCount, dealer: &mut Dealer) {
+    fn nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, dealer: &mut Dealer) {
+        let (answers, slot) = (&zone.answers, zone.entry.slot());
         let room = self.room(family);
         let total = match family {
             Family::V4 => answers.v4.len(),
@@ -362,8 +362,12 @@ impl<'q> Reply<'q> {
         };
         let ttl = answers.address_ttl();
         match family {
-            Family::V4 => self.answer(ttl, dealer.deal(&answers.v4, take).map(|v4| RData::A(A(v4)))),
-            Family::V6 => self.answer(ttl, dealer.deal(&answers.v6, take).map(|v6| RData::AAAA(AAAA(v6)))),
+            Family::V4 => {
+                self.answer(ttl, dealer.deal_from(slot, &answers.v4, take).iter().map(|&v4| RData::A(A(v4))));
+            }
+            Family::V6 => {
+                self.answer(ttl, dealer.deal_from(slot, &answers.v6, take).iter().map(|&v6| RData::AAAA(AAAA(v6))));
+            }
         }
     }
 

@@ -10,14 +10,15 @@ use super::{
     Client, Dealer,
     complete::limit,
     cookie,
+    dealer::Card,
     options::{OPT_OCTETS, OPTION_HEAD_OCTETS, UDP_OCTETS_MAX},
     query::{AskedCookie, EDNS_DNSSEC_OK, Edns, HEADER_OCTETS, OPTION_COOKIE, TYPE_OPT},
     resolve::{CLASS_IN, TYPE_A, TYPE_AAAA},
 };
 use crate::{
     metrics::{ProcessCounters, QueryType, Rcode},
-    table::{Addresses, Answers, Place, Server, ZoneTable},
-    zone::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX, ZoneState},
+    table::{Place, Row, Server, ZoneTable},
+    zone::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
 /// QR and AA; RD is copied from the question.
@@ -41,27 +42,14 @@ pub(super) fn answer(
     dealer: &mut Dealer,
     out: &mut Vec<u8>,
 ) -> bool {
-    let server = table.server();
     let Some(asked) = Everyday::read(message) else { return false };
-    // A limit needs the whole of the question.
-    if server.limiter.is_some() {
-        return false;
-    }
-    let Some((entry, place)) = table.find(asked.name()) else { return false };
-    let answers = entry.answers();
-    let is_apex = matches!(place, Place::Apex);
-    let has_nodes = is_apex || (answers.settings.subdomains && matches!(place, Place::Between | Place::Below));
-    let explained = asked.edns.is_some() && answers.state() == ZoneState::Stale;
-    if !has_nodes || explained || entry.is_domain() || !answers.settings.clients.permit(client.address) {
-        return false;
-    }
-    dealer.tidy(table);
+    let Some((row, place)) = table.find(asked.name()) else { return false };
     let written = match asked.query_type {
-        QueryType::A => asked.write(&answers, &answers.v4, Ipv4Addr::octets, server, client, dealer, out),
-        _ => asked.write(&answers, &answers.v6, Ipv6Addr::octets, server, client, dealer, out),
+        QueryType::A => asked.answer(row, place, Ipv4Addr::octets, table.server(), client, dealer, out),
+        _ => asked.answer(row, place, Ipv6Addr::octets, table.server(), client, dealer, out),
     };
     if written {
-        entry.counters().queries.of(asked.query_type, Rcode::NoError, client.transport).increment();
+        row.entry.counters().queries.of(asked.query_type, Rcode::NoError, client.transport).increment();
         counters.fast_lane.increment();
     }
     written
@@ -121,25 +109,37 @@ impl<'m> Everyday<'m> {
         self.lower_name.get(..self.name_octets).unwrap_or_default()
     }
 
-    /// Writes the reply, unless there is no node of the family, or not all fit that must.
+    /// Writes the reply, unless there is no node of the family, or not all fit that must, or more is to be said or known.
     #[expect(clippy::too_many_arguments, reason = "one call, from above; a struct of them would live for one line")]
-    fn write<A: Copy, const N: usize>(
+    fn answer<A: Card, const N: usize>(
         &self,
-        answers: &Answers,
-        nodes: &Addresses<A>,
+        row: &Row,
+        place: Place<'_>,
         octets: fn(&A) -> [u8; N],
         server: &Server,
         client: &Client,
         dealer: &mut Dealer,
         out: &mut Vec<u8>,
     ) -> bool {
+        let (brief, total) = dealer.brief::<A>(row);
+        let has_nodes = match place {
+            Place::Apex => true,
+            Place::Host(_) => false,
+            Place::Between | Place::Below => brief.subdomains,
+        };
+        let explained = self.edns.is_some() && brief.is_stale;
+        let permitted = brief.is_open || row.entry.answers().settings.clients.permit(client.address);
+        // A limit needs the whole of the question.
+        if !has_nodes || explained || !permitted || server.limiter.is_some() {
+            return false;
+        }
         let cookie = self.edns.and_then(|edns| edns.cookie);
         let opt_octets = self.edns.map_or(0, |_| OPT_OCTETS + cookie.map_or(0, |_| OPTION_HEAD_OCTETS + 24));
         let room = limit(self.edns, client.transport).saturating_sub(HEADER_OCTETS + self.question.len() + opt_octets)
             / (RECORD_HEAD_OCTETS + N);
-        let take = match answers.settings.count {
-            AnswerCount::AtMost(count) => room.min(usize::from(count.get())).min(nodes.len()),
-            AnswerCount::All if nodes.len() <= room => nodes.len(),
+        let take = match brief.count {
+            AnswerCount::AtMost(count) => room.min(usize::from(count.get())).min(total),
+            AnswerCount::All if total <= room => total,
             AnswerCount::All => return false,
         };
         let Ok(count) = u16::try_from(take) else { return false };
@@ -152,13 +152,13 @@ impl<'m> Everyday<'m> {
         out.extend_from_slice(&count.to_be_bytes());
         out.extend_from_slice(&[0, 0, 0, u8::from(self.edns.is_some())]);
         out.extend_from_slice(self.question);
-        let (kind, ttl) = (self.question_kind(), answers.address_ttl().to_be_bytes());
+        let (kind, ttl) = (self.question_kind(), brief.ttl.to_be_bytes());
         // At most sixteen.
         let length = N as u8;
-        for node in dealer.deal(nodes, take) {
+        for node in dealer.deal::<A>(row.slot, take) {
             let [[t0, t1, c0, c1], [l0, l1, l2, l3]] = [kind, ttl];
             out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, length]);
-            out.extend_from_slice(&octets(&node));
+            out.extend_from_slice(&octets(node));
         }
         if let Some(edns) = self.edns {
             write_opt(&edns, server, client, out);

@@ -8,6 +8,7 @@
 
 pub mod complete;
 mod cookie;
+mod dealer;
 mod deck;
 mod fast;
 mod forwarded;
@@ -20,7 +21,7 @@ mod tests;
 use std::net::IpAddr;
 
 pub use self::{
-    deck::Dealer,
+    dealer::Dealer,
     forwarded::{Told, answer_forwarded},
     options::UDP_OCTETS_MAX,
     query::{Parsed, Query, parse},
@@ -99,7 +100,6 @@ pub fn complete_lane(
             if let Some(outcome) = hold_back(server, counters, &Reject::from(&query), client, out) {
                 return outcome;
             }
-            dealer.tidy(table);
             let verdict = resolve(table, &query, client);
             if matches!(verdict.outcome, Outcome::Forward) {
                 out.clear();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{Answers, Knowledge, Place, Server, ZoneEntry, ZoneTable},
+    table::{Answers, Knowledge, Place, Row, Server, ZoneEntry, ZoneTable},
     zone::{AnswerCount, ZoneName, ZoneState},
 };
 
@@ -196,7 +196,7 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
     if query.class != CLASS_IN {
         return about_ourselves(table.server(), query, client);
     }
-    let Some((entry, place)) = table.find(query.name()) else {
+    let Some((Row { entry, .. }, place)) = table.find(query.name()) else {
         return about_others(table.server(), query, client);
     };
     if query.query_type == TYPE_DS

@@ -2,7 +2,13 @@
 
 use std::{
     net::IpAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::{Duration, Instant},
 };
 
@@ -11,16 +17,32 @@ use arc_swap::{ArcSwap, Guard};
 use super::{
     answers::{Answers, Knowledge, Settings},
     choice::Node,
+    slot::Slot,
 };
 use crate::{
     metrics::ZoneCounters,
     zone::{ZoneName, ZoneState},
 };
 
+/// How often any zone has been given answers.
+static PUBLICATIONS: AtomicU64 = AtomicU64::new(1);
+
+/// How often any zone has been given answers; never 0. Whoever copies what a zone answers reads this first: while it
+/// stays the same, the copy is true.
+pub fn publications() -> u64 {
+    PUBLICATIONS.load(Acquire)
+}
+
+/// To be called when other answers are in force already: whoever sees the new number sees them too.
+fn publish() {
+    PUBLICATIONS.fetch_add(1, Release);
+}
+
 /// A zone that is configured. It outlives reloads that keep the zone.
 #[derive(Debug)]
 pub struct ZoneEntry {
     name: ZoneName,
+    slot: Slot,
     is_domain: bool,
     answers: ArcSwap<Answers>,
     poll_status: ArcSwap<PollStatus>,
@@ -77,18 +99,27 @@ impl ZoneEntry {
     }
 
     fn with(name: ZoneName, is_domain: bool, settings: Settings, now: u32) -> Self {
-        Self {
+        let entry = Self {
             name,
+            slot: Slot::take(),
             is_domain,
             answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
-        }
+        };
+        // Another zone may have had the slot.
+        publish();
+        entry
     }
 
     /// The zone's own name.
     pub fn name(&self) -> &ZoneName {
         &self.name
+    }
+
+    /// A small number that no other living zone has.
+    pub fn slot(&self) -> u32 {
+        self.slot.number()
     }
 
     /// Whether it is a name without nodes.
@@ -114,11 +145,13 @@ impl ZoneEntry {
     /// Puts what was learnt in force; `now` is the unix time in seconds.
     pub fn learn(&self, knowledge: &Knowledge, now: u32) {
         self.answers.rcu(|answers| answers.with_knowledge(knowledge.clone(), now));
+        publish();
     }
 
     /// Puts other settings in force; what was learnt stays.
     pub fn configure(&self, settings: &Settings, now: u32) {
         self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
+        publish();
     }
 
     /// Tells what the poller saw in its last tick.

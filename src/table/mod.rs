@@ -9,28 +9,46 @@ mod choice;
 mod entry;
 mod limiter;
 mod server;
+mod slot;
 
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 pub use self::{
     answers::{Addresses, Answers, Edition, Knowledge, Known, NameServers, Settings},
     choice::Node,
-    entry::{Origin, PollStatus, ZoneEntry},
+    entry::{Origin, PollStatus, ZoneEntry, publications},
     limiter::{Admission, Limiter},
     server::{CookieSecret, CookieSecrets, Server},
 };
 use crate::zone::{ZoneName, suffixes};
 
+/// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
+const INDEXED_OCTETS: usize = 40;
+
+/// Zones by their names in wire format. With ten thousand zones a question costs what it reads of memory that was not
+/// read lately: so whatever tells a zone from another lies in one place, and no pointer is followed.
+type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
+
+/// A zone in the index.
+#[derive(Debug)]
+pub struct Row {
+    /// The zone itself.
+    pub entry: Arc<ZoneEntry>,
+    /// Its [slot](ZoneEntry::slot), to be read without reading the zone.
+    pub slot: u32,
+}
+
 /// Every zone of one configuration, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct ZoneTable {
     server: Server,
-    zones: FxHashMap<ZoneName, Arc<ZoneEntry>>,
+    zones: Index,
     /// Names that are delegated to us and have no nodes: zones hang below them.
-    domains: FxHashMap<ZoneName, Arc<ZoneEntry>>,
+    domains: Index,
     /// Names that own nothing and have a zone or a name server below them.
     between: FxHashSet<ZoneName>,
     /// Name servers whose own names lie inside a zone of ours.
@@ -53,11 +71,11 @@ pub enum Place<'t> {
 impl ZoneTable {
     /// Builds the table of these zones and domains; each entry says by its settings who its name servers are.
     pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
-        let named = entries.into_iter().map(|entry| (entry.name().clone(), entry));
-        let (domains, zones): (FxHashMap<_, _>, _) = named.partition(|(_, entry)| entry.is_domain());
+        let rows = entries.into_iter().map(|entry| (entry.name().wire().into(), Row { slot: entry.slot(), entry }));
+        let (domains, zones): (Index, _) = rows.partition(|(_, row)| row.entry.is_domain());
         let mut table = Self { zones, domains, ..Self::default() };
         let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());
-        for entry in table.zones.values().chain(table.domains.values()) {
+        for Row { entry, .. } in table.zones.values().chain(table.domains.values()) {
             between.extend(table.names_between(entry.name()));
             let answers = entry.answers();
             for (name, addresses) in answers.settings.name_servers.iter() {
@@ -84,8 +102,8 @@ impl ZoneTable {
     }
 
     /// The zone that a lower-case name in wire format belongs to (the longest match), and where in it the name lies.
-    pub fn find(&self, name: &[u8]) -> Option<(&Arc<ZoneEntry>, Place<'_>)> {
-        let (apex, entry) = self.enclosing(name)?;
+    pub fn find(&self, name: &[u8]) -> Option<(&Row, Place<'_>)> {
+        let (apex, row) = self.enclosing(name)?;
         let place = if apex.len() == name.len() {
             Place::Apex
         } else if let Some(addresses) = self.hosts.get(name) {
@@ -95,22 +113,22 @@ impl ZoneTable {
         } else {
             Place::Below
         };
-        Some((entry, place))
+        Some((row, place))
     }
 
     /// The zone or domain above one of this name.
     pub fn above(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
-        suffixes(name).skip(1).find_map(|suffix| self.apex(suffix))
+        suffixes(name).skip(1).find_map(|suffix| self.apex(suffix)).map(|row| &row.entry)
     }
 
     /// The entry of a zone by its own name.
     pub fn zone(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
-        self.zones.get(name)
+        self.zones.get(name.wire()).map(|row| &row.entry)
     }
 
     /// The entry of a domain by its own name.
     pub fn domain(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
-        self.domains.get(name)
+        self.domains.get(name.wire()).map(|row| &row.entry)
     }
 
     /// The addresses of a name server whose name lies in one of these zones.
@@ -120,17 +138,17 @@ impl ZoneTable {
 
     /// All zones, in no order; no domains.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<ZoneEntry>> {
-        self.zones.values()
+        self.zones.values().map(|row| &row.entry)
     }
 
     /// The zone or domain of exactly this name.
-    fn apex(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
+    fn apex(&self, name: &[u8]) -> Option<&Row> {
         // Domains are few, and mostly there is none.
         self.zones.get(name).or_else(|| if self.domains.is_empty() { None } else { self.domains.get(name) })
     }
 
     /// The zone or domain that holds a name, itself included, and where in the name its own begins.
-    fn enclosing<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], &Arc<ZoneEntry>)> {
+    fn enclosing<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], &Row)> {
         suffixes(name).find_map(|suffix| Some((suffix, self.apex(suffix)?)))
     }
 
@@ -192,8 +210,8 @@ mod tests {
     }
 
     fn found<'t>(table: &'t ZoneTable, name: &str) -> Option<(String, Place<'t>)> {
-        let (entry, place) = table.find(ZoneName::parse(name).unwrap().wire())?;
-        Some((entry.name().to_string(), place))
+        let (row, place) = table.find(ZoneName::parse(name).unwrap().wire())?;
+        Some((row.entry.name().to_string(), place))
     }
 
     #[test]
