@@ -702,6 +702,45 @@ proptest! {
         check_lanes(&octets, tcp, stranger, seed)?;
     }
 
+    /// And it knows no less: whatever happens to zones between two questions, the next answer is as new.
+    #[test]
+    fn both_lanes_say_the_newest(
+        events in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..6, 0_u8..20), 1..60),
+        seed in any::<u64>(),
+    ) {
+        let names = ["a.test", "b.test", "b.b.test"];
+        let mut entries = names.map(|name| entry(name, Settings::example(), Knowledge::Waiting(None)));
+        let mut table = ZoneTable::new(entries.clone());
+        let (mut one, mut other) = (Dealer::seeded(seed), Dealer::seeded(seed));
+        for (zone, event, number) in events {
+            let (at, counters) = (zone.index(names.len()), ProcessCounters::default());
+            match event {
+                0 => entries[at].learn(&numbered(1..=number, ZoneState::Live), 1),
+                1 => entries[at].learn(&numbered(2..=number, ZoneState::Stale), 1),
+                2 => {
+                    let count = NonZeroU16::new(number.into()).map_or(AnswerCount::All, AnswerCount::AtMost);
+                    let (ttl, subdomains) = (Ttl::from_secs(number.into()).unwrap(), number % 2 == 0);
+                    entries[at].configure(&Settings { count, ttl, subdomains, ..Settings::example() }, 1);
+                }
+                3 => {
+                    entries[at] = entry(names[at], Settings::example(), numbered(3..=number, ZoneState::Live));
+                    table = ZoneTable::new(entries.clone());
+                }
+                _ => {}
+            }
+            let record_type = if number % 3 == 0 { "AAAA" } else { "A" };
+            let below = if number % 4 == 1 { "x." } else { "" };
+            let query = Ask::parse(&format!("{below}{}. {record_type} +1232", names[at])).octets();
+            let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
+            let (mut either, mut complete) = (Vec::new(), Vec::new());
+            prop_assert_eq!(answer(&table, &counters, &query, &client, &mut one, &mut either), Answered::Reply);
+            let answered = complete_lane(&table, &counters, &query, &client, &mut other, &mut complete);
+            prop_assert_eq!(answered, Answered::Reply);
+            prop_assert_eq!(shown(&either), shown(&complete));
+            prop_assert_eq!(either, complete);
+        }
+    }
+
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
@@ -882,6 +921,12 @@ fn entry(name: &str, settings: Settings, knowledge: Knowledge) -> Arc<ZoneEntry>
         knowledge => entry.learn(&knowledge, 7),
     }
     Arc::new(entry)
+}
+
+/// Nodes with these numbers, in both families; none of them is none.
+fn numbered(numbers: std::ops::RangeInclusive<u8>, state: ZoneState) -> Knowledge {
+    let both = |n: u8| [IpAddr::from([10, 0, 0, n]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n.into()])];
+    NodeSet::new(numbers.flat_map(both)).map_or(Knowledge::Waiting(None), |nodes| Knowledge::up(&nodes, state))
 }
 
 fn nodes(texts: &[&str]) -> NodeSet {
