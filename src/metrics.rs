@@ -2,6 +2,8 @@
 //!
 //! Every label comes from a closed set, so the number of series is bounded by the number of configured zones.
 
+mod tally;
+
 use std::{
     sync::{
         OnceLock,
@@ -9,6 +11,8 @@ use std::{
     },
     time::Duration,
 };
+
+pub use self::tally::{Owner, Tallies, Tally};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -327,8 +331,8 @@ pub struct ZoneCounters {
 pub struct ProcessCounters {
     /// Questions that belong to no zone.
     pub strays: QueryCounters,
-    /// Questions that took the fast lane.
-    pub fast_lane: Counter,
+    /// Everyday answers.
+    pub tallies: Tallies,
     /// Messages that got no reply.
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
     /// Replies that the kernel did not take.

@@ -20,8 +20,8 @@ use prometheus_client::{
 use super::View;
 use crate::{
     metrics::{
-        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryCounters, QueryType, Rcode,
-        ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
+        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryType, Rcode, ReloadResult,
+        SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     zone::{NodeState, ZoneState},
@@ -69,8 +69,10 @@ impl Scrape {
     /// What was asked and answered.
     fn traffic(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.view.process;
-        let strays = queries("", &process.strays);
-        let zones = self.zones.iter().flat_map(|(name, entry)| queries(name, &entry.counters().queries));
+        let strays = queries("", |query_type, rcode, transport| process.strays.value(query_type, rcode, transport));
+        let zones = self.zones.iter().flat_map(|(name, entry)| {
+            queries(name, |query_type, rcode, transport| entry.queries(&process.tallies, query_type, rcode, transport))
+        });
         families.counters(
             "queries",
             "Questions answered, by zone; zone \"\" is no zone of ours.",
@@ -80,7 +82,7 @@ impl Scrape {
             .iter()
             .map(|&reason| ([("reason", reason.word())], process.ignored.of(reason as usize).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
-        families.counter("fast_lane", "Questions that took the fast lane.", process.fast_lane.value())?;
+        families.counter("fast_lane", "Questions that took the fast lane.", process.tallies.fast_lane())?;
         let forwarded = ForwardResult::ALL
             .iter()
             .map(|&result| ([("result", result.word())], process.forwarded.of(result as usize).value()));
@@ -209,7 +211,7 @@ impl Scrape {
 /// The combinations that were ever counted.
 fn queries<'c>(
     zone: &'c str,
-    counters: &'c QueryCounters,
+    count: impl Fn(QueryType, Rcode, Transport) -> u64 + Copy + 'c,
 ) -> impl Iterator<Item = ([(&'static str, &'c str); 4], u64)> {
     QueryType::ALL.iter().flat_map(move |&query_type| {
         Rcode::ALL.iter().flat_map(move |&rcode| {
@@ -220,7 +222,7 @@ fn queries<'c>(
                     ("rcode", rcode.word()),
                     ("transport", transport.word()),
                 ];
-                let count = counters.value(query_type, rcode, transport);
+                let count = count(query_type, rcode, transport);
                 (count > 0).then_some((labels, count))
             })
         })

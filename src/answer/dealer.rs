@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use rand::{SeedableRng, rngs::StdRng};
@@ -10,6 +11,7 @@ use smallvec::Array;
 
 use super::deck::Deck;
 use crate::{
+    metrics::{ProcessCounters, QueryType, Rcode, Tally, Transport},
     table::{Addresses, Row, ZoneEntry, publications},
     zone::{AnswerCount, Clients, ZoneState},
 };
@@ -27,10 +29,14 @@ pub struct Dealer {
     /// question reads one place, and of the zone itself nothing.
     seats: Vec<Seat>,
     hands: Hands,
+    /// Where this worker counts; `None`: it has nothing to count yet.
+    tally: Option<Arc<Tally>>,
 }
 
-/// What is kept of one zone.
+/// What is kept of one zone. In this order and from the start of a line of memory, what a question for A reads are two
+/// lines of it.
 #[derive(Default)]
+#[repr(C, align(64))]
 pub(super) struct Seat {
     /// The [`publications`] at which it was true.
     seen: u64,
@@ -104,7 +110,7 @@ impl Dealer {
     }
 
     fn with(random: StdRng) -> Self {
-        Self { random, seats: Vec::new(), hands: Hands::default() }
+        Self { random, seats: Vec::new(), hands: Hands::default(), tally: None }
     }
 
     /// What is to be known of a zone, and how many addresses of a family it answers now. They can be
@@ -112,7 +118,7 @@ impl Dealer {
     pub(super) fn brief<A: Card>(&mut self, row: &Row) -> (Brief, usize) {
         // Before the answers are read: of what is published later the next question learns.
         let published = publications();
-        let seat = seat(&mut self.seats, row.slot);
+        let seat = seat(&mut self.seats, row.owner.slot);
         if seat.seen != published {
             seat.copy(&row.entry);
             seat.seen = published;
@@ -136,6 +142,15 @@ impl Dealer {
             seat.seen = 0;
         }
         self.deal(slot, count)
+    }
+
+    /// Counts an everyday answer.
+    pub(super) fn count(&mut self, row: &Row, query_type: QueryType, transport: Transport, counters: &ProcessCounters) {
+        let tally = self.tally.get_or_insert_with(|| counters.tallies.take());
+        tally.count();
+        if transport != Transport::Udp || !tally.count_datagram(row.owner, query_type) {
+            row.entry.counters().queries.of(query_type, Rcode::NoError, transport).increment();
+        }
     }
 }
 
@@ -369,7 +384,7 @@ mod tests {
     #[test]
     fn news_that_change_no_address_do_not_disturb_a_round() {
         let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
-        let row = Row { slot: zone.slot(), entry: zone.clone() };
+        let row = Row { owner: zone.owner(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let mut round = Vec::new();
         for serial in 0..10 {
@@ -378,7 +393,7 @@ mod tests {
             learn(&zone, 1..=10);
             let (brief, total) = dealer.brief::<Ipv4Addr>(&row);
             assert_eq!((brief.subdomains, total), (subdomains, 10));
-            round.extend_from_slice(dealer.deal::<Ipv4Addr>(row.slot, 1));
+            round.extend_from_slice(dealer.deal::<Ipv4Addr>(row.owner.slot, 1));
         }
         assert_eq!(tally(round), [1; 10]);
     }
@@ -386,12 +401,12 @@ mod tests {
     #[test]
     fn a_list_that_others_have_read_does_not_pass_for_the_newest() {
         let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
-        let row = Row { slot: zone.slot(), entry: zone.clone() };
+        let row = Row { owner: zone.owner(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();
         learn(&zone, 1..=3);
         assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
-        assert_eq!(dealer.deal_from(row.slot, &before, 10).len(), 10);
+        assert_eq!(dealer.deal_from(row.owner.slot, &before, 10).len(), 10);
         assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
     }
 
@@ -401,9 +416,9 @@ mod tests {
         for nodes in 1..20 {
             let zone = entry("a.test");
             learn(&zone, 1..=nodes);
-            let row = Row { slot: zone.slot(), entry: zone };
+            let row = Row { owner: zone.owner(), entry: zone };
             assert_eq!(dealer.brief::<Ipv6Addr>(&row).1, usize::from(nodes));
-            assert_eq!(dealer.deal::<Ipv6Addr>(row.slot, 99).len(), usize::from(nodes));
+            assert_eq!(dealer.deal::<Ipv6Addr>(row.owner.slot, 99).len(), usize::from(nodes));
         }
     }
 

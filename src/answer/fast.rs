@@ -16,7 +16,7 @@ use super::{
     resolve::{CLASS_IN, TYPE_A, TYPE_AAAA},
 };
 use crate::{
-    metrics::{ProcessCounters, QueryType, Rcode},
+    metrics::{ProcessCounters, QueryType},
     table::{Place, Row, Server, ZoneTable},
     zone::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
@@ -49,8 +49,7 @@ pub(super) fn answer(
         _ => asked.answer(row, place, Ipv6Addr::octets, table.server(), client, dealer, out),
     };
     if written {
-        row.entry.counters().queries.of(asked.query_type, Rcode::NoError, client.transport).increment();
-        counters.fast_lane.increment();
+        dealer.count(row, asked.query_type, client.transport, counters);
     }
     written
 }
@@ -155,7 +154,7 @@ impl<'m> Everyday<'m> {
         let (kind, ttl) = (self.question_kind(), brief.ttl.to_be_bytes());
         // At most sixteen.
         let length = N as u8;
-        for node in dealer.deal::<A>(row.slot, take) {
+        for node in dealer.deal::<A>(row.owner.slot, take) {
             let [[t0, t1, c0, c1], [l0, l1, l2, l3]] = [kind, ttl];
             out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, length]);
             out.extend_from_slice(&octets(node));

@@ -583,7 +583,7 @@ fn questions_are_counted_where_they_belong() {
     ask("x.c1.alt.test. TXT");
     ask("other. A");
     let zone = table.zone(&ZoneName::parse("c1.alt.test").unwrap()).unwrap();
-    let of = |query_type, rcode, transport| zone.counters().queries.of(query_type, rcode, transport).value();
+    let of = |query_type, rcode, transport| zone.queries(&counters.tallies, query_type, rcode, transport);
     assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Udp), 1);
     assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Tcp), 1);
     assert_eq!(of(QueryType::Txt, Rcode::NxDomain, Transport::Udp), 1);

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU64,
     ops::Deref,
     sync::{
         Arc,
@@ -126,12 +127,12 @@ impl Knowledge {
 /// Which list of addresses it is. Of all that were ever made no two have the same, so whoever remembers something about
 /// a list knows by this number, and never by a place in memory, whether it is about the list at hand.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Edition(u64);
+pub struct Edition(NonZeroU64);
 
 impl Edition {
     fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Relaxed))
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self(NonZeroU64::MIN.saturating_add(MADE.fetch_add(1, Relaxed)))
     }
 }
 

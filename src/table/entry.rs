@@ -20,7 +20,7 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    metrics::ZoneCounters,
+    metrics::{Owner, QueryType, Rcode, Tallies, Transport, ZoneCounters},
     zone::{ZoneName, ZoneState},
 };
 
@@ -117,9 +117,9 @@ impl ZoneEntry {
         &self.name
     }
 
-    /// A small number that no other living zone has.
-    pub fn slot(&self) -> u32 {
-        self.slot.number()
+    /// A place that no other living zone has, where workers keep what is this zone's.
+    pub fn owner(&self) -> Owner {
+        self.slot.owner()
     }
 
     /// Whether it is a name without nodes.
@@ -140,6 +140,15 @@ impl ZoneEntry {
     /// The zone's counters.
     pub fn counters(&self) -> &ZoneCounters {
         &self.counters
+    }
+
+    /// Questions answered for this zone, by whichever lane.
+    pub fn queries(&self, tallies: &Tallies, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
+        let everyday = match (rcode, transport) {
+            (Rcode::NoError, Transport::Udp) => tallies.of(self.owner(), query_type),
+            _ => 0,
+        };
+        self.counters.queries.value(query_type, rcode, transport) + everyday
     }
 
     /// Puts what was learnt in force; `now` is the unix time in seconds.

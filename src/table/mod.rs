@@ -24,7 +24,10 @@ pub use self::{
     limiter::{Admission, Limiter},
     server::{CookieSecret, CookieSecrets, Server},
 };
-use crate::zone::{ZoneName, suffixes};
+use crate::{
+    metrics::Owner,
+    zone::{ZoneName, suffixes},
+};
 
 /// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
 const INDEXED_OCTETS: usize = 40;
@@ -38,8 +41,8 @@ type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
 pub struct Row {
     /// The zone itself.
     pub entry: Arc<ZoneEntry>,
-    /// Its [slot](ZoneEntry::slot), to be read without reading the zone.
-    pub slot: u32,
+    /// Its [place](ZoneEntry::owner), to be read without reading the zone.
+    pub owner: Owner,
 }
 
 /// Every zone of one configuration, and what holds for all of them.
@@ -71,7 +74,7 @@ pub enum Place<'t> {
 impl ZoneTable {
     /// Builds the table of these zones and domains; each entry says by its settings who its name servers are.
     pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
-        let rows = entries.into_iter().map(|entry| (entry.name().wire().into(), Row { slot: entry.slot(), entry }));
+        let rows = entries.into_iter().map(|entry| (entry.name().wire().into(), Row { owner: entry.owner(), entry }));
         let (domains, zones): (Index, _) = rows.partition(|(_, row)| row.entry.is_domain());
         let mut table = Self { zones, domains, ..Self::default() };
         let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());

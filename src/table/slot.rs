@@ -1,4 +1,4 @@
-//! Small numbers for zones: what a worker keeps of each zone lies in an array of its own, side by side in memory.
+//! Small numbers for zones: what a worker keeps of each zone lies in arrays of its own, side by side in memory.
 
 use std::{
     cmp::Reverse,
@@ -6,38 +6,39 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// A number that no other living zone has. The lowest that is free is given, so an array by these numbers is never longer
-/// than there were zones at one time.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Slot(u32);
+use crate::metrics::Owner;
 
-/// Numbers that were given back, and the first that never was given.
+/// A place that no other living zone has. The lowest that is free is given, so an array by these places is never longer
+/// than there were zones at one time.
+#[derive(Debug)]
+pub(super) struct Slot(Owner);
+
+/// Places that were given back, the first that never was given, and how often one was given.
 struct Free {
     returned: BinaryHeap<Reverse<u32>>,
     next: u32,
+    given: u32,
 }
 
-static FREE: Mutex<Free> = Mutex::new(Free { returned: BinaryHeap::new(), next: 0 });
+static FREE: Mutex<Free> = Mutex::new(Free { returned: BinaryHeap::new(), next: 0, given: 0 });
 
 impl Slot {
     pub(super) fn take() -> Self {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Reverse(number)) = free.returned.pop() {
-            return Self(number);
-        }
-        let number = free.next;
-        free.next += 1;
-        Self(number)
+        let slot = free.returned.pop().map_or(free.next, |Reverse(slot)| slot);
+        free.next = free.next.max(slot + 1);
+        free.given = free.given.wrapping_add(1);
+        Self(Owner { slot, number: free.given })
     }
 
-    pub(super) fn number(&self) -> u32 {
+    pub(super) fn owner(&self) -> Owner {
         self.0
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).returned.push(Reverse(self.0));
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).returned.push(Reverse(self.0.slot));
     }
 }
 
@@ -48,9 +49,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn living_zones_have_different_numbers() {
+    fn living_zones_have_different_places() {
         let slots: Vec<_> = (0..100).map(|_| Slot::take()).collect();
-        let numbers: BTreeSet<_> = slots.iter().map(Slot::number).collect();
-        assert_eq!(numbers.len(), 100);
+        let places: BTreeSet<_> = slots.iter().map(|slot| slot.owner().slot).collect();
+        let numbers: BTreeSet<_> = slots.iter().map(|slot| slot.owner().number).collect();
+        assert_eq!((places.len(), numbers.len()), (100, 100));
     }
 }

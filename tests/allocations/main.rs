@@ -48,11 +48,11 @@ fn an_everyday_question_costs_no_allocation() {
             }
         };
         ask(WARM_UP);
-        let before = counters.fast_lane.value();
+        let before = counters.tallies.fast_lane();
         let region = Region::new(ALLOCATOR);
         ask(QUESTIONS);
         let change = region.change();
         assert_eq!((change.allocations, change.reallocations), (0, 0), "{} octets", question.len());
-        assert_eq!(counters.fast_lane.value() - before, QUESTIONS as u64);
+        assert_eq!(counters.tallies.fast_lane() - before, QUESTIONS as u64);
     }
 }
