@@ -379,11 +379,12 @@ impl Supervisor {
 
     /// What `systemctl status` shows.
     fn describe(&self) -> String {
-        let table = self.table.now();
-        let count = |state| table.entries().filter(|entry| entry.state() == state).count();
-        let states = ZoneState::ALL.map(|state| (count(state), state.word()));
-        let states: Vec<_> =
-            states.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        let mut counts = [0_usize; ZoneState::ALL.len()];
+        for entry in self.table.now().entries() {
+            counts[entry.state() as usize] += 1;
+        }
+        let states = ZoneState::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        let states: Vec<_> = states.map(|(state, count)| format!("{count} {}", state.word())).collect();
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
         let secure = self.listeners.secure_addresses();
