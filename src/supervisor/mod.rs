@@ -37,7 +37,7 @@ use self::{
     listeners::{Floor, Fresh, Listeners, Wanted},
     plan::{Polling, plan},
     pollers::Pollers,
-    settings::{domain, entry, limits, server, settings},
+    settings::{domain, entries, limits, server},
 };
 use crate::{
     admin::{View, control},
@@ -304,9 +304,9 @@ impl Supervisor {
         let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
-        let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
-        let domains = wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now));
-        let table = ZoneTable::new(entries.chain(domains));
+        let mut entries = entries(&before, in_force, &wanted, &plan, now);
+        entries.extend(wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now)));
+        let table = ZoneTable::new(entries);
         let table = table.with_server(server(&before, &wanted, self.cookies.in_force()));
 
         self.pollers.expect(wanted.zones.len());
