@@ -1,10 +1,8 @@
 //! The walk through a file: takes every known key, complains about what is left.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::{collections::BTreeSet, fmt, ops::Range};
 
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -34,7 +32,7 @@ pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config
             .into_iter()
             .map(|error| Complaint::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))),
     );
-    let mut keys = Keys::new(root.into_inner(), "this file");
+    let mut keys = Keys::new(root.into_inner(), "this file".to_owned());
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
     complaints.extend(more);
     let (forward, more) = read_forward(&mut keys).unzip();
@@ -59,7 +57,9 @@ pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config
     if broken {
         forget_consequences(text, complaints);
     }
-    let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
+    let mut zones: Vec<_> = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
+    zones.sort_by_cached_key(|(name, _)| name.clone());
+    let zones = zones.into_iter().collect();
     let hash = content_hash(text.as_bytes());
     let forward = forward.map(ForwardKeys::lower);
     complaints.is_empty().then(|| Config { server: server.lower(), forward, zones, hash })
@@ -72,6 +72,9 @@ fn forget_consequences(text: &str, complaints: &mut Vec<Complaint>) {
     complaints.retain(|complaint| !complaint.about_absence && seen.insert(lines.line(complaint.span.start)));
 }
 
+/// The zones of a file, in no order: they are put in order once, when all of them are there.
+type Zones = FxHashMap<ZoneName, ReadZone>;
+
 /// A zone, and where its name and its seeds stand.
 struct ReadZone {
     zone: Zone,
@@ -79,16 +82,12 @@ struct ReadZone {
     seeds: Vec<Spanned<Seed>>,
 }
 
-fn read_zones(
-    table: DeTable<'_>,
-    defaults: &ZoneKeys,
-    clients: &Clients,
-    complaints: &mut Vec<Complaint>,
-) -> BTreeMap<ZoneName, ReadZone> {
-    let mut zones = BTreeMap::new();
-    let mut names = BTreeSet::new();
+fn read_zones(table: DeTable<'_>, defaults: &ZoneKeys, clients: &Clients, complaints: &mut Vec<Complaint>) -> Zones {
     let mut entries: Vec<_> = table.into_iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
+    // Entries are large, and an ordinary sort would move them at each of its steps.
+    entries.sort_by_cached_key(|(key, _)| key.span().start);
+    let mut zones = Zones::with_capacity_and_hasher(entries.len(), FxBuildHasher);
+    let mut names = FxHashSet::with_capacity_and_hasher(entries.len(), FxBuildHasher);
     for (key, value) in entries {
         let span = key.span();
         if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
@@ -124,7 +123,7 @@ fn read_zone(
 ) -> Read<ReadZone> {
     let table = value::table(value, "a table with the zone's keys")?;
     let has_seeds = table.contains_key("seeds");
-    let (keys, mut complaints) = read_zone_keys(Keys::new(table, format!("zone {name}")));
+    let (mut keys, mut complaints) = read_zone_keys(Keys::new(table, fmt::from_fn(|f| write!(f, "zone {name}"))));
     if !has_seeds {
         let sentence = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
         complaints.push(Complaint::absence(span.clone(), sentence));
@@ -135,10 +134,10 @@ fn read_zone(
         let sentence = format!("zone {name} has an empty list of seeds; name at least one node");
         complaints.push(Complaint::new(seeds.span(), sentence));
     }
-    match &keys.seeds {
+    match keys.seeds.take() {
         Some(seeds) if complaints.is_empty() => {
             let zone = keys.lower(name, seeds.get_ref(), defaults, clients)?;
-            Ok(ReadZone { zone, span, seeds: seeds.get_ref().clone() })
+            Ok(ReadZone { zone, span, seeds: seeds.into_inner() })
         }
         _ => Err(complaints),
     }
@@ -160,7 +159,7 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
 }
 
 /// What spans two values.
-fn across(server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Vec<Complaint> {
+fn across(server: &ServerKeys, zones: &Zones) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for read in zones.values() {
         for seed in &read.seeds {
@@ -175,6 +174,7 @@ fn across(server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Vec<Comp
             }
         }
     }
+    complaints.sort_by_key(|complaint| complaint.span.start);
     for domain in &server.domains {
         if zones.contains_key(domain.get_ref()) {
             let sentence = format!("{} is a zone already, so it is no domain without nodes", domain.get_ref());
@@ -205,7 +205,7 @@ fn across(server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Vec<Comp
 }
 
 /// The zone or domain that a name lies in, in words.
-fn enclosing(name: &ZoneName, server: &ServerKeys, zones: &BTreeMap<ZoneName, ReadZone>) -> Option<String> {
+fn enclosing(name: &ZoneName, server: &ServerKeys, zones: &Zones) -> Option<String> {
     crate::zone::suffixes(name.wire()).find_map(|suffix| match zones.get_key_value(suffix) {
         Some((zone, _)) => Some(format!("zone {zone}")),
         None => server

@@ -1,5 +1,7 @@
 //! Tables whose known keys are taken one by one; what is left at the end is unknown.
 
+use std::fmt::Display;
+
 use toml::{Spanned, de::DeTable};
 
 use super::{
@@ -11,16 +13,16 @@ use super::{
 const SUGGESTION_SIMILARITY: f64 = 0.75;
 
 /// A table whose known keys are taken one by one; what is left at the end is unknown.
-pub(super) struct Keys<'i> {
+pub(super) struct Keys<'i, P = String> {
     pub(super) table: DeTable<'i>,
-    place: String,
+    place: P,
     pub(super) complaints: Vec<Complaint>,
 }
 
-impl<'i> Keys<'i> {
+impl<'i, P: Display> Keys<'i, P> {
     /// `place` is what the table is called in complaints.
-    pub(super) fn new(table: DeTable<'i>, place: impl Into<String>) -> Self {
-        Self { table, place: place.into(), complaints: Vec::new() }
+    pub(super) fn new(table: DeTable<'i>, place: P) -> Self {
+        Self { table, place, complaints: Vec::new() }
     }
 
     pub(super) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {

@@ -1,7 +1,7 @@
 //! The keys of a zone and of `[defaults]`.
 
 use std::{
-    collections::BTreeSet,
+    fmt::Display,
     net::IpAddr,
     num::{NonZeroU8, NonZeroU16},
     path::PathBuf,
@@ -104,7 +104,7 @@ enum HealthKeys {
     On { interval: Option<Duration>, timeout: Option<Duration>, rise: Option<NonZeroU8>, fall: Option<NonZeroU8> },
 }
 
-pub(super) fn read_zone_keys(mut keys: Keys<'_>) -> (ZoneKeys, Vec<Complaint>) {
+pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<Complaint>) {
     let seeds = "a list of addresses or host names in quotes";
     let networks = "a list of networks or addresses in quotes";
     let plain = |list: Vec<Spanned<_>>| list.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
@@ -204,9 +204,13 @@ impl ZoneKeys {
         clients: &Clients,
     ) -> Read<Zone> {
         let ttl = self.ttl.or(defaults.ttl).unwrap_or(DEFAULT_TTL);
-        let mut seen = BTreeSet::new();
-        let seeds: Vec<_> =
-            seeds.iter().map(|seed| seed.get_ref().clone()).filter(|seed| seen.insert(seed.clone())).collect();
+        let mut unique = Vec::with_capacity(seeds.len());
+        for seed in seeds.iter().map(Spanned::get_ref) {
+            if !unique.contains(seed) {
+                unique.push(seed.clone());
+            }
+        }
+        let seeds = unique;
         Ok(Zone {
             refresh: self.refresh.or(defaults.refresh).unwrap_or(DEFAULT_REFRESH),
             timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),

@@ -26,7 +26,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{Config, ConfigStatus, ReloadRequest, read_file},
+    config::{Config, ConfigStatus, ReloadRequest, content_hash, read_file},
     metrics::{ProcessCounters, ReloadResult},
 };
 
@@ -37,7 +37,7 @@ const FLOOR: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Accepted {
     /// What it says.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// A summary of what changed, or why it could not be put in force (then nothing has changed).
     pub reply: oneshot::Sender<Result<String, String>>,
 }
@@ -57,13 +57,22 @@ pub struct Doors {
     pub counters: Arc<ProcessCounters>,
 }
 
+/// What a reading asks for. Understanding a file is most of what a reload costs, so it is done once.
+#[derive(Debug)]
+enum Wanted {
+    /// What is in force already.
+    InForce,
+    /// Something else, or nothing that can be understood.
+    Other(Result<Arc<Config>, String>),
+}
+
 /// Follows one configuration file.
 #[derive(Debug)]
 pub struct Reloader {
     path: PathBuf,
     doors: Doors,
     watch: Watch,
-    in_force: Config,
+    in_force: Arc<Config>,
     /// The last reading that was refused, so that it is complained about once.
     refused: Option<Reading>,
     /// Who waits for the attempt under way.
@@ -74,7 +83,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Follows `path`, whose content `in_force` was started with.
-    pub fn new(path: PathBuf, in_force: Config, doors: Doors) -> Self {
+    pub fn new(path: PathBuf, in_force: Arc<Config>, doors: Doors) -> Self {
         let watch = Watch::new(&path);
         Self { path, doors, watch, in_force, refused: None, waiting: Vec::new(), asked: false }
     }
@@ -84,8 +93,8 @@ impl Reloader {
         loop {
             self.wait(Instant::now() + FLOOR).await;
             self.watch.arm(&self.path);
-            let reading = self.settled().await;
-            let outcome = self.attempt(reading).await;
+            let (reading, wanted) = self.settled().await;
+            let outcome = self.attempt(reading, wanted).await;
             self.asked = false;
             for request in self.waiting.drain(..) {
                 // The one who asked may have gone away meanwhile.
@@ -112,13 +121,15 @@ impl Reloader {
         }
     }
 
-    /// The file's content once it has stopped changing.
-    async fn settled(&mut self) -> Reading {
+    /// The file's content once it has stopped changing, and what it says.
+    async fn settled(&mut self) -> (Reading, Wanted) {
         let mut settling = Settling::new(self.read().await, Instant::now());
         loop {
             self.agree(&mut settling, SETTLE).await;
-            if !self.is_bulk_removal(settling.reading()).await || self.agree(&mut settling, BULK_QUIET).await {
-                return settling.into_reading();
+            let wanted = self.understand(settling.reading()).await;
+            let must_wait = !self.asked && self.refused.as_ref() != Some(settling.reading()) && self.is_bulk(&wanted);
+            if !must_wait || self.agree(&mut settling, BULK_QUIET).await {
+                return (settling.into_reading(), wanted);
             }
         }
     }
@@ -153,19 +164,15 @@ impl Reloader {
         read.await.unwrap_or_else(|error| Err(format!("reading {} failed: {error}", self.path.display())))
     }
 
-    async fn is_bulk_removal(&self, reading: &Reading) -> bool {
-        if self.asked || !self.is_news(reading) {
-            return false;
-        }
-        match self.parse(reading).await {
-            Ok(wanted) => removes_in_bulk(&self.in_force.zones, &wanted.zones),
-            Err(_) => false,
-        }
+    fn is_bulk(&self, wanted: &Wanted) -> bool {
+        matches!(wanted, Wanted::Other(Ok(wanted)) if removes_in_bulk(&self.in_force.zones, &wanted.zones))
     }
 
-    fn is_news(&self, reading: &Reading) -> bool {
-        let in_force = reading.as_ref().is_ok_and(|content| crate::config::content_hash(content) == self.in_force.hash);
-        !in_force && self.refused.as_ref() != Some(reading)
+    async fn understand(&self, reading: &Reading) -> Wanted {
+        if reading.as_ref().is_ok_and(|content| content_hash(content) == self.in_force.hash) {
+            return Wanted::InForce;
+        }
+        Wanted::Other(self.parse(reading).await.map(Arc::new))
     }
 
     async fn parse(&self, reading: &Reading) -> Result<Config, String> {
@@ -177,13 +184,11 @@ impl Reloader {
         }
     }
 
-    /// Puts a reading in force, or says why not.
-    async fn attempt(&mut self, reading: Reading) -> Result<String, String> {
-        if reading.as_ref().is_ok_and(|content| crate::config::content_hash(content) == self.in_force.hash) {
-            return Ok(self.unchanged());
-        }
+    /// Puts what a reading says in force, or says why not.
+    async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, String> {
+        let Wanted::Other(understood) = wanted else { return Ok(self.unchanged()) };
         let again = !self.asked && self.refused.as_ref() == Some(&reading);
-        let outcome = match self.parse(&reading).await {
+        let outcome = match understood {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
             Err(complaint) => Err(complaint),
@@ -197,7 +202,7 @@ impl Reloader {
         outcome
     }
 
-    async fn hand_over(&mut self, config: Config) -> Result<String, String> {
+    async fn hand_over(&mut self, config: Arc<Config>) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the server is stopping".to_owned();
         self.doors.accepted.send(Accepted { config: config.clone(), reply }).await.map_err(|_| gone())?;

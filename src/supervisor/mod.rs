@@ -37,7 +37,7 @@ use self::{
     listeners::{Floor, Fresh, Listeners, Wanted},
     plan::{Polling, plan},
     pollers::Pollers,
-    settings::{domain, entry, limits, server, settings},
+    settings::{domain, entries, limits, server},
 };
 use crate::{
     admin::{View, control},
@@ -100,10 +100,13 @@ pub enum StartError {
 /// another directory, which may be locked or not writable, while this one is written is not worth its ways to fail.
 const LATER: &str = "a change of state_dir or snapshot_max_age takes effect at the next start";
 
+/// What runs before the first configuration is applied.
+static NO_ZONES: BTreeMap<ZoneName, Zone> = BTreeMap::new();
+
 /// A running server.
 pub struct Supervisor {
-    /// The zones in force.
-    zones: BTreeMap<ZoneName, Zone>,
+    /// What is in force; `None` until the first has been applied.
+    in_force: Option<Arc<Config>>,
     table: SharedTable,
     pollers: Pollers,
     memory: Option<Memory>,
@@ -205,7 +208,7 @@ impl Supervisor {
         let doors =
             Doors { hangup: signal(SignalKind::hangup())?, requests: requested, accepted: accept, status, counters };
         let mut supervisor = Self {
-            zones: BTreeMap::new(),
+            in_force: None,
             pollers: Pollers::new(tools),
             memory,
             memory_keys,
@@ -223,6 +226,7 @@ impl Supervisor {
             stopping: CancellationToken::new(),
             _threads: threads,
         };
+        let config = Arc::new(config);
         supervisor.remember(keeper, &config);
         supervisor.apply(config.clone())?;
         supervisor.tell_systemd();
@@ -291,17 +295,18 @@ impl Supervisor {
     }
 
     /// Puts a configuration in force: all of it, or nothing. Says what changed.
-    fn apply(&mut self, wanted: Config) -> Result<String, StartError> {
+    fn apply(&mut self, wanted: Arc<Config>) -> Result<String, StartError> {
         let bound = self.listeners.bind_missing(&wanted.server, self.admin.address())?;
         let admin = self.admin.bind_change(wanted.server.admin, &self.listeners.all_addresses())?;
         let secrets = self.cookies.read(wanted.server.cookie_secret_file.as_deref())?;
         let certificate = Certificates::read(wanted.server.encryption.as_ref())?;
-        let plan = plan(&self.zones, &wanted.zones);
+        let in_force = self.in_force.as_deref();
+        let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &wanted.zones);
 
         let (before, now) = (self.table.snapshot(), unix_now());
-        let entries = wanted.zones.iter().map(|(name, zone)| entry(&before, name, settings(name, zone, &wanted), now));
-        let domains = wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now));
-        let table = ZoneTable::new(entries.chain(domains));
+        let mut entries = entries(&before, in_force, &wanted, &plan, now);
+        entries.extend(wanted.server.domains.iter().map(|name| domain(&before, name, &wanted, now)));
+        let table = ZoneTable::new(entries);
         let table = table.with_server(server(&before, &wanted, self.cookies.in_force()));
 
         self.pollers.expect(wanted.zones.len());
@@ -340,8 +345,9 @@ impl Supervisor {
         if let Some(closed) = self.admin.replace(admin, wanted.server.admin, &mut self.tasks) {
             closed.cancel();
         }
-        self.zones = wanted.zones;
-        if self.memory_keys == MemoryKeys::of(&wanted.server) {
+        let same_memory = self.memory_keys == MemoryKeys::of(&wanted.server);
+        self.in_force = Some(wanted);
+        if same_memory {
             return Ok(plan.to_string());
         }
         tracing::warn!("{LATER}");
@@ -357,7 +363,7 @@ impl Supervisor {
     }
 
     /// Starts what listens to people: the file, the control socket, readiness.
-    fn open_doors(&mut self, path: &Path, config: Config, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
+    fn open_doors(&mut self, path: &Path, config: Arc<Config>, doors: Doors, requests: mpsc::Sender<ReloadRequest>) {
         let reloader = Reloader::new(PathBuf::from(path), config, doors);
         self.tasks.spawn("reload".into(), async { match reloader.run().await {} });
         match control::bind(&control::control_socket_path()) {
@@ -379,11 +385,12 @@ impl Supervisor {
 
     /// What `systemctl status` shows.
     fn describe(&self) -> String {
-        let table = self.table.now();
-        let count = |state| table.entries().filter(|entry| entry.state() == state).count();
-        let states = ZoneState::ALL.map(|state| (count(state), state.word()));
-        let states: Vec<_> =
-            states.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+        let mut counts = [0_usize; ZoneState::ALL.len()];
+        for entry in self.table.now().entries() {
+            counts[entry.state() as usize] += 1;
+        }
+        let states = ZoneState::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        let states: Vec<_> = states.map(|(state, count)| format!("{count} {}", state.word())).collect();
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
         let secure = self.listeners.secure_addresses();

@@ -20,7 +20,7 @@ pub(super) enum Polling {
 pub(super) struct Plan {
     /// Zones to start.
     pub added: Vec<ZoneName>,
-    /// Zones to stop.
+    /// Zones to stop, in the order of names.
     pub removed: Vec<ZoneName>,
     /// Zones that stay, with other keys.
     pub changed: Vec<(ZoneName, Polling)>,
@@ -30,17 +30,20 @@ pub(super) struct Plan {
 
 /// What is wanted less what runs.
 pub(super) fn plan(running: &BTreeMap<ZoneName, Zone>, wanted: &BTreeMap<ZoneName, Zone>) -> Plan {
-    let mut plan = Plan {
-        removed: running.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect(),
-        ..Plan::default()
-    };
+    let mut plan = Plan::default();
+    // Both are in one order, so that a walk along both needs no look-ups.
+    let mut running = running.iter().peekable();
     for (name, zone) in wanted {
-        match running.get(name) {
+        while let Some((gone, _)) = running.next_if(|(old, _)| *old < name) {
+            plan.removed.push(gone.clone());
+        }
+        match running.next_if(|(old, _)| *old == name) {
             None => plan.added.push(name.clone()),
-            Some(old) if old == zone => plan.untouched += 1,
-            Some(old) => plan.changed.push((name.clone(), polling(old, zone))),
+            Some((_, old)) if old == zone => plan.untouched += 1,
+            Some((_, old)) => plan.changed.push((name.clone(), polling(old, zone))),
         }
     }
+    plan.removed.extend(running.map(|(gone, _)| gone.clone()));
     plan
 }
 
@@ -77,6 +80,7 @@ impl fmt::Display for Plan {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use proptest::{collection::btree_map, prelude::*};
     use std::path::Path;
 
     fn zones(text: &str) -> BTreeMap<ZoneName, Zone> {
@@ -106,5 +110,28 @@ mod tests {
         let after = "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"c\"]\nseeds = [\"10.0.0.2\"]\n";
         let plan = plan(&zones(BEFORE), &zones(after));
         assert_eq!(plan.to_string(), "1 zone added, 1 zone removed, 1 zone untouched");
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_leads_from_one_file_to_the_other(
+            before in btree_map(0..9_u8, 1..3_u8, 1..9),
+            after in btree_map(0..9_u8, 1..3_u8, 1..9),
+        ) {
+            let file = |zones: &BTreeMap<u8, u8>| -> String {
+                let zone = |(zone, ttl)| format!("[zones.\"z{zone}\"]\nseeds = [\"10.0.0.1\"]\nttl = \"{ttl}s\"\n");
+                zones.iter().map(zone).collect()
+            };
+            let of = |test: &dyn Fn(u8) -> bool| (0..9).filter(|zone| test(*zone)).map(|zone| format!("z{zone}.")).collect();
+            let texts = |names: &[ZoneName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let (was, is) = (|zone| before.get(&zone), |zone| after.get(&zone));
+            let changed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_some() && was(zone) != is(zone));
+            let added: Vec<_> = of(&|zone| was(zone).is_none() && is(zone).is_some());
+            let removed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_none());
+            let plan = plan(&zones(&file(&before)), &zones(&file(&after)));
+            prop_assert_eq!(texts(&plan.changed.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()), changed);
+            prop_assert_eq!((texts(&plan.added), texts(&plan.removed)), (added, removed));
+            prop_assert_eq!(plan.untouched + plan.changed.len() + plan.added.len(), after.len());
+        }
     }
 }

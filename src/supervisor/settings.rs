@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use super::plan::Plan;
 use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
@@ -17,15 +18,26 @@ use crate::{
 /// TTL of negative answers about domains without nodes: zones appear below them with an edit of the file.
 const DOMAIN_NEGATIVE_TTL: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
-/// The entry that a zone has, or a new one; either way with these settings.
-pub(super) fn entry(before: &ZoneTable, name: &ZoneName, settings: Settings, now: u32) -> Arc<ZoneEntry> {
-    match before.zone(name) {
-        Some(entry) => {
-            configure(entry, settings, now);
-            entry.clone()
+/// The entries of the zones that are wanted: those that stay, with other settings where the file changes them, and new
+/// ones. What does not change is not even looked at: a reload that adds one zone to ten thousand must be cheap.
+pub(super) fn entries(
+    before: &ZoneTable,
+    in_force: Option<&Config>,
+    wanted: &Config,
+    plan: &Plan,
+    now: u32,
+) -> Vec<Arc<ZoneEntry>> {
+    let alike = in_force.is_some_and(|config| names_alike(&config.server, &wanted.server));
+    let changed = plan.changed.iter().filter_map(|(name, _)| wanted.zones.get_key_value(name));
+    for (name, zone) in changed.chain(wanted.zones.iter().filter(|_| !alike)) {
+        if let Some(entry) = before.zone(name) {
+            configure(entry, settings(name, zone, wanted), now);
         }
-        None => Arc::new(ZoneEntry::new(name.clone(), settings, now)),
     }
+    let added = plan.added.iter().filter_map(|name| wanted.zones.get_key_value(name));
+    let added = added.map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone, wanted), now)));
+    let stay = before.entries().filter(|entry| plan.removed.binary_search(entry.name()).is_err());
+    stay.cloned().chain(added).collect()
 }
 
 fn configure(entry: &ZoneEntry, settings: Settings, now: u32) {
@@ -34,7 +46,7 @@ fn configure(entry: &ZoneEntry, settings: Settings, now: u32) {
     }
 }
 
-pub(super) fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
+fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
     Settings {
         ttl: zone.ttl,
         count: zone.answers,
@@ -91,6 +103,11 @@ pub(super) fn limits(server: &Server) -> Limits {
     Limits { max_connections, max_per_client, idle, message, ..Limits::default() }
 }
 
+/// Whether every zone has the same [`name_servers`] with both.
+fn names_alike(one: &Server, other: &Server) -> bool {
+    one.nameservers == other.nameservers && one.listen == other.listen
+}
+
 /// The configured name servers; without any `ns.<zone>`, which has the addresses that we listen on. Of the root zone
 /// there is no such name: it answers every name with a node.
 fn name_servers(zone: &ZoneName, server: &Server) -> NameServers {
@@ -102,5 +119,64 @@ fn name_servers(zone: &ZoneName, server: &Server) -> NameServers {
     match zone.child("ns") {
         Some(ns) if !specific.is_empty() && !zone.is_root() => NameServers::new([(ns, specific)]),
         _ => NameServers::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::plan;
+    use super::*;
+    use std::{collections::BTreeMap, path::Path};
+
+    const A: &str = "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n";
+    const B: &str = "[zones.\"b\"]\nseeds = [\"10.0.0.2\"]\n";
+
+    fn config(parts: &[&str]) -> Config {
+        Config::parse(Path::new("z.toml"), parts.concat().as_bytes()).unwrap()
+    }
+
+    fn start(config: &Config) -> ZoneTable {
+        let plan = plan(&BTreeMap::new(), &config.zones);
+        ZoneTable::new(entries(&ZoneTable::default(), None, config, &plan, 1))
+    }
+
+    fn reload(table: &ZoneTable, before: &Config, after: &Config) -> ZoneTable {
+        let plan = plan(&before.zones, &after.zones);
+        ZoneTable::new(entries(table, Some(before), after, &plan, 2))
+    }
+
+    #[test]
+    fn a_reload_ends_where_a_start_with_that_file_would() {
+        let server = |keys: &str| format!("[server]\n{keys}\n");
+        let (one, other) = (server("listen = [\"10.9.0.1:53\"]"), server("listen = [\"10.9.0.2:53\"]"));
+        let named = server("listen = [\"10.9.0.2:53\"]\nnameservers = [{ name = \"ns.test\" }]");
+        let story = [
+            config(&[&one, A]),
+            config(&[&one, A, B]),
+            config(&[&one, A, "ttl = \"9s\"\n", B]),
+            config(&[&other, A, "ttl = \"9s\"\n", B]),
+            config(&[&named, B]),
+            config(&[&named, A]),
+            config(&[&one, A, B, "subdomains = true\n"]),
+        ];
+        let mut table = start(&story[0]);
+        for (before, after) in story.iter().zip(&story[1..]) {
+            table = reload(&table, before, after);
+            assert_eq!(table.len(), after.zones.len());
+            for (name, zone) in &after.zones {
+                assert_eq!(*table.zone(name).unwrap().answers().settings, settings(name, zone, after), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_that_does_not_change_is_left_alone() {
+        let (before, after) = (config(&[A, B]), config(&[A, B, "ttl = \"9s\"\n", "[zones.\"c\"]\nseeds = [\"c\"]\n"]));
+        let table = start(&before);
+        let entry = |table: &ZoneTable, zone: &str| table.zone(&ZoneName::parse(zone).unwrap()).unwrap().clone();
+        let [a, b] = ["a", "b"].map(|zone| (entry(&table, zone), entry(&table, zone).answers().clone()));
+        let table = reload(&table, &before, &after);
+        assert!(Arc::ptr_eq(&entry(&table, "a"), &a.0) && Arc::ptr_eq(&entry(&table, "a").answers(), &a.1));
+        assert!(Arc::ptr_eq(&entry(&table, "b"), &b.0) && !Arc::ptr_eq(&entry(&table, "b").answers(), &b.1));
     }
 }

@@ -74,9 +74,13 @@ pub enum Place<'t> {
 impl ZoneTable {
     /// Builds the table of these zones and domains; each entry says by its settings who its name servers are.
     pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
-        let rows = entries.into_iter().map(|entry| (entry.name().wire().into(), Row { owner: entry.owner(), entry }));
-        let (domains, zones): (Index, _) = rows.partition(|(_, row)| row.entry.is_domain());
-        let mut table = Self { zones, domains, ..Self::default() };
+        let entries = entries.into_iter();
+        let mut table = Self::default();
+        table.zones.reserve(entries.size_hint().0);
+        for entry in entries {
+            let of_its_kind = if entry.is_domain() { &mut table.domains } else { &mut table.zones };
+            of_its_kind.insert(entry.name().wire().into(), Row { owner: entry.owner(), entry });
+        }
         let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());
         for Row { entry, .. } in table.zones.values().chain(table.domains.values()) {
             between.extend(table.names_between(entry.name()));
@@ -157,16 +161,9 @@ impl ZoneTable {
 
     /// The names strictly between `name` and the zone or domain above it; none when nothing of ours is above.
     fn names_between(&self, name: &ZoneName) -> Vec<ZoneName> {
-        let mut between = Vec::new();
-        let mut above = name.parent();
-        while let Some(name) = above {
-            if self.apex(name.wire()).is_some() {
-                return between;
-            }
-            above = name.parent();
-            between.push(name);
-        }
-        Vec::new()
+        let count = suffixes(name.wire()).skip(1).position(|above| self.apex(above).is_some());
+        let names = std::iter::successors(Some(name.clone()), ZoneName::parent);
+        names.skip(1).take(count.unwrap_or_default()).collect()
     }
 
     /// How many zones there are.
