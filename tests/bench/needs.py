@@ -1,4 +1,5 @@
-"""What is measured, and what measures it: Debian's packages, and this project's own programs as they are released."""
+"""What is measured, and what measures it: Debian's packages, and this project's own programs: as they are released, but with the
+names of functions."""
 
 import contextlib
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")).resolve()
 WORK = TARGET / "bench"
+PROFILE = "profiling"
 PEERS = ("dnsperf", "gdnsd", "nsd", "knot", "valgrind")
 TOOLS = ("iproute2", "util-linux", "binutils")
 
@@ -70,12 +72,12 @@ def build():
     if not ours:
         # By itself and last: together with a bench, the server would get features that only tests ask for.
         cargo("--bin", "alternator-dns")
-        ours = TARGET / "release" / "alternator-dns"
+        ours = TARGET / PROFILE / "alternator-dns"
     return Programs(str(Path(ours).resolve()), built["echo"], built["nodes"], built["latency"])
 
 
 def cargo(*arguments):
-    command = ["cargo", "build", "--release", "--locked", "--quiet", *arguments]
+    command = ["cargo", "build", "--profile", PROFILE, "--locked", "--quiet", *arguments]
     done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} has failed.")
