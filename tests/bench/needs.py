@@ -1,5 +1,5 @@
-"""What is measured, and what measures it: Debian's packages, and this project's own programs: as they are released, but with the
-names of functions."""
+"""What is measured, and what measures it: Debian's packages, and this project's own programs, as they are released
+but with the names of functions."""
 
 import contextlib
 import json
