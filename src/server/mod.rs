@@ -143,9 +143,13 @@ impl Bound {
                 let _alarm = alarm;
                 worker.run();
             };
-            if let Err(error) = thread::Builder::new().name(name).spawn(thread) {
-                also.ring(&format!("cannot start: {error}"));
-            }
+            // From a thread that answers too: a thread begins with the priority of the one that starts it, and whoever
+            // calls here may have stepped back.
+            drop(tcp.spawn(async move {
+                if let Err(error) = thread::Builder::new().name(name).spawn(thread) {
+                    also.ring(&format!("cannot start: {error}"));
+                }
+            }));
         }
         let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
         let dealer = Arc::default();

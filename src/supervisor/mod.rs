@@ -165,6 +165,7 @@ impl Supervisor {
         let memory_keys = MemoryKeys::of(&config.server);
         let (memory, keeper) = memory_keys.open(&counters)?.unzip();
         let threads = [Thread::start("tcp")?, Thread::start("encrypted")?, Thread::start("forward")?];
+        step_back();
         let [tcp, encrypted, forward] = threads.each_ref().map(|thread| thread.handle.clone());
         let table = SharedTable::default();
         let (failed, failures) = mpsc::unbounded_channel();
@@ -455,6 +456,18 @@ async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
     } else {
         let missing = table.entries().filter(|entry| entry.poll_status().ticks == 0).count();
         tracing::warn!(zones, missing, "ready, although some zones have not been polled yet");
+    }
+}
+
+/// How much further back than an answering thread a learning one stands (`nice`). Where they share a core, a question
+/// need not wait until a file is read or a thousand polls are through; and where all cores are flooded, a tenth of one
+/// remains to learn with.
+const LEARNING_NICE: i32 = 10;
+
+/// Lets answering threads go first. It holds for this thread, which learns, and for those that it starts from now on.
+fn step_back() {
+    if let Err(error) = rustix::process::nice(LEARNING_NICE) {
+        tracing::debug!(%error, "learning does not step back for answering");
     }
 }
 

@@ -38,6 +38,34 @@ fn sentence(output: &Output) -> (i32, String) {
 
 const ZONE: &str = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
 
+/// The niceness of each thread of a process, by name (proc(5): the second field and, with it, the nineteenth).
+fn niceness(pid: &str) -> Vec<(String, i32)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+    let told = |stat: String| {
+        let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        (name.to_owned(), fields.split(' ').nth(16).unwrap().parse().unwrap())
+    };
+    stats.map(told).collect()
+}
+
+#[test]
+fn threads_that_learn_step_back_for_those_that_answer() {
+    let cluster = Cluster::start(1).unwrap();
+    let daemon = Daemon::with_config("nice", &config(&zone("a.example", &cluster)));
+    // Threads that start while it runs are no others.
+    let more = format!("[server]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n{}", zone("a.example", &cluster));
+    fs::write(daemon.config_path(), more).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    let own = niceness("self")[0].1;
+    for (thread, nice) in niceness(&daemon.pid().to_string()) {
+        let answers = ["udp-", "tcp", "encrypted", "forward"].iter().any(|name| thread.starts_with(name));
+        let learns = thread == "alternator-dns" || thread.starts_with("tokio");
+        assert!(!answers || nice == own, "{thread} answers, and has {nice} where the test has {own}");
+        assert!(!learns || nice == (own + 10).min(19), "{thread} learns, and has {nice} where the test has {own}");
+    }
+}
+
 #[test]
 fn an_address_in_use_is_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
