@@ -101,8 +101,12 @@ impl Running {
         lookup: HostLookup,
     ) -> Self {
         let tools = tools(lookup);
-        let poller = Poller::with(entry.clone(), zone, start, &tools, asks);
-        Self { entry, counters: tools.counters, _task: AbortOnDropHandle::new(tokio::spawn(poller.run())) }
+        let poller = Poller::with(entry.clone(), &Arc::new(zone.clone()), start, &tools, asks);
+        Self {
+            entry,
+            counters: tools.counters,
+            _task: AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await })),
+        }
     }
 
     fn state(&self) -> ZoneState {
@@ -408,8 +412,8 @@ async fn a_real_cluster_is_followed() {
     wanted.refresh = Duration::from_millis(100);
     let tools = tools(HostLookup::new());
     let entry = entry();
-    let poller = Poller::new(entry.clone(), &wanted, Start::Continue, &tools);
-    let _task = AbortOnDropHandle::new(tokio::spawn(poller.run()));
+    let poller = Poller::new(entry.clone(), &Arc::new(wanted.clone()), Start::Continue, &tools);
+    let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
     let follows = || answered(&entry) == cluster.running().iter().map(IpAddr::to_string).collect::<Vec<_>>();
     until("all three", || entry.state() == ZoneState::Live && follows()).await;
     cluster.stop(cluster.node(0));
