@@ -289,8 +289,14 @@ impl<A: Ask> Poller<A> {
     /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
     async fn doubt(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
+        let mut wait = pause(SEED_CHECK, rand::random());
+        if self.tools.crowd {
+            // They have all started at once.
+            wait = wait.mul_f64(rand::random());
+        }
         loop {
-            sleep(pause(SEED_CHECK, rand::random())).await;
+            sleep(wait).await;
+            wait = pause(SEED_CHECK, rand::random());
             turn = turn.wrapping_add(1);
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
