@@ -19,9 +19,12 @@ use super::{
 };
 use crate::{config::Scheme, metrics::PollResult};
 
-/// How long a connection is kept that nobody uses. A few nodes polled in turn every second are asked again within it;
-/// one node of hundreds is not, and its connection (17 kB) would only wait.
+/// How long a connection is kept for [`Keep::Shortly`] that nobody uses. A few nodes polled in turn every second are
+/// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// The same for [`Keep::Long`]: over a refresh of a minute. Who is asked less often costs nothing worth a connection.
+const IDLE_LONG: Duration = Duration::from_secs(75);
 
 /// Connections kept for each node: a tick asks a node at most once.
 const IDLE_CONNECTIONS_MAX: usize = 1;
@@ -60,6 +63,18 @@ pub struct Place<'a> {
     pub datacenter: &'a str,
     /// Only this rack of it.
     pub rack: Option<&'a str>,
+}
+
+/// What becomes of a connection once the node has answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Keep {
+    /// It is closed. A probe is to find out whether the node takes a new one, as a client's would be; and who is asked
+    /// once is not worth a connection.
+    Never,
+    /// It is kept for a few seconds: the node is one of a few that are asked in turn.
+    Shortly,
+    /// It is kept over a refresh: the node is asked again next time.
+    Long,
 }
 
 /// A usable list.
@@ -159,9 +174,10 @@ impl Alternator {
         endpoint: &Endpoint,
         place: Option<Place<'_>>,
         within: Duration,
+        keep: Keep,
     ) -> Result<Reply, FetchError> {
         let asked = async {
-            let mut response = sent(self.request(endpoint, Purpose::Poll, &path_to(place)).await?).await?;
+            let mut response = sent(self.request(endpoint, keep, &path_to(place)).await?).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(Reply { listing: localnodes::parse(&body)?, arrived })
@@ -176,8 +192,7 @@ impl Alternator {
     /// Anything but status 200 with a short body, in time.
     pub async fn health(&self, endpoint: &Endpoint, within: Duration) -> Result<(), FetchError> {
         let asked = async {
-            let request = self.request(endpoint, Purpose::Probe, "/").await?;
-            let mut response = sent(request.header(header::CONNECTION, "close")).await?;
+            let mut response = sent(self.request(endpoint, Keep::Never, "/").await?).await?;
             body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
             Ok(())
         };
@@ -185,53 +200,50 @@ impl Alternator {
     }
 
     /// The beginning of a request to a node.
-    async fn request(&self, endpoint: &Endpoint, purpose: Purpose, path: &str) -> Result<RequestBuilder, FetchError> {
+    async fn request(&self, endpoint: &Endpoint, keep: Keep, path: &str) -> Result<RequestBuilder, FetchError> {
         let node = SocketAddr::new(endpoint.address, endpoint.port.get());
-        match &endpoint.scheme {
-            Scheme::Http => Ok(self.plain.of(purpose).get(format!("http://{node}{path}"))),
+        let request = match &endpoint.scheme {
+            Scheme::Http => self.plain.of(keep).get(format!("http://{node}{path}")),
             Scheme::Https(tls) => {
-                let Ready { client, authority } =
-                    self.tls.ready(tls, node, purpose).await.map_err(FetchError::Files)?;
-                Ok(client.get(format!("https://{authority}{path}")))
+                let Ready { client, authority } = self.tls.ready(tls, node, keep).await.map_err(FetchError::Files)?;
+                client.get(format!("https://{authority}{path}"))
             }
-        }
+        };
+        Ok(if keep == Keep::Never { request.header(header::CONNECTION, "close") } else { request })
     }
 }
 
-/// What a request is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Purpose {
-    /// Whoever is polled once is polled again, so connections are kept.
-    Poll,
-    /// None is kept: it is to be found out whether the node takes a new one, as a client's would be.
-    Probe,
-}
-
-/// A client for each purpose, for as many nodes as one likes.
+/// Clients for as many nodes as one likes, by what becomes of their connections.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
-    polls: Client,
-    probes: Client,
+    never: Client,
+    shortly: Client,
+    long: Client,
 }
 
 impl Clients {
     pub(super) fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
-        Ok(Self { polls: client(tls, Purpose::Poll).build()?, probes: client(tls, Purpose::Probe).build()? })
+        let build = |keep| client(tls, keep).build();
+        Ok(Self { never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
     }
 
-    pub(super) fn of(&self, purpose: Purpose) -> &Client {
-        match purpose {
-            Purpose::Poll => &self.polls,
-            Purpose::Probe => &self.probes,
+    pub(super) fn of(&self, keep: Keep) -> &Client {
+        match keep {
+            Keep::Never => &self.never,
+            Keep::Shortly => &self.shortly,
+            Keep::Long => &self.long,
         }
     }
 }
 
 /// A client to be, for nodes.
-pub(super) fn client(tls: &ClientConfig, purpose: Purpose) -> ClientBuilder {
-    prepared(tls)
-        .pool_max_idle_per_host(if purpose == Purpose::Poll { IDLE_CONNECTIONS_MAX } else { 0 })
-        .pool_idle_timeout(IDLE)
+pub(super) fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
+    let (connections, idle) = match keep {
+        Keep::Never => (0, Duration::ZERO),
+        Keep::Shortly => (IDLE_CONNECTIONS_MAX, IDLE),
+        Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
+    };
+    prepared(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)
 }
 
 /// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
@@ -361,7 +373,7 @@ mod tests {
         }
 
         async fn ask(&self) -> Result<Reply, FetchError> {
-            self.alternator.local_nodes(&self.endpoint, None, self.within).await
+            self.alternator.local_nodes(&self.endpoint, None, self.within, Keep::Shortly).await
         }
 
         async fn probe(&self) -> Result<(), FetchError> {
@@ -507,7 +519,7 @@ mod tests {
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = Cluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let reply = Alternator::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG).await;
+        let reply = Alternator::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
     }
@@ -521,7 +533,7 @@ mod tests {
             ("a b&rack=c#+%/?", Some("\u{e9}"), "/localnodes?dc=a%20b%26rack%3Dc%23%2B%25%2F%3F&rack=%C3%A9"),
         ] {
             let place = Some(Place { datacenter, rack });
-            let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG).await;
+            let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG, Keep::Shortly).await;
             assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "nobody is there: {told:?}");
             assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
         }
@@ -548,6 +560,17 @@ mod tests {
         }
         bench.ask().await.unwrap();
         assert_eq!((bench.cluster.connections(bench.node), bench.cluster.count(bench.node, Path::Health)), (4, 3));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_only_if_it_is_to_be() {
+        let bench = Bench::new();
+        for (keep, connections) in [(Keep::Never, 3), (Keep::Shortly, 4), (Keep::Long, 5)] {
+            for _ in 0..3 {
+                bench.alternator.local_nodes(&bench.endpoint, None, LONG, keep).await.unwrap();
+            }
+            assert_eq!(bench.cluster.connections(bench.node), connections, "{keep:?}");
+        }
     }
 
     #[tokio::test]

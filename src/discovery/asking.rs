@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
-    alternator::{Alternator, Endpoint, FetchError, Place, Reply},
+    alternator::{Alternator, Endpoint, FetchError, Keep, Place, Reply},
     belief::Verdict,
     cadence::now,
     candidates::Rota,
@@ -44,7 +44,12 @@ const SUPPORT_KEPT: Duration = Duration::from_secs(10);
 /// How nodes are asked. An attempt ends by itself within the zone's timeout.
 pub trait Ask: Send + Sync {
     /// Asks one node for its list, of everybody or of one place.
-    fn ask(&self, node: IpAddr, place: Option<Place<'_>>) -> impl Future<Output = Result<Reply, FetchError>> + Send;
+    fn ask(
+        &self,
+        node: IpAddr,
+        place: Option<Place<'_>>,
+        keep: Keep,
+    ) -> impl Future<Output = Result<Reply, FetchError>> + Send;
 }
 
 /// The nodes of a real cluster.
@@ -65,9 +70,9 @@ impl Nodes {
 }
 
 impl Ask for Nodes {
-    async fn ask(&self, address: IpAddr, place: Option<Place<'_>>) -> Result<Reply, FetchError> {
+    async fn ask(&self, address: IpAddr, place: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
         let endpoint = Endpoint { scheme: self.scheme.clone(), address, port: self.port };
-        self.alternator.local_nodes(&endpoint, place, self.timeout).await
+        self.alternator.local_nodes(&endpoint, place, self.timeout, keep).await
     }
 }
 
@@ -328,7 +333,7 @@ impl<A: Ask> Poller<A> {
             return Ok(known);
         }
         let nowhere = Place { datacenter: NOWHERE, rack: None };
-        let knows = match self.asks.ask(node, Some(nowhere)).await {
+        let knows = match self.asks.ask(node, Some(nowhere), self.keep(node)).await {
             Ok(_) => false,
             Err(FetchError::List(ListError::Empty)) => true,
             Err(error) => return Err(error),
@@ -337,9 +342,20 @@ impl<A: Ask> Poller<A> {
         Ok(knows)
     }
 
+    /// In a crowd a zone keeps one connection, to the node that answered last: it is asked first the next time.
+    fn keep(&self, node: IpAddr) -> Keep {
+        if !self.tools.crowd {
+            return Keep::Shortly;
+        }
+        match self.belief().source() {
+            Some(source) if source != node => Keep::Never,
+            Some(_) | None => Keep::Long,
+        }
+    }
+
     /// Asks one node, and counts how that ended.
     async fn attempt(&self, node: IpAddr, place: Option<Place<'_>>) -> Result<Reply, FetchError> {
-        let ended = self.asks.ask(node, place).await;
+        let ended = self.asks.ask(node, place, self.keep(node)).await;
         let result = match &ended {
             Ok(_) => PollResult::Ok,
             Err(error) => {

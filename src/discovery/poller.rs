@@ -92,7 +92,7 @@ pub enum Start {
 pub struct Poller<A = Nodes> {
     pub(super) entry: Arc<ZoneEntry>,
     pub(super) asks: A,
-    pub(super) zone: config::Zone,
+    pub(super) zone: Arc<config::Zone>,
     pub(super) tools: Tools,
     pub(super) support: Support,
     belief: Mutex<Belief>,
@@ -103,7 +103,7 @@ pub struct Poller<A = Nodes> {
 impl Poller {
     /// Prepares to learn a zone. What is known already is answered from now on: nodes that an earlier process wrote
     /// down, or the addresses among the seeds.
-    pub fn new(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools) -> Self {
+    pub fn new(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, tools: &Tools) -> Self {
         if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
             warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
         }
@@ -113,7 +113,7 @@ impl Poller {
 }
 
 impl<A: Ask> Poller<A> {
-    pub(super) fn with(entry: Arc<ZoneEntry>, zone: &config::Zone, start: Start, tools: &Tools, asks: A) -> Self {
+    pub(super) fn with(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, tools: &Tools, asks: A) -> Self {
         let belief = first_belief(&entry, zone, start, tools);
         let status = PollStatus::clone(&entry.poll_status());
         entry.report(PollStatus {
@@ -144,7 +144,7 @@ impl<A: Ask> Poller<A> {
     }
 
     /// Runs until dropped.
-    pub async fn run(self) -> Infallible {
+    pub async fn run(&self) -> Infallible {
         let seeds = Seeds::new(&self.zone.cluster.seeds, &self.tools.lookup);
         // One task does all three, so that none sees what another has half done.
         tokio::select! {
@@ -166,7 +166,7 @@ impl<A: Ask> Poller<A> {
             let nobody = addresses.is_empty() && self.belief().candidates(seeds_failed).is_empty();
             self.belief().seeds(fail_open(&self.zone, addresses.iter().copied()));
             self.publish(None);
-            match self.tick(&mut rota, &addresses, seeds_failed).await {
+            match Box::pin(self.tick(&mut rota, &addresses, seeds_failed)).await {
                 Ok(()) => failed_ticks = 0,
                 Err(failures) => {
                     failed_ticks += 1;
@@ -289,13 +289,20 @@ impl<A: Ask> Poller<A> {
     /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
     async fn doubt(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
+        let mut wait = pause(SEED_CHECK, rand::random());
+        if self.tools.crowd {
+            // They have all started at once.
+            wait = wait.mul_f64(rand::random());
+        }
         loop {
-            sleep(pause(SEED_CHECK, rand::random())).await;
+            sleep(wait).await;
+            wait = pause(SEED_CHECK, rand::random());
             turn = turn.wrapping_add(1);
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
             if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
-                match (self.opinion(seed).await, self.belief().learnt()) {
+                // Boxed, as the tick is: a zone waits nearly always, and should be small then.
+                match (Box::pin(self.opinion(seed)).await, self.belief().learnt()) {
                     (Ok(Some(listed)), Some(learnt)) => {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
                         let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };

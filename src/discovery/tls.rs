@@ -30,7 +30,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    alternator::{Clients, Purpose, client},
+    alternator::{Clients, Keep, client},
     lately::Lately,
 };
 use crate::config::{Tls, content_hash, pem, read_file};
@@ -96,13 +96,13 @@ impl TlsClients {
     ///
     /// # Errors
     /// A sentence: what is wrong with which file.
-    pub async fn ready(&self, tls: &Tls, node: SocketAddr, purpose: Purpose) -> Result<Ready, String> {
+    pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
         let known =
             || Ok::<_, String>(Arc::new(Files { tls: tls.clone(), turn: Arc::default(), state: Mutex::default() }));
         let files = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known)?;
         files.freshen(&self.0).await;
         let outfit = files.outfit()?;
-        outfit.ready(node, purpose)
+        outfit.ready(node, keep)
     }
 }
 
@@ -449,19 +449,21 @@ struct Outfit {
     /// The name by which nodes are asked, so that they hear it too (SNI); it leads to another node each time, and so
     /// each has a client of its own.
     host: Option<String>,
-    nodes: Mutex<Lately<(IpAddr, u16), Client>>,
+    nodes: Mutex<Lately<(IpAddr, u16, Keep), Client>>,
 }
 
 impl Outfit {
-    fn ready(&self, node: SocketAddr, purpose: Purpose) -> Result<Ready, String> {
+    fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
         let Some(host) = &self.host else {
-            return Ok(Ready { client: self.clients.of(purpose).clone(), authority: node.to_string() });
+            return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
         };
-        let make = || client(&self.config, purpose).resolve(host, node).build().map_err(|error| error.to_string());
-        let client = match purpose {
-            Purpose::Poll => lock(&self.nodes).get_or_make((node.ip(), node.port()), Instant::now(), make)?,
+        let make = || client(&self.config, keep).resolve(host, node).build().map_err(|error| error.to_string());
+        let client = match keep {
             // It keeps no connection, so it need not be kept.
-            Purpose::Probe => make()?,
+            Keep::Never => make()?,
+            Keep::Shortly | Keep::Long => {
+                lock(&self.nodes).get_or_make((node.ip(), node.port(), keep), Instant::now(), make)?
+            }
         };
         Ok(Ready { client, authority: format!("{host}:{}", node.port()) })
     }
@@ -476,7 +478,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Scheme,
-        discovery::{Alternator, Endpoint, FetchError},
+        discovery::{Alternator, Endpoint, FetchError, alternator::Keep},
         simulation::{Cluster, Delivery, Identity, Path as Asked},
     };
 
@@ -533,7 +535,7 @@ mod tests {
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
         for _ in 0..3 {
-            alternator.local_nodes(&first, None, LONG).await.unwrap();
+            alternator.local_nodes(&first, None, LONG, Keep::Shortly).await.unwrap();
         }
         assert_eq!(cluster.connections(cluster.node(0)), 1);
         for _ in 0..3 {
@@ -557,7 +559,7 @@ mod tests {
                 for node in 0..3 {
                     let endpoint = endpoint(&cluster, node, &tls);
                     let before = cluster.count(cluster.node(node), Asked::LocalNodes);
-                    alternator.local_nodes(&endpoint, None, LONG).await.unwrap();
+                    alternator.local_nodes(&endpoint, None, LONG, Keep::Shortly).await.unwrap();
                     assert_eq!(cluster.count(cluster.node(node), Asked::LocalNodes), before + 1, "{name} {round}");
                     alternator.health(&endpoint, LONG).await.unwrap();
                 }

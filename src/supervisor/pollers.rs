@@ -34,7 +34,7 @@ pub(super) struct Pollers {
 
 /// What is needed to start a poller again.
 struct Running {
-    zone: Zone,
+    zone: Arc<Zone>,
     entry: Arc<ZoneEntry>,
     started: Instant,
     backoff: Duration,
@@ -56,8 +56,12 @@ impl Pollers {
             // What it publishes next it has learnt from another cluster.
             self.tools.neighbours.forget(name);
         }
-        let running =
-            Running { zone: zone.clone(), entry: entry.clone(), started: Instant::now(), backoff: BACKOFF_MIN };
+        let running = Running {
+            zone: Arc::new(zone.clone()),
+            entry: entry.clone(),
+            started: Instant::now(),
+            backoff: BACKOFF_MIN,
+        };
         self.spawn(name, &running, start, Duration::ZERO);
         self.running.insert(name.clone(), running);
     }

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::*;
 use crate::{
     discovery::{
-        alternator::{FetchError, Place, Reply},
+        alternator::{FetchError, Keep, Place, Reply},
         localnodes,
     },
     metrics::{DropReason, PollResult},
@@ -60,7 +60,7 @@ impl World {
 }
 
 impl Ask for World {
-    async fn ask(&self, node: IpAddr, _: Option<Place<'_>>) -> Result<Reply, FetchError> {
+    async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, _: Keep) -> Result<Reply, FetchError> {
         let told = {
             let mut told = self.0.lock().unwrap();
             told.asked.push((node, Instant::now()));
@@ -101,8 +101,12 @@ impl Running {
         lookup: HostLookup,
     ) -> Self {
         let tools = tools(lookup);
-        let poller = Poller::with(entry.clone(), zone, start, &tools, asks);
-        Self { entry, counters: tools.counters, _task: AbortOnDropHandle::new(tokio::spawn(poller.run())) }
+        let poller = Poller::with(entry.clone(), &Arc::new(zone.clone()), start, &tools, asks);
+        Self {
+            entry,
+            counters: tools.counters,
+            _task: AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await })),
+        }
     }
 
     fn state(&self) -> ZoneState {
@@ -239,8 +243,8 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     let lookup = HostLookup::with(|_| Ok(Vec::new()));
     struct Mute(World, AtomicBool);
     impl Ask for Arc<Mute> {
-        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>) -> Result<Reply, FetchError> {
-            if self.1.load(SeqCst) { std::future::pending().await } else { self.0.ask(node, None).await }
+        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
+            if self.1.load(SeqCst) { std::future::pending().await } else { self.0.ask(node, None, keep).await }
         }
     }
     let mute = Arc::new(Mute(world, AtomicBool::new(false)));
@@ -251,6 +255,35 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     assert_eq!(zone.state(), ZoneState::Live);
     sleep(SECOND * 3).await;
     assert_eq!(zone.state(), ZoneState::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_crowd_a_zone_keeps_one_connection() {
+    struct Watched(World, Mutex<Vec<(IpAddr, Keep)>>);
+    impl Ask for Arc<Watched> {
+        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
+            self.1.lock().unwrap().push((node, keep));
+            self.0.ask(node, None, keep).await
+        }
+    }
+    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let world = World::default();
+    world.lists(first, &[first, second]);
+    world.lists(second, &[first, second]);
+    let watched = Arc::new(Watched(world.clone(), Mutex::default()));
+    let seen = || std::mem::take(&mut *watched.1.lock().unwrap());
+    let tools = Tools { crowd: true, ..tools(HostLookup::with(|_| Ok(Vec::new()))) };
+    let zone = Arc::new(zone(&[first, second]));
+    let poller = Poller::with(entry(), &zone, Start::Continue, &tools, watched.clone());
+    let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
+    sleep(SECOND * 100).await;
+    let asked = seen();
+    let as_expected = |&(node, keep): &(IpAddr, Keep)| (node == address(first)) == (keep == Keep::Long);
+    assert!(asked.iter().all(as_expected), "{asked:?}");
+    assert!(asked.contains(&(address(second), Keep::Never)), "as a seed it is asked now and then");
+    world.refuses(first);
+    sleep(SECOND * 3).await;
+    assert_eq!(seen().last(), Some(&(address(second), Keep::Long)), "another one answers from now on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,8 +441,8 @@ async fn a_real_cluster_is_followed() {
     wanted.refresh = Duration::from_millis(100);
     let tools = tools(HostLookup::new());
     let entry = entry();
-    let poller = Poller::new(entry.clone(), &wanted, Start::Continue, &tools);
-    let _task = AbortOnDropHandle::new(tokio::spawn(poller.run()));
+    let poller = Poller::new(entry.clone(), &Arc::new(wanted.clone()), Start::Continue, &tools);
+    let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
     let follows = || answered(&entry) == cluster.running().iter().map(IpAddr::to_string).collect::<Vec<_>>();
     until("all three", || entry.state() == ZoneState::Live && follows()).await;
     cluster.stop(cluster.node(0));
