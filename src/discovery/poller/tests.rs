@@ -276,7 +276,7 @@ async fn in_a_crowd_a_zone_keeps_one_connection() {
     let zone = Arc::new(zone(&[first, second]));
     let poller = Poller::with(entry(), &zone, Start::Continue, &tools, watched.clone());
     let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
-    sleep(SECOND * 100).await;
+    sleep(SECOND * 400).await;
     let asked = seen();
     let as_expected = |&(node, keep): &(IpAddr, Keep)| (node == address(first)) == (keep == Keep::Long);
     assert!(asked.iter().all(as_expected), "{asked:?}");
