@@ -314,7 +314,7 @@ impl QueryCounters {
 /// What is counted for one zone. It lives as long as the zone, across reloads.
 #[derive(Debug, Default)]
 pub struct ZoneCounters {
-    /// Questions answered for this zone.
+    /// Questions answered for this zone, less what is in [`Tallies`]: `ZoneEntry::queries` has both.
     pub queries: QueryCounters,
     /// `/localnodes` attempts.
     pub polls: PerLabel<{ PollResult::ALL.len() }>,
@@ -331,7 +331,7 @@ pub struct ZoneCounters {
 pub struct ProcessCounters {
     /// Questions that belong to no zone.
     pub strays: QueryCounters,
-    /// Everyday answers.
+    /// What each worker counts of everyday answers.
     pub tallies: Tallies,
     /// Messages that got no reply.
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,

@@ -33,7 +33,7 @@ pub struct Dealer {
     tally: Option<Arc<Tally>>,
 }
 
-/// What is kept of one zone. In this order and from the start of a line of memory, what a question for A reads are two
+/// What is kept of one zone: 192 octets, in each worker that has been asked. In this order and from the start of a line of memory, what a question for A reads are two
 /// lines of it.
 #[derive(Default)]
 #[repr(C, align(64))]

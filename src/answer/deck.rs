@@ -31,8 +31,8 @@ impl<Few: Array> Default for Deck<Few> {
 impl<A: Copy, Few: Array<Item = A>> Deck<Few> {
     /// Becomes the deck of a list, and tells whether it was another one's.
     pub(super) fn follow(&mut self, list: &Addresses<A>) -> bool {
-        let is_new = self.edition != Some(list.edition());
-        if is_new {
+        let is_another = self.edition != Some(list.edition());
+        if is_another {
             self.edition = Some(list.edition());
             self.cards.clear();
             self.cards.extend_from_slice(list);
@@ -40,7 +40,7 @@ impl<A: Copy, Few: Array<Item = A>> Deck<Few> {
             self.cards.shrink_to_fit();
             self.is_new = true;
         }
-        is_new
+        is_another
     }
 
     /// How many addresses there are.

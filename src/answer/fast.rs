@@ -43,6 +43,10 @@ pub(super) fn answer(
     out: &mut Vec<u8>,
 ) -> bool {
     let Some(asked) = Everyday::read(message) else { return false };
+    // A limit needs the whole of the question.
+    if table.server().limiter.is_some() {
+        return false;
+    }
     let Some((row, place)) = table.find(asked.name()) else { return false };
     let written = match asked.query_type {
         QueryType::A => asked.answer(row, place, Ipv4Addr::octets, table.server(), client, dealer, out),
@@ -122,14 +126,14 @@ impl<'m> Everyday<'m> {
     ) -> bool {
         let (brief, total) = dealer.brief::<A>(row);
         let has_nodes = match place {
+            // Or of a domain, which has none: that ends below.
             Place::Apex => true,
             Place::Host(_) => false,
             Place::Between | Place::Below => brief.subdomains,
         };
         let explained = self.edns.is_some() && brief.is_stale;
         let permitted = brief.is_open || row.entry.answers().settings.clients.permit(client.address);
-        // A limit needs the whole of the question.
-        if !has_nodes || explained || !permitted || server.limiter.is_some() {
+        if !has_nodes || explained || !permitted {
             return false;
         }
         let cookie = self.edns.and_then(|edns| edns.cookie);

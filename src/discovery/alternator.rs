@@ -77,6 +77,21 @@ pub enum Keep {
     Long,
 }
 
+impl Keep {
+    /// No longer than a node needs that is asked again after `refresh`, give or take a tenth. A zone whose answering node
+    /// changes often leaves connections behind, each for that long.
+    pub fn over(refresh: Duration) -> Self {
+        let late = refresh + refresh / 10;
+        if late < IDLE {
+            Self::Shortly
+        } else if late < IDLE_LONG {
+            Self::Long
+        } else {
+            Self::Never
+        }
+    }
+}
+
 /// A usable list.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -514,6 +529,12 @@ mod tests {
         }
         bench.cluster.stop(bench.node);
         assert_eq!(bench.ask().await.unwrap_err().to_string(), "refused the connection");
+    }
+
+    #[test]
+    fn a_connection_is_kept_until_the_node_is_asked_again() {
+        let kept = [1, 9, 10, 60, 70, 3600].map(|seconds| Keep::over(Duration::from_secs(seconds)));
+        assert_eq!(kept, [Keep::Shortly, Keep::Shortly, Keep::Long, Keep::Long, Keep::Never, Keep::Never]);
     }
 
     #[tokio::test]

@@ -349,7 +349,7 @@ impl<A: Ask> Poller<A> {
         }
         match self.belief().source() {
             Some(source) if source != node => Keep::Never,
-            Some(_) | None => Keep::Long,
+            Some(_) | None => Keep::over(self.zone.refresh),
         }
     }
 

@@ -52,8 +52,9 @@ impl Tallies {
     /// A tally that nobody else writes to: what a worker that is gone has left, or a new one.
     pub fn take(&self) -> Arc<Tally> {
         let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left) = tallies.iter().find(|tally| Arc::strong_count(tally) == 1) {
-            return left.clone();
+        // `get_mut` sees whether anybody else has it, and what they wrote last.
+        if let Some(left) = tallies.iter_mut().find_map(|tally| Arc::get_mut(tally).is_some().then(|| tally.clone())) {
+            return left;
         }
         let tally = Arc::new(Tally::new());
         tallies.push(tally.clone());
@@ -80,7 +81,7 @@ impl Tally {
         Self { fast_lane: Counter::default(), pieces: [const { OnceLock::new() }; PIECES_MAX] }
     }
 
-    /// Counts an everyday answer that is none of a zone's datagrams.
+    /// Counts a question that took the fast lane.
     pub fn count(&self) {
         self.fast_lane.increment_alone();
     }

@@ -460,8 +460,8 @@ async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<bool>) {
 }
 
 /// How much further back than an answering thread a learning one stands (`nice`). Where they share a core, a question
-/// need not wait until a file is read or a thousand polls are through; and where all cores are flooded, a tenth of one
-/// remains to learn with.
+/// need not wait until a file is read or a thousand polls are through; and where all cores are flooded, a tenth of
+/// what an answering thread gets remains to learn with.
 const LEARNING_NICE: i32 = 10;
 
 /// Lets answering threads go first. It holds for this thread, which learns, and for those that it starts from now on.

@@ -19,7 +19,8 @@ use crate::{
 const DOMAIN_NEGATIVE_TTL: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
 /// The entries of the zones that are wanted: those that stay, with other settings where the file changes them, and new
-/// ones. What does not change is not even looked at: a reload that adds one zone to ten thousand must be cheap.
+/// ones. What does not change is not even looked at, unless the names of servers do: a reload that adds one zone to ten
+/// thousand must be cheap.
 pub(super) fn entries(
     before: &ZoneTable,
     in_force: Option<&Config>,

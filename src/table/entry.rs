@@ -144,8 +144,8 @@ impl ZoneEntry {
 
     /// Questions answered for this zone, by whichever lane.
     pub fn queries(&self, tallies: &Tallies, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
-        let everyday = match (rcode, transport) {
-            (Rcode::NoError, Transport::Udp) => tallies.of(self.owner(), query_type),
+        let everyday = match (query_type, rcode, transport) {
+            (QueryType::A | QueryType::Aaaa, Rcode::NoError, Transport::Udp) => tallies.of(self.owner(), query_type),
             _ => 0,
         };
         self.counters.queries.value(query_type, rcode, transport) + everyday

@@ -36,7 +36,7 @@ const INDEXED_OCTETS: usize = 40;
 /// read lately: so whatever tells a zone from another lies in one place, and no pointer is followed.
 type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
 
-/// A zone in the index.
+/// A zone or domain in the index.
 #[derive(Debug)]
 pub struct Row {
     /// The zone itself.

@@ -278,12 +278,13 @@ async fn in_a_crowd_a_zone_keeps_one_connection() {
     let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
     sleep(SECOND * 400).await;
     let asked = seen();
-    let as_expected = |&(node, keep): &(IpAddr, Keep)| (node == address(first)) == (keep == Keep::Long);
+    let kept = Keep::over(zone.refresh);
+    let as_expected = |&(node, keep): &(IpAddr, Keep)| (node == address(first)) == (keep == kept);
     assert!(asked.iter().all(as_expected), "{asked:?}");
     assert!(asked.contains(&(address(second), Keep::Never)), "as a seed it is asked now and then");
     world.refuses(first);
     sleep(SECOND * 3).await;
-    assert_eq!(seen().last(), Some(&(address(second), Keep::Long)), "another one answers from now on");
+    assert_eq!(seen().last(), Some(&(address(second), kept)), "another one answers from now on");
 }
 
 #[tokio::test(start_paused = true)]
