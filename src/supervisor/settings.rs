@@ -28,12 +28,15 @@ pub(super) fn entries(
     plan: &Plan,
     now: u32,
 ) -> Vec<Arc<ZoneEntry>> {
-    let alike = in_force.is_some_and(|config| names_alike(&config.server, &wanted.server));
-    let changed = plan.changed.iter().filter_map(|(name, _)| wanted.zones.get_key_value(name));
-    for (name, zone) in changed.chain(wanted.zones.iter().filter(|_| !alike)) {
+    let reconfigure = |(name, zone): (&ZoneName, &Zone)| {
         if let Some(entry) = before.zone(name) {
             configure(entry, settings(name, zone, wanted), now);
         }
+    };
+    if in_force.is_some_and(|config| names_alike(&config.server, &wanted.server)) {
+        plan.changed.iter().filter_map(|(name, _)| wanted.zones.get_key_value(name)).for_each(reconfigure);
+    } else {
+        wanted.zones.iter().for_each(reconfigure);
     }
     let added = plan.added.iter().filter_map(|name| wanted.zones.get_key_value(name));
     let added = added.map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone, wanted), now)));
