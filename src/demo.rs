@@ -16,7 +16,7 @@ use crate::{
     supervisor::Supervisor,
     table::SharedTable,
     telemetry::{self, LogFilter},
-    zone::ZoneName,
+    types::ZoneName,
 };
 
 /// Where the resolver listens unless somebody else does.

@@ -13,10 +13,10 @@
 //! 3  server (udp, tcp)                   touches sockets
 //! 2  discovery  forward   answer         decides
 //! 1  config               table          knows
-//! 0  zone  metrics  systemd  telemetry  simulation   the words
+//! 0  types  metrics  systemd  telemetry  simulation   the words
 //! ```
 //!
-//! Read it from below: [`zone`] for the words, [`table`] for what is shared, [`discovery`] for how it is learnt,
+//! Read it from below: [`types`] for the words, [`table`] for what is shared, [`discovery`] for how it is learnt,
 //! [`answer`] for how it is told, [`forward`] for what others are asked about names of no zone, [`server`] for how it travels, then [`reload`] and [`supervisor`].
 
 #![forbid(unsafe_code)]
@@ -36,4 +36,4 @@ pub mod supervisor;
 pub mod systemd;
 pub mod table;
 pub mod telemetry;
-pub mod zone;
+pub mod types;

@@ -2,7 +2,7 @@
 //!
 //! Every label comes from a closed set, so the number of series is bounded by the number of configured zones.
 
-mod tally;
+mod workers;
 
 use std::{
     sync::{
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::tally::{Owner, Tallies, Tally};
+pub use self::workers::{AllWorkers, WorkerCounters, ZoneId};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -314,7 +314,7 @@ impl QueryCounters {
 /// What is counted for one zone. It lives as long as the zone, across reloads.
 #[derive(Debug, Default)]
 pub struct ZoneCounters {
-    /// Questions answered for this zone, less what is in [`Tallies`]: `ZoneEntry::queries` has both.
+    /// Questions answered for this zone, less what is in [`AllWorkers`]: `ZoneEntry::queries` has both.
     pub queries: QueryCounters,
     /// `/localnodes` attempts.
     pub polls: PerLabel<{ PollResult::ALL.len() }>,
@@ -330,9 +330,9 @@ pub struct ZoneCounters {
 #[derive(Debug, Default)]
 pub struct ProcessCounters {
     /// Questions that belong to no zone.
-    pub strays: QueryCounters,
+    pub no_zone: QueryCounters,
     /// What each worker counts of everyday answers.
-    pub tallies: Tallies,
+    pub workers: AllWorkers,
     /// Messages that got no reply.
     pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
     /// Replies that the kernel did not take.

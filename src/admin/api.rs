@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::View;
 use crate::{
     table::{self, ZoneEntry},
-    zone::AddressRules,
+    types::AddressRules,
 };
 
 /// The document.

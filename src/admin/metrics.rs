@@ -24,7 +24,7 @@ use crate::{
         SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
-    zone::{NodeState, ZoneState},
+    types::{NodeState, ZoneState},
 };
 
 /// What `/metrics` is.
@@ -69,20 +69,20 @@ impl Scrape {
     /// What was asked and answered.
     fn traffic(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.view.process;
-        let strays = queries("", |query_type, rcode, transport| process.strays.value(query_type, rcode, transport));
+        let no_zone = queries("", |query_type, rcode, transport| process.no_zone.value(query_type, rcode, transport));
         let zones = self.zones.iter().flat_map(|(name, entry)| {
-            queries(name, |query_type, rcode, transport| entry.queries(&process.tallies, query_type, rcode, transport))
+            queries(name, |query_type, rcode, transport| entry.queries(&process.workers, query_type, rcode, transport))
         });
         families.counters(
             "queries",
             "Questions answered, by zone; zone \"\" is no zone of ours.",
-            strays.chain(zones),
+            no_zone.chain(zones),
         )?;
         let ignored = IgnoreReason::ALL
             .iter()
             .map(|&reason| ([("reason", reason.word())], process.ignored.of(reason as usize).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
-        families.counter("fast_lane", "Questions that took the fast lane.", process.tallies.fast_lane())?;
+        families.counter("fast_lane", "Questions that took the fast lane.", process.workers.fast_lane())?;
         let forwarded = ForwardResult::ALL
             .iter()
             .map(|&result| ([("result", result.word())], process.forwarded.of(result as usize).value()));
@@ -398,7 +398,7 @@ mod tests {
         zone.counters().polls.of(PollResult::Timeout as usize).add(2);
         zone.counters().dropped.of(DropReason::NotAddress as usize).increment();
         let view = view(vec![zone, waiting("b")]);
-        view.process.strays.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
+        view.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
         view.process.node_change.observe(Duration::from_millis(2));
         let (_, samples) = read(&render(&view));
         let east = r#"zone="alternator.east.example.""#;

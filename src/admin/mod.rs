@@ -196,13 +196,13 @@ mod tests {
     use hyper_util::service::TowerToHyperService;
 
     use crate::{
-        table::{Knowledge, PollStatus, Settings, ZoneTable},
-        zone::{NodeSet, ZoneName, ZoneState},
+        table::{Knowledge, PollStatus, ZoneSettings, ZoneTable},
+        types::{NodeSet, ZoneName, ZoneState},
     };
 
     /// A zone about which nothing is known.
     pub(super) fn waiting(name: &str) -> Arc<ZoneEntry> {
-        Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), Settings::example(), 1000))
+        Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), ZoneSettings::example(), 1000))
     }
 
     /// A zone whose nodes were learnt.

@@ -13,7 +13,7 @@ use super::View;
 use crate::{
     config::ConfigStatus,
     table::{Node, PollStatus, ZoneEntry},
-    zone::{NodeSet, NodeState, ZoneState},
+    types::{NodeSet, NodeState, ZoneState},
 };
 
 /// Zones on the page: a browser shows them at once, and nobody reads more. `/api/zones` has all.

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     metrics::{Rcode, Transport},
-    zone::{AnswerCount, ZoneName, suffixes},
+    types::{AnswerCount, ZoneName, suffixes},
 };
 
 /// Octets of a UDP reply that every client takes (RFC 1035, 2.3.4).
@@ -346,7 +346,7 @@ impl<'q> Reply<'q> {
 
     /// Names as many nodes as were asked for and fit. Of all nodes not one may be missing: that is truncation.
     fn nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, dealer: &mut Dealer) {
-        let (answers, slot) = (&zone.answers, zone.entry.owner().slot);
+        let (answers, slot) = (&zone.answers, zone.entry.id().index);
         let room = self.room(family);
         let total = match family {
             Family::V4 => answers.v4.len(),

@@ -11,9 +11,9 @@ use smallvec::Array;
 
 use super::deck::Deck;
 use crate::{
-    metrics::{ProcessCounters, QueryType, Rcode, Tally, Transport},
-    table::{Addresses, Row, ZoneEntry, publications},
-    zone::{AnswerCount, Clients, ZoneState},
+    metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters},
+    table::{Addresses, Row, ZoneEntry, table_version},
+    types::{AllowedClients, AnswerCount, ZoneState},
 };
 
 /// Addresses of each family in a seat itself. A zone of more nodes has them elsewhere in memory, and costs a look there.
@@ -30,7 +30,7 @@ pub struct Dealer {
     seats: Vec<Seat>,
     hands: Hands,
     /// Where this worker counts; `None`: it has nothing to count yet.
-    tally: Option<Arc<Tally>>,
+    counters: Option<Arc<WorkerCounters>>,
 }
 
 /// What is kept of one zone, in each worker that has been asked. In this order and from the start of a line of memory,
@@ -38,7 +38,7 @@ pub struct Dealer {
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(super) struct Seat {
-    /// The [`publications`] at which it was true.
+    /// The [`table_version`] at which it was true.
     seen: u64,
     brief: Brief,
     v4: Deck<[Ipv4Addr; SEATED_V4]>,
@@ -55,7 +55,7 @@ pub(super) struct Brief {
     pub(super) ttl: u32,
     pub(super) count: AnswerCount,
     pub(super) subdomains: bool,
-    /// Everybody may ask.
+    /// Any may ask.
     pub(super) is_open: bool,
     /// The nodes were not heard of lately.
     pub(super) is_stale: bool,
@@ -113,15 +113,15 @@ impl Dealer {
     }
 
     fn with(random: StdRng) -> Self {
-        Self { random, seats: Vec::new(), hands: Hands::default(), tally: None }
+        Self { random, seats: Vec::new(), hands: Hands::default(), counters: None }
     }
 
     /// What is to be known of a zone, and how many addresses of a family it answers now. They can be
     /// [dealt](Self::deal) then.
     pub(super) fn brief<A: Card>(&mut self, row: &Row) -> (Brief, usize) {
         // Before the answers are read: of what is published later the next question learns.
-        let published = publications();
-        let seat = seat(&mut self.seats, row.owner.slot);
+        let published = table_version();
+        let seat = seat(&mut self.seats, row.id.index);
         if seat.seen != published {
             seat.copy(&row.entry);
             seat.seen = published;
@@ -149,9 +149,9 @@ impl Dealer {
 
     /// Counts an everyday answer.
     pub(super) fn count(&mut self, row: &Row, query_type: QueryType, transport: Transport, counters: &ProcessCounters) {
-        let tally = self.tally.get_or_insert_with(|| counters.tallies.take());
-        tally.count();
-        if transport != Transport::Udp || !tally.count_datagram(row.owner, query_type) {
+        let counters = self.counters.get_or_insert_with(|| counters.workers.take());
+        counters.count();
+        if transport != Transport::Udp || !counters.count_datagram(row.id, query_type) {
             row.entry.counters().queries.of(query_type, Rcode::NoError, transport).increment();
         }
     }
@@ -184,7 +184,7 @@ impl Seat {
             ttl: answers.address_ttl(),
             count: answers.settings.count,
             subdomains: answers.settings.subdomains,
-            is_open: answers.settings.clients == Clients::Everybody,
+            is_open: answers.settings.clients == AllowedClients::Any,
             is_stale: answers.state() == ZoneState::Stale,
         };
         self.v4.follow(&answers.v4);
@@ -207,8 +207,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::{Knowledge, Settings},
-        zone::{NodeSet, ZoneName},
+        table::{Knowledge, ZoneSettings},
+        types::{NodeSet, ZoneName},
     };
 
     /// The sizes that chance is judged by: nodes of a zone and how many an answer names. Where the second is half of
@@ -253,12 +253,12 @@ mod tests {
     }
 
     /// How often each was seen.
-    fn tally<T: Ord>(seen: impl IntoIterator<Item = T>) -> Vec<u32> {
-        let mut tally = BTreeMap::<T, u32>::new();
+    fn counters<T: Ord>(seen: impl IntoIterator<Item = T>) -> Vec<u32> {
+        let mut counters = BTreeMap::<T, u32>::new();
         for one in seen {
-            *tally.entry(one).or_default() += 1;
+            *counters.entry(one).or_default() += 1;
         }
-        tally.into_values().collect()
+        counters.into_values().collect()
     }
 
     fn sorted(mut hand: Vec<usize>) -> Vec<usize> {
@@ -318,7 +318,7 @@ mod tests {
         for (seed, (total, count)) in (0..).zip(SIZES) {
             let (list, mut dealer) = (list(total), Dealer::seeded(seed));
             let hands = (0..200 * subsets(total, count)).map(|_| sorted(deal(&mut dealer, &list, count)));
-            assert_uniform(&tally(hands), subsets(total, count), &format!("{count} of {total}"));
+            assert_uniform(&counters(hands), subsets(total, count), &format!("{count} of {total}"));
         }
     }
 
@@ -335,7 +335,7 @@ mod tests {
             }
             for (number, hands) in hands.into_iter().enumerate() {
                 let what = format!("hand {number} of {count} of {total}");
-                assert_uniform(&tally(hands), orders(total, count.min(total as usize)), &what);
+                assert_uniform(&counters(hands), orders(total, count.min(total as usize)), &what);
             }
         }
     }
@@ -345,7 +345,7 @@ mod tests {
         for (total, count) in SIZES.into_iter().chain([(3, 3), (100, 1), (100, 30), (100, 100)]) {
             let (list, mut dealer) = (list(total), Dealer::seeded(7));
             let first = (0..300 * total).map(|_| deal(&mut dealer, &list, count)[0]);
-            assert_uniform(&tally(first), total as usize, &format!("{count} of {total}"));
+            assert_uniform(&counters(first), total as usize, &format!("{count} of {total}"));
         }
     }
 
@@ -362,21 +362,21 @@ mod tests {
     }
 
     fn entry(name: &str) -> Arc<ZoneEntry> {
-        Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), Settings::example(), 1))
+        Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), ZoneSettings::example(), 1))
     }
 
     /// Lets a zone have these nodes, in both families.
     fn learn(entry: &ZoneEntry, nodes: impl Iterator<Item = u8> + Clone) {
         let v4 = nodes.clone().map(|node| IpAddr::from([10, 0, 0, node]));
         let v6 = nodes.map(|node| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, node.into()]));
-        entry.learn(&Knowledge::up(&NodeSet::new(v4.chain(v6)).unwrap(), crate::zone::ZoneState::Live), 1);
+        entry.learn(&Knowledge::up(&NodeSet::new(v4.chain(v6)).unwrap(), crate::types::ZoneState::Live), 1);
     }
 
     #[test]
     fn the_share_of_a_node_that_is_gone_goes_to_all_others() {
         let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
         learn(&zone, 1..=10);
-        let mut deals = |deals: usize| tally((0..deals).flat_map(|_| deal(&mut dealer, &zone.answers().v4, 1)));
+        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| deal(&mut dealer, &zone.answers().v4, 1)));
         assert_eq!(deals(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
         learn(&zone, 2..=10);
         assert_eq!(deals(900), [100; 9]);
@@ -387,29 +387,29 @@ mod tests {
     #[test]
     fn news_that_change_no_address_do_not_disturb_a_round() {
         let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
-        let row = Row { owner: zone.owner(), entry: zone.clone() };
+        let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let mut round = Vec::new();
         for serial in 0..10 {
             let subdomains = serial % 2 == 0;
-            zone.configure(&Settings { subdomains, ..Settings::example() }, serial);
+            zone.configure(&ZoneSettings { subdomains, ..ZoneSettings::example() }, serial);
             learn(&zone, 1..=10);
             let (brief, total) = dealer.brief::<Ipv4Addr>(&row);
             assert_eq!((brief.subdomains, total), (subdomains, 10));
-            round.extend_from_slice(dealer.deal::<Ipv4Addr>(row.owner.slot, 1));
+            round.extend_from_slice(dealer.deal::<Ipv4Addr>(row.id.index, 1));
         }
-        assert_eq!(tally(round), [1; 10]);
+        assert_eq!(counters(round), [1; 10]);
     }
 
     #[test]
     fn a_list_that_others_have_read_does_not_pass_for_the_newest() {
         let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
-        let row = Row { owner: zone.owner(), entry: zone.clone() };
+        let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();
         learn(&zone, 1..=3);
         assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
-        assert_eq!(dealer.deal_from(row.owner.slot, &before, 10).len(), 10);
+        assert_eq!(dealer.deal_from(row.id.index, &before, 10).len(), 10);
         assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
     }
 
@@ -419,9 +419,9 @@ mod tests {
         for nodes in 1..20 {
             let zone = entry("a.test");
             learn(&zone, 1..=nodes);
-            let row = Row { owner: zone.owner(), entry: zone };
+            let row = Row { id: zone.id(), entry: zone };
             assert_eq!(dealer.brief::<Ipv6Addr>(&row).1, usize::from(nodes));
-            assert_eq!(dealer.deal::<Ipv6Addr>(row.owner.slot, 99).len(), usize::from(nodes));
+            assert_eq!(dealer.deal::<Ipv6Addr>(row.id.index, 99).len(), usize::from(nodes));
         }
     }
 

@@ -6,14 +6,14 @@
 use rand::{rngs::StdRng, seq::SliceRandom};
 use smallvec::{Array, SmallVec};
 
-use crate::table::{Addresses, Edition};
+use crate::table::{Addresses, ListVersion};
 
 /// The addresses of one list. In each round every one is dealt once.
 ///
 /// `Few` says how many lie in the deck itself, not behind a pointer.
 pub(super) struct Deck<Few: Array> {
     /// The list that this is a deck of; `None`: of no list yet.
-    edition: Option<Edition>,
+    version: Option<ListVersion>,
     /// Those in front are still to be dealt in this round, the last of them first.
     left: usize,
     /// Nothing has been dealt yet.
@@ -24,16 +24,16 @@ pub(super) struct Deck<Few: Array> {
 impl<Few: Array> Default for Deck<Few> {
     /// Of no list yet.
     fn default() -> Self {
-        Self { edition: None, left: 0, is_new: true, cards: SmallVec::new() }
+        Self { version: None, left: 0, is_new: true, cards: SmallVec::new() }
     }
 }
 
 impl<A: Copy, Few: Array<Item = A>> Deck<Few> {
     /// Becomes the deck of a list, and tells whether it was another one's.
     pub(super) fn follow(&mut self, list: &Addresses<A>) -> bool {
-        let is_another = self.edition != Some(list.edition());
+        let is_another = self.version != Some(list.version());
         if is_another {
-            self.edition = Some(list.edition());
+            self.version = Some(list.version());
             self.cards.clear();
             self.cards.extend_from_slice(list);
             // A hundred nodes may have become three.

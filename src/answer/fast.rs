@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     metrics::{ProcessCounters, QueryType},
-    table::{Place, Row, Server, ZoneTable},
-    zone::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
+    table::{Position, Row, ServerSettings, ZoneTable},
+    types::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
 /// QR and AA; RD is copied from the question.
@@ -117,9 +117,9 @@ impl<'m> Everyday<'m> {
     fn answer<A: Card, const N: usize>(
         &self,
         row: &Row,
-        place: Place<'_>,
+        place: Position<'_>,
         octets: fn(&A) -> [u8; N],
-        server: &Server,
+        server: &ServerSettings,
         client: &Client,
         dealer: &mut Dealer,
         out: &mut Vec<u8>,
@@ -127,9 +127,9 @@ impl<'m> Everyday<'m> {
         let (brief, total) = dealer.brief::<A>(row);
         let has_nodes = match place {
             // Or of a domain, which has none: that ends below.
-            Place::Apex => true,
-            Place::Host(_) => false,
-            Place::Between | Place::Below => brief.subdomains,
+            Position::Apex => true,
+            Position::NameServer(_) => false,
+            Position::EmptyNonTerminal | Position::BelowApex => brief.subdomains,
         };
         let explained = self.edns.is_some() && brief.is_stale;
         let permitted = brief.is_open || row.entry.answers().settings.clients.permit(client.address);
@@ -158,7 +158,7 @@ impl<'m> Everyday<'m> {
         let (kind, ttl) = (self.question_kind(), brief.ttl.to_be_bytes());
         // At most sixteen.
         let length = N as u8;
-        for node in dealer.deal::<A>(row.owner.slot, take) {
+        for node in dealer.deal::<A>(row.id.index, take) {
             let [[t0, t1, c0, c1], [l0, l1, l2, l3]] = [kind, ttl];
             out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, length]);
             out.extend_from_slice(&octets(node));
@@ -219,7 +219,7 @@ fn only_cookie(data: &[u8]) -> Option<AskedCookie> {
     AskedCookie::read(cookie)
 }
 
-fn write_opt(edns: &Edns, server: &Server, client: &Client, out: &mut Vec<u8>) {
+fn write_opt(edns: &Edns, server: &ServerSettings, client: &Client, out: &mut Vec<u8>) {
     let [type_high, type_low] = TYPE_OPT.to_be_bytes();
     let [payload_high, payload_low] = UDP_OCTETS_MAX.to_be_bytes();
     let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };

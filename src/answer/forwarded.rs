@@ -47,7 +47,7 @@ pub fn answer_forwarded(
         return Answered::Silence;
     };
     let rcode = told.rcode();
-    counters.strays.of(resolve::label(query.query_type), rcode, client.transport).increment();
+    counters.no_zone.of(resolve::label(query.query_type), rcode, client.transport).increment();
     counters.forwarded.of(told.result() as usize).increment();
     let server = table.server();
     let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, told.explanation()));

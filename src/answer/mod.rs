@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
-    table::{Admission, Server, ZoneTable},
+    table::{Admission, ServerSettings, ZoneTable},
 };
 
 /// Who asks, over what, and when.
@@ -107,7 +107,7 @@ pub fn complete_lane(
             }
             let queries = match &verdict.zone {
                 Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
-                _ => &counters.strays,
+                _ => &counters.no_zone,
             };
             queries.of(resolve::label(query.query_type), verdict.rcode(), client.transport).increment();
             let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, verdict.explanation));
@@ -126,7 +126,7 @@ pub fn complete_lane(
 
 /// What a client gets whose network asks too much; `None`: its reply, as everybody does.
 fn hold_back(
-    server: &Server,
+    server: &ServerSettings,
     counters: &ProcessCounters,
     asked: &Reject<'_>,
     client: &Client,
@@ -155,14 +155,14 @@ fn hold_back(
 }
 
 fn reply_bare(
-    server: &Server,
+    server: &ServerSettings,
     counters: &ProcessCounters,
     reject: &Reject<'_>,
     client: &Client,
     truncated: bool,
     out: &mut Vec<u8>,
 ) -> Answered {
-    counters.strays.of(QueryType::Other, reject.rcode, client.transport).increment();
+    counters.no_zone.of(QueryType::Other, reject.rcode, client.transport).increment();
     let opt = reject.edns.map(|edns| ReplyOpt::new(&edns, server, client, None));
     complete::render_reject(reject, opt.as_ref(), truncated, out);
     Answered::Reply

@@ -9,7 +9,7 @@ use super::{
     query::{Edns, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING},
     resolve::Explanation,
 };
-use crate::{metrics::Transport, table::Server};
+use crate::{metrics::Transport, table::ServerSettings};
 
 /// Octets of the largest UDP message that we send and ask for: it passes every link unfragmented (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
@@ -41,7 +41,7 @@ pub struct ReplyOpt {
 
 impl ReplyOpt {
     /// Answers a client's OPT.
-    pub fn new(asked: &Edns, server: &Server, client: &Client, explanation: Option<Explanation>) -> Self {
+    pub fn new(asked: &Edns, server: &ServerSettings, client: &Client, explanation: Option<Explanation>) -> Self {
         let cookie =
             asked.cookie.map(|cookie| cookie::make(&server.cookies.load(), &cookie, client.address, client.now));
         Self {

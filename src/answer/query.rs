@@ -6,7 +6,7 @@
 use super::cookie::{CLIENT_OCTETS, SERVER_OCTETS};
 use crate::{
     metrics::{IgnoreReason, Rcode},
-    zone::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
+    types::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
 /// Octets in a message's header (RFC 1035, 4.1.1).

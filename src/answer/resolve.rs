@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{Answers, Knowledge, Place, Row, Server, ZoneEntry, ZoneTable},
-    zone::{AnswerCount, ZoneName, ZoneState},
+    table::{Answers, Knowledge, Position, Row, ServerSettings, ZoneEntry, ZoneTable},
+    types::{AnswerCount, ZoneName, ZoneState},
 };
 
 /// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
@@ -200,11 +200,11 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
         return about_others(table.server(), query, client);
     };
     if query.query_type == TYPE_DS
-        && place == Place::Apex
+        && place == Position::Apex
         && let Some(parent) = table.above(query.name())
     {
         // A delegation's DS belongs to the zone above it (RFC 4035, 3.1.4.1), where this name exists and is not signed.
-        return of_zone(table, parent, Place::Between, query, client);
+        return of_zone(table, parent, Position::EmptyNonTerminal, query, client);
     }
     of_zone(table, entry, place, query, client)
 }
@@ -212,7 +212,7 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
 fn of_zone<'t>(
     table: &'t ZoneTable,
     entry: &'t Arc<ZoneEntry>,
-    place: Place<'t>,
+    place: Position<'t>,
     query: &Query<'_>,
     client: &Client,
 ) -> Verdict<'t> {
@@ -223,13 +223,13 @@ fn of_zone<'t>(
     }
     let outcome = match (query.query_type, place) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
-        (query_type, Place::Apex) => at_apex(table, entry, &answers, query_type),
-        (query_type, Place::Host(addresses)) => at_host(addresses, query_type),
-        (query_type, Place::Between | Place::Below) if answers.settings.subdomains => {
+        (query_type, Position::Apex) => at_apex(table, entry, &answers, query_type),
+        (query_type, Position::NameServer(addresses)) => at_host(addresses, query_type),
+        (query_type, Position::EmptyNonTerminal | Position::BelowApex) if answers.settings.subdomains => {
             nodes(&answers, query_type).unwrap_or(Outcome::NoData)
         }
-        (_, Place::Between) => Outcome::NoData,
-        (_, Place::Below) => Outcome::NoSuchName,
+        (_, Position::EmptyNonTerminal) => Outcome::NoData,
+        (_, Position::BelowApex) => Outcome::NoSuchName,
     };
     let explanation = match &outcome {
         Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(Explanation::Stale),
@@ -254,7 +254,7 @@ pub fn label(query_type: u16) -> QueryType {
 }
 
 /// A name that is no zone's. Who does not desire recursion wants to know what we know, which is nothing.
-fn about_others(server: &Server, query: &Query<'_>, client: &Client) -> Verdict<'static> {
+fn about_others(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'static> {
     let can_be_passed_on = query.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
     if can_be_passed_on && server.forwards_for(client.address) {
         return Verdict { zone: None, outcome: Outcome::Forward, explanation: None };
@@ -265,7 +265,7 @@ fn about_others(server: &Server, query: &Query<'_>, client: &Client) -> Verdict<
 }
 
 /// Whatever is no question about the Internet: ours are who we are and what we run.
-fn about_ourselves<'t>(server: &'t Server, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+fn about_ourselves<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'t> {
     if !server.clients.permit(client.address) {
         return Verdict::refused(Some(Explanation::Prohibited));
     }

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     metrics::{IgnoreReason, Rcode},
-    table::{CookieSecret, CookieSecrets, Knowledge, Limiter, NameServers, Server, Settings, ZoneEntry},
-    zone::{AnswerCount, Clients, NodeSet, RateLimit, Ttl, ZoneName, ZoneState},
+    table::{CookieSecret, CookieSecrets, Knowledge, Limiter, NameServers, ServerSettings, ZoneEntry, ZoneSettings},
+    types::{AllowedClients, AnswerCount, NodeSet, RateLimit, Ttl, ZoneName, ZoneState},
 };
 
 /// Who asks, and when, unless a test says otherwise.
@@ -364,7 +364,7 @@ fn owners_are_compressed_to_the_question() {
 
 #[test]
 fn the_root_zone_answers_every_name() {
-    let settings = Settings { subdomains: true, ..Settings::example() };
+    let settings = ZoneSettings { subdomains: true, ..ZoneSettings::example() };
     let table = ZoneTable::new([entry(".", settings, known(&["10.0.0.1"], false))]);
     let ask = |text: &str| {
         let mut out = Vec::new();
@@ -384,7 +384,7 @@ fn eight_addresses_fit_in_512_octets_for_the_longest_name() {
     let nodes: Vec<_> =
         (1..=30).map(|n| format!("2001:db8::{n:x}")).chain((1..=30).map(|n| format!("10.0.0.{n}"))).collect();
     let nodes: Vec<_> = nodes.iter().map(String::as_str).collect();
-    let table = ZoneTable::new([entry(&zone, Settings { count, ..Settings::example() }, known(&nodes, true))]);
+    let table = ZoneTable::new([entry(&zone, ZoneSettings { count, ..ZoneSettings::example() }, known(&nodes, true))]);
     for question in ["A", "AAAA", "A +512", "AAAA +512"] {
         let ask = Ask::parse(&format!("{zone}. {question}"));
         let mut out = Vec::new();
@@ -418,7 +418,7 @@ fn glue_that_does_not_fit_is_left_out_without_truncation() {
         let name = ZoneName::parse(&format!("ns{n}.glue.test")).unwrap();
         (name, vec![format!("192.0.2.{n}").parse().unwrap(), format!("2001:db8::{n}").parse().unwrap()])
     });
-    let settings = Settings { name_servers: NameServers::new(servers), ..Settings::example() };
+    let settings = ZoneSettings { name_servers: NameServers::new(servers), ..ZoneSettings::example() };
     let table = ZoneTable::new([entry("glue.test", settings, Knowledge::Waiting(None))]);
     let ask = |text: &str| {
         let ask = Ask::parse(text);
@@ -490,8 +490,8 @@ fn other_opcodes_and_versions_are_named() {
         assert!(answered(&world(), &counters, &query, Transport::Udp, &mut out));
         assert_eq!(out, [query[0], query[1], 0x80 | opcode << 3 | 1, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
-    assert_eq!(counters.strays.of(QueryType::Other, Rcode::NotImp, Transport::Udp).value(), 6);
-    assert_eq!(counters.strays.of(QueryType::Other, Rcode::BadVers, Transport::Udp).value(), 1);
+    assert_eq!(counters.no_zone.of(QueryType::Other, Rcode::NotImp, Transport::Udp).value(), 6);
+    assert_eq!(counters.no_zone.of(QueryType::Other, Rcode::BadVers, Transport::Udp).value(), 1);
 }
 
 #[test]
@@ -523,7 +523,7 @@ fn a_cookie_may_be_asked_for_without_a_question_and_is_checked_for_its_form() {
 fn who_asks_too_much_slips_unless_it_shows_its_cookie() {
     let limit = RateLimit { per_second: std::num::NonZeroU32::MIN, slip: 2, v4_prefix: 24, v6_prefix: 56 };
     let table = world();
-    let server = Server { limiter: Some(Arc::new(Limiter::new(limit))), ..table.server().clone() };
+    let server = ServerSettings { limiter: Some(Arc::new(Limiter::new(limit))), ..table.server().clone() };
     let (table, counters) = (table.with_server(server), ProcessCounters::default());
     let mut out = Vec::new();
     let mut ask = |query: &[u8], transport| {
@@ -583,11 +583,11 @@ fn questions_are_counted_where_they_belong() {
     ask("x.c1.alt.test. TXT");
     ask("other. A");
     let zone = table.zone(&ZoneName::parse("c1.alt.test").unwrap()).unwrap();
-    let of = |query_type, rcode, transport| zone.queries(&counters.tallies, query_type, rcode, transport);
+    let of = |query_type, rcode, transport| zone.queries(&counters.workers, query_type, rcode, transport);
     assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Udp), 1);
     assert_eq!(of(QueryType::A, Rcode::NoError, Transport::Tcp), 1);
     assert_eq!(of(QueryType::Txt, Rcode::NxDomain, Transport::Udp), 1);
-    assert_eq!(counters.strays.of(QueryType::A, Rcode::Refused, Transport::Udp).value(), 1);
+    assert_eq!(counters.no_zone.of(QueryType::A, Rcode::Refused, Transport::Udp).value(), 1);
     assert!(!answered(&table, &counters, &[0; 11], Transport::Udp, &mut out));
     assert_eq!(counters.ignored.of(IgnoreReason::Short as usize).value(), 1);
 }
@@ -604,8 +604,8 @@ fn told(records: u8) -> Told {
 #[test]
 fn a_name_of_no_zone_is_left_to_the_upstreams_of_those_who_may() {
     let forwarding = |client: &str| {
-        let forward = Some(Clients::Within(Arc::new([client.parse().unwrap()])));
-        world().with_server(Server { forward, ..Server::default() })
+        let forward = Some(AllowedClients::Networks(Arc::new([client.parse().unwrap()])));
+        world().with_server(ServerSettings { forward, ..ServerSettings::default() })
     };
     let (mine, others) = (forwarding("198.51.100.0/24"), forwarding("192.0.2.0/24"));
     let on = |table: &ZoneTable, text: &str| {
@@ -709,7 +709,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let names = ["a.test", "b.test", "b.b.test"];
-        let mut entries = names.map(|name| entry(name, Settings::example(), Knowledge::Waiting(None)));
+        let mut entries = names.map(|name| entry(name, ZoneSettings::example(), Knowledge::Waiting(None)));
         let mut table = ZoneTable::new(entries.clone());
         let (mut one, mut other) = (Dealer::seeded(seed), Dealer::seeded(seed));
         for (zone, event, number) in events {
@@ -720,10 +720,10 @@ proptest! {
                 2 => {
                     let count = NonZeroU16::new(number.into()).map_or(AnswerCount::All, AnswerCount::AtMost);
                     let (ttl, subdomains) = (Ttl::from_secs(number.into()).unwrap(), number % 2 == 0);
-                    entries[at].configure(&Settings { count, ttl, subdomains, ..Settings::example() }, 1);
+                    entries[at].configure(&ZoneSettings { count, ttl, subdomains, ..ZoneSettings::example() }, 1);
                 }
                 3 => {
-                    entries[at] = entry(names[at], Settings::example(), numbered(3..=number, ZoneState::Live));
+                    entries[at] = entry(names[at], ZoneSettings::example(), numbered(3..=number, ZoneState::Live));
                     table = ZoneTable::new(entries.clone());
                 }
                 _ => {}
@@ -873,23 +873,29 @@ fn world() -> ZoneTable {
         servers("ns.c1.alt.test", &["192.0.2.53", "2001:db8::53"]),
         servers("elsewhere.example", &["192.0.2.99"]),
     ]);
-    let c1 = Settings { ttl: five, negative_ttl: five, count: AnswerCount::All, name_servers, ..Settings::example() };
+    let c1 = ZoneSettings {
+        ttl: five,
+        negative_ttl: five,
+        count: AnswerCount::All,
+        name_servers,
+        ..ZoneSettings::example()
+    };
     let deep = NameServers::new([servers("ns.deep.sub.alt.test", &["192.0.2.54"])]);
-    let sub = Settings { subdomains: true, name_servers: deep, ..Settings::example() };
-    let of = |count| Settings { count, ..Settings::example() };
+    let sub = ZoneSettings { subdomains: true, name_servers: deep, ..ZoneSettings::example() };
+    let of = |count| ZoneSettings { count, ..ZoneSettings::example() };
     let many: Vec<_> = (0..200).map(|n| format!("10.1.0.{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let hang = NameServers::new([servers("ns.hang.test", &["192.0.2.55"])]);
-    let hang = Settings { negative_ttl: five, name_servers: hang, ..Settings::example() };
-    let nobody = Clients::Within(Arc::new(["192.0.2.0/24".parse().unwrap()]));
-    let secret = Settings { clients: nobody, ..Settings::example() };
+    let hang = ZoneSettings { negative_ttl: five, name_servers: hang, ..ZoneSettings::example() };
+    let nobody = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
+    let secret = ZoneSettings { clients: nobody, ..ZoneSettings::example() };
     let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
-    let server = Server {
+    let server = ServerSettings {
         id: Some("ns-7".into()),
         version: Some("one".into()),
         keepalive: 100,
         cookies: Arc::new(arc_swap::ArcSwap::from_pointee(secrets)),
-        ..Server::default()
+        ..ServerSettings::default()
     };
     ZoneTable::new([
         Arc::new(ZoneEntry::domain(ZoneName::parse("hang.test").unwrap(), hang, 7)),
@@ -910,7 +916,7 @@ fn world() -> ZoneTable {
     .with_server(server)
 }
 
-fn entry(name: &str, settings: Settings, knowledge: Knowledge) -> Arc<ZoneEntry> {
+fn entry(name: &str, settings: ZoneSettings, knowledge: Knowledge) -> Arc<ZoneEntry> {
     let entry = ZoneEntry::new(ZoneName::parse(name).unwrap(), settings, 6);
     // The first list that is learnt moves the serial from 6 to 7; a zone without one is begun with 7.
     match knowledge {

@@ -17,7 +17,7 @@ use super::{
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
 };
-use crate::zone::{Clients, Seed, ZoneName};
+use crate::types::{AllowedClients, Seed, ZoneName};
 
 const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
@@ -82,7 +82,12 @@ struct ReadZone {
     seeds: Vec<Spanned<Seed>>,
 }
 
-fn read_zones(table: DeTable<'_>, defaults: &ZoneKeys, clients: &Clients, complaints: &mut Vec<Complaint>) -> Zones {
+fn read_zones(
+    table: DeTable<'_>,
+    defaults: &ZoneKeys,
+    clients: &AllowedClients,
+    complaints: &mut Vec<Complaint>,
+) -> Zones {
     let mut entries: Vec<_> = table.into_iter().collect();
     // Entries are large, and an ordinary sort would move them at each of its steps.
     entries.sort_by_cached_key(|(key, _)| key.span().start);
@@ -119,7 +124,7 @@ fn read_zone(
     span: Range<usize>,
     value: Value<'_>,
     defaults: &ZoneKeys,
-    clients: &Clients,
+    clients: &AllowedClients,
 ) -> Read<ReadZone> {
     let table = value::table(value, "a table with the zone's keys")?;
     let has_seeds = table.contains_key("seeds");
@@ -206,7 +211,7 @@ fn across(server: &ServerKeys, zones: &Zones) -> Vec<Complaint> {
 
 /// The zone or domain that a name lies in, in words.
 fn enclosing(name: &ZoneName, server: &ServerKeys, zones: &Zones) -> Option<String> {
-    crate::zone::suffixes(name.wire()).find_map(|suffix| match zones.get_key_value(suffix) {
+    crate::types::suffixes(name.wire()).find_map(|suffix| match zones.get_key_value(suffix) {
         Some((zone, _)) => Some(format!("zone {zone}")),
         None => server
             .domains

@@ -15,7 +15,7 @@ use super::{
     mistake::Complaint,
     value::{self, Read, Value},
 };
-use crate::zone::{Clients, canonical, is_publishable};
+use crate::types::{AllowedClients, canonical, is_publishable};
 
 const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
 
@@ -35,7 +35,7 @@ const LOOPBACK: [IpNet; 2] = [
 
 pub(super) struct ForwardKeys {
     upstreams: Vec<Spanned<Upstream>>,
-    clients: Option<Clients>,
+    clients: Option<AllowedClients>,
 }
 
 /// Reads the section, if the file has it.
@@ -78,7 +78,7 @@ impl ForwardKeys {
     pub(super) fn lower(self) -> Forward {
         Forward {
             upstreams: self.upstreams.into_iter().map(Spanned::into_inner).collect(),
-            clients: self.clients.unwrap_or_else(|| Clients::Within(LOOPBACK.into())),
+            clients: self.clients.unwrap_or_else(|| AllowedClients::Networks(LOOPBACK.into())),
         }
     }
 }
@@ -145,7 +145,7 @@ fn address(text: &str, port: u16) -> Option<SocketAddr> {
 }
 
 /// Whose questions are passed on: not everybody's.
-fn clients(value: &Value<'_>) -> Read<Clients> {
+fn clients(value: &Value<'_>) -> Read<AllowedClients> {
     let network = |value: &Value<'_>| match value::network(value)? {
         all if all.prefix_len() == 0 => {
             let sentence = format!(
@@ -156,5 +156,5 @@ fn clients(value: &Value<'_>) -> Read<Clients> {
         network => Ok(network),
     };
     let networks = value::list(value, "a list of networks or addresses in quotes", network)?;
-    Ok(Clients::Within(networks.into_iter().map(Spanned::into_inner).collect()))
+    Ok(AllowedClients::Networks(networks.into_iter().map(Spanned::into_inner).collect()))
 }

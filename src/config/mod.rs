@@ -27,7 +27,7 @@ use self::mistake::{Complaint, Lines};
 pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
 use crate::{
     metrics::Transport,
-    zone::{AddressRules, AnswerCount, Clients, RateLimit, Seed, Ttl, ZoneName},
+    types::{AddressRules, AllowedClients, AnswerCount, RateLimit, Seed, Ttl, ZoneName},
 };
 
 /// The largest file that is read. Ten thousand zones take about a megabyte.
@@ -62,7 +62,7 @@ pub struct Server {
     /// Names that are delegated to us and are no zones: zones hang below them.
     pub domains: Vec<ZoneName>,
     /// Who may ask about names that are no zone's, and about zones that do not say otherwise.
-    pub clients: Clients,
+    pub clients: AllowedClients,
     /// What this server calls itself; `None`: it does not tell.
     pub nsid: Option<String>,
     /// What it tells who asks for its version; `None`: nothing.
@@ -155,7 +155,7 @@ pub struct Forward {
     /// Whom to ask, in this order; at least one, each once.
     pub upstreams: Vec<Upstream>,
     /// Whose questions are passed on; never everybody's.
-    pub clients: Clients,
+    pub clients: AllowedClients,
 }
 
 /// A resolver to ask.
@@ -200,7 +200,7 @@ pub struct Zone {
     /// How long nodes are answered without any success; `None`: for ever.
     pub max_stale: Option<Duration>,
     /// Who may ask.
-    pub clients: Clients,
+    pub clients: AllowedClients,
 }
 
 /// Whom to ask: what makes two zones speak of the same cluster.

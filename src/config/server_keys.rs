@@ -17,7 +17,7 @@ use super::{
     mistake::Complaint,
     value::{self, Read, Value},
 };
-use crate::zone::{Clients, RateLimit, ZoneName};
+use crate::types::{AllowedClients, RateLimit, ZoneName};
 
 const SERVER_KEYS: [&str; 17] = [
     "listen",
@@ -65,7 +65,7 @@ pub(super) struct ServerKeys {
     admin: Option<Spanned<SocketAddr>>,
     pub(super) nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
     pub(super) domains: Vec<Spanned<ZoneName>>,
-    pub(super) clients: Option<Clients>,
+    pub(super) clients: Option<AllowedClients>,
     nsid: Option<String>,
     version: Option<String>,
     cookie_secret_file: Option<PathBuf>,

@@ -16,8 +16,8 @@ use toml::{
 };
 
 use super::mistake::Complaint;
-use crate::zone::{
-    AnswerCount, Clients, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
+use crate::types::{
+    AllowedClients, AnswerCount, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
     is_publishable,
 };
 
@@ -228,9 +228,9 @@ pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
 }
 
 /// Who may ask: networks, or addresses.
-pub(super) fn clients(value: &Value<'_>) -> Read<Clients> {
+pub(super) fn clients(value: &Value<'_>) -> Read<AllowedClients> {
     let networks = list(value, "a list of networks or addresses in quotes", network)?;
-    Ok(Clients::Within(networks.into_iter().map(Spanned::into_inner).collect()))
+    Ok(AllowedClients::Networks(networks.into_iter().map(Spanned::into_inner).collect()))
 }
 
 /// What the server tells about itself.

@@ -17,7 +17,7 @@ use super::{
     mistake::Complaint,
     value::{self, Read, Value},
 };
-use crate::zone::{AddressRules, AnswerCount, Clients, Seed, Translation, Ttl, ZoneName, is_link_local};
+use crate::types::{AddressRules, AllowedClients, AnswerCount, Seed, Translation, Ttl, ZoneName, is_link_local};
 
 /// Keys of a zone and of `[defaults]`.
 pub(super) const ZONE_KEYS: [&str; 17] = [
@@ -86,7 +86,7 @@ pub(super) struct ZoneKeys {
     map: Option<Vec<Translation>>,
     max_stale: Option<Duration>,
     negative_ttl: Option<Ttl>,
-    clients: Option<Clients>,
+    clients: Option<AllowedClients>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -201,7 +201,7 @@ impl ZoneKeys {
         name: &ZoneName,
         seeds: &[Spanned<Seed>],
         defaults: &Self,
-        clients: &Clients,
+        clients: &AllowedClients,
     ) -> Read<Zone> {
         let ttl = self.ttl.or(defaults.ttl).unwrap_or(DEFAULT_TTL);
         let mut unique = Vec::with_capacity(seeds.len());

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{self, Scheme, Scope},
     metrics::PollResult,
-    zone::NodeSet,
+    types::NodeSet,
 };
 
 /// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.

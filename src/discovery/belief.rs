@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config,
     table::{self, Knowledge, Known, Node},
-    zone::{NodeSet, NodeState, ZoneState},
+    types::{NodeSet, NodeState, ZoneState},
 };
 
 /// A zone is stale after so many refreshes without success, and not before [`STALE_AFTER_MIN`].

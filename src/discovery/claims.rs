@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::zone::NodeSet;
+use crate::types::NodeSet;
 
 /// A list and its sender.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use crate::{
     config::Health,
     table::Node,
-    zone::{NodeSet, NodeState},
+    types::{NodeSet, NodeState},
 };
 
 /// What one probe, or one poll, of a node came to.

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 use crate::{
     metrics::DropReason,
-    zone::{NodeSet, canonical, is_publishable},
+    types::{NodeSet, canonical, is_publishable},
 };
 
 /// The largest body that is read, 1 MiB: twenty thousand IPv6 addresses, and no cluster has a thousand nodes.

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::zone::{Seed, ZoneName, canonical, is_publishable};
+use crate::types::{Seed, ZoneName, canonical, is_publishable};
 
 /// Look-ups in flight for all names together: each blocks a thread, and resolvers on the host serve others too.
 const LOOKUPS_MAX: usize = 16;

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     config::Cluster,
-    zone::{NodeSet, Seed, ZoneName},
+    types::{NodeSet, Seed, ZoneName},
 };
 
 /// A moment, counted in events: later is larger.

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::{
     table::{Answers, Knowledge},
-    zone::{NodeSet, ZoneName},
+    types::{NodeSet, ZoneName},
 };
 
 /// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
@@ -74,7 +74,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{table::Settings, zone::ZoneState};
+    use crate::{table::ZoneSettings, types::ZoneState};
 
     /// Counts the lines.
     #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ mod tests {
         let zone = ZoneName::parse("a.example").unwrap();
         let list = |first: u32| {
             let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
-            Answers::new(Settings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
+            Answers::new(ZoneSettings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
         };
         let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
         let start = Instant::now();

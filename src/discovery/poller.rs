@@ -32,7 +32,7 @@ use crate::{
     config,
     metrics::ProcessCounters,
     table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
-    zone::{NodeSet, ZoneName, unix_now},
+    types::{NodeSet, ZoneName, unix_now},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.

@@ -36,7 +36,7 @@ use super::{
     alternator::{Alternator, Endpoint},
     health::Heard,
 };
-use crate::{config::Health, zone::ZoneName};
+use crate::{config::Health, types::ZoneName};
 
 /// Probes in flight for all zones together. Nodes that answer hold a slot for a millisecond, so this is far more than
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.

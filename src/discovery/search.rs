@@ -41,8 +41,8 @@ use super::{
 };
 use crate::{
     config,
-    table::{Answers, Knowledge, Node, Settings},
-    zone::{NodeSet, NodeState, ZoneName},
+    table::{Answers, Knowledge, Node, ZoneSettings},
+    types::{NodeSet, NodeState, ZoneName},
 };
 
 /// States to explore from each beginning unless the environment says otherwise: what every run of the tests can spare.
@@ -144,7 +144,7 @@ impl State {
         let zones = seeds.iter().zip(["a.test", "b.test"]).map(|(&seeds, name)| {
             let mut belief = Belief::new(Pace { refresh: REFRESH, max_stale: None }, Some(HEALTH), 0, now);
             belief.seeds(NodeSet::new(seeds.iter().copied().map(address)));
-            let answers = Answers::new(Settings::example(), belief.knowledge(now), 0);
+            let answers = Answers::new(ZoneSettings::example(), belief.knowledge(now), 0);
             Zone { name: ZoneName::parse(name).unwrap(), seeds, belief, answers, foreign_ticks: [0; ADDRESSES] }
         });
         Self { world: World::new(owners), zones: zones.collect(), neighbours: Neighbours::default(), turn: 0, now }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use super::lookup::{Host, HostLookup};
-use crate::zone::{Seed, canonical, is_publishable};
+use crate::types::{Seed, canonical, is_publishable};
 
 /// The seeds of one zone, in the order of the file; host names among them are looked up elsewhere.
 #[derive(Clone, Debug)]
@@ -79,7 +79,7 @@ pub fn literal(seeds: &[Seed]) -> impl Iterator<Item = IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::ZoneName;
+    use crate::types::ZoneName;
 
     #[tokio::test(start_paused = true)]
     async fn names_and_addresses_keep_the_order_of_the_file() {

@@ -35,7 +35,7 @@ use self::{
 use crate::{
     config::{self, Cluster, Scheme},
     metrics::{ProcessCounters, SnapshotIgnored, SnapshotWrite},
-    zone::{NodeSet, ZoneName},
+    types::{NodeSet, ZoneName},
 };
 
 /// From the end of one write to the beginning of the next: many zones that change at once cost a write or two.

@@ -29,7 +29,7 @@ use crate::{
     answer::{Answered, Client, Dealer, answer},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
-    zone::unix_now,
+    types::unix_now,
 };
 
 /// The pause after a failed accept (no file descriptor is left, for instance), so that it does not spin.
@@ -168,7 +168,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Everybody who is connected to one address.
+/// Any who is connected to one address.
 type Crowd = JoinSet<()>;
 
 /// Counts a connection for as long as it lives, however it ends.
@@ -275,8 +275,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::{Knowledge, Settings, ZoneEntry, ZoneTable},
-        zone::{AnswerCount, NodeSet, ZoneName},
+        table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+        types::{AnswerCount, NodeSet, ZoneName},
     };
 
     /// A limit that is under test, and one that must not be reached.
@@ -294,10 +294,10 @@ mod tests {
 
     /// Serves a zone of 200 nodes, so that replies are larger than questions.
     fn start(limits: Limits) -> World {
-        let settings = Settings { count: AnswerCount::All, ..Settings::example() };
+        let settings = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), settings, 1));
         let nodes = NodeSet::new((1..=200).map(|n| [10, 0, 0, n].into())).unwrap();
-        entry.learn(&Knowledge::up(&nodes, crate::zone::ZoneState::Live), 1);
+        entry.learn(&Knowledge::up(&nodes, crate::types::ZoneState::Live), 1);
         let (table, counters, stop) =
             (SharedTable::default(), Arc::new(ProcessCounters::default()), CancellationToken::new());
         table.replace(ZoneTable::new([entry]));

@@ -11,8 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::{
     metrics::{IgnoreReason, QueryType, Rcode, Transport},
-    table::{Knowledge, Settings, ZoneEntry, ZoneTable},
-    zone::{NodeSet, ZoneName},
+    table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+    types::{NodeSet, ZoneName},
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -61,9 +61,9 @@ impl World {
 
     fn serve(bound: Bound) -> Self {
         let table = SharedTable::default();
-        let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), Settings::example(), 1));
+        let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), ZoneSettings::example(), 1));
         let nodes = NodeSet::new(["10.0.0.1".parse().unwrap()]).unwrap();
-        entry.learn(&Knowledge::up(&nodes, crate::zone::ZoneState::Live), 1);
+        entry.learn(&Knowledge::up(&nodes, crate::types::ZoneState::Live), 1);
         table.replace(ZoneTable::new([entry]));
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let counters = Arc::new(ProcessCounters::default());
@@ -293,7 +293,7 @@ fn tcp_closes_on_what_deserves_no_reply() {
     assert_eq!(read_frame(&mut stream).unwrap()[3], 1, "FORMERR");
     drop(stream);
     world.wait_for("all connections are closed", |counters| counters.tcp_connections.value() == 0);
-    let formerr = world.counters.strays.of(QueryType::Other, Rcode::FormErr, Transport::Tcp);
+    let formerr = world.counters.no_zone.of(QueryType::Other, Rcode::FormErr, Transport::Tcp);
     assert_eq!(formerr.value(), 1);
     world.stop();
 }

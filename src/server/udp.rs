@@ -26,7 +26,7 @@ use crate::{
     answer::{Answered, Client, Dealer, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
     table::SharedTable,
-    zone::unix_now,
+    types::unix_now,
 };
 
 /// How long a worker waits for a datagram before it looks whether it should stop.

@@ -50,7 +50,7 @@ use crate::{
     server::{BindError, Register, Serving},
     systemd,
     table::{SharedTable, ZoneTable},
-    zone::{ZoneName, ZoneState, unix_now},
+    types::{ZoneName, ZoneState, unix_now},
 };
 
 /// The server counts as ready after so long although a zone of the start has not had its first tick.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{config::Zone, zone::ZoneName};
+use crate::{config::Zone, types::ZoneName};
 
 /// What a reload has to do to one zone's poller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

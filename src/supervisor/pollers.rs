@@ -13,7 +13,7 @@ use crate::{
     config::Zone,
     discovery::{CROWD_ZONES, Poller, Start, Tools},
     table::ZoneEntry,
-    zone::ZoneName,
+    types::ZoneName,
 };
 
 /// The first pause before a poller that panicked is started again; it doubles with each further one.

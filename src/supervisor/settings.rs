@@ -11,8 +11,8 @@ use super::plan::Plan;
 use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
-    table::{self, CookieSecrets, Limiter, NameServers, Settings, ZoneEntry, ZoneTable},
-    zone::{AddressRules, AnswerCount, Ttl, ZoneName},
+    table::{self, CookieSecrets, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
+    types::{AddressRules, AnswerCount, Ttl, ZoneName},
 };
 
 /// TTL of negative answers about domains without nodes: zones appear below them with an edit of the file.
@@ -44,14 +44,14 @@ pub(super) fn entries(
     stay.cloned().chain(added).collect()
 }
 
-fn configure(entry: &ZoneEntry, settings: Settings, now: u32) {
+fn configure(entry: &ZoneEntry, settings: ZoneSettings, now: u32) {
     if *entry.answers().settings != settings {
         entry.configure(&settings, now);
     }
 }
 
-fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
-    Settings {
+fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
+    ZoneSettings {
         ttl: zone.ttl,
         count: zone.answers,
         subdomains: zone.subdomains,
@@ -64,7 +64,7 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> Settings {
 
 /// The entry that a domain has, or a new one.
 pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: u32) -> Arc<ZoneEntry> {
-    let settings = Settings {
+    let settings = ZoneSettings {
         ttl: DOMAIN_NEGATIVE_TTL,
         count: AnswerCount::ONE,
         subdomains: false,
@@ -83,14 +83,18 @@ pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: 
 }
 
 /// What holds for every question. Counts of a limit that stays the same go on.
-pub(super) fn server(before: &ZoneTable, config: &Config, cookies: Arc<ArcSwap<CookieSecrets>>) -> table::Server {
+pub(super) fn server(
+    before: &ZoneTable,
+    config: &Config,
+    cookies: Arc<ArcSwap<CookieSecrets>>,
+) -> table::ServerSettings {
     let Config { server: config, forward, .. } = config;
     let limiter = config.rate_limit.map(|limit| {
         let kept = before.server().limiter.clone().filter(|limiter| limiter.limit() == limit);
         kept.unwrap_or_else(|| Arc::new(Limiter::new(limit)))
     });
     let tenths = config.tcp.idle.as_millis() / 100;
-    table::Server {
+    table::ServerSettings {
         clients: config.clients.clone(),
         forward: forward.as_ref().map(|forward| forward.clients.clone()),
         id: config.nsid.as_deref().map(Arc::from),

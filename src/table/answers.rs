@@ -11,14 +11,14 @@ use std::{
 };
 
 use super::choice::{Node, choose, is_verified, permitted};
-use crate::zone::{AddressRules, AnswerCount, Clients, NodeSet, Ttl, ZoneName, ZoneState};
+use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState};
 
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
 const FAIL_OPEN_TTL_MAX: u32 = 2;
 
 /// What an operator decides about a zone's answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Settings {
+pub struct ZoneSettings {
     /// TTL of A and AAAA.
     pub ttl: Ttl,
     /// How many nodes an answer names.
@@ -32,10 +32,10 @@ pub struct Settings {
     /// Which listed addresses are answered, and as what.
     pub rules: AddressRules,
     /// Who may ask.
-    pub clients: Clients,
+    pub clients: AllowedClients,
 }
 
-impl Settings {
+impl ZoneSettings {
     /// The defaults of the configuration, for tests of the rooms above.
     #[doc(hidden)]
     pub fn example() -> Self {
@@ -47,7 +47,7 @@ impl Settings {
             negative_ttl: FOUR,
             name_servers: NameServers::default(),
             rules: AddressRules { loopback: true, ..AddressRules::default() },
-            clients: Clients::Everybody,
+            clients: AllowedClients::Any,
         }
     }
 }
@@ -127,9 +127,9 @@ impl Knowledge {
 /// Which list of addresses it is. Of all that were ever made no two have the same, so whoever remembers something about
 /// a list knows by this number, and never by a place in memory, whether it is about the list at hand.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Edition(NonZeroU64);
+pub struct ListVersion(NonZeroU64);
 
-impl Edition {
+impl ListVersion {
     fn next() -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         Self(NonZeroU64::MIN.saturating_add(MADE.fetch_add(1, Relaxed)))
@@ -139,19 +139,19 @@ impl Edition {
 /// The addresses of one family that a zone answers with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Addresses<A> {
-    edition: Edition,
+    version: ListVersion,
     list: Arc<[A]>,
 }
 
 impl<A> Addresses<A> {
     /// A list of its own, even where another one has the same addresses.
     pub fn new(list: impl IntoIterator<Item = A>) -> Self {
-        Self { edition: Edition::next(), list: list.into_iter().collect() }
+        Self { version: ListVersion::next(), list: list.into_iter().collect() }
     }
 
     /// Which list this is.
-    pub fn edition(&self) -> Edition {
-        self.edition
+    pub fn version(&self) -> ListVersion {
+        self.version
     }
 
     /// The list that takes the place of this one, which stays what it is when no address has changed.
@@ -175,7 +175,7 @@ impl<A> Deref for Addresses<A> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answers {
     /// What the operator decided.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<ZoneSettings>,
     /// What was learnt.
     pub knowledge: Knowledge,
     /// The addresses that are answered, as nodes list them; `None`: there is nothing to answer.
@@ -190,12 +190,12 @@ pub struct Answers {
 
 impl Answers {
     /// The first answers of a zone. `now` is the unix time in seconds.
-    pub fn new(settings: Settings, knowledge: Knowledge, now: u32) -> Self {
+    pub fn new(settings: ZoneSettings, knowledge: Knowledge, now: u32) -> Self {
         Self::build(Arc::new(settings), knowledge, now)
     }
 
     /// The same zone with other settings.
-    pub fn with_settings(&self, settings: Settings, now: u32) -> Self {
+    pub fn with_settings(&self, settings: ZoneSettings, now: u32) -> Self {
         self.after(Arc::new(settings), self.knowledge.clone(), now)
     }
 
@@ -226,9 +226,9 @@ impl Answers {
     }
 
     /// The next answers; the serial grows when a client could see a difference.
-    fn after(&self, settings: Arc<Settings>, knowledge: Knowledge, now: u32) -> Self {
+    fn after(&self, settings: Arc<ZoneSettings>, knowledge: Knowledge, now: u32) -> Self {
         let mut next = Self::build(settings, knowledge, self.serial);
-        // An address list that stays the same keeps its edition, and with it the decks that are dealt from it.
+        // An address list that stays the same keeps its version, and with it the decks that are dealt from it.
         next.v4 = self.v4.followed_by(next.v4);
         next.v6 = self.v6.followed_by(next.v6);
         let same = next.address_ttl() == self.address_ttl()
@@ -238,7 +238,7 @@ impl Answers {
         Self { serial, ..next }
     }
 
-    fn build(settings: Arc<Settings>, knowledge: Knowledge, serial: u32) -> Self {
+    fn build(settings: Arc<ZoneSettings>, knowledge: Knowledge, serial: u32) -> Self {
         let answered = match &knowledge {
             Knowledge::Waiting(seeds) => permitted(seeds.as_ref(), &settings.rules),
             Knowledge::Known(known) if known.expired => None,
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_serial_grows_with_what_clients_can_see() {
-        let first = Answers::new(Settings::example(), known(&["10.0.0.1"]), 1000);
+        let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1"]), 1000);
         let same = first.with_knowledge(known(&["10.0.0.1"]), 2000);
         assert_eq!(same.serial, 1000);
         let stale = first.with_knowledge(Knowledge::Known(Known::up(&nodes(&["10.0.0.1"]), ZoneState::Stale)), 2000);
@@ -283,34 +283,34 @@ mod tests {
         assert_eq!(other.serial, 2000);
         let clock_went_back = other.with_knowledge(known(&["10.0.0.3"]), 500);
         assert_eq!(clock_went_back.serial, 2001);
-        let seeds = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1"]))), 1000);
+        let seeds = Answers::new(ZoneSettings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1"]))), 1000);
         assert_eq!(seeds.with_knowledge(known(&["10.0.0.1"]), 2000).serial, 2000, "the TTL grows from 2 to 4");
-        let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..Settings::example() };
+        let ttl = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..ZoneSettings::example() };
         assert_eq!(other.with_settings(ttl, 3000).serial, 3000);
-        let count = Settings { count: AnswerCount::All, ..Settings::example() };
+        let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         assert_eq!(other.with_settings(count, 3000).serial, 2000);
     }
 
     #[test]
     fn families_are_kept_apart_and_seeds_have_a_short_ttl() {
-        let answers = Answers::new(Settings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1", "::1"]))), 1);
+        let answers = Answers::new(ZoneSettings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1", "::1"]))), 1);
         assert_eq!((answers.v4.len(), answers.v6.len(), answers.address_ttl()), (1, 1, 2));
         assert_eq!(answers.with_knowledge(known(&["10.0.0.1"]), 1).address_ttl(), 4);
     }
 
     #[test]
     fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
-        let first = Answers::new(Settings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
-        let count = Settings { count: AnswerCount::All, ..Settings::example() };
-        let ttl = Settings { ttl: Ttl::from_secs(9).unwrap(), ..count };
+        let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
+        let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
+        let ttl = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..count };
         let stale = Knowledge::up(&nodes(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), ZoneState::Stale);
         let same = first.with_settings(ttl, 2).with_knowledge(stale, 3);
-        assert_eq!((same.v4.edition(), same.v6.edition()), (first.v4.edition(), first.v6.edition()));
+        assert_eq!((same.v4.version(), same.v6.version()), (first.v4.version(), first.v6.version()));
         let fewer = same.with_knowledge(known(&["10.0.0.1", "2001:db8::1"]), 4);
-        assert_ne!(fewer.v4.edition(), first.v4.edition());
-        assert_eq!(fewer.v6.edition(), first.v6.edition(), "the other family has not changed");
+        assert_ne!(fewer.v4.version(), first.v4.version());
+        assert_eq!(fewer.v6.version(), first.v6.version(), "the other family has not changed");
         let back = fewer.with_knowledge(first.knowledge.clone(), 5);
         assert_eq!(*back.v4, *first.v4);
-        assert!(![first.v4.edition(), fewer.v4.edition()].contains(&back.v4.edition()), "no edition comes twice");
+        assert!(![first.v4.version(), fewer.v4.version()].contains(&back.v4.version()), "no version comes twice");
     }
 }

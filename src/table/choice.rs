@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::zone::{AddressRules, NodeSet, NodeState};
+use crate::types::{AddressRules, NodeSet, NodeState};
 
 /// A listed node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

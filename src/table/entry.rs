@@ -15,34 +15,34 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 
 use super::{
-    answers::{Answers, Knowledge, Settings},
+    answers::{Answers, Knowledge, ZoneSettings},
     choice::Node,
-    slot::Slot,
+    zone_id::AllocatedZoneId,
 };
 use crate::{
-    metrics::{Owner, QueryType, Rcode, Tallies, Transport, ZoneCounters},
-    zone::{ZoneName, ZoneState},
+    metrics::{AllWorkers, QueryType, Rcode, Transport, ZoneCounters, ZoneId},
+    types::{ZoneName, ZoneState},
 };
 
 /// How often any zone has been given answers.
-static PUBLICATIONS: AtomicU64 = AtomicU64::new(1);
+static TABLE_VERSION: AtomicU64 = AtomicU64::new(1);
 
 /// How often any zone has been given answers; never 0. Whoever copies what a zone answers reads this first: while it
 /// stays the same, the copy is true.
-pub fn publications() -> u64 {
-    PUBLICATIONS.load(Acquire)
+pub fn table_version() -> u64 {
+    TABLE_VERSION.load(Acquire)
 }
 
 /// To be called when other answers are in force already: whoever sees the new number sees them too.
 fn publish() {
-    PUBLICATIONS.fetch_add(1, Release);
+    TABLE_VERSION.fetch_add(1, Release);
 }
 
 /// A zone that is configured. It outlives reloads that keep the zone.
 #[derive(Debug)]
 pub struct ZoneEntry {
     name: ZoneName,
-    slot: Slot,
+    id: AllocatedZoneId,
     is_domain: bool,
     answers: ArcSwap<Answers>,
     poll_status: ArcSwap<PollStatus>,
@@ -89,19 +89,19 @@ pub enum Origin {
 
 impl ZoneEntry {
     /// A zone about which nothing is known. `now` is the unix time in seconds.
-    pub fn new(name: ZoneName, settings: Settings, now: u32) -> Self {
+    pub fn new(name: ZoneName, settings: ZoneSettings, now: u32) -> Self {
         Self::with(name, false, settings, now)
     }
 
     /// A name that is delegated to us and has no nodes of its own; zones may hang below it.
-    pub fn domain(name: ZoneName, settings: Settings, now: u32) -> Self {
+    pub fn domain(name: ZoneName, settings: ZoneSettings, now: u32) -> Self {
         Self::with(name, true, settings, now)
     }
 
-    fn with(name: ZoneName, is_domain: bool, settings: Settings, now: u32) -> Self {
+    fn with(name: ZoneName, is_domain: bool, settings: ZoneSettings, now: u32) -> Self {
         let entry = Self {
             name,
-            slot: Slot::take(),
+            id: AllocatedZoneId::take(),
             is_domain,
             answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
             poll_status: ArcSwap::default(),
@@ -118,8 +118,8 @@ impl ZoneEntry {
     }
 
     /// A place that no other living zone has, where workers keep what is this zone's.
-    pub fn owner(&self) -> Owner {
-        self.slot.owner()
+    pub fn id(&self) -> ZoneId {
+        self.id.id()
     }
 
     /// Whether it is a name without nodes.
@@ -143,9 +143,9 @@ impl ZoneEntry {
     }
 
     /// Questions answered for this zone, by whichever lane.
-    pub fn queries(&self, tallies: &Tallies, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
+    pub fn queries(&self, workers: &AllWorkers, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
         let everyday = match (query_type, rcode, transport) {
-            (QueryType::A | QueryType::Aaaa, Rcode::NoError, Transport::Udp) => tallies.of(self.owner(), query_type),
+            (QueryType::A | QueryType::Aaaa, Rcode::NoError, Transport::Udp) => workers.of(self.id(), query_type),
             _ => 0,
         };
         self.counters.queries.value(query_type, rcode, transport) + everyday
@@ -158,7 +158,7 @@ impl ZoneEntry {
     }
 
     /// Puts other settings in force; what was learnt stays.
-    pub fn configure(&self, settings: &Settings, now: u32) {
+    pub fn configure(&self, settings: &ZoneSettings, now: u32) {
         self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
         publish();
     }

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::zone::RateLimit;
+use crate::types::RateLimit;
 
 /// Networks that are counted apart: half a megabyte. More share a place, and then a limit; which ones, nobody outside
 /// can know, because the places are found by a keyed hash.

@@ -8,8 +8,8 @@ mod answers;
 mod choice;
 mod entry;
 mod limiter;
-mod server;
-mod slot;
+mod server_settings;
+mod zone_id;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,15 +18,15 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub use self::{
-    answers::{Addresses, Answers, Edition, Knowledge, Known, NameServers, Settings},
+    answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings},
     choice::Node,
-    entry::{Origin, PollStatus, ZoneEntry, publications},
+    entry::{Origin, PollStatus, ZoneEntry, table_version},
     limiter::{Admission, Limiter},
-    server::{CookieSecret, CookieSecrets, Server},
+    server_settings::{CookieSecret, CookieSecrets, ServerSettings},
 };
 use crate::{
-    metrics::Owner,
-    zone::{ZoneName, suffixes},
+    metrics::ZoneId,
+    types::{ZoneName, suffixes},
 };
 
 /// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
@@ -41,14 +41,14 @@ type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
 pub struct Row {
     /// The zone itself.
     pub entry: Arc<ZoneEntry>,
-    /// Its [place](ZoneEntry::owner), to be read without reading the zone.
-    pub owner: Owner,
+    /// Its [place](ZoneEntry::id), to be read without reading the zone.
+    pub id: ZoneId,
 }
 
 /// Every zone of one configuration, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct ZoneTable {
-    server: Server,
+    server: ServerSettings,
     zones: Index,
     /// Names that are delegated to us and have no nodes: zones hang below them.
     domains: Index,
@@ -60,15 +60,15 @@ pub struct ZoneTable {
 
 /// Where in its zone a name lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place<'t> {
+pub enum Position<'t> {
     /// The zone's own name.
     Apex,
     /// A name server of ours, with its addresses.
-    Host(&'t [IpAddr]),
+    NameServer(&'t [IpAddr]),
     /// Nothing is there, but something lies below: an empty non-terminal (RFC 8020).
-    Between,
+    EmptyNonTerminal,
     /// Nothing is there, nor below.
-    Below,
+    BelowApex,
 }
 
 impl ZoneTable {
@@ -79,7 +79,7 @@ impl ZoneTable {
         table.zones.reserve(entries.size_hint().0);
         for entry in entries {
             let of_its_kind = if entry.is_domain() { &mut table.domains } else { &mut table.zones };
-            of_its_kind.insert(entry.name().wire().into(), Row { owner: entry.owner(), entry });
+            of_its_kind.insert(entry.name().wire().into(), Row { id: entry.id(), entry });
         }
         let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());
         for Row { entry, .. } in table.zones.values().chain(table.domains.values()) {
@@ -99,26 +99,26 @@ impl ZoneTable {
 
     /// The same with what holds for every question.
     #[must_use]
-    pub fn with_server(self, server: Server) -> Self {
+    pub fn with_server(self, server: ServerSettings) -> Self {
         Self { server, ..self }
     }
 
     /// What holds for every question.
-    pub fn server(&self) -> &Server {
+    pub fn server(&self) -> &ServerSettings {
         &self.server
     }
 
     /// The zone that a lower-case name in wire format belongs to (the longest match), and where in it the name lies.
-    pub fn find(&self, name: &[u8]) -> Option<(&Row, Place<'_>)> {
+    pub fn find(&self, name: &[u8]) -> Option<(&Row, Position<'_>)> {
         let (apex, row) = self.enclosing(name)?;
         let place = if apex.len() == name.len() {
-            Place::Apex
+            Position::Apex
         } else if let Some(addresses) = self.hosts.get(name) {
-            Place::Host(addresses)
+            Position::NameServer(addresses)
         } else if self.between.contains(name) {
-            Place::Between
+            Position::EmptyNonTerminal
         } else {
-            Place::Below
+            Position::BelowApex
         };
         Some((row, place))
     }
@@ -205,11 +205,11 @@ mod tests {
     fn table(zones: &[&str]) -> ZoneTable {
         ZoneTable::new(zones.iter().map(|zone| {
             let name = ZoneName::parse(zone).unwrap();
-            Arc::new(ZoneEntry::new(name, Settings::example(), 1))
+            Arc::new(ZoneEntry::new(name, ZoneSettings::example(), 1))
         }))
     }
 
-    fn found<'t>(table: &'t ZoneTable, name: &str) -> Option<(String, Place<'t>)> {
+    fn found<'t>(table: &'t ZoneTable, name: &str) -> Option<(String, Position<'t>)> {
         let (row, place) = table.find(ZoneName::parse(name).unwrap().wire())?;
         Some((row.entry.name().to_string(), place))
     }
@@ -217,12 +217,12 @@ mod tests {
     #[test]
     fn the_longest_match_wins_and_names_between_exist() {
         let table = table(&["example", "a.b.c.example", "other.test"]);
-        assert_eq!(found(&table, "example"), Some(("example.".into(), Place::Apex)));
-        assert_eq!(found(&table, "x.example"), Some(("example.".into(), Place::Below)));
-        assert_eq!(found(&table, "b.c.example"), Some(("example.".into(), Place::Between)));
-        assert_eq!(found(&table, "c.example"), Some(("example.".into(), Place::Between)));
-        assert_eq!(found(&table, "a.b.c.example"), Some(("a.b.c.example.".into(), Place::Apex)));
-        assert_eq!(found(&table, "x.a.b.c.example"), Some(("a.b.c.example.".into(), Place::Below)));
+        assert_eq!(found(&table, "example"), Some(("example.".into(), Position::Apex)));
+        assert_eq!(found(&table, "x.example"), Some(("example.".into(), Position::BelowApex)));
+        assert_eq!(found(&table, "b.c.example"), Some(("example.".into(), Position::EmptyNonTerminal)));
+        assert_eq!(found(&table, "c.example"), Some(("example.".into(), Position::EmptyNonTerminal)));
+        assert_eq!(found(&table, "a.b.c.example"), Some(("a.b.c.example.".into(), Position::Apex)));
+        assert_eq!(found(&table, "x.a.b.c.example"), Some(("a.b.c.example.".into(), Position::BelowApex)));
         assert_eq!(found(&table, "test"), None, "above a zone that no zone encloses there is nothing of ours");
         assert_eq!(found(&table, "xexample"), None);
     }
@@ -230,29 +230,29 @@ mod tests {
     #[test]
     fn a_name_server_inside_a_zone_has_its_addresses() {
         let ns = ZoneName::parse("ns.deep.example").unwrap();
-        let settings = Settings {
+        let settings = ZoneSettings {
             name_servers: NameServers::new([(ns, vec!["10.0.0.53".parse().unwrap()])]),
-            ..Settings::example()
+            ..ZoneSettings::example()
         };
         let entry = Arc::new(ZoneEntry::new(ZoneName::parse("example").unwrap(), settings, 1));
         let table = ZoneTable::new([entry]);
         let address: IpAddr = "10.0.0.53".parse().unwrap();
-        assert_eq!(found(&table, "ns.deep.example"), Some(("example.".into(), Place::Host(&[address]))));
-        assert_eq!(found(&table, "deep.example"), Some(("example.".into(), Place::Between)));
+        assert_eq!(found(&table, "ns.deep.example"), Some(("example.".into(), Position::NameServer(&[address]))));
+        assert_eq!(found(&table, "deep.example"), Some(("example.".into(), Position::EmptyNonTerminal)));
     }
 
     #[test]
     fn a_domain_holds_what_lies_between_it_and_the_zones_below() {
         let name = |text| ZoneName::parse(text).unwrap();
         let entries = [
-            Arc::new(ZoneEntry::domain(name("alt.example"), Settings::example(), 1)),
-            Arc::new(ZoneEntry::new(name("a.east.alt.example"), Settings::example(), 1)),
+            Arc::new(ZoneEntry::domain(name("alt.example"), ZoneSettings::example(), 1)),
+            Arc::new(ZoneEntry::new(name("a.east.alt.example"), ZoneSettings::example(), 1)),
         ];
         let table = ZoneTable::new(entries);
-        assert_eq!(found(&table, "alt.example"), Some(("alt.example.".into(), Place::Apex)));
-        assert_eq!(found(&table, "east.alt.example"), Some(("alt.example.".into(), Place::Between)));
-        assert_eq!(found(&table, "west.alt.example"), Some(("alt.example.".into(), Place::Below)));
-        assert_eq!(found(&table, "a.east.alt.example"), Some(("a.east.alt.example.".into(), Place::Apex)));
+        assert_eq!(found(&table, "alt.example"), Some(("alt.example.".into(), Position::Apex)));
+        assert_eq!(found(&table, "east.alt.example"), Some(("alt.example.".into(), Position::EmptyNonTerminal)));
+        assert_eq!(found(&table, "west.alt.example"), Some(("alt.example.".into(), Position::BelowApex)));
+        assert_eq!(found(&table, "a.east.alt.example"), Some(("a.east.alt.example.".into(), Position::Apex)));
         assert_eq!(found(&table, "example"), None);
         assert_eq!((table.len(), table.entries().count()), (1, 1), "a domain is no zone");
         assert!(table.domain(&name("alt.example")).is_some() && table.zone(&name("alt.example")).is_none());
@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn the_root_zone_takes_every_name() {
         let table = table(&[".", "a.example"]);
-        assert_eq!(found(&table, "anything.test"), Some((".".into(), Place::Below)));
-        assert_eq!(found(&table, "example"), Some((".".into(), Place::Between)));
-        assert_eq!(found(&table, "."), Some((".".into(), Place::Apex)));
+        assert_eq!(found(&table, "anything.test"), Some((".".into(), Position::BelowApex)));
+        assert_eq!(found(&table, "example"), Some((".".into(), Position::EmptyNonTerminal)));
+        assert_eq!(found(&table, "."), Some((".".into(), Position::Apex)));
     }
 }

@@ -8,8 +8,8 @@ use std::{alloc::System, sync::Arc};
 use alternator_dns::{
     answer::{Answered, Client, Dealer, answer},
     metrics::{ProcessCounters, Transport},
-    table::{Knowledge, Settings, ZoneEntry, ZoneTable},
-    zone::{NodeSet, ZoneName, ZoneState},
+    table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+    types::{NodeSet, ZoneName, ZoneState},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -36,7 +36,7 @@ fn with(additional: &[u8]) -> Vec<u8> {
 #[test]
 fn an_everyday_question_costs_no_allocation() {
     let nodes = NodeSet::new((1..=9).map(|n| [10, 0, 0, n].into())).unwrap();
-    let entry = ZoneEntry::new(ZoneName::parse("a.test").unwrap(), Settings::example(), 1);
+    let entry = ZoneEntry::new(ZoneName::parse("a.test").unwrap(), ZoneSettings::example(), 1);
     entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
     let (table, counters) = (ZoneTable::new([Arc::new(entry)]), ProcessCounters::default());
     let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
@@ -48,11 +48,11 @@ fn an_everyday_question_costs_no_allocation() {
             }
         };
         ask(WARM_UP);
-        let before = counters.tallies.fast_lane();
+        let before = counters.workers.fast_lane();
         let region = Region::new(ALLOCATOR);
         ask(QUESTIONS);
         let change = region.change();
         assert_eq!((change.allocations, change.reallocations), (0, 0), "{} octets", question.len());
-        assert_eq!(counters.tallies.fast_lane() - before, QUESTIONS as u64);
+        assert_eq!(counters.workers.fast_lane() - before, QUESTIONS as u64);
     }
 }

@@ -9,8 +9,8 @@ use alternator_dns::{
     config::Config,
     discovery,
     metrics::{ProcessCounters, Transport},
-    table::{Knowledge, Settings, ZoneEntry, ZoneTable},
-    zone::{NodeSet, ZoneName, ZoneState},
+    table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+    types::{NodeSet, ZoneName, ZoneState},
 };
 use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
 
@@ -39,7 +39,7 @@ fn zone(number: usize) -> ZoneName {
 fn table(zones: usize) -> ZoneTable {
     let nodes = NodeSet::new((1..=NODES).map(|host| IpAddr::from([10, 0, 0, host]))).expect("there are nodes");
     ZoneTable::new((0..zones).map(|number| {
-        let entry = ZoneEntry::new(zone(number), Settings::example(), 1);
+        let entry = ZoneEntry::new(zone(number), ZoneSettings::example(), 1);
         entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
         Arc::new(entry)
     }))

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 /// The floors, from the ground. `lib` is the map and `main` the door; neither is a room.
 const FLOORS: [&[&str]; 7] = [
-    &["zone", "metrics", "systemd", "telemetry", "simulation"],
+    &["types", "metrics", "systemd", "telemetry", "simulation"],
     &["config", "table"],
     &["discovery", "forward", "answer"],
     &["server"],
@@ -94,8 +94,8 @@ fn every_room_uses_only_lower_floors() {
 
 #[test]
 fn a_wrong_lean_is_noticed() {
-    assert_eq!(complaints("discovery", "x", "use crate::{table::A, zone::{B, C}};"), [""; 0]);
-    assert_eq!(complaints("discovery", "x", "use crate::{zone::B, answer::A};").len(), 1);
+    assert_eq!(complaints("discovery", "x", "use crate::{table::A, types::{B, C}};"), [""; 0]);
+    assert_eq!(complaints("discovery", "x", "use crate::{types::B, answer::A};").len(), 1);
     assert_eq!(complaints("table", "x", "let a = crate::supervisor::start();").len(), 1);
     assert_eq!(complaints("config", "x", "use crate::{\n    table::{A, B},\n};").len(), 1);
     assert_eq!(complaints("attic", "x", "").len(), 1);

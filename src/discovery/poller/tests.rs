@@ -19,8 +19,8 @@ use crate::{
     },
     metrics::{DropReason, PollResult},
     simulation::{Cluster, Content, Delivery, Path},
-    table::Settings,
-    zone::{AddressRules, AnswerCount, Seed, Ttl, ZoneName, ZoneState},
+    table::ZoneSettings,
+    types::{AddressRules, AnswerCount, Seed, Ttl, ZoneName, ZoneState},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -150,7 +150,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn entry() -> Arc<ZoneEntry> {
-    Arc::new(ZoneEntry::new(ZoneName::parse("a.example").unwrap(), Settings::example(), 1))
+    Arc::new(ZoneEntry::new(ZoneName::parse("a.example").unwrap(), ZoneSettings::example(), 1))
 }
 
 /// A zone with these seeds and a refresh of a second.
@@ -161,7 +161,7 @@ fn zone(seeds: &[&str]) -> config::Zone {
         health: None,
         rules: AddressRules::default(),
         max_stale: None,
-        clients: crate::zone::Clients::Everybody,
+        clients: crate::types::AllowedClients::Any,
         cluster: config::Cluster {
             seeds: seeds.iter().map(seed).collect(),
             port: NonZeroU16::new(8000).unwrap(),

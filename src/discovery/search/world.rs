@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use crate::zone::NodeSet;
+use crate::types::NodeSet;
 
 /// As many addresses as there are nodes; a story with two clusters and a spare address needs no more.
 pub(super) const ADDRESSES: usize = 4;

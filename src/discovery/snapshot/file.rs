@@ -17,7 +17,7 @@ use serde::Deserialize;
 use super::super::localnodes::BODY_OCTETS_MAX;
 use crate::{
     config,
-    zone::{NodeSet, ZoneName, is_publishable},
+    types::{NodeSet, ZoneName, is_publishable},
 };
 
 /// The largest file that is read, and so the largest that is written. Ten thousand zones of three nodes take 1.7 MB;

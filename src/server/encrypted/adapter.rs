@@ -25,7 +25,7 @@ use crate::{
     answer::{Answered, Client, Dealer, answer, options},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
-    zone::unix_now,
+    types::unix_now,
 };
 
 /// Octets of a message: its length has sixteen bits on every transport (RFC 7858, 3.3; RFC 9250, 4.2).
@@ -170,8 +170,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::{Knowledge, NameServers, Settings, ZoneEntry, ZoneTable},
-        zone::{AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
+        table::{Knowledge, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
+        types::{AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
     };
 
     /// Takes what hickory would send, as hickory writes it.
@@ -200,11 +200,11 @@ mod tests {
 
     /// A zone of one node, ones that name all of many, and some whose names are long.
     fn world() -> SharedTable {
-        let all = Settings { count: AnswerCount::All, ..Settings::example() };
+        let all = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let host = |name: &str| (ZoneName::parse(name).unwrap(), vec!["192.0.2.53".parse().unwrap()]);
         let name_servers = NameServers::new([host("ns.one.test"), host("elsewhere.example")]);
-        let one = Settings { name_servers, ttl: Ttl::from_secs(7).unwrap(), ..Settings::example() };
-        let zone = |name: &str, settings: &Settings, nodes: u16| {
+        let one = ZoneSettings { name_servers, ttl: Ttl::from_secs(7).unwrap(), ..ZoneSettings::example() };
+        let zone = |name: &str, settings: &ZoneSettings, nodes: u16| {
             let entry = Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), settings.clone(), 1));
             let nodes = (0..nodes).map(|n| [10, 0, (n / 250) as u8, (n % 250) as u8].into());
             entry.learn(&Knowledge::up(&NodeSet::new(nodes).unwrap(), ZoneState::Live), 1);

@@ -12,8 +12,8 @@ use alternator_dns::{
         Answered, Client, Dealer, Told, UDP_OCTETS_MAX, answer, answer_forwarded, complete_lane, query::HEADER_OCTETS,
     },
     metrics::{ProcessCounters, Transport},
-    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, Server, Settings, ZoneEntry, ZoneTable},
-    zone::{AnswerCount, Clients, NodeSet, ZoneName, ZoneState, suffixes},
+    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneSettings, ZoneEntry, ZoneTable},
+    types::{AnswerCount, AllowedClients, NodeSet, ZoneName, ZoneState, suffixes},
 };
 use arc_swap::ArcSwap;
 use hickory_server::proto::op::{Message, ResponseCode};
@@ -129,12 +129,12 @@ fn question(message: &[u8]) -> Option<&[u8]> {
 
 /// Says all that it can say, and limits nobody: a reply must not depend on how many came before.
 fn world() -> ZoneTable {
-    zones().with_server(Server {
+    zones().with_server(ServerSettings {
         id: Some("dns-east-1".into()),
         version: Some("1".into()),
         keepalive: 100,
         cookies: Arc::new(ArcSwap::from_pointee(CookieSecrets::of(CookieSecret([7; 16])))),
-        ..Server::default()
+        ..ServerSettings::default()
     })
 }
 
@@ -142,28 +142,28 @@ fn world() -> ZoneTable {
 fn zones() -> ZoneTable {
     let live = |nodes: &NodeSet| Knowledge::up(nodes, ZoneState::Live);
     let (few, many) = (nodes(3), nodes(100));
-    let of = |count| Settings { count, ..Settings::example() };
+    let of = |count| ZoneSettings { count, ..ZoneSettings::example() };
     let eight = AnswerCount::AtMost(NonZeroU16::new(8).expect("eight is not zero"));
     let servers = [("ns.few.test", vec![[192, 0, 2, 53].into()]), ("elsewhere.example", vec![])];
     let name_servers = NameServers::new(servers.map(|(server, addresses)| (name(server), addresses)));
     // Labels of 63, 63, 63 and 61 octets: nothing longer has a name.
     let longest = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "n".repeat(61));
     ZoneTable::new([
-        zone("few.test", Settings { name_servers, ..of(AnswerCount::All) }, &live(&few)),
+        zone("few.test", ZoneSettings { name_servers, ..of(AnswerCount::All) }, &live(&few)),
         zone("a.b.few.test", of(AnswerCount::ONE), &live(&few)),
         zone("eight.test", of(eight), &live(&many)),
         zone("all.test", of(AnswerCount::All), &live(&many)),
-        zone("below.test", Settings { subdomains: true, ..of(eight) }, &live(&many)),
+        zone("below.test", ZoneSettings { subdomains: true, ..of(eight) }, &live(&many)),
         zone("old.test", of(AnswerCount::ONE), &Knowledge::up(&few, ZoneState::Stale)),
         zone("seeds.test", of(AnswerCount::ONE), &Knowledge::Waiting(Some(few))),
         zone("new.test", of(AnswerCount::ONE), &Knowledge::Waiting(None)),
-        zone("closed.test", Settings { clients: Clients::Within(Arc::new([])), ..of(eight) }, &live(&nodes(1))),
-        Arc::new(ZoneEntry::domain(name("test"), Settings::example(), 1)),
+        zone("closed.test", ZoneSettings { clients: AllowedClients::Networks(Arc::new([])), ..of(eight) }, &live(&nodes(1))),
+        Arc::new(ZoneEntry::domain(name("test"), ZoneSettings::example(), 1)),
         zone(&longest, of(eight), &Knowledge::up(&many, ZoneState::Stale)),
     ])
 }
 
-fn zone(text: &str, settings: Settings, knowledge: &Knowledge) -> Arc<ZoneEntry> {
+fn zone(text: &str, settings: ZoneSettings, knowledge: &Knowledge) -> Arc<ZoneEntry> {
     let entry = ZoneEntry::new(name(text), settings, 1);
     entry.learn(knowledge, 2);
     Arc::new(entry)

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use alternator_dns::{
     discovery::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
-    zone::{canonical, is_publishable},
+    types::{canonical, is_publishable},
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -5,15 +5,15 @@ use std::{net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 
 use super::limiter::Limiter;
-use crate::zone::Clients;
+use crate::types::AllowedClients;
 
 /// The part of a configuration that answers need and that belongs to no zone.
 #[derive(Clone, Debug, Default)]
-pub struct Server {
+pub struct ServerSettings {
     /// Who may ask about names that are no zone's; a zone says itself who may ask about it.
-    pub clients: Clients,
+    pub clients: AllowedClients,
     /// Whose questions about names that are no zone's are passed on to other resolvers; `None`: nobody's.
-    pub forward: Option<Clients>,
+    pub forward: Option<AllowedClients>,
     /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
     pub id: Option<Arc<str>>,
     /// What `version.bind` tells; `None`: nothing.
@@ -26,7 +26,7 @@ pub struct Server {
     pub limiter: Option<Arc<Limiter>>,
 }
 
-impl Server {
+impl ServerSettings {
     /// Whether a client's questions about names that are no zone's are passed on.
     pub fn forwards_for(&self, client: IpAddr) -> bool {
         self.forward.as_ref().is_some_and(|clients| clients.permit(client))

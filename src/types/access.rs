@@ -6,21 +6,21 @@ use ipnet::IpNet;
 
 /// Who may ask.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Clients {
+pub enum AllowedClients {
     /// Whoever reaches us.
     #[default]
-    Everybody,
+    Any,
     /// Addresses inside one of these networks.
-    Within(Arc<[IpNet]>),
+    Networks(Arc<[IpNet]>),
 }
 
-impl Clients {
+impl AllowedClients {
     /// Whether a client may ask.
     pub fn permit(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         match self {
-            Self::Everybody => true,
-            Self::Within(networks) => networks.iter().any(|network| network.contains(&client)),
+            Self::Any => true,
+            Self::Networks(networks) => networks.iter().any(|network| network.contains(&client)),
         }
     }
 }
@@ -53,12 +53,13 @@ mod tests {
 
     #[test]
     fn everybody_may_ask_unless_networks_are_named() {
-        let some = Clients::Within(Arc::new(["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]));
-        let permits = |clients: &Clients, text: &str| clients.permit(text.parse().unwrap());
-        assert!(permits(&Clients::Everybody, "192.0.2.1"));
+        let some =
+            AllowedClients::Networks(Arc::new(["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]));
+        let permits = |clients: &AllowedClients, text: &str| clients.permit(text.parse().unwrap());
+        assert!(permits(&AllowedClients::Any, "192.0.2.1"));
         assert!(permits(&some, "10.1.2.3") && permits(&some, "2001:db8::1") && permits(&some, "::ffff:10.0.0.1"));
         assert!(!permits(&some, "192.0.2.1") && !permits(&some, "2001:db8::2"));
-        assert!(!permits(&Clients::Within(Arc::new([])), "127.0.0.1"));
+        assert!(!permits(&AllowedClients::Networks(Arc::new([])), "127.0.0.1"));
     }
 
     #[test]

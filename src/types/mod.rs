@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use self::{
-    access::{Clients, RateLimit},
+    access::{AllowedClients, RateLimit},
     rules::{AddressRules, Translation, is_link_local},
 };
 
