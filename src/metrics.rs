@@ -5,6 +5,7 @@
 mod workers;
 
 use std::{
+    fmt,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -75,6 +76,15 @@ macro_rules! labels {
             /// The label's value.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$member => $word,)+ }
+            }
+        }
+
+        impl Label for $name {
+            type Cells<C: Default + fmt::Debug> = [C; [$($word),+].len()];
+
+            fn index(self) -> usize {
+                // Members are declared without discriminants, so they count from 0 in the order of the array.
+                self as usize
             }
         }
     };
@@ -258,25 +268,34 @@ labels! {
     }
 }
 
-/// One counter for each member of a closed set.
-#[derive(Debug)]
-pub struct PerLabel<const N: usize>([Counter; N]);
+/// A closed set of labels.
+pub trait Label: Copy {
+    /// One cell for each member.
+    type Cells<C: Default + fmt::Debug>: Default + fmt::Debug + AsRef<[C]>;
 
-impl<const N: usize> Default for PerLabel<N> {
+    /// The member's position in [`Self::Cells`].
+    fn index(self) -> usize;
+}
+
+/// One counter, or another cell, for each member of a closed set.
+#[derive(Debug)]
+pub struct PerLabel<L: Label, C: Default + fmt::Debug = Counter>(L::Cells<C>);
+
+impl<L: Label, C: Default + fmt::Debug> Default for PerLabel<L, C> {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
+        Self(L::Cells::default())
     }
 }
 
-impl<const N: usize> PerLabel<N> {
-    /// The counter of the member with this discriminant (`Member as usize`).
-    pub fn of(&self, member: usize) -> &Counter {
-        &self.0[member]
+impl<L: Label, C: Default + fmt::Debug> PerLabel<L, C> {
+    /// The member's cell.
+    pub fn of(&self, member: L) -> &C {
+        &self.0.as_ref()[member.index()]
     }
 }
 
 /// Counters of questions by type and rcode.
-type ByTypeAndRcode = PerLabel<{ QueryType::ALL.len() * Rcode::ALL.len() }>;
+type ByTypeAndRcode = PerLabel<QueryType, PerLabel<Rcode>>;
 
 /// Questions by type, rcode and transport.
 #[derive(Debug, Default)]
@@ -290,16 +309,15 @@ pub struct QueryCounters {
 impl QueryCounters {
     /// The counter of one combination.
     pub fn of(&self, query_type: QueryType, rcode: Rcode, transport: Transport) -> &Counter {
-        let row = query_type as usize * Rcode::ALL.len() + rcode as usize;
         let encrypted = || self.encrypted.get_or_init(Box::default);
-        let rows = match transport {
+        let by_type = match transport {
             Transport::Udp => &self.udp,
             Transport::Tcp => &self.tcp,
             Transport::Tls => &encrypted()[0],
             Transport::Https => &encrypted()[1],
             Transport::Quic => &encrypted()[2],
         };
-        rows.of(row)
+        by_type.of(query_type).of(rcode)
     }
 
     /// The number of one combination; asking makes no counters.
@@ -317,9 +335,9 @@ pub struct ZoneCounters {
     /// Questions answered for this zone, less what is in [`AllWorkers`]: `ZoneEntry::queries` has both.
     pub queries: QueryCounters,
     /// `/localnodes` attempts.
-    pub polls: PerLabel<{ PollResult::ALL.len() }>,
+    pub polls: PerLabel<PollResult>,
     /// Entries of lists that were left out.
-    pub dropped: PerLabel<{ DropReason::ALL.len() }>,
+    pub dropped: PerLabel<DropReason>,
     /// Lists that were set aside: unrelated, foreign, or contradicted by whom they leave out.
     pub claims_set_aside: Counter,
     /// Times the poller panicked or stalled and was started again.
@@ -334,21 +352,21 @@ pub struct ProcessCounters {
     /// What each worker counts of everyday answers.
     pub workers: AllWorkers,
     /// Messages that got no reply.
-    pub ignored: PerLabel<{ IgnoreReason::ALL.len() }>,
+    pub ignored: PerLabel<IgnoreReason>,
     /// Replies that the kernel did not take.
     pub send_errors: Counter,
     /// Questions for the upstreams.
-    pub forwarded: PerLabel<{ ForwardResult::ALL.len() }>,
+    pub forwarded: PerLabel<ForwardResult>,
     /// TCP connections open now.
     pub tcp_connections: Gauge,
     /// Reloads by result.
-    pub reloads: PerLabel<{ ReloadResult::ALL.len() }>,
+    pub reloads: PerLabel<ReloadResult>,
     /// From a poll's first byte to the changed answer.
     pub node_change: Histogram,
     /// Files, and zones in them, that were not believed at the start.
-    pub snapshots_ignored: PerLabel<{ SnapshotIgnored::ALL.len() }>,
+    pub snapshots_ignored: PerLabel<SnapshotIgnored>,
     /// Writes of the known nodes.
-    pub snapshot_writes: PerLabel<{ SnapshotWrite::ALL.len() }>,
+    pub snapshot_writes: PerLabel<SnapshotWrite>,
 }
 
 /// Upper bounds of the histogram's buckets, in seconds: from one that costs nothing to one that a person notices.
@@ -357,7 +375,7 @@ pub const NODE_CHANGE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0
 /// Durations, sorted into [`NODE_CHANGE_BUCKETS`].
 #[derive(Debug, Default)]
 pub struct Histogram {
-    buckets: PerLabel<{ NODE_CHANGE_BUCKETS.len() + 1 }>,
+    buckets: [Counter; NODE_CHANGE_BUCKETS.len() + 1],
     sum_nanoseconds: Counter,
 }
 
@@ -366,13 +384,13 @@ impl Histogram {
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = NODE_CHANGE_BUCKETS.iter().position(|&bound| seconds <= bound);
-        self.buckets.of(bucket.unwrap_or(NODE_CHANGE_BUCKETS.len())).increment();
+        self.buckets[bucket.unwrap_or(NODE_CHANGE_BUCKETS.len())].increment();
         self.sum_nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// The sum in seconds, and how many fell into each bucket (not cumulative; the last is unbounded).
     pub fn snapshot(&self) -> (f64, [u64; NODE_CHANGE_BUCKETS.len() + 1]) {
-        let counts = std::array::from_fn(|bucket| self.buckets.of(bucket).value());
+        let counts = std::array::from_fn(|bucket| self.buckets[bucket].value());
         (Duration::from_nanos(self.sum_nanoseconds.value()).as_secs_f64(), counts)
     }
 }

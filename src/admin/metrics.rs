@@ -78,14 +78,13 @@ impl Scrape {
             "Questions answered, by zone; zone \"\" is no zone of ours.",
             no_zone.chain(zones),
         )?;
-        let ignored = IgnoreReason::ALL
-            .iter()
-            .map(|&reason| ([("reason", reason.word())], process.ignored.of(reason as usize).value()));
+        let ignored =
+            IgnoreReason::ALL.iter().map(|&reason| ([("reason", reason.word())], process.ignored.of(reason).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
         families.counter("fast_lane", "Questions that took the fast lane.", process.workers.fast_lane())?;
         let forwarded = ForwardResult::ALL
             .iter()
-            .map(|&result| ([("result", result.word())], process.forwarded.of(result as usize).value()));
+            .map(|&result| ([("result", result.word())], process.forwarded.of(result).value()));
         families.counters("forwarded", "Questions for the upstreams of [forward], by outcome.", forwarded)?;
         families.counter("send_errors", "Replies that the kernel did not take.", process.send_errors.value())?;
         families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
@@ -95,14 +94,14 @@ impl Scrape {
     fn polls(&self, families: &mut Families<'_>) -> fmt::Result {
         let polls = self.zones.iter().flat_map(|(name, entry)| {
             PollResult::ALL.iter().map(move |&result| {
-                let count = entry.counters().polls.of(result as usize).value();
+                let count = entry.counters().polls.of(result).value();
                 ([("zone", name.as_str()), ("result", result.word())], count)
             })
         });
         families.counters("polls", "Requests for /localnodes, by outcome.", polls.filter(|(_, count)| *count > 0))?;
         let dropped = self.zones.iter().flat_map(|(name, entry)| {
             DropReason::ALL.iter().map(move |&reason| {
-                let count = entry.counters().dropped.of(reason as usize).value();
+                let count = entry.counters().dropped.of(reason).value();
                 ([("zone", name.as_str()), ("reason", reason.word())], count)
             })
         });
@@ -164,12 +163,12 @@ impl Scrape {
         let process = &self.view.process;
         let ignored = SnapshotIgnored::ALL
             .iter()
-            .map(|&reason| ([("reason", reason.word())], process.snapshots_ignored.of(reason as usize).value()));
+            .map(|&reason| ([("reason", reason.word())], process.snapshots_ignored.of(reason).value()));
         let help = "Nodes known before the start that were not believed: a whole file, or one zone in it.";
         families.counters("snapshot_ignored", help, ignored)?;
         let writes = SnapshotWrite::ALL
             .iter()
-            .map(|&result| ([("result", result.word())], process.snapshot_writes.of(result as usize).value()));
+            .map(|&result| ([("result", result.word())], process.snapshot_writes.of(result).value()));
         families.counters("snapshot_writes", "Writes of the known nodes to the state directory, by outcome.", writes)
     }
 
@@ -178,7 +177,7 @@ impl Scrape {
         let config = self.view.config.load();
         let reloads = ReloadResult::ALL
             .iter()
-            .map(|&result| ([("result", result.word())], self.view.process.reloads.of(result as usize).value()));
+            .map(|&result| ([("result", result.word())], self.view.process.reloads.of(result).value()));
         families.counters("config_reloads", "Changes of the configuration file, by outcome.", reloads)?;
         let in_force = u64::from(config.error.is_none());
         families.gauge("config_reload_success", "1 when the file as it is now is in force.", None, in_force)?;
@@ -395,8 +394,8 @@ mod tests {
     fn what_was_counted_is_told() {
         let zone = known("alternator.east.example", &["10.0.0.1", "10.0.0.2"], true);
         zone.counters().queries.of(QueryType::A, Rcode::NoError, Transport::Udp).add(3);
-        zone.counters().polls.of(PollResult::Timeout as usize).add(2);
-        zone.counters().dropped.of(DropReason::NotAddress as usize).increment();
+        zone.counters().polls.of(PollResult::Timeout).add(2);
+        zone.counters().dropped.of(DropReason::NotAddress).increment();
         let view = view(vec![zone, waiting("b")]);
         view.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
         view.process.node_change.observe(Duration::from_millis(2));

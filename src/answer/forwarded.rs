@@ -48,7 +48,7 @@ pub fn answer_forwarded(
     };
     let rcode = told.rcode();
     counters.no_zone.of(resolve::label(query.query_type), rcode, client.transport).increment();
-    counters.forwarded.of(told.result() as usize).increment();
+    counters.forwarded.of(told.result()).increment();
     let server = table.server();
     let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, told.explanation()));
     let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode };

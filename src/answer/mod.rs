@@ -169,7 +169,7 @@ fn reply_bare(
 }
 
 fn ignore(counters: &ProcessCounters, reason: IgnoreReason, out: &mut Vec<u8>) -> Answered {
-    counters.ignored.of(reason as usize).increment();
+    counters.ignored.of(reason).increment();
     out.clear();
     Answered::Silence
 }

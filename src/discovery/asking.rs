@@ -210,7 +210,7 @@ impl<A: Ask> Poller<A> {
             Verdict::SetAside(why) => Considered::PassedOver(why),
             Verdict::Hear(_) | Verdict::Believed => {
                 for (reason, count) in told.dropped.into_iter().flat_map(Dropped::iter) {
-                    self.entry.counters().dropped.of(reason as usize).add(count);
+                    self.entry.counters().dropped.of(reason).add(count);
                 }
                 self.believe(sender, Some(nodes), errand, told.everybody);
                 self.publish(Some(told.arrived));
@@ -363,7 +363,7 @@ impl<A: Ask> Poller<A> {
                 error.result()
             }
         };
-        self.entry.counters().polls.of(result as usize).increment();
+        self.entry.counters().polls.of(result).increment();
         ended
     }
 }

@@ -106,7 +106,7 @@ impl Memory {
         let zones = read(&directory).unwrap_or_else(|unread| {
             let path = directory.nodes();
             tracing::warn!(path = %path.display(), "{unread}; the last known nodes are ignored");
-            counters.snapshots_ignored.of(unread.reason() as usize).increment();
+            counters.snapshots_ignored.of(unread.reason()).increment();
             BTreeMap::new()
         });
         let shared = Arc::new(Shared {
@@ -129,7 +129,7 @@ impl Memory {
             None => Some(Remembered { nodes: entry.nodes, written: entry.written }),
             Some(reason) => {
                 tracing::warn!(%zone, reason = reason.word(), "the last known nodes are ignored: {}", because(reason));
-                self.0.counters.snapshots_ignored.of(reason as usize).increment();
+                self.0.counters.snapshots_ignored.of(reason).increment();
                 None
             }
         }
@@ -230,7 +230,7 @@ impl Shared {
         };
         let outcome = replace(&directory, &file::render(&zones));
         let result = if outcome.is_ok() { SnapshotWrite::Ok } else { SnapshotWrite::Failed };
-        self.counters.snapshot_writes.of(result as usize).increment();
+        self.counters.snapshot_writes.of(result).increment();
         outcome.inspect_err(|_| self.known().unwritten = true)
     }
 }
@@ -384,11 +384,11 @@ mod tests {
     }
 
     fn ignored(memory: &Memory, reason: SnapshotIgnored) -> u64 {
-        memory.0.counters.snapshots_ignored.of(reason as usize).value()
+        memory.0.counters.snapshots_ignored.of(reason).value()
     }
 
     fn writes(memory: &Memory, result: SnapshotWrite) -> u64 {
-        memory.0.counters.snapshot_writes.of(result as usize).value()
+        memory.0.counters.snapshot_writes.of(result).value()
     }
 
     /// Waits on the clock that stands still: it moves only while nothing is being written.

@@ -246,6 +246,6 @@ impl Reloader {
     }
 
     fn count(&self, result: ReloadResult) {
-        self.doors.counters.reloads.of(result as usize).increment();
+        self.doors.counters.reloads.of(result).increment();
     }
 }

@@ -116,9 +116,7 @@ fn udp_answers_each_question_with_its_identity() {
         assert!(is_answer(&buffer[..length], id), "{id}");
     }
     client.send_to(&[0; 5], world.address).unwrap();
-    world.wait_for("the short message is counted", |counters| {
-        counters.ignored.of(IgnoreReason::Short as usize).value() == 1
-    });
+    world.wait_for("the short message is counted", |counters| counters.ignored.of(IgnoreReason::Short).value() == 1);
     assert!(world.stop() < Duration::from_secs(1));
 }
 

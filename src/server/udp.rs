@@ -117,7 +117,7 @@ impl Worker {
             let (table, now) = (self.table.now(), unix_now());
             for (arrival, message) in inbox.arrivals() {
                 if arrival.client.port() == 0 {
-                    self.counters.ignored.of(IgnoreReason::PortZero as usize).increment();
+                    self.counters.ignored.of(IgnoreReason::PortZero).increment();
                     continue;
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };

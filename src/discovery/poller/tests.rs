@@ -122,7 +122,7 @@ impl Running {
     }
 
     fn polls(&self, result: PollResult) -> u64 {
-        self.entry.counters().polls.of(result as usize).value()
+        self.entry.counters().polls.of(result).value()
     }
 }
 
@@ -193,7 +193,7 @@ async fn seeds_are_answered_at_once_and_nodes_when_they_are_learnt() {
     let status = PollStatus::clone(&zone.entry.poll_status());
     assert_eq!((status.source, status.last_error), (Some(address("10.0.0.1")), None));
     assert!(status.last_success.is_some() && status.last_tick.is_some());
-    let dropped = zone.entry.counters().dropped.of(DropReason::NotAddress as usize).value();
+    let dropped = zone.entry.counters().dropped.of(DropReason::NotAddress).value();
     assert_eq!(dropped, zone.polls(PollResult::Ok));
     assert!(zone.polls(PollResult::Refused) >= 3);
     assert_eq!(zone.changes(), 1, "only a changed answer is measured");
@@ -459,7 +459,7 @@ async fn a_real_cluster_is_followed() {
     cluster.deliver(cluster.node(1), Path::LocalNodes, Delivery::Hang);
     cluster.stop(cluster.node(2));
     until("around a node that hangs", follows).await;
-    assert!(entry.counters().polls.of(PollResult::Empty as usize).value() > 0);
+    assert!(entry.counters().polls.of(PollResult::Empty).value() > 0);
     let silence = entry.poll_status().last_tick.unwrap().elapsed();
     assert!(silence < <Poller>::silence_max(&wanted), "{silence:?}");
 }
