@@ -37,7 +37,7 @@ use rand::{
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{JITTER, ask, state},
+    observe::{JITTER, ask, state},
 };
 
 /// How long the story is unless the environment says otherwise: long enough for every event to happen.

@@ -27,7 +27,7 @@ use rustls::{
 };
 
 use crate::{
-    authority::{Authority, Certified},
+    ca::{Authority, Certified},
     daemon::{Daemon, scratch, zone},
     dns::{self, Question, Reply},
     wait,

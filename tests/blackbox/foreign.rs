@@ -6,7 +6,7 @@ use alternator_dns::simulation::{Cluster, Content, Path};
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{ask, becomes, becomes_within, see, state, ticks},
+    observe::{ask, becomes, becomes_within, see, state, ticks},
     wait,
 };
 

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
-    authority::Authority,
+    ca::Authority,
     daemon::{Daemon, config, scratch, zone},
     dns::{self, Question, Reply},
     upstream::Upstream,

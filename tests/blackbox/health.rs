@@ -9,7 +9,7 @@ use alternator_dns::simulation::{Cluster, Content, Delivery, Path, Reply};
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{BUSY, JITTER, becomes, becomes_within, node_state, see, sees, state, stays, ticks},
+    observe::{BUSY, JITTER, becomes, becomes_within, node_state, see, sees, state, stays, ticks},
     wait,
 };
 

@@ -6,7 +6,7 @@ use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{becomes, becomes_within, see, state, stays, ticks},
+    observe::{becomes, becomes_within, see, state, stays, ticks},
     wait,
 };
 

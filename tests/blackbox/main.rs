@@ -4,13 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod authority;
-mod daemon;
-mod dns;
-mod http;
-mod sight;
-mod upstream;
-mod wait;
+mod support;
 
 mod access;
 mod admin;
@@ -18,7 +12,6 @@ mod answers;
 mod chaos;
 mod commands;
 mod encrypted;
-mod floors;
 mod foreign;
 mod forward;
 mod health;
@@ -33,3 +26,5 @@ mod rules;
 mod scopes;
 mod shipped;
 mod tls;
+
+use self::support::{ca, daemon, dns, http, observe, upstream, wait};

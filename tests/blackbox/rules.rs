@@ -10,7 +10,7 @@ use alternator_dns::simulation::{Cluster, Path};
 
 use crate::{
     daemon::{Daemon, config, zone_with},
-    sight::{ask, becomes, see, ticks},
+    observe::{ask, becomes, see, ticks},
     wait,
 };
 

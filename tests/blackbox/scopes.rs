@@ -6,7 +6,7 @@ use alternator_dns::simulation::{Cluster, Path};
 
 use crate::{
     daemon::{Daemon, zone_with},
-    sight::{ask, becomes, becomes_within, node_state, see, state, stays, ticks},
+    observe::{ask, becomes, becomes_within, node_state, see, state, stays, ticks},
     wait,
 };
 

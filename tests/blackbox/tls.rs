@@ -11,7 +11,7 @@ use std::{
 use alternator_dns::simulation::{Cluster, Identity, Path};
 
 use crate::{
-    authority::{Authority, Certified},
+    ca::{Authority, Certified},
     daemon::{Daemon, config, scratch, zone_with},
     wait,
 };
