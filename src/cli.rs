@@ -104,8 +104,8 @@ impl Failure {
     /// Prints the failure and gives the exit status that belongs to it.
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
-        if let Self::Config(LoadError::Refused(mistakes)) = self {
-            text += &format!("\nThe configuration has {}.", plural(mistakes.list().len(), "mistake"));
+        if let Self::Config(LoadError::Refused(diagnostics)) = self {
+            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "mistake"));
         }
         print(std::io::stderr(), &text);
         ExitCode::from(match self {

@@ -1,12 +1,12 @@
 //! The configuration: what a file says once it has been understood.
 //!
-//! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
+//! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every diagnostic with its place.
 
+mod diagnostic;
 mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
-mod mistake;
 pub mod pem;
 mod server_keys;
 mod value;
@@ -23,8 +23,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use self::mistake::{Complaint, Lines};
-pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
+pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
+use self::diagnostic::{Lines, SpannedError};
 use crate::{
     metrics::Transport,
     types::{AddressRules, AllowedClients, AnswerCount, RateLimit, Seed, Ttl, ZoneName},
@@ -273,7 +273,7 @@ pub struct ConfigStatus {
     pub error: Option<String>,
 }
 
-/// Somebody asks for a reload and waits: the summary of what changed, or the complaint.
+/// Somebody asks for a reload and waits: the summary of what changed, or the error.
 #[derive(Debug)]
 pub struct ReloadRequest {
     /// Where the outcome goes; nobody needs to be there any more.
@@ -294,32 +294,32 @@ pub enum LoadError {
     },
     /// The file is read and refused.
     #[error(transparent)]
-    Refused(#[from] Mistakes),
+    Refused(#[from] Diagnostics),
 }
 
 impl Config {
     /// Reads and understands a file.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or has mistakes: then all of them.
+    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or has diagnostics: then all of them.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         Ok(Self::parse(path, &read_file(path)?)?)
     }
 
-    /// Understands a file's content; `path` only names it in complaints.
+    /// Understands a file's content; `path` only names it in errors.
     ///
     /// # Errors
-    /// Every mistake, in the order of the file.
-    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Mistakes> {
+    /// Every diagnostic, in the order of the file.
+    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Diagnostics> {
         let text = std::str::from_utf8(content).map_err(|error| {
             let readable = String::from_utf8_lossy(&content[..error.valid_up_to()]);
-            let complaint = Complaint::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
-            Mistakes::new(path, vec![Lines::new(&readable).locate(complaint)])
+            let error = SpannedError::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
+            Diagnostics::new(path, vec![Lines::new(&readable).locate(error)])
         })?;
-        let mut complaints = Vec::new();
-        file::read(text, &mut complaints).ok_or_else(|| {
+        let mut errors = Vec::new();
+        file::read(text, &mut errors).ok_or_else(|| {
             let lines = Lines::new(text);
-            Mistakes::new(path, complaints.into_iter().map(|complaint| lines.locate(complaint)).collect())
+            Diagnostics::new(path, errors.into_iter().map(|error| lines.locate(error)).collect())
         })
     }
 
@@ -386,7 +386,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn complaints(text: &str) -> String {
+    fn errors(text: &str) -> String {
         Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string()
     }
 
@@ -545,7 +545,7 @@ mod tests {
                 "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
             ),
         ] {
-            assert_eq!(complaints(text), expected);
+            assert_eq!(errors(text), expected);
         }
     }
 
@@ -570,16 +570,16 @@ mod tests {
     #[test]
     fn a_broken_line_does_not_hide_the_others() {
         let text = "[zones.\"a\"]\nseeds = [\"10.0.0.1\"\n[zones.\"b\"]\nseeds = [\"10.0.0.1\"]\nttl = \"x\"\n";
-        let said = complaints(text);
+        let said = errors(text);
         assert!(said.starts_with("z.toml:"), "{said}");
-        let twice = complaints("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
+        let twice = errors("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
         assert_eq!(twice, "z.toml:4:1: duplicate key");
     }
 
     #[test]
     fn name_servers_are_checked_against_the_zones() {
         let with = |servers: &str| format!("[server]\nnameservers = {servers}\n{GOOD}");
-        let one = |servers: &str| complaints(&with(servers));
+        let one = |servers: &str| errors(&with(servers));
         assert_eq!(
             one("[{ name = \"ns.a.example\" }]"),
             "z.toml:2:16: name server ns.a.example. lies inside our own zone a.example.; add its addresses"
@@ -634,10 +634,10 @@ mod tests {
                 "z.toml:4:17: listen_https and listen_tls cannot both have 0.0.0.0:443; give one another port",
             ),
         ] {
-            assert_eq!(complaints(&text), expected);
+            assert_eq!(errors(&text), expected);
         }
         let exposed = both("listen_tls = [\"192.0.2.1:853\"]").replace(GOOD, "[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n");
-        assert!(complaints(&exposed).contains("answers every name to whoever reaches 192.0.2.1:853"));
+        assert!(errors(&exposed).contains("answers every name to whoever reaches 192.0.2.1:853"));
         let admin = both("admin = \"127.0.0.1:853\"\nlisten_quic = [\"127.0.0.1:853\"]");
         assert!(parsed(&admin).server.encryption.is_some(), "HTTP is TCP and QUIC is UDP");
     }
@@ -668,11 +668,11 @@ mod tests {
             let value = toml::Value::String(text).to_string();
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
-            if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Mistake { line, column, sentence } in mistakes.list() {
+            if let Err(diagnostics) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
+                for Diagnostic { line, column, message } in diagnostics.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
-                    prop_assert!(!sentence.contains(char::is_control), "{sentence:?} takes more than a line");
+                    prop_assert!(!message.contains(char::is_control), "{message:?} takes more than a line");
                 }
             }
         }
@@ -681,8 +681,8 @@ mod tests {
         fn no_toml_can_break_the_reader(
             text in "(\\[(server|defaults|zones|zones\\.\"a\\.b\"|zones.a.b)\\]\n|(seeds|ttl|port|listen|answers|nameservers|x) = (1|\"1s\"|\\[\"a\", 1\\]|\"all\"|\\{ a = 1 \\}|\"|\\[)\n){0,12}"
         ) {
-            if let Err(mistakes) = Config::parse(Path::new("z.toml"), text.as_bytes()) {
-                prop_assert!(!mistakes.list().is_empty());
+            if let Err(diagnostics) = Config::parse(Path::new("z.toml"), text.as_bytes()) {
+                prop_assert!(!diagnostics.list().is_empty());
             }
         }
     }

@@ -13,8 +13,8 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     Cluster, Health, Scheme, Scope, Tls, Zone,
+    diagnostic::SpannedError,
     keys::Keys,
-    mistake::Complaint,
     value::{self, Read, Value},
 };
 use crate::types::{AddressRules, AllowedClients, AnswerCount, Seed, Translation, Ttl, ZoneName, is_link_local};
@@ -104,7 +104,7 @@ enum HealthKeys {
     On { interval: Option<Duration>, timeout: Option<Duration>, rise: Option<NonZeroU8>, fall: Option<NonZeroU8> },
 }
 
-pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<Complaint>) {
+pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<SpannedError>) {
     let seeds = "a list of addresses or host names in quotes";
     let networks = "a list of networks or addresses in quotes";
     let plain = |list: Vec<Spanned<_>>| list.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
@@ -141,7 +141,7 @@ fn tls(value: &Value<'_>) -> Read<TlsKeys> {
         key: keys.get("key", value::path),
         insecure: keys.get("insecure", value::boolean),
     };
-    value::whole(tls, keys.finish(&TLS_KEYS, &[]))
+    value::unless_errors(tls, keys.finish(&TLS_KEYS, &[]))
 }
 
 fn health(value: &Value<'_>) -> Read<HealthKeys> {
@@ -153,50 +153,50 @@ fn health(value: &Value<'_>) -> Read<HealthKeys> {
     let health = HealthKeys::On {
         interval: keys.get("interval", value::refresh),
         timeout: keys.get("timeout", value::timeout),
-        rise: keys.get("rise", value::times),
-        fall: keys.get("fall", value::times),
+        rise: keys.get("rise", value::consecutive),
+        fall: keys.get("fall", value::consecutive),
     };
-    value::whole(health, keys.finish(&HEALTH_KEYS, &[]))
+    value::unless_errors(health, keys.finish(&HEALTH_KEYS, &[]))
 }
 
 fn scope(value: &Value<'_>) -> Read<Scope> {
     let span = value.span();
     let mut keys = Keys::new(value::table(value.clone(), "{ datacenter = \"...\", rack = \"...\" }")?, "scope");
     let named = keys.table.contains_key("datacenter");
-    let datacenters = keys.get("datacenter", value::places).unwrap_or_default();
-    let rack = keys.get("rack", value::place);
-    let mut complaints = keys.finish(&SCOPE_KEYS, &[]);
+    let datacenters = keys.get("datacenter", value::location_names).unwrap_or_default();
+    let rack = keys.get("rack", value::location_name);
+    let mut errors = keys.finish(&SCOPE_KEYS, &[]);
     if !named {
-        complaints.push(Complaint::absence(span, "a scope needs a datacenter; a rack alone would be the asked node's"));
+        errors.push(SpannedError::missing(span, "a scope needs a datacenter; a rack alone would be the asked node's"));
     }
-    value::whole(Scope { datacenters, rack }, complaints)
+    value::unless_errors(Scope { datacenters, rack }, errors)
 }
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
     let table = value::table(value.clone(), "a table, map = { \"10.0.1.0/24\" = \"203.0.113.0/24\" }")?;
-    let (mut map, mut complaints) = (Vec::new(), Vec::new());
+    let (mut map, mut errors) = (Vec::new(), Vec::new());
     for (from, to) in table {
         match (value::network_in(from.get_ref()), value::network(&to)) {
             (Ok(inside), Ok(outside)) => match Translation::new(inside, outside) {
                 Some(line) => map.push(line),
                 None => {
-                    let sentence =
+                    let message =
                         format!("{inside} and {outside} differ in family or size, so addresses do not match up");
-                    complaints.push(Complaint::new(to.span(), sentence));
+                    errors.push(SpannedError::new(to.span(), message));
                 }
             },
             (inside, outside) => {
-                complaints.extend(inside.err().map(|sentence| Complaint::new(from.span(), sentence)));
-                complaints.extend(outside.err().unwrap_or_default());
+                errors.extend(inside.err().map(|message| SpannedError::new(from.span(), message)));
+                errors.extend(outside.err().unwrap_or_default());
             }
         }
     }
-    value::whole(map, complaints)
+    value::unless_errors(map, errors)
 }
 
 impl ZoneKeys {
     /// Fills in `[defaults]`, then ours; `clients` are the server's. Each seed is kept once.
-    pub(super) fn lower(
+    pub(super) fn resolve(
         &self,
         name: &ZoneName,
         seeds: &[Spanned<Seed>],
@@ -218,13 +218,13 @@ impl ZoneKeys {
             negative_ttl: self.negative_ttl.or(defaults.negative_ttl).unwrap_or(ttl.min(NEGATIVE_TTL_MAX)),
             answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
             subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
-            health: self.lower_health(defaults),
-            rules: self.lower_rules(&seeds, defaults),
+            health: self.resolve_health(defaults),
+            rules: self.resolve_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
             clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
             cluster: Cluster {
                 port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT),
-                scheme: self.lower_scheme(defaults)?,
+                scheme: self.resolve_scheme(defaults)?,
                 scope: self.scope.clone().or_else(|| defaults.scope.clone()).unwrap_or_default(),
                 seeds,
             },
@@ -232,12 +232,12 @@ impl ZoneKeys {
     }
 
     /// Tables merge key by key. What `[defaults]` says about TLS concerns the zones that speak it.
-    fn lower_scheme(&self, defaults: &Self) -> Read<Scheme> {
+    fn resolve_scheme(&self, defaults: &Self) -> Read<Scheme> {
         let https = self.https.or(defaults.https).unwrap_or_default();
         let (own, shared) = (self.tls.as_ref(), defaults.tls.as_ref());
         if !https {
             return match own {
-                Some(tls) => Err(vec![Complaint::new(tls.span(), "tls means nothing without scheme = \"https\"")]),
+                Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls means nothing without scheme = \"https\"")]),
                 None => Ok(Scheme::Http),
             };
         }
@@ -247,7 +247,7 @@ impl ZoneKeys {
         let client = match (own.cert.or(shared.cert), own.key.or(shared.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            _ => return Err(vec![Complaint::new(place, "cert and key belong together; name both, or neither")]),
+            _ => return Err(vec![SpannedError::new(place, "cert and key belong together; name both, or neither")]),
         };
         Ok(Scheme::Https(Tls {
             ca: own.ca.or(shared.ca),
@@ -257,7 +257,7 @@ impl ZoneKeys {
         }))
     }
 
-    fn lower_health(&self, defaults: &Self) -> Option<Health> {
+    fn resolve_health(&self, defaults: &Self) -> Option<Health> {
         let mut merged = DEFAULT_HEALTH;
         let said = match (self.health, defaults.health) {
             (Some(HealthKeys::Off), _) | (None, Some(HealthKeys::Off)) => return None,
@@ -276,7 +276,7 @@ impl ZoneKeys {
         Some(merged)
     }
 
-    fn lower_rules(&self, seeds: &[Seed], defaults: &Self) -> AddressRules {
+    fn resolve_rules(&self, seeds: &[Seed], defaults: &Self) -> AddressRules {
         let any = |test: fn(&IpAddr) -> bool| seeds.iter().any(|seed| matches!(seed, Seed::Address(one) if test(one)));
         AddressRules {
             allow: self.allow_nodes.clone().or_else(|| defaults.allow_nodes.clone()),

@@ -33,7 +33,7 @@ pub const TTL_MAX_SECONDS: u32 = 86_400;
 pub const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// The longest refresh and the longest timeout, an hour: more is a mistake in the unit.
-pub const PACE_MAX: Duration = Duration::from_secs(3600);
+pub const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// A domain name as DNS carries it: length-prefixed labels, lower case, the root octet last.
 ///
