@@ -1,8 +1,8 @@
-//! Diagnostics in a file, each with its place, a message and what to do.
+//! Diagnostics: what is wrong in a file, where, and how to correct it.
 
 use std::{fmt, ops::Range, path::Path};
 
-/// Diagnostics that are printed; a file with more has one cause, and the rest would bury it.
+/// Diagnostics that are printed. When a file has more they usually have one cause, which the rest would hide.
 pub const DIAGNOSTICS_SHOWN_MAX: usize = 100;
 
 /// One diagnostic: `file:line:col: message`.
@@ -16,7 +16,7 @@ pub struct Diagnostic {
     pub message: String,
 }
 
-/// Why a file is refused: every diagnostic in it, in the order of the file.
+/// Why a file is refused: all its diagnostics, in the order of the file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Diagnostics {
     file: String,
@@ -24,7 +24,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Puts diagnostics in order; there is at least one.
+    /// Sorts the diagnostics by place; `list` has at least one.
     pub fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         list.dedup();
@@ -50,12 +50,12 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// A error about a range of the text, before lines are counted.
+/// An error in a range of the text, before its line and column are known.
 #[derive(Clone, Debug)]
 pub(super) struct SpannedError {
     pub span: Range<usize>,
     pub message: String,
-    /// Something is missing. Where the syntax is broken this may be only a consequence, and is not said.
+    /// Something is missing. After a syntax error this may be only a consequence, so it is left out then.
     pub about_missing: bool,
 }
 
@@ -69,7 +69,7 @@ impl SpannedError {
     }
 }
 
-/// A diagnostic takes one line, and says nothing to the terminal: texts of the file that it repeats may hold anything.
+/// Escapes control characters: a message may quote the file, and must stay one line that does nothing to a terminal.
 fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len());
     for character in message.chars() {

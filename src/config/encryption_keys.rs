@@ -1,4 +1,4 @@
-//! The keys of `[server]` that are about encrypted DNS.
+//! The keys of `[server]` for encrypted DNS.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -19,7 +19,7 @@ type List = Spanned<Vec<Spanned<SocketAddr>>>;
 #[derive(Default)]
 pub(super) struct EncryptionKeys {
     lists: Vec<(SecureTransport, List)>,
-    /// Somebody wrote `tls`, well or badly.
+    /// The file has the key `tls`, valid or not.
     tls_is_set: bool,
     tls: Option<Spanned<(PathBuf, PathBuf)>>,
 }
@@ -38,7 +38,7 @@ impl EncryptionKeys {
         self.lists.iter().flat_map(|(transport, list)| list.get_ref().iter().map(|address| (*transport, address)))
     }
 
-    /// What does not go together, among these keys and with the other addresses of the server.
+    /// Conflicts among these keys, and with the other addresses of the server.
     pub(super) fn errors(&self, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Vec<SpannedError> {
         let mut errors = Vec::new();
         for (transport, list) in &self.lists {
@@ -67,7 +67,7 @@ impl EncryptionKeys {
             if let Some((other_key, .., other)) = other {
                 let message = match *other_key {
                     same if same == key && *other == wanted => format!("{wanted} is listed twice"),
-                    same if same == key => format!("{wanted} and {other} cannot both be listened on; keep one of them"),
+                    same if same == key => format!("{wanted} and {other} cannot both be bound; keep one of them"),
                     other_key => format!("{key} and {other_key} cannot both have {wanted}; give one another port"),
                 };
                 errors.push(SpannedError::new(address.span(), message));
@@ -77,7 +77,7 @@ impl EncryptionKeys {
         errors
     }
 
-    /// `None` unless something is to be served.
+    /// `None` when no encrypted transport has an address.
     pub(super) fn resolve(self) -> Option<Encryption> {
         let listen: Vec<_> = self.addresses().map(|(transport, address)| (transport, *address.get_ref())).collect();
         let (cert, key) = self.tls?.into_inner();
@@ -85,7 +85,7 @@ impl EncryptionKeys {
     }
 }
 
-/// The files of our certificate and its key: one is of no use without the other.
+/// The files of the server's certificate and private key; both are needed.
 fn tls(value: &Value<'_>) -> Read<(PathBuf, PathBuf)> {
     let span = value.span();
     let table = value::table(value.clone(), "a table, tls = { cert = \"...\", key = \"...\" }")?;

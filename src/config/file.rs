@@ -1,4 +1,4 @@
-//! The walk through a file: takes every known key, complains about what is left.
+//! Reads a file: takes every known key and reports the keys that are left.
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
@@ -23,7 +23,7 @@ const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
 const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
 
-/// Reads a whole file; every diagnostic goes to `errors`.
+/// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
 pub(super) fn read(text: &str, errors: &mut Vec<SpannedError>) -> Option<Config> {
     let (root, syntax) = DeTable::parse_recoverable(text);
     let broken = !syntax.is_empty();
@@ -65,17 +65,17 @@ pub(super) fn read(text: &str, errors: &mut Vec<SpannedError>) -> Option<Config>
     errors.is_empty().then(|| Config { server: server.resolve(), forward, zones, hash })
 }
 
-/// Where the syntax is broken, what seems missing may only be unreadable, and a line has been complained about once.
+/// After a syntax error, keys that seem missing may only be unreadable, and one error for each line is enough.
 fn drop_consequences(text: &str, errors: &mut Vec<SpannedError>) {
     let lines = super::diagnostic::Lines::new(text);
     let mut seen = BTreeSet::new();
     errors.retain(|error| !error.about_missing && seen.insert(lines.line(error.span.start)));
 }
 
-/// The zones of a file, in no order: they are put in order once, when all of them are there.
+/// The zones of a file, unsorted: they are sorted once, when all of them are known.
 type Zones = FxHashMap<ZoneName, ReadZone>;
 
-/// A zone, and where its name and its seeds stand.
+/// A zone, and the spans of its name and its seeds.
 struct ReadZone {
     zone: Zone,
     span: Range<usize>,
@@ -89,7 +89,7 @@ fn read_zones(
     errors: &mut Vec<SpannedError>,
 ) -> Zones {
     let mut entries: Vec<_> = table.into_iter().collect();
-    // Entries are large, and an ordinary sort would move them at each of its steps.
+    // Entries are large; an ordinary sort would move them at each of its steps.
     entries.sort_by_cached_key(|(key, _)| key.span().start);
     let mut zones = Zones::with_capacity_and_hasher(entries.len(), FxBuildHasher);
     let mut names = FxHashSet::with_capacity_and_hasher(entries.len(), FxBuildHasher);
@@ -148,7 +148,7 @@ fn read_zone(
     }
 }
 
-/// `[zones.a.example.com]` without quotes is a table in a table in a table: the name that was meant. A table with
+/// TOML reads `[zones.a.example.com]` without quotes as nested tables; returns the name that was meant. A table with
 /// seeds is a zone, whatever else is in it.
 fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     let table = value.as_table()?;
@@ -163,7 +163,7 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     Some(format!("{key}.{rest}"))
 }
 
-/// What spans two values.
+/// Checks that concern more than one key or zone.
 fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
     let mut errors = Vec::new();
     for read in zones.values() {
@@ -173,7 +173,7 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
             {
                 let seed_name = seed.get_ref();
                 let message = format!(
-                    "seed {seed_name} lies inside our own {ours}, so finding it would need itself; use an address"
+                    "seed {seed_name} lies inside this server's {ours}, so looking it up would need this server; use an address"
                 );
                 errors.push(SpannedError::new(seed.span(), message));
             }
@@ -182,7 +182,7 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
     errors.sort_by_key(|error| error.span.start);
     for domain in &server.domains {
         if zones.contains_key(domain.get_ref()) {
-            let message = format!("{} is a zone already, so it is no domain without nodes", domain.get_ref());
+            let message = format!("{} is a zone already, so it cannot be in domains as well", domain.get_ref());
             errors.push(SpannedError::new(domain.span(), message));
         }
     }
@@ -195,21 +195,21 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
         } else if addresses.is_empty()
             && let Some(ours) = enclosing(name, server, zones)
         {
-            let message = format!("name server {name} lies inside our own {ours}; add its addresses");
+            let message = format!("name server {name} lies inside this server's {ours}; add its addresses");
             errors.push(SpannedError::missing(nameserver.span(), message));
         }
     }
     let exposed = server.dns_addresses().into_iter().find(|address| !address.ip().is_loopback());
     if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
         let message = format!(
-            "zone \".\" answers every name to whoever reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
+            "zone \".\" answers every name to every client that reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
         );
         errors.push(SpannedError::new(root.span.clone(), message));
     }
     errors
 }
 
-/// The zone or domain that a name lies in, in words.
+/// Describes the zone or domain of this server that contains a name.
 fn enclosing(name: &ZoneName, server: &ServerKeys, zones: &Zones) -> Option<String> {
     crate::types::suffixes(name.wire()).find_map(|suffix| match zones.get_key_value(suffix) {
         Some((zone, _)) => Some(format!("zone {zone}")),

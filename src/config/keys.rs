@@ -1,4 +1,4 @@
-//! Tables whose known keys are taken one by one; what is left at the end is unknown.
+//! A table whose known keys are taken one by one; the keys that are left at the end are unknown.
 
 use std::fmt::Display;
 
@@ -9,10 +9,10 @@ use super::{
     value::{self, Read, Value},
 };
 
-/// The names differ from a known key by so little that a slip of the finger explains it.
+/// From this Jaro-Winkler similarity on, an unknown key is probably a misspelt known one.
 const SUGGESTION_SIMILARITY: f64 = 0.75;
 
-/// A table whose known keys are taken one by one; what is left at the end is unknown.
+/// A table whose known keys are taken one by one; the keys that are left at the end are unknown.
 pub(super) struct Keys<'i, P = String> {
     pub(super) table: DeTable<'i>,
     place: P,
@@ -20,7 +20,7 @@ pub(super) struct Keys<'i, P = String> {
 }
 
 impl<'i, P: Display> Keys<'i, P> {
-    /// `place` is what the table is called in errors.
+    /// `place` names the table in errors.
     pub(super) fn new(table: DeTable<'i>, place: P) -> Self {
         Self { table, place, errors: Vec::new() }
     }
@@ -43,7 +43,7 @@ impl<'i, P: Display> Keys<'i, P> {
         Some(Keys::new(table, format!("[{key}]")))
     }
 
-    /// Complains about every key that is left.
+    /// Reports every key that is left. `known` are the keys of this version, `later` those of a coming one.
     pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<SpannedError> {
         for key in self.table.keys() {
             let (name, place) = (key.get_ref().as_ref(), &self.place);

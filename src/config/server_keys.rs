@@ -45,14 +45,14 @@ const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "messa
 
 const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
 
-/// Every second question that is held back gets a hint how to come back: BIND's and Knot's custom.
+/// Every second query over the limit gets a truncated reply, so that a real client retries over TCP; as in BIND and Knot.
 const SLIP: u8 = 2;
 
-/// What one customer of a network usually has: clients in it are counted together.
+/// What one customer of a provider usually has: its addresses share one limit.
 const V4_PREFIX: u8 = 24;
 const V6_PREFIX: u8 = 56;
 
-/// After a week nothing can be said about addresses any more.
+/// After a week the addresses may belong to other machines.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 
 const DEFAULT_LISTEN: [SocketAddr; 2] =
@@ -82,7 +82,7 @@ impl ServerKeys {
         written.unwrap_or_else(|| DEFAULT_LISTEN.to_vec())
     }
 
-    /// Every address that answers DNS, over whatever.
+    /// Every address that answers DNS, over any transport.
     pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
         let encrypted = self.encryption.addresses().map(|(_, address)| *address.get_ref());
         self.addresses().into_iter().chain(encrypted).collect()
@@ -143,7 +143,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
         for (number, one) in list.get_ref().iter().enumerate() {
             let mut earlier = list.get_ref().iter().take(number).map(|other| *other.get_ref());
             if let Some(other) = earlier.find(|other| other != one.get_ref() && collide(*other, *one.get_ref())) {
-                let message = format!("{} and {other} cannot both be listened on; keep one of them", one.get_ref());
+                let message = format!("{} and {other} cannot both be bound; keep one of them", one.get_ref());
                 keys.errors.push(SpannedError::new(one.span(), message));
             }
         }
@@ -168,7 +168,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
 fn domain(value: &Value<'_>) -> Read<ZoneName> {
     match value::name(value)? {
         root if root.is_root() => {
-            Err(vec![SpannedError::new(value.span(), "the root is nobody's to delegate; name a domain of yours")])
+            Err(vec![SpannedError::new(value.span(), "the root cannot be delegated to you; name a domain of yours")])
         }
         name => Ok(name),
     }
@@ -190,7 +190,7 @@ fn rate_limit(value: &Value<'_>) -> Read<RateLimit> {
     let span = value.span();
     let table = value::table(value.clone(), "a table, rate_limit = { per_second = 100 }")?;
     let mut keys = Keys::new(table, "rate_limit");
-    let said = keys.table.contains_key("per_second");
+    let has_per_second = keys.table.contains_key("per_second");
     let per_second = keys.get("per_second", value::replies_per_second);
     let limit = RateLimit {
         per_second: per_second.unwrap_or(NonZeroU32::MIN),
@@ -199,13 +199,13 @@ fn rate_limit(value: &Value<'_>) -> Read<RateLimit> {
         v6_prefix: keys.get("v6_prefix", |value| value::small(value, 1..=128)).unwrap_or(V6_PREFIX),
     };
     let mut errors = keys.finish(&RATE_LIMIT_KEYS, &[]);
-    if !said {
+    if !has_per_second {
         errors.push(SpannedError::missing(span, "rate_limit needs per_second, the replies that one network gets"));
     }
     value::unless_errors(limit, errors)
 }
 
-/// The entries whose key an earlier entry has.
+/// The entries whose key equals that of an earlier entry.
 fn repeated<T, K: Ord>(list: &[Spanned<T>], key: impl Fn(&T) -> Option<K>) -> Vec<&Spanned<T>> {
     let mut seen = BTreeSet::new();
     list.iter().filter(|entry| key(entry.get_ref()).is_some_and(|key| !seen.insert(key))).collect()

@@ -1,4 +1,4 @@
-//! Single values: from what TOML says to a type that cannot be wrong, or an error with its place.
+//! Single values: converts a TOML value to a checked type, or returns errors with their spans.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,28 +21,28 @@ use crate::types::{
     is_publishable,
 };
 
-/// The shortest timeout: below it a healthy node on another continent would look dead.
+/// The shortest timeout. With a shorter one a healthy node in the next city would look dead.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
-/// The longest timeout. A tick takes at most three of them, and a zone must not wait for minutes.
+/// The longest timeout. One poll round takes at most three of them, and a zone must not wait for minutes.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Octets of a datacenter's or rack's name. Scylla's own are a word long; requests have to stay short.
+/// Octets in the name of a datacenter or rack. Real names are a word long, and the name is part of each request.
 const LOCATION_OCTETS_MAX: usize = 255;
 
-/// Probes in a row that make a node leave or return; with more it would never do either.
+/// The largest `rise` and `fall`. With more, a node would practically never leave or return.
 const CONSECUTIVE_MAX: u16 = 100;
 
-/// The longest age, a year: more is a diagnostic in the unit.
+/// The longest age, a year: a longer one is probably a wrong unit.
 const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// Octets of what the server tells about itself: it has to fit beside eight addresses.
+/// Octets in `nsid` and `version`: they must fit into a reply beside eight addresses.
 const IDENTITY_OCTETS_MAX: usize = 64;
 
-/// The shortest patience with a TCP client: a tenth of a second is what keepalive can tell (RFC 7828, 3.1).
+/// The shortest timeout of a TCP connection: the unit of edns-tcp-keepalive is 100 ms (RFC 7828, 3.1).
 const TCP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// Entries in one list. No cluster needs more seeds, no host more listen addresses; more is a generator gone wrong.
+/// Entries in one list. No cluster needs more seeds and no host more addresses; a longer list is a generator's fault.
 pub(super) const LIST_MAX: usize = 1024;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -90,7 +90,7 @@ pub(super) fn table<'i>(value: Value<'i>, what: &str) -> Read<DeTable<'i>> {
     }
 }
 
-/// Every entry of a list, or every error about them.
+/// All entries of a list, or the errors of all entries.
 pub(super) fn list<T>(value: &Value<'_>, what: &str, read: impl Fn(&Value<'_>) -> Read<T>) -> Read<Vec<Spanned<T>>> {
     let DeValue::Array(entries) = value.get_ref() else {
         return mismatch(value, what);
@@ -177,7 +177,7 @@ pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
     }
 }
 
-/// A name that a certificate can bear.
+/// A name that a certificate can have.
 pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
     let text = text(value, "a host name or an address")?;
     match ZoneName::parse(text) {
@@ -187,7 +187,7 @@ pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
     }
 }
 
-/// A datacenter's or rack's name.
+/// The name of a datacenter or rack.
 pub(super) fn location_name(value: &Value<'_>) -> Read<String> {
     let text = text(value, "a name in quotes")?;
     match text.len() {
@@ -215,7 +215,7 @@ pub(super) fn network(value: &Value<'_>) -> Read<IpNet> {
     network_in(text).or_else(|message| invalid(value, message))
 }
 
-/// The same without a place, for keys of `map`.
+/// The same for a plain text; the keys of `map` have no [`Value`].
 pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(canonical(address).into());
@@ -227,13 +227,13 @@ pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Who may ask: networks, or addresses.
+/// The clients that may ask: networks or addresses.
 pub(super) fn clients(value: &Value<'_>) -> Read<AllowedClients> {
     let networks = list(value, "a list of networks or addresses in quotes", network)?;
     Ok(AllowedClients::Networks(networks.into_iter().map(Spanned::into_inner).collect()))
 }
 
-/// What the server tells about itself.
+/// A text by which the server identifies itself: `nsid` or `version`.
 pub(super) fn identity_text(value: &Value<'_>) -> Read<String> {
     let what = format!("1 to {IDENTITY_OCTETS_MAX} printable ASCII characters");
     let text = text(value, &what)?;
@@ -244,12 +244,12 @@ pub(super) fn identity_text(value: &Value<'_>) -> Read<String> {
     Ok(text.into())
 }
 
-/// How many connections there may be.
+/// A number of connections.
 pub(super) fn connections(value: &Value<'_>) -> Read<usize> {
     integer(value, 1..=u16::MAX, "a number from 1 to 65535").map(usize::from)
 }
 
-/// How long a connection may be silent.
+/// How long a TCP connection may wait for octets.
 pub(super) fn tcp_timeout(value: &Value<'_>) -> Read<Duration> {
     duration(value, TCP_TIMEOUT_MIN..=INTERVAL_MAX, "100ms to 1h")
 }
@@ -259,26 +259,26 @@ pub(super) fn replies_per_second(value: &Value<'_>) -> Read<NonZeroU32> {
     NonZeroU32::new(integer(value, 1..=u16::MAX, what)?.into()).map_or_else(|| mismatch(value, what), Ok)
 }
 
-/// A small number.
+/// A number in this range.
 pub(super) fn small(value: &Value<'_>, range: RangeInclusive<u8>) -> Read<u8> {
     let what = format!("a number from {} to {}", range.start(), range.end());
     let number = integer(value, u16::from(*range.start())..=u16::from(*range.end()), &what)?;
     u8::try_from(number).or_else(|_| mismatch(value, &what))
 }
 
-/// A value, unless there are errors about its parts.
+/// The value, unless its parts have errors.
 pub(super) fn unless_errors<T>(value: T, errors: Vec<SpannedError>) -> Read<T> {
     if errors.is_empty() { Ok(value) } else { Err(errors) }
 }
 
-/// How often in a row something must happen.
+/// How many consecutive probes must agree: `rise` and `fall`.
 pub(super) fn consecutive(value: &Value<'_>) -> Read<NonZeroU8> {
     let what = "a number from 1 to 100";
     let number = integer(value, 1..=CONSECUTIVE_MAX, what)?;
     u8::try_from(number).ok().and_then(NonZeroU8::new).map_or_else(|| mismatch(value, what), Ok)
 }
 
-/// How long something may be kept: a second to a year.
+/// An age from a second to a year.
 pub(super) fn age(value: &Value<'_>) -> Read<Duration> {
     duration(value, Duration::from_secs(1)..=AGE_MAX, "1s to 365d")
 }
@@ -297,7 +297,7 @@ pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
     }
 }
 
-/// An address that a host can have.
+/// The address of one host.
 pub(super) fn host_address(value: &Value<'_>) -> Read<IpAddr> {
     let text = text(value, "an address, such as \"10.0.0.1\"")?;
     match text.parse().map(canonical) {

@@ -56,10 +56,10 @@ const DEFAULT_REFRESH: Duration = Duration::from_secs(1);
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A longer negative answer would outlive the outage that it tells of.
+/// A longer negative answer would outlast a short outage.
 const NEGATIVE_TTL_MAX: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
-/// A probe each second and two in a row decide: a dead node is gone within two seconds, one lost packet changes nothing.
+/// A probe each second, and two in a row decide: a dead node leaves within two seconds, and one lost packet changes nothing.
 const DEFAULT_HEALTH: Health = Health {
     interval: Duration::from_secs(1),
     timeout: Duration::from_secs(1),
@@ -67,7 +67,7 @@ const DEFAULT_HEALTH: Health = Health {
     fall: NonZeroU8::new(2).expect("two is not zero"),
 };
 
-/// What a table says; `None` where it says nothing.
+/// The keys of one table; `None` for those that it does not have.
 #[derive(Default)]
 pub(super) struct ZoneKeys {
     pub(super) seeds: Option<Spanned<Vec<Spanned<Seed>>>>,
@@ -167,7 +167,10 @@ fn scope(value: &Value<'_>) -> Read<Scope> {
     let rack = keys.get("rack", value::location_name);
     let mut errors = keys.finish(&SCOPE_KEYS, &[]);
     if !named {
-        errors.push(SpannedError::missing(span, "a scope needs a datacenter; a rack alone would be the asked node's"));
+        errors.push(SpannedError::missing(
+            span,
+            "a scope needs a datacenter; a rack alone would be that of the node that is polled",
+        ));
     }
     value::unless_errors(Scope { datacenters, rack }, errors)
 }
@@ -180,8 +183,9 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
             (Ok(inside), Ok(outside)) => match Translation::new(inside, outside) {
                 Some(line) => map.push(line),
                 None => {
-                    let message =
-                        format!("{inside} and {outside} differ in family or size, so addresses do not match up");
+                    let message = format!(
+                        "{inside} and {outside} differ in address family or prefix length, so addresses cannot be translated"
+                    );
                     errors.push(SpannedError::new(to.span(), message));
                 }
             },
@@ -195,7 +199,8 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
 }
 
 impl ZoneKeys {
-    /// Fills in `[defaults]`, then ours; `clients` are the server's. Each seed is kept once.
+    /// Takes each key from the zone, else from `[defaults]`, else from this program. `clients` are those of `[server]`.
+    /// A repeated seed is kept once.
     pub(super) fn resolve(
         &self,
         name: &ZoneName,
@@ -231,13 +236,13 @@ impl ZoneKeys {
         })
     }
 
-    /// Tables merge key by key. What `[defaults]` says about TLS concerns the zones that speak it.
+    /// Merges `tls` key by key. `tls` in `[defaults]` concerns only zones with scheme https.
     fn resolve_scheme(&self, defaults: &Self) -> Read<Scheme> {
         let https = self.https.or(defaults.https).unwrap_or_default();
         let (own, shared) = (self.tls.as_ref(), defaults.tls.as_ref());
         if !https {
             return match own {
-                Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls means nothing without scheme = \"https\"")]),
+                Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls has no effect without scheme = \"https\"")]),
                 None => Ok(Scheme::Http),
             };
         }
@@ -259,11 +264,11 @@ impl ZoneKeys {
 
     fn resolve_health(&self, defaults: &Self) -> Option<Health> {
         let mut merged = DEFAULT_HEALTH;
-        let said = match (self.health, defaults.health) {
+        let tables = match (self.health, defaults.health) {
             (Some(HealthKeys::Off), _) | (None, Some(HealthKeys::Off)) => return None,
             (own, shared) => [shared, own],
         };
-        for keys in said.into_iter().flatten() {
+        for keys in tables.into_iter().flatten() {
             if let HealthKeys::On { interval, timeout, rise, fall } = keys {
                 merged = Health {
                     interval: interval.unwrap_or(merged.interval),
@@ -282,14 +287,14 @@ impl ZoneKeys {
             allow: self.allow_nodes.clone().or_else(|| defaults.allow_nodes.clone()),
             exclude: self.exclude.clone().or_else(|| defaults.exclude.clone()).unwrap_or_default(),
             map: merged(defaults.map.as_deref().unwrap_or_default(), self.map.as_deref().unwrap_or_default()),
-            // Where a name leads is not known here; probes tell a node's loopback address from one of ours.
+            // The addresses of a host name are unknown here; probes find out whether a loopback address is a node.
             loopback: any(IpAddr::is_loopback) || seeds.iter().any(|seed| matches!(seed, Seed::Host(_))),
             link_local: any(|address| is_link_local(*address)),
         }
     }
 }
 
-/// The shared lines and our own, which win where both speak of the same network.
+/// The translations of `[defaults]` and of the zone; for the same network the zone's one counts.
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
     let ours = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
     shared.iter().filter(ours).chain(own).copied().collect()
