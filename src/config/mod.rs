@@ -67,9 +67,9 @@ pub struct Server {
     pub domains: Vec<ZoneName>,
     /// The clients that may ask about names outside all zones, and about zones without `clients` of their own.
     pub clients: AllowedClients,
-    /// The server's identifier (RFC 5001); `None`: the option is not answered.
+    /// The server's identifier (RFC 5001) and the text of `id.server`; `None`: none.
     pub nsid: Option<String>,
-    /// The answer to `version.bind`; `None`: refused.
+    /// The text of `version.bind`; `None`: no such record.
     pub version: Option<String>,
     /// The file of cookie secrets that replicas share; `None`: a random secret for the life of the process.
     pub cookie_secret_file: Option<PathBuf>,
