@@ -94,8 +94,6 @@ pub enum Failure {
     System(#[from] std::io::Error),
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("the reload was refused, and nothing has changed: {0}")]
-    ReloadRefused(String),
     #[error("stopped at once by a second signal")]
     Impatience,
 }
@@ -109,7 +107,7 @@ impl Failure {
         }
         print(std::io::stderr(), &text);
         ExitCode::from(match self {
-            Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
+            Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -169,8 +167,7 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary =
-        runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
+    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?;
     print(std::io::stdout(), &summary);
     Ok(())
 }
