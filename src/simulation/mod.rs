@@ -5,11 +5,11 @@
 //! real nodes do. A cluster owns a thread with a small runtime, so its controls are ordinary blocking calls that may
 //! be used from any test; dropping it stops everything.
 
-mod membership;
+mod faults;
+mod listing;
 mod node;
-mod reply;
+mod response;
 mod tls;
-mod troubles;
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +24,9 @@ use rand::RngExt;
 use tokio::{runtime, sync::oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{node::serve, reply::Record, tls::Language};
+use self::{node::serve, response::NodeRecord, tls::ConnectionSecurity};
 pub use self::{
-    reply::{Content, Delivery, Reply},
+    response::{Content, Delivery, Reply},
     tls::Identity,
 };
 
@@ -34,7 +34,7 @@ pub use self::{
 pub const NODES_MAX: usize = 1000;
 
 /// How often another place is tried when a port or an address is taken: loopback has millions of places.
-const PLACES_TRIED_MAX: usize = 32;
+const ATTEMPTS_MAX: usize = 32;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -65,7 +65,7 @@ pub struct Request {
 pub struct Cluster {
     port: u16,
     state: Arc<State>,
-    language: Language,
+    security: ConnectionSecurity,
     handle: runtime::Handle,
     /// Ends the runtime when it is dropped, before the thread is joined.
     stop: Option<oneshot::Sender<()>>,
@@ -88,7 +88,7 @@ impl Cluster {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a cluster has 1 to {NODES_MAX} nodes")));
         }
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
-        for _ in 0..PLACES_TRIED_MAX {
+        for _ in 0..ATTEMPTS_MAX {
             let first = first_address();
             let addresses: Vec<_> = (0..nodes).filter_map(|index| neighbour(first, index)).collect();
             outcome = Self::start_at(&addresses, port);
@@ -118,8 +118,8 @@ impl Cluster {
             // The sender is only ever dropped: either way this is the end.
             let _ = runtime.block_on(stopped);
         })?;
-        let (state, language) = Default::default();
-        let cluster = Self { port, state, language, handle, stop: Some(stop), thread: Some(thread) };
+        let (state, security) = Default::default();
+        let cluster = Self { port, state, security, handle, stop: Some(stop), thread: Some(thread) };
         for (address, listener) in listeners {
             cluster.run(address, listener)?;
         }
@@ -154,7 +154,7 @@ impl Cluster {
     /// stopped one stays stopped.
     pub fn stop(&self, node: IpAddr) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.announced = false;
+            record.placement.announced = false;
         }
         self.close(node);
     }
@@ -184,7 +184,7 @@ impl Cluster {
     pub fn add(&self) -> io::Result<IpAddr> {
         let highest = self.nodes().into_iter().rfind(IpAddr::is_ipv4).unwrap_or_else(first_address);
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
-        for distance in 1..=PLACES_TRIED_MAX {
+        for distance in 1..=ATTEMPTS_MAX {
             let Some(address) = neighbour(highest, distance) else { break };
             outcome = self.add_at(address).map(|()| address);
             if outcome.is_ok() {
@@ -247,7 +247,7 @@ impl Cluster {
 
     /// Makes all nodes speak TLS on connections that they accept from now on, or speak in the clear again.
     pub fn encrypt(&self, identity: Option<Identity>) {
-        self.language.set(identity);
+        self.security.set(identity);
     }
 
     /// The latest requests that a node has read, oldest first; a few thousand at most.
@@ -274,12 +274,12 @@ impl Cluster {
     fn run(&self, address: IpAddr, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let (alive, ended) = mpsc::channel();
-        let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.language.clone(), alive));
+        let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.security.clone(), alive));
         let running = Running { task: AbortOnDropHandle::new(task), ended };
         let mut nodes = self.state.lock();
         let record = nodes.entry(address).or_default();
         record.running = Some(running);
-        record.standing.announced = false;
+        record.placement.announced = false;
         Ok(())
     }
 }
@@ -296,11 +296,11 @@ impl Drop for Cluster {
 
 /// What the controls set and the nodes look up.
 #[derive(Debug, Default)]
-struct State(Mutex<BTreeMap<IpAddr, Record<Running>>>);
+struct State(Mutex<BTreeMap<IpAddr, NodeRecord<Running>>>);
 
 impl State {
     /// Nothing panics while it holds the lock, so the content is whole.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Record<Running>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, NodeRecord<Running>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Content, Delivery, Path, Reply, Request, State,
-    tls::{Language, Wire},
+    tls::{Connection, ConnectionSecurity},
 };
 
 /// Octets in the head of a request; real clients need a few hundred.
@@ -45,7 +45,7 @@ pub(super) async fn serve(
     node: IpAddr,
     listener: BoundListener,
     state: Arc<State>,
-    language: Language,
+    security: ConnectionSecurity,
     _alive: mpsc::Sender<()>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
@@ -57,7 +57,7 @@ pub(super) async fn serve(
                     if let Some(record) = state.lock().get_mut(&node) {
                         record.connections += 1;
                     }
-                    connections.push(converse(node, stream, &state, &language));
+                    connections.push(serve_connection(node, stream, &state, &security));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
@@ -68,15 +68,20 @@ pub(super) async fn serve(
 }
 
 /// Answers one request after the other; an error is the end of the connection.
-async fn converse(node: IpAddr, stream: TcpStream, state: &State, language: &Language) -> io::Result<Infallible> {
+async fn serve_connection(
+    node: IpAddr,
+    stream: TcpStream,
+    state: &State,
+    security: &ConnectionSecurity,
+) -> io::Result<Infallible> {
     // Small writes must leave one by one: that is what dripping is.
     stream.set_nodelay(true)?;
-    let mut stream = language.greet(stream).await?;
+    let mut stream = security.accept(stream).await?;
     let mut unread = Vec::new();
     loop {
         let head = read_head(&mut stream, &mut unread).await?;
         let request = Parsed::from(&*head);
-        let told = state.lock().get_mut(&node).map(|record| record.note(request.logged()));
+        let told = state.lock().get_mut(&node).map(|record| record.note(request.to_request()));
         let (content, delivery) = told.ok_or(io::ErrorKind::NotConnected)?;
         let reply = compose(node, &request, content, state);
         send(&mut stream, reply, delivery, request.keep).await?;
@@ -89,7 +94,7 @@ async fn converse(node: IpAddr, stream: TcpStream, state: &State, language: &Lan
 }
 
 /// The head of the next request, up to its empty line; what follows it stays in `unread`.
-async fn read_head(stream: &mut Wire, unread: &mut Vec<u8>) -> io::Result<String> {
+async fn read_head(stream: &mut Connection, unread: &mut Vec<u8>) -> io::Result<String> {
     loop {
         if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&unread[..end]).into_owned();
@@ -142,7 +147,7 @@ impl From<&str> for Parsed {
 }
 
 impl Parsed {
-    fn logged(&self) -> Request {
+    fn to_request(&self) -> Request {
         Request { path: self.path, target: self.target.clone(), host: self.host.clone(), at: Instant::now() }
     }
 }
@@ -172,7 +177,7 @@ fn listing(entries: &[String]) -> Reply {
 }
 
 /// Sends a reply as told; an error ends the connection.
-async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
+async fn send(stream: &mut Connection, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
     match delivery {
@@ -227,7 +232,7 @@ async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -
 }
 
 /// Says nothing until the client has had enough; otherwise a node that hangs for long would collect dead connections.
-async fn hang(stream: &mut Wire) -> io::Result<()> {
+async fn hang(stream: &mut Connection) -> io::Result<()> {
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}
     Err(io::ErrorKind::UnexpectedEof.into())
@@ -267,7 +272,7 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
 }
 
 /// Ends a connection in an orderly way: the other side sees the end of the stream after all that was sent.
-async fn closed(stream: &mut Wire) -> io::Result<()> {
+async fn closed(stream: &mut Connection) -> io::Result<()> {
     stream.shutdown().await?;
     Err(io::ErrorKind::ConnectionAborted.into())
 }

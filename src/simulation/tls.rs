@@ -66,30 +66,30 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 
 /// How new connections are spoken on: in the clear while nothing else is said.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Language(Arc<Mutex<Option<Identity>>>);
+pub(super) struct ConnectionSecurity(Arc<Mutex<Option<Identity>>>);
 
-impl Language {
+impl ConnectionSecurity {
     pub(super) fn set(&self, identity: Option<Identity>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
     /// Greets a client; an error is the end of the connection.
-    pub(super) async fn greet(&self, stream: TcpStream) -> io::Result<Wire> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Connection> {
         let identity = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(match identity {
-            None => Wire::Clear(stream),
-            Some(Identity(config)) => Wire::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
+            None => Connection::Clear(stream),
+            Some(Identity(config)) => Connection::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
         })
     }
 }
 
-/// A connection in either language.
-pub(super) enum Wire {
+/// A connection in either security.
+pub(super) enum Connection {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Wire {
+impl Connection {
     /// Makes the end of the connection a reset.
     pub(super) fn set_zero_linger(&self) -> io::Result<()> {
         match self {
@@ -99,7 +99,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, into),
@@ -108,7 +108,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write(cx, octets),

@@ -28,15 +28,15 @@ impl Cluster {
     /// Says where a node stands. An unknown node is ignored.
     pub fn place(&self, node: IpAddr, datacenter: &str, rack: &str) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.datacenter = datacenter.into();
-            record.standing.rack = rack.into();
+            record.placement.datacenter = datacenter.into();
+            record.placement.rack = rack.into();
         }
     }
 
     /// Whether a node answers as if requests had no parameters, as servers did before 2025.1.
     pub fn ignore_parameters(&self, node: IpAddr, ignores: bool) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.ignores_parameters = ignores;
+            record.placement.ignores_parameters = ignores;
         }
     }
 
@@ -45,7 +45,7 @@ impl Cluster {
     pub fn split(&self, sides: &[&[IpAddr]]) {
         for (node, record) in self.state.lock().iter_mut() {
             let side = sides.iter().position(|side| side.contains(node));
-            record.standing.side = side.map_or(0, |index| index + 1);
+            record.placement.side = side.map_or(0, |index| index + 1);
         }
     }
 
@@ -64,7 +64,7 @@ impl Cluster {
     /// Makes everybody list a node that does not serve yet, as real nodes are for some seconds when they join;
     /// [`restart`](Self::restart) opens its port. The address may be new.
     pub fn announce(&self, node: IpAddr) {
-        self.state.lock().entry(node).or_default().standing.announced = true;
+        self.state.lock().entry(node).or_default().placement.announced = true;
     }
 
     /// A node of another cluster on the same port goes, and a new node of this one is given its address.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Path, Request, membership::Standing};
+use super::{Path, Request, listing::Placement};
 
 /// Requests that are kept for each node: a test's worth, and little enough for a demo that runs for days.
 const LOG_MAX: usize = 4096;
@@ -94,10 +94,10 @@ impl Reply {
 
 /// What is kept of one node. `Running` is its task.
 #[derive(Debug)]
-pub(super) struct Record<Running> {
+pub(super) struct NodeRecord<Running> {
     /// `None`: stopped.
     pub(super) running: Option<Running>,
-    pub(super) standing: Standing,
+    pub(super) placement: Placement,
     pub(super) content: BTreeMap<Path, Content>,
     pub(super) delivery: BTreeMap<Path, Delivery>,
     pub(super) log: VecDeque<Request>,
@@ -105,11 +105,11 @@ pub(super) struct Record<Running> {
     pub(super) connections: u64,
 }
 
-impl<Running> Default for Record<Running> {
+impl<Running> Default for NodeRecord<Running> {
     fn default() -> Self {
         Self {
             running: None,
-            standing: Standing::default(),
+            placement: Placement::default(),
             content: BTreeMap::new(),
             delivery: BTreeMap::new(),
             log: VecDeque::new(),
@@ -119,7 +119,7 @@ impl<Running> Default for Record<Running> {
     }
 }
 
-impl<Running> Record<Running> {
+impl<Running> NodeRecord<Running> {
     /// Notes a request, and tells what to answer and how.
     pub(super) fn note(&mut self, request: Request) -> (Content, Delivery) {
         let path = request.path;

@@ -6,7 +6,7 @@ use super::State;
 
 /// Where a node stands, and what of it its peers see.
 #[derive(Debug)]
-pub(super) struct Standing {
+pub(super) struct Placement {
     pub(super) datacenter: String,
     pub(super) rack: String,
     /// Nodes see each other only within a side; 0 is everybody's unless a split says otherwise.
@@ -17,7 +17,7 @@ pub(super) struct Standing {
     pub(super) ignores_parameters: bool,
 }
 
-impl Default for Standing {
+impl Default for Placement {
     /// Alone in the world, a real node calls its datacenter and rack like this.
     fn default() -> Self {
         Self {
@@ -37,12 +37,12 @@ impl State {
     /// A datacenter or rack that nobody has is no error: nobody is listed. Without a datacenter the node's own counts.
     pub(super) fn listed_by(&self, node: IpAddr, target: &str, isolated: bool) -> Vec<IpAddr> {
         let nodes = self.lock();
-        let Some(asked) = nodes.get(&node).map(|record| &record.standing) else { return Vec::new() };
+        let Some(asked) = nodes.get(&node).map(|record| &record.placement) else { return Vec::new() };
         let parameter = |name| (!asked.ignores_parameters).then(|| parameter(target, name)).flatten();
         let datacenter = parameter("dc").unwrap_or_else(|| asked.datacenter.clone());
         let rack = parameter("rack");
         let listed = nodes.iter().filter(|(address, other)| {
-            let there = &other.standing;
+            let there = &other.placement;
             let seen = **address == node || (!isolated && there.side == asked.side);
             seen && (other.running.is_some() || there.announced)
                 && there.datacenter == datacenter
