@@ -1,4 +1,4 @@
-//! One simulated node: accepts, reads requests, answers as it was told.
+//! One simulated node: it accepts connections, reads requests, and answers as the test has set.
 
 use std::{
     convert::Infallible,
@@ -25,22 +25,22 @@ use super::{
 /// Octets in the head of a request; real clients need a few hundred.
 const HEAD_OCTETS_MAX: usize = 16 * 1024;
 
-/// A pause after a failed accept: it means that the process has no file left, and that takes a moment to pass.
+/// The pause after a failed accept, which means that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Octets in a chunk: few, so that every body has several.
+/// Octets in a chunk: few, so that every body has several chunks.
 const CHUNK_OCTETS: usize = 5;
 
-/// Octets in one write of a body without end.
+/// Octets in one write of an endless body.
 const ENDLESS_PIECE_OCTETS: usize = 64 * 1024;
 
-/// What a body without end repeats.
+/// The entry that an endless body repeats.
 const ENDLESS_ENTRY: &[u8] = b"\"10.0.0.1\",";
 
-/// Octets of a body that are promised and never sent.
+/// Octets that Content-Length announces and that are never sent.
 const SHORT_BY: usize = 10;
 
-/// Serves until dropped. Connections live inside this future, so that they are gone when it is.
+/// Serves until dropped. Connections live inside this future, so that dropping it closes them.
 pub(super) async fn serve(
     node: IpAddr,
     listener: BoundListener,
@@ -61,28 +61,28 @@ pub(super) async fn serve(
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            // A client that goes away is its own business.
+            // A connection that ends needs no action.
             Some(_gone) = connections.next() => {}
         }
     }
 }
 
-/// Answers one request after the other; an error is the end of the connection.
+/// Answers one request after the other; an error ends the connection.
 async fn serve_connection(
     node: IpAddr,
     stream: TcpStream,
     state: &State,
     security: &ConnectionSecurity,
 ) -> io::Result<Infallible> {
-    // Small writes must leave one by one: that is what dripping is.
+    // Small writes must be sent one by one.
     stream.set_nodelay(true)?;
     let mut stream = security.accept(stream).await?;
     let mut unread = Vec::new();
     loop {
         let head = read_head(&mut stream, &mut unread).await?;
         let request = Parsed::from(&*head);
-        let told = state.lock().get_mut(&node).map(|record| record.note(request.to_request()));
-        let (content, delivery) = told.ok_or(io::ErrorKind::NotConnected)?;
+        let behavior = state.lock().get_mut(&node).map(|record| record.note(request.to_request()));
+        let (content, delivery) = behavior.ok_or(io::ErrorKind::NotConnected)?;
         let reply = compose(node, &request, content, state);
         send(&mut stream, reply, delivery, request.keep).await?;
         stream.flush().await?;
@@ -110,7 +110,7 @@ async fn read_head(stream: &mut Connection, unread: &mut Vec<u8>) -> io::Result<
     }
 }
 
-/// What matters of a request's head.
+/// The parsed head of a request.
 struct Parsed {
     path: Path,
     target: String,
@@ -160,7 +160,7 @@ fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> R
         (content, Path::LocalNodes) => {
             let seen = state.listed_by(node, &request.target, matches!(content, Content::Isolated));
             let mut seen: Vec<_> = seen.iter().map(IpAddr::to_string).collect();
-            // Real nodes walk a hash set.
+            // Real nodes iterate over a hash set.
             seen.shuffle(&mut rand::rng());
             listing(&seen)
         }
@@ -176,7 +176,7 @@ fn listing(entries: &[String]) -> Reply {
     Reply::ok(serde_json::Value::from(entries).to_string()).json()
 }
 
-/// Sends a reply as told; an error ends the connection.
+/// Sends a reply with this delivery; an error ends the connection.
 async fn send(stream: &mut Connection, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
@@ -231,7 +231,7 @@ async fn send(stream: &mut Connection, reply: Reply, delivery: Delivery, keep: b
     }
 }
 
-/// Says nothing until the client has had enough; otherwise a node that hangs for long would collect dead connections.
+/// Sends nothing until the client closes; then the connection ends, so that a hanging node collects none.
 async fn hang(stream: &mut Connection) -> io::Result<()> {
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}
@@ -255,7 +255,7 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     let reason = match reply.status {
         200 => "OK",
         404 => "Not Found",
-        _ => "As Told",
+        _ => "Other",
     };
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", reply.status);
     if !framing.is_empty() {
@@ -271,7 +271,7 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Ends a connection in an orderly way: the other side sees the end of the stream after all that was sent.
+/// Closes a connection in an orderly way, after all data was sent.
 async fn closed(stream: &mut Connection) -> io::Result<()> {
     stream.shutdown().await?;
     Err(io::ErrorKind::ConnectionAborted.into())

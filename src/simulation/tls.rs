@@ -1,4 +1,4 @@
-//! Nodes that speak TLS.
+//! TLS of simulated nodes.
 
 use std::{
     fmt, io,
@@ -19,16 +19,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// With what nodes prove who they are, and what they demand of clients.
+/// The nodes' certificate and key, and what they require of clients.
 #[derive(Clone)]
 pub struct Identity(Arc<ServerConfig>);
 
 impl Identity {
-    /// A certificate with those of the authorities above it, its key, and the authority that clients must have a
-    /// certificate of, if they must; all in PEM.
+    /// `chain` is the certificate chain, `key` its key. With `client_ca`, clients need a certificate of that authority. All
+    /// are PEM.
     ///
     /// # Errors
-    /// They are no such things, or do not belong together.
+    /// One of them cannot be parsed, or certificate and key do not match.
     pub fn new(chain: &str, key: &str, client_ca: Option<&str>) -> io::Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -50,7 +50,7 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// A key is nobody's business.
+    /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
@@ -64,7 +64,7 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-/// How new connections are spoken on: in the clear while nothing else is said.
+/// Whether new connections use TLS; by default they do not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConnectionSecurity(Arc<Mutex<Option<Identity>>>);
 
@@ -73,7 +73,7 @@ impl ConnectionSecurity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
-    /// Greets a client; an error is the end of the connection.
+    /// Does the TLS handshake if there is one; an error ends the connection.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Connection> {
         let identity = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(match identity {
@@ -83,7 +83,7 @@ impl ConnectionSecurity {
     }
 }
 
-/// A connection in either security.
+/// A connection, with TLS or without.
 pub(super) enum Connection {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
