@@ -42,11 +42,11 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the zones of a configuration file
     Run(RunArguments),
-    /// Read a configuration file and list every mistake in it; touches no network
+    /// Read a configuration file and list every error in it; uses no network
     Check(ConfigArguments),
-    /// Show everything at work: two simulated clusters, the resolver and its status page
+    /// Run a demonstration: two simulated clusters, the resolver and its status page
     Demo(LogArguments),
-    /// Make the running server read its file again; waits, and tells what was refused
+    /// Make the running server read its file again, and wait for the outcome
     Reload,
 }
 
@@ -103,7 +103,7 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
         if let Self::Config(LoadError::Refused(diagnostics)) = self {
-            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "mistake"));
+            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "error"));
         }
         print(std::io::stderr(), &text);
         ExitCode::from(match self {
@@ -153,7 +153,7 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
 /// `alternator-dns check`.
 ///
 /// # Errors
-/// The file cannot be read or has mistakes.
+/// The file cannot be read or has errors.
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.config)?;
     let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
