@@ -42,11 +42,11 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the zones of a configuration file
     Run(RunArguments),
-    /// Read a configuration file and list every mistake in it; touches no network
+    /// Read a configuration file and list every error in it; uses no network
     Check(ConfigArguments),
-    /// Show everything at work: two simulated clusters, the resolver and its status page
+    /// Run a demonstration: two simulated clusters, the resolver and its status page
     Demo(LogArguments),
-    /// Make the running server read its file again; waits, and tells what was refused
+    /// Make the running server read its file again, and wait for the outcome
     Reload,
 }
 
@@ -94,8 +94,6 @@ pub enum Failure {
     System(#[from] std::io::Error),
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("the reload was refused, and nothing has changed: {0}")]
-    ReloadRefused(String),
     #[error("stopped at once by a second signal")]
     Impatience,
 }
@@ -104,12 +102,12 @@ impl Failure {
     /// Prints the failure and gives the exit status that belongs to it.
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
-        if let Self::Config(LoadError::Refused(mistakes)) = self {
-            text += &format!("\nThe configuration has {}.", plural(mistakes.list().len(), "mistake"));
+        if let Self::Config(LoadError::Refused(diagnostics)) = self {
+            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "error"));
         }
         print(std::io::stderr(), &text);
         ExitCode::from(match self {
-            Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
+            Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -155,7 +153,7 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
 /// `alternator-dns check`.
 ///
 /// # Errors
-/// The file cannot be read or has mistakes.
+/// The file cannot be read or has errors.
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let config = Config::load(&arguments.config)?;
     let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
@@ -169,8 +167,7 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary =
-        runtime.block_on(control::reload(&control::control_socket_path()))?.map_err(Failure::ReloadRefused)?;
+    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?;
     print(std::io::stdout(), &summary);
     Ok(())
 }

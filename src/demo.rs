@@ -1,7 +1,7 @@
 //! `alternator-dns demo`: two simulated clusters, the resolver and its status page, in one process.
 //!
-//! Nothing is faked but the nodes: they speak real HTTP on 127.0.0.x, and the resolver reads a real file, which may
-//! be edited while the demo runs.
+//! Only the nodes are simulated: they answer real HTTP on 127.0.0.x, and the resolver reads a real file, which may be
+//! edited while the demo runs.
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
@@ -19,40 +19,40 @@ use crate::{
     types::ZoneName,
 };
 
-/// Where the resolver listens unless somebody else does.
+/// The port of the resolver, unless it is taken.
 const DNS_PORT: u16 = 5300;
 
-/// Where the status page is unless somebody else is there.
+/// The port of the status page, unless it is taken.
 const ADMIN_PORT: u16 = 9153;
 
 /// Nodes in each cluster.
 const NODES: usize = 3;
 
-/// Between two incidents: time enough to ask the resolver by hand.
-const BETWEEN_INCIDENTS: Duration = Duration::from_secs(5);
+/// The pause between two incidents: enough to query the resolver by hand.
+const INCIDENT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the resolver may take to notice, before the demo says that it did not.
-const NOTICE_AT_LATEST: Duration = Duration::from_secs(10);
+/// How long the demo waits for the resolver to notice.
+const NOTICE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Between looks at what is answered.
-const LOOK: Duration = Duration::from_millis(20);
+/// The interval at which the demo reads the answers.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The demo tells its own story; the log speaks up only when something is wrong, or when `--log` asks.
-const QUIET: &str = "warn";
+/// The default log level: the demo prints its own lines.
+const DEFAULT_LOG: &str = "warn";
 
 /// Runs the demo until it is interrupted.
 ///
 /// # Errors
 /// The clusters, the file or the resolver cannot be set up.
 pub fn run(arguments: &LogArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(QUIET)))?);
+    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(DEFAULT_LOG)))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(stage());
+    let outcome = runtime.block_on(play());
     runtime.shutdown_background();
     outcome
 }
 
-async fn stage() -> Result<(), Failure> {
+async fn play() -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let clusters = [Simulated::start("east")?, Simulated::start("west")?];
     let file = ConfigFile::write(&clusters)?;
@@ -82,13 +82,13 @@ impl Simulated {
         Ok(Self { zone, cluster: Cluster::start(NODES)? })
     }
 
-    /// The name as a person types it.
+    /// The name without the final dot.
     fn host(&self) -> String {
         self.zone.to_string().trim_end_matches('.').into()
     }
 }
 
-/// The demo's configuration, in a directory of its own that goes when the demo ends.
+/// The demo's configuration, in a temporary directory that is removed when the demo ends.
 struct ConfigFile {
     path: PathBuf,
 }
@@ -106,7 +106,7 @@ impl ConfigFile {
 impl Drop for ConfigFile {
     fn drop(&mut self) {
         if let Some(directory) = self.path.parent() {
-            // What is left behind is one small file in the directory for temporary ones.
+            // If this fails, one small file is left in the temporary directory.
             let _ = std::fs::remove_dir_all(directory);
         }
     }
@@ -122,7 +122,7 @@ fn file_content(clusters: &[Simulated]) -> String {
     text
 }
 
-/// The port that people know, or 0 for any when it is taken.
+/// The wanted port, or 0 (any port) when it is taken.
 fn free_port(wanted: u16) -> u16 {
     let address = SocketAddr::from(([127, 0, 0, 1], wanted));
     let is_free = TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok();
@@ -143,20 +143,20 @@ fn introduce(clusters: &[Simulated], path: &Path, supervisor: &Supervisor) {
         println!("\nAsk it, more than once, from another terminal:\n");
         println!("  dig {at} +short alternator.east.example.com");
         println!("  dig {at} +short +tcp alternator.west.example.com");
-        println!("  dig {at} alternator.east.example.com AAAA   # no such address: an empty answer with an SOA");
-        println!("  dig {at} elsewhere.example.com              # not ours: REFUSED");
+        println!("  dig {at} alternator.east.example.com AAAA   # the nodes have no IPv6 address: NODATA with an SOA");
+        println!("  dig {at} elsewhere.example.com              # outside all zones: REFUSED");
     }
     if let Some(admin) = supervisor.admin_address() {
         println!("\nLook at it:  http://{admin}/");
     }
-    println!("Edit the file: the resolver follows within a second. Ctrl-C ends the demo.\n");
+    println!("Edit the file: the resolver applies it within a second. Ctrl-C ends the demo.\n");
 }
 
 fn listed(nodes: &[IpAddr]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Stops and restarts one node after the other, and tells how long the resolver took to notice.
+/// Stops and restarts one node after the other, and prints how long the resolver took to notice.
 async fn incidents(clusters: &[Simulated], table: &SharedTable) -> std::convert::Infallible {
     let start = Instant::now();
     let mut turn = 0;
@@ -164,19 +164,21 @@ async fn incidents(clusters: &[Simulated], table: &SharedTable) -> std::convert:
         let simulated = &clusters[turn % clusters.len()];
         let node = simulated.cluster.node(turn / clusters.len() % NODES);
         turn += 1;
-        tokio::time::sleep(BETWEEN_INCIDENTS).await;
+        tokio::time::sleep(INCIDENT_INTERVAL).await;
         simulated.cluster.stop(node);
-        tell(start, simulated, &format!("stopped   {node}"), table, |answered| !answered.contains(&node)).await;
-        tokio::time::sleep(BETWEEN_INCIDENTS).await;
+        report(start, simulated, &format!("stopped   {node}"), table, |answered| !answered.contains(&node)).await;
+        tokio::time::sleep(INCIDENT_INTERVAL).await;
         match simulated.cluster.restart(node) {
-            Ok(()) => tell(start, simulated, &format!("restarted {node}"), table, |nodes| nodes.contains(&node)).await,
+            Ok(()) => {
+                report(start, simulated, &format!("restarted {node}"), table, |nodes| nodes.contains(&node)).await
+            }
             Err(error) => println!("{node} could not be restarted: {error}"),
         }
     }
 }
 
-/// Waits until what is answered is as expected, and says so.
-async fn tell(
+/// Waits until the answers are as expected, and prints how long that took.
+async fn report(
     start: Instant,
     simulated: &Simulated,
     what: &str,
@@ -184,9 +186,9 @@ async fn tell(
     as_expected: impl Fn(&[IpAddr]) -> bool,
 ) {
     let since = Instant::now();
-    let noticed = tokio::time::timeout(NOTICE_AT_LATEST, async {
+    let noticed = tokio::time::timeout(NOTICE_TIME_MAX, async {
         while !as_expected(&answered(&simulated.zone, table)) {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     });
     let outcome = match noticed.await {
@@ -197,7 +199,7 @@ async fn tell(
     println!("{:>4} s  {}  {what}  {outcome}; answers are now {answers}", start.elapsed().as_secs(), simulated.host());
 }
 
-/// The nodes that the zone's answers are drawn from.
+/// The nodes that may be in the zone's answers.
 fn answered(zone: &ZoneName, table: &SharedTable) -> Vec<IpAddr> {
     let table = table.now();
     let answered = table.zone(zone).and_then(|entry| entry.answers().answered.clone());

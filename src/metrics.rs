@@ -1,6 +1,9 @@
-//! Plain counters. They know no HTTP and no text format; `admin` renders them.
+//! Counters. They are plain numbers; `admin::metrics` renders them.
 //!
-//! Every label comes from a closed set, so the number of series is bounded by the number of configured zones.
+//! Every label value comes from an enum, so the number of zones bounds the number of series.
+//!
+//! To add a metric: a counter in [`ZoneCounters`] or [`ProcessCounters`], its family in `admin::metrics` (whose test lists
+//! all names), and the metrics list of the README.
 
 mod workers;
 
@@ -62,7 +65,7 @@ impl Gauge {
     }
 }
 
-/// Declares a closed set of labels: the enum, all its members and the word of each.
+/// Declares the values of a label: an enum, the list of its members, and the text of each.
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -91,7 +94,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// The type of a question, as far as metrics tell types apart.
+    /// The type of a query; rare types share one value.
     QueryType {
         /// IPv4 addresses.
         A = "A",
@@ -101,57 +104,57 @@ labels! {
         Ns = "NS",
         /// Start of authority.
         Soa = "SOA",
-        /// Service binding for HTTPS, which browsers and some SDKs ask beside A.
+        /// Service binding for HTTPS, which browsers and some SDKs query beside A.
         Https = "HTTPS",
         /// Text.
         Txt = "TXT",
         /// Any type (RFC 8482).
         Any = "ANY",
-        /// Every other type, and none at all where the question could not be read.
+        /// Any other type, or a question that could not be parsed.
         Other = "other",
     }
 }
 
 labels! {
-    /// How a reply ended.
+    /// The response code of a reply.
     Rcode {
-        /// Answered, or nothing of that type.
+        /// An answer, or no data of that type.
         NoError = "NOERROR",
-        /// The message could not be read.
+        /// The message could not be parsed.
         FormErr = "FORMERR",
-        /// Nothing is known yet.
+        /// No node is known, or no upstream answered.
         ServFail = "SERVFAIL",
         /// No such name.
         NxDomain = "NXDOMAIN",
         /// An opcode that is not served.
         NotImp = "NOTIMP",
-        /// A name of no zone, or a class that is not served.
+        /// A name outside all zones, a client that may not ask, or a class that is not served.
         Refused = "REFUSED",
         /// An EDNS version that is not served.
         BadVers = "BADVERS",
-        /// A question without a valid cookie, from a network that asks too much.
+        /// A query without a valid cookie, from a network over its rate limit.
         BadCookie = "BADCOOKIE",
     }
 }
 
 labels! {
-    /// What carried a question.
+    /// The transport of a query.
     Transport {
-        /// Datagrams.
+        /// UDP.
         Udp = "udp",
-        /// Streams.
+        /// TCP.
         Tcp = "tcp",
-        /// Streams over TLS (RFC 7858).
+        /// DNS over TLS (RFC 7858).
         Tls = "tls",
-        /// HTTP over TLS (RFC 8484).
+        /// DNS over HTTPS (RFC 8484).
         Https = "https",
-        /// Streams of QUIC (RFC 9250).
+        /// DNS over QUIC (RFC 9250).
         Quic = "quic",
     }
 }
 
 impl Transport {
-    /// Whether nobody on the way can read along.
+    /// Whether the transport encrypts queries; only then replies are padded.
     pub const fn is_encrypted(self) -> bool {
         match self {
             Self::Udp | Self::Tcp => false,
@@ -165,7 +168,7 @@ labels! {
     PollResult {
         /// A usable list.
         Ok = "ok",
-        /// Nobody listens there.
+        /// The connection was refused.
         Refused = "refused",
         /// No complete answer within `timeout`.
         Timeout = "timeout",
@@ -177,9 +180,9 @@ labels! {
         Malformed = "malformed",
         /// The body is larger than the limit.
         TooLarge = "too_large",
-        /// The list names no publishable address.
+        /// The list has no address that can be a node's.
         Empty = "empty",
-        /// The node's certificate does not fit, it does not take ours, or a file that TLS needs cannot be used.
+        /// The node's certificate is not accepted, the node does not accept ours, or a TLS file cannot be used.
         Tls = "tls",
     }
 }
@@ -189,11 +192,11 @@ labels! {
     DropReason {
         /// Not a string.
         NotText = "not_text",
-        /// A string that is no plain IP address: host id, name, port, brackets, zone id.
+        /// A string that is not a plain IP address: a host id, a name, or an address with a port, brackets or a zone id.
         NotAddress = "not_address",
-        /// An address that can name no node: wildcard, broadcast, multicast.
+        /// An address that cannot be a node's: wildcard, broadcast or multicast.
         NotPublishable = "not_publishable",
-        /// One more node than a list may have.
+        /// A node beyond the maximum of one list.
         TooMany = "too_many",
     }
 }
@@ -205,65 +208,65 @@ labels! {
         Short = "short",
         /// A reply (QR=1); answering it could start a loop between two servers.
         Reply = "reply",
-        /// It came from port 0, where no reply can go.
+        /// Its source port is 0, to which no reply can be sent.
         PortZero = "port_zero",
-        /// Its client's network asks more than `rate_limit` allows.
+        /// Its client network is over its `rate_limit`.
         RateLimited = "rate_limited",
     }
 }
 
 labels! {
-    /// What became of a question that is no zone's and was to be passed on to the upstreams.
+    /// How a query for the upstreams ended.
     ForwardResult {
-        /// They had records.
+        /// They have records.
         Answered = "answered",
-        /// They said that there are none.
+        /// They have no such record or name.
         Negative = "negative",
-        /// None of them could be reached, or none knew.
+        /// No upstream could be reached, or all failed.
         Failed = "failed",
-        /// Too many others were under way.
+        /// Too many queries were waiting for upstreams.
         Overloaded = "overloaded",
     }
 }
 
 labels! {
-    /// What became of a changed file.
+    /// How a reload ended.
     ReloadResult {
-        /// In force now.
+        /// The new configuration is in force.
         Applied = "applied",
-        /// Refused; the former file stays in force.
+        /// The file was refused; the previous configuration stays in force.
         Refused = "refused",
-        /// The same content as before.
+        /// The content is the same as before.
         Unchanged = "unchanged",
     }
 }
 
 labels! {
-    /// Why nodes that were known before the start are not answered.
+    /// Why nodes of the snapshot are not used.
     SnapshotIgnored {
         /// The file cannot be read.
         Unreadable = "unreadable",
         /// The file is larger than the limit.
         TooLarge = "too_large",
-        /// The file is cut short, damaged, or says what cannot be.
+        /// The file is truncated, damaged or inconsistent.
         Corrupt = "corrupt",
-        /// The file is of another version.
+        /// The file has another format version.
         Version = "version",
         /// The zone had other seeds, or another port, scheme, tls or scope.
         Fingerprint = "fingerprint",
-        /// They are older than `snapshot_max_age`.
+        /// The nodes are older than `snapshot_max_age`.
         Old = "old",
-        /// They are from the future.
+        /// Their time lies in the future.
         Future = "future",
     }
 }
 
 labels! {
-    /// How an attempt ended to write the known nodes.
+    /// How a write of the snapshot ended.
     SnapshotWrite {
-        /// They are on the disk.
+        /// The snapshot is on the disk.
         Ok = "ok",
-        /// They are not; it is tried again.
+        /// The write failed; it is retried.
         Failed = "failed",
     }
 }
@@ -294,15 +297,15 @@ impl<L: Label, C: Default + fmt::Debug> PerLabel<L, C> {
     }
 }
 
-/// Counters of questions by type and rcode.
+/// Counters of queries by type and rcode.
 type ByTypeAndRcode = PerLabel<QueryType, PerLabel<Rcode>>;
 
-/// Questions by type, rcode and transport.
+/// Queries by type, rcode and transport.
 #[derive(Debug, Default)]
 pub struct QueryCounters {
     udp: ByTypeAndRcode,
     tcp: ByTypeAndRcode,
-    /// TLS, HTTPS and QUIC, which most servers never speak: with ten thousand zones these are 15 MB.
+    /// TLS, HTTPS and QUIC. They are made on first use, because with ten thousand zones they take 15 MB.
     encrypted: OnceLock<Box<[ByTypeAndRcode; 3]>>,
 }
 
@@ -320,7 +323,7 @@ impl QueryCounters {
         by_type.of(query_type).of(rcode)
     }
 
-    /// The number of one combination; asking makes no counters.
+    /// The value of one combination; reading makes no counters.
     pub fn value(&self, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
         if transport.is_encrypted() && self.encrypted.get().is_none() {
             return 0;
@@ -329,10 +332,10 @@ impl QueryCounters {
     }
 }
 
-/// What is counted for one zone. It lives as long as the zone, across reloads.
+/// The counters of one zone. They live as long as the zone, across reloads.
 #[derive(Debug, Default)]
 pub struct ZoneCounters {
-    /// Questions answered for this zone, less what is in [`AllWorkers`]: `ZoneEntry::queries` has both.
+    /// Queries for this zone, except those in [`AllWorkers`]; `ZoneEntry::queries` adds both.
     pub queries: QueryCounters,
     /// `/localnodes` attempts.
     pub polls: PerLabel<PollResult>,
@@ -340,16 +343,16 @@ pub struct ZoneCounters {
     pub dropped: PerLabel<DropReason>,
     /// Lists that were set aside: unrelated, foreign, or contradicted by whom they leave out.
     pub claims_set_aside: Counter,
-    /// Times the poller panicked or stalled and was started again.
+    /// Restarts of the poller after a panic or a stall.
     pub poller_restarts: Counter,
 }
 
-/// What is counted for the whole process.
+/// The counters of the process.
 #[derive(Debug, Default)]
 pub struct ProcessCounters {
-    /// Questions that belong to no zone.
+    /// Queries outside all zones.
     pub no_zone: QueryCounters,
-    /// What each worker counts of everyday answers.
+    /// Per-worker counters of fast-path answers.
     pub workers: AllWorkers,
     /// Messages that got no reply.
     pub ignored: PerLabel<IgnoreReason>,
@@ -369,7 +372,7 @@ pub struct ProcessCounters {
     pub snapshot_writes: PerLabel<SnapshotWrite>,
 }
 
-/// Upper bounds of the histogram's buckets, in seconds: from one that costs nothing to one that a person notices.
+/// Upper bounds of the histogram's buckets, in seconds: from the cost of a local step to what a person notices.
 pub const NODE_CHANGE_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.1, 1.0, 10.0];
 
 /// Durations, sorted into [`NODE_CHANGE_BUCKETS`].
@@ -403,7 +406,7 @@ mod tests {
     fn every_combination_has_a_counter_of_its_own() {
         let counters = QueryCounters::default();
         assert_eq!(counters.value(QueryType::A, Rcode::NoError, Transport::Quic), 0);
-        assert!(counters.encrypted.get().is_none(), "asking makes no counters");
+        assert!(counters.encrypted.get().is_none(), "reading makes no counters");
         for &query_type in QueryType::ALL {
             for &rcode in Rcode::ALL {
                 for &transport in Transport::ALL {
@@ -415,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+    fn a_duration_counts_in_the_first_bucket_that_is_large_enough() {
         let histogram = Histogram::default();
         histogram.observe(Duration::from_millis(1));
         histogram.observe(Duration::from_secs(60));

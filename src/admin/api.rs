@@ -1,4 +1,4 @@
-//! `/api/zones`: every zone as JSON. Field names and their order are the interface.
+//! `/api/zones`: all zones as JSON. The names of the fields and their order are a public interface.
 
 use std::{
     net::IpAddr,
@@ -14,7 +14,7 @@ use crate::{
     types::AddressRules,
 };
 
-/// The document.
+/// Renders the document.
 pub(super) fn render(view: &View) -> String {
     document(view, Instant::now(), SystemTime::now())
 }
@@ -23,8 +23,8 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
     let config = view.config.load();
     let zones = view.zones();
     let document = Document {
-        zones: zones.iter().map(|(name, entry)| zone(name, entry, now)).collect(),
-        config: Config {
+        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, now)).collect(),
+        config: File {
             path: &config.path,
             hash: &config.hash,
             loaded_seconds_ago: tenths(today.duration_since(config.loaded).unwrap_or_default()),
@@ -36,7 +36,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
             ready: *view.ready.borrow(),
         },
     };
-    // Only maps with keys that are no text, and paths that are no UTF-8, cannot be written.
+    // Writing fails only for a path that is not UTF-8.
     serde_json::to_string(&document)
         .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
 }
@@ -44,7 +44,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
 #[derive(Serialize)]
 struct Document<'v> {
     zones: Vec<Zone<'v>>,
-    config: Config<'v>,
+    config: File<'v>,
     server: Server,
 }
 
@@ -65,7 +65,7 @@ struct Zone<'v> {
 struct Node {
     address: IpAddr,
     state: &'static str,
-    /// What is answered in place of the address.
+    /// The address that is answered instead, if `map` translates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     answered_as: Option<IpAddr>,
 }
@@ -79,7 +79,7 @@ impl Node {
 }
 
 #[derive(Serialize)]
-struct Config<'v> {
+struct File<'v> {
     path: &'v Path,
     hash: &'v str,
     loaded_seconds_ago: f64,
@@ -93,23 +93,25 @@ struct Server {
     ready: bool,
 }
 
-fn zone<'v>(name: &'v str, entry: &ZoneEntry, now: Instant) -> Zone<'v> {
-    let answers = entry.answers();
-    let status = entry.poll_status();
-    Zone {
-        name,
-        state: entry.state().word(),
-        ttl_seconds: answers.address_ttl(),
-        serial: answers.serial,
-        nodes: entry.nodes().iter().map(|node| Node::of(node, &answers.settings.rules)).collect(),
-        last_success_seconds_ago: status.last_success.map(|then| tenths(now.saturating_duration_since(then))),
-        last_error: status.last_error.clone(),
-        source: status.source,
-        seeds_disagree: status.seeds_disagree,
+impl<'v> Zone<'v> {
+    fn of(name: &'v str, entry: &ZoneEntry, now: Instant) -> Self {
+        let answers = entry.answers();
+        let status = entry.poll_status();
+        Self {
+            name,
+            state: entry.state().word(),
+            ttl_seconds: answers.address_ttl(),
+            serial: answers.serial,
+            nodes: entry.nodes().iter().map(|node| Node::of(node, &answers.settings.rules)).collect(),
+            last_success_seconds_ago: status.last_success.map(|then| tenths(now.saturating_duration_since(then))),
+            last_error: status.last_error.clone(),
+            source: status.source,
+            seeds_disagree: status.seeds_disagree,
+        }
     }
 }
 
-/// Seconds, to a tenth: finer is noise to a reader.
+/// Seconds, rounded to a tenth.
 fn tenths(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
@@ -123,7 +125,7 @@ mod tests {
     use crate::table::PollStatus;
 
     #[test]
-    fn the_document_is_the_one_that_was_promised() {
+    fn the_document_has_the_documented_fields_in_order() {
         let now = Instant::now();
         let today = SystemTime::now();
         let east = known("alternator.east.example", &["10.0.1.10", "10.0.1.11"], false);

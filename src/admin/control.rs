@@ -1,6 +1,6 @@
-//! The control socket: a Unix socket for what changes the server, guarded by the file system.
+//! The control socket: a Unix socket for commands that change the server. File permissions guard it.
 //!
-//! `POST /reload` waits for the outcome: 200 and the summary, or 422 and the complaint. [`reload`] is the other end.
+//! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. [`reload`] is the client.
 
 use std::{
     env,
@@ -26,61 +26,64 @@ use tokio_util::sync::CancellationToken;
 use super::http::{self, Limits};
 use crate::{config::ReloadRequest, discovery::plain_http};
 
-/// Where the socket is without systemd.
+/// The socket's directory when systemd sets none.
 const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
 
-/// The socket's name in its directory.
+/// The name of the socket.
 const SOCKET_NAME: &str = "control.sock";
 
-/// Who owns the socket and who is in its group may change the server.
+/// The owner of the socket and its group may change the server.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Operators at once. Commands are typed by hand.
+/// Concurrent connections. Commands are typed by hand.
 const OPERATORS_MAX: usize = 16;
 
-/// How long a reload may take. It reads a file twice, binds sockets and drains old ones: a few seconds.
+/// The longest duration of a reload. Usually it takes a few seconds: it reads a file twice and binds sockets.
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Beyond a reload's own time, for the request and the reply.
+/// The additional time for the request and the reply.
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Octets of a reply. A complaint lists every mistake of a file, one line each.
+/// Octets in a reply. A refusal lists the errors of a file, one on each line.
 const REPLY_OCTETS_MAX: usize = 4 * 1024 * 1024;
 
-/// What stands between an operator and the server. Each is one sentence.
+/// Why a command failed; each message is one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nothing listens.
+    /// No server listens on the socket.
     #[error("no server is running: nothing listens on {}", .0.display())]
     Absent(PathBuf),
-    /// The file system forbids it.
-    #[error("no permission to use {}: that takes root or the group of the running server", .0.display())]
+    /// The file permissions forbid it.
+    #[error("no permission to use {}: only root and the group of the running server may", .0.display())]
     Denied(PathBuf),
-    /// Another server has it.
+    /// Another server uses the socket.
     #[error("another server is running: it answers on {}", .0.display())]
     Taken(PathBuf),
-    /// It is somebody else's file.
-    #[error("{} is in the way: it is no socket", .0.display())]
+    /// The path is a file of another kind.
+    #[error("{} is in the way: it is not a socket", .0.display())]
     NoSocket(PathBuf),
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("cannot listen on {}: {source}", .path.display())]
     Bind {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The server accepted, and then said nothing in time or broke off.
-    #[error("the server on {} gave no answer: {reason}", .path.display())]
+    /// The server accepted the connection and did not reply in time, or closed it.
+    #[error("the server on {} did not reply: {reason}", .path.display())]
     NoAnswer {
         /// The socket.
         path: PathBuf,
-        /// What happened instead.
+        /// What happened.
         reason: String,
     },
-    /// The server can not do it now.
+    /// The server cannot do it now.
     #[error("{0}")]
     Unable(String),
+    /// The new configuration is refused; nothing has changed.
+    #[error("the reload was refused, and nothing has changed: {0}")]
+    ReloadRefused(String),
 }
 
 /// `control.sock` in `$RUNTIME_DIRECTORY`, else in `/run/alternator-dns`.
@@ -89,28 +92,28 @@ pub fn control_socket_path() -> PathBuf {
 }
 
 fn socket_path_in(runtime_directory: Option<&str>) -> PathBuf {
-    // systemd separates several directories by colons; the first is the unit's main one.
+    // systemd separates several directories by colons; the first is the main one.
     let first = runtime_directory.and_then(|text| text.split(':').next()).filter(|text| !text.is_empty());
     Path::new(first.unwrap_or(RUNTIME_DIRECTORY)).join(SOCKET_NAME)
 }
 
-/// A bound socket. Its file goes when this is dropped, unless another server has put its own there.
+/// A bound socket. Dropping it removes its file, unless another server has replaced the file.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: net::UnixListener,
-    place: Place,
+    file: SocketFile,
 }
 
-/// Takes the place of a socket that nobody answers on, or of none.
+/// Binds the control socket, and replaces one that has no server.
 ///
-/// The directory is made if only it is missing. The socket is bound beside its place and moved there once its mode is
-/// set, so that nobody meets it with a wider one.
+/// The directory is created if only its last level is missing. The socket is bound under another name and renamed once
+/// its mode is set, so that it never has wider permissions.
 ///
 /// # Errors
-/// Another server answers there, something else is in the way, or the system forbids it.
+/// Another server uses the socket, the path is a file of another kind, or the system forbids it.
 pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
     if let Some(directory) = path.parent() {
-        // If that fails, binding tells why.
+        // If this fails, binding fails with the reason.
         let _ = fs::create_dir(directory);
     }
     let failed = |source: io::Error| match source.kind() {
@@ -125,33 +128,33 @@ pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
     fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     let identity = identity(&draft).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)?;
-    Ok(ControlSocket { listener, place: Place { path: path.to_owned(), identity } })
+    Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), identity } })
 }
 
-/// Passes requests on until `stop`. `requests` closed means that the server is stopping.
+/// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops.
 ///
 /// # Panics
-/// Outside a runtime, and when a handler does: its owner shall know.
+/// Outside a runtime, and when a handler panics, so that the owner of this task notices.
 pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>, stop: CancellationToken) {
-    let ControlSocket { listener, place } = socket;
+    let ControlSocket { listener, file } = socket;
     match UnixListener::from_std(listener) {
         Ok(listener) => {
             let whole = RELOAD_TIME_MAX + EXCHANGE_TIME_MAX;
             let limits = Limits { connections: OPERATORS_MAX, head: http::HEAD_TIME_MAX, whole };
             http::serve(listener, router(requests), limits, stop).await;
         }
-        Err(error) => tracing::error!(%error, path = %place.path.display(), "cannot serve the control socket"),
+        Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
     }
 }
 
-/// Asks the server that listens on `path` to reload, and waits: the summary of what changed, or its complaint.
+/// Asks the server that listens on `path` to reload, and waits for the summary of what changed.
 ///
 /// # Errors
-/// There was nobody to ask, or no answer.
-pub async fn reload(path: &Path) -> Result<Result<String, String>, ControlError> {
-    let failed = |error: reqwest::Error| refusal(path, &error);
+/// No server can be reached, it does not reply, or it refuses the file.
+pub async fn reload(path: &Path) -> Result<String, ControlError> {
+    let failed = |error: reqwest::Error| client_error(path, &error);
     let client = plain_http().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
-    // The host is only for the Host header; the path of the socket says where to.
+    // The host only fills the Host header; the connection goes to the socket.
     let mut response = client.post("http://alternator-dns/reload").send().await.map_err(failed)?;
     let mut text = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -163,25 +166,25 @@ pub async fn reload(path: &Path) -> Result<Result<String, String>, ControlError>
     }
     let text = String::from_utf8_lossy(&text).trim_end().to_owned();
     match response.status() {
-        reqwest::StatusCode::OK => Ok(Ok(text)),
-        reqwest::StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(text)),
+        reqwest::StatusCode::OK => Ok(text),
+        reqwest::StatusCode::UNPROCESSABLE_ENTITY => Err(ControlError::ReloadRefused(text)),
         _ if !text.is_empty() => Err(ControlError::Unable(text)),
         status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
     }
 }
 
-/// The file of a socket of ours.
+/// The file of a socket that this process bound.
 #[derive(Debug)]
-struct Place {
+struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
 }
 
-impl Drop for Place {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // If it stays, the next server finds that nobody answers on it.
+            // If it stays, the next server finds that it has no server, and replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -191,7 +194,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Whether a socket may be put there: nothing is, or a socket on which nobody answers.
+/// Checks that a socket may be bound at `path`: there is no file, or a socket without a server.
 fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result<(), ControlError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -200,26 +203,26 @@ fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result
         Ok(_) => {}
     }
     let address = SockAddr::unix(path).map_err(&failed)?;
-    // Non-blocking: a server that lives but accepts nobody must not hold up the start of this one.
+    // Non-blocking: a server that hangs and accepts no connection must not delay this start.
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(&failed)?;
     match socket.connect(&address) {
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
-        // Taken, or its queue is full.
+        // A server is there, or its queue is full.
         Ok(()) | Err(_) => Err(ControlError::Taken(path.to_owned())),
     }
 }
 
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
-        .route("/reload", post(pass_on))
-        .fallback(async || (StatusCode::NOT_FOUND, "there is: POST /reload\n"))
-        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "use POST: this changes the server\n"))
+        .route("/reload", post(request_reload))
+        .fallback(async || (StatusCode::NOT_FOUND, "the only path is POST /reload\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is POST\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .with_state(requests)
 }
 
-async fn pass_on(State(requests): State<mpsc::Sender<ReloadRequest>>) -> (StatusCode, String) {
+async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> (StatusCode, String) {
     let (reply, outcome) = oneshot::channel();
     let outcome = async {
         requests.send(ReloadRequest { reply }).await.ok()?;
@@ -227,17 +230,17 @@ async fn pass_on(State(requests): State<mpsc::Sender<ReloadRequest>>) -> (Status
     };
     match timeout(RELOAD_TIME_MAX, outcome).await {
         Ok(Some(Ok(summary))) => (StatusCode::OK, summary + "\n"),
-        Ok(Some(Err(complaint))) => (StatusCode::UNPROCESSABLE_ENTITY, complaint + "\n"),
+        Ok(Some(Err(refusal))) => (StatusCode::UNPROCESSABLE_ENTITY, refusal + "\n"),
         Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n".to_owned()),
         Err(_) => {
-            let sentence = format!("no outcome within {} s; the log will tell it\n", RELOAD_TIME_MAX.as_secs());
+            let sentence = format!("no outcome within {} s; the log will have it\n", RELOAD_TIME_MAX.as_secs());
             (StatusCode::GATEWAY_TIMEOUT, sentence)
         }
     }
 }
 
-/// What the client's failure means to an operator.
-fn refusal(path: &Path, error: &reqwest::Error) -> ControlError {
+/// Converts an error of the HTTP client.
+fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
     let path = path.to_owned();
     let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let kind = causes().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
@@ -247,7 +250,7 @@ fn refusal(path: &Path, error: &reqwest::Error) -> ControlError {
         }
         Some(io::ErrorKind::PermissionDenied) => ControlError::Denied(path),
         _ if error.is_timeout() => ControlError::NoAnswer { path, reason: "it took too long".to_owned() },
-        // The last cause says it; those before only say where.
+        // The last cause has the reason; the others only have the place.
         _ => ControlError::NoAnswer { path, reason: causes().last().unwrap_or(error).to_string() },
     }
 }
@@ -258,10 +261,10 @@ mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    /// A directory of this test's own; gone with it.
-    struct Desk(PathBuf);
+    /// A directory for one test, removed when dropped.
+    struct TempDirectory(PathBuf);
 
-    impl Desk {
+    impl TempDirectory {
         fn new(name: &str) -> Self {
             let path = env::temp_dir().join(format!("alternator-dns-control-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&path);
@@ -274,13 +277,13 @@ mod tests {
         }
     }
 
-    impl Drop for Desk {
+    impl Drop for TempDirectory {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
     }
 
-    /// A server whose reloads all end the same way.
+    /// A server whose reloads all have this outcome.
     fn serving(path: &Path, outcome: Result<&str, &str>) -> CancellationToken {
         let (requests, mut inbox) = mpsc::channel::<ReloadRequest>(1);
         let stop = CancellationToken::new();
@@ -295,74 +298,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reload_brings_back_the_summary_or_the_complaint() {
-        let desk = Desk::new("reload");
-        let stop = serving(&desk.socket(), Ok("1 zone added"));
-        assert_eq!(reload(&desk.socket()).await.unwrap(), Ok("1 zone added".to_owned()));
-        assert_eq!(fs::metadata(desk.socket()).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+    async fn a_reload_returns_the_summary_or_why_the_file_is_refused() {
+        let directory = TempDirectory::new("reload");
+        let stop = serving(&directory.socket(), Ok("1 zone added"));
+        assert_eq!(reload(&directory.socket()).await.unwrap(), "1 zone added");
+        assert_eq!(fs::metadata(directory.socket()).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         stop.cancel();
-        let complaint = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
-        let other = desk.0.join("other.sock");
-        serving(&other, Err(complaint));
-        assert_eq!(reload(&other).await.unwrap(), Err(complaint.to_owned()));
+        let refusal = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
+        let other = directory.0.join("other.sock");
+        serving(&other, Err(refusal));
+        assert!(matches!(reload(&other).await, Err(ControlError::ReloadRefused(text)) if text == refusal));
     }
 
     #[tokio::test]
-    async fn nobody_there_is_told_in_a_sentence() {
-        let desk = Desk::new("absent");
-        let path = desk.socket();
-        let told = format!("no server is running: nothing listens on {}", path.display());
-        assert_eq!(reload(&path).await.unwrap_err().to_string(), told);
+    async fn a_missing_server_is_reported_in_a_sentence() {
+        let directory = TempDirectory::new("absent");
+        let path = directory.socket();
+        let sentence = format!("no server is running: nothing listens on {}", path.display());
+        assert_eq!(reload(&path).await.unwrap_err().to_string(), sentence);
         drop(net::UnixListener::bind(&path).unwrap());
-        assert_eq!(reload(&path).await.unwrap_err().to_string(), told, "a stale socket is nobody");
+        assert_eq!(reload(&path).await.unwrap_err().to_string(), sentence, "a stale socket has no server");
         drop(bind(&path).unwrap());
-        assert!(!path.exists(), "and is replaced; our own file goes with us");
+        assert!(!path.exists(), "a stale socket is replaced, and removed with its owner");
     }
 
     #[tokio::test]
-    async fn a_server_that_stops_says_so() {
-        let desk = Desk::new("stopping");
+    async fn a_reload_of_a_stopping_server_fails_with_a_sentence() {
+        let directory = TempDirectory::new("stopping");
         let (requests, inbox) = mpsc::channel(1);
         drop(inbox);
-        tokio::spawn(serve(bind(&desk.socket()).unwrap(), requests, CancellationToken::new()));
-        assert_eq!(reload(&desk.socket()).await.unwrap_err().to_string(), "the server is stopping");
+        tokio::spawn(serve(bind(&directory.socket()).unwrap(), requests, CancellationToken::new()));
+        assert_eq!(reload(&directory.socket()).await.unwrap_err().to_string(), "the server is stopping");
     }
 
     #[test]
-    fn another_server_and_a_strangers_file_are_left_alone() {
-        let desk = Desk::new("taken");
-        let first = bind(&desk.socket()).unwrap();
-        assert!(matches!(bind(&desk.socket()), Err(ControlError::Taken(_))));
+    fn another_server_and_other_files_are_left_alone() {
+        let directory = TempDirectory::new("taken");
+        let first = bind(&directory.socket()).unwrap();
+        assert!(matches!(bind(&directory.socket()), Err(ControlError::Taken(_))));
         drop(first);
-        fs::write(desk.socket(), "diary").unwrap();
-        assert!(matches!(bind(&desk.socket()), Err(ControlError::NoSocket(_))));
-        assert_eq!(fs::read_to_string(desk.socket()).unwrap(), "diary");
-        assert!(matches!(bind(&desk.0.join("no/such/control.sock")), Err(ControlError::Bind { .. })));
+        fs::write(directory.socket(), "diary").unwrap();
+        assert!(matches!(bind(&directory.socket()), Err(ControlError::NoSocket(_))));
+        assert_eq!(fs::read_to_string(directory.socket()).unwrap(), "diary");
+        assert!(matches!(bind(&directory.0.join("no/such/control.sock")), Err(ControlError::Bind { .. })));
     }
 
     #[test]
-    fn only_its_own_file_is_removed() {
-        let desk = Desk::new("successor");
-        let former = bind(&desk.socket()).unwrap();
-        fs::remove_file(desk.socket()).unwrap();
-        let successor = bind(&desk.socket()).unwrap();
+    fn a_server_removes_only_its_own_socket() {
+        let directory = TempDirectory::new("successor");
+        let former = bind(&directory.socket()).unwrap();
+        fs::remove_file(directory.socket()).unwrap();
+        let successor = bind(&directory.socket()).unwrap();
         drop(former);
-        assert!(desk.socket().exists());
+        assert!(directory.socket().exists());
         drop(successor);
-        assert!(!desk.socket().exists());
+        assert!(!directory.socket().exists());
     }
 
     #[tokio::test]
     async fn other_paths_and_methods_are_refused() {
-        let desk = Desk::new("paths");
-        serving(&desk.socket(), Ok("done"));
+        let directory = TempDirectory::new("paths");
+        serving(&directory.socket(), Ok("done"));
         for (request, status) in [
             ("GET /reload HTTP/1.1\r\nhost: x\r\n\r\n", "405"),
             ("POST /zones HTTP/1.1\r\nhost: x\r\n\r\n", "404"),
             ("POST /reload HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", "413"),
             ("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n", "200"),
         ] {
-            let mut stream = tokio::net::UnixStream::connect(desk.socket()).await.unwrap();
+            let mut stream = tokio::net::UnixStream::connect(directory.socket()).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut reply = String::new();
             stream.read_to_string(&mut reply).await.unwrap();
@@ -371,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_follows_the_runtime_directory() {
+    fn the_socket_is_in_the_runtime_directory() {
         assert_eq!(socket_path_in(Some("/run/a:/run/b")), Path::new("/run/a/control.sock"));
         assert_eq!(socket_path_in(Some("")), Path::new("/run/alternator-dns/control.sock"));
         assert_eq!(socket_path_in(None), Path::new("/run/alternator-dns/control.sock"));
@@ -381,8 +384,8 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
 
-    /// Whether a connection that says this, and no more, makes the server reload; and what it is told.
-    async fn say(octets: &[u8]) -> (bool, String) {
+    /// Sends these octets on one connection. Returns whether the server reloads, and its reply.
+    async fn send(octets: &[u8]) -> (bool, String) {
         let (requests, mut inbox) = mpsc::channel::<ReloadRequest>(1);
         let (mut operator, server) = tokio::io::duplex(64 * 1024);
         operator.write_all(octets).await.unwrap();
@@ -391,7 +394,8 @@ mod tests {
             let request = inbox.recv().await;
             request.is_some_and(|request| request.reply.send(Ok("done".to_owned())).is_ok())
         };
-        let (reloaded, ()) = tokio::join!(reloads, http::converse(server, router(requests), http::HEAD_TIME_MAX));
+        let (reloaded, ()) =
+            tokio::join!(reloads, http::serve_connection(server, router(requests), http::HEAD_TIME_MAX));
         let mut reply = String::new();
         operator.read_to_string(&mut reply).await.unwrap();
         (reloaded, reply)
@@ -404,7 +408,7 @@ mod tests {
                         ((host|content-length|transfer-encoding|[a-z]{1,9}): (x|0|3|chunked|[ -~]{0,9})\r\n){0,3}\r\n\
                         [ -~]{0,9}|\\PC{0,40}"
         ) {
-            let (reloaded, reply) = run(say(request.as_bytes()));
+            let (reloaded, reply) = run(send(request.as_bytes()));
             prop_assert!(reply.is_empty() || reply.starts_with("HTTP/1."), "{reply}");
             prop_assert!(!reloaded || request.starts_with("POST /reload"), "{request:?} reloads");
             prop_assert_eq!(reloaded, reply.ends_with("\r\n\r\ndone\n"));
@@ -416,14 +420,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn only_a_server_that_says_so_has_reloaded(
+        fn only_status_200_counts_as_reloaded(
             reply in "HTTP/1\\.[01] (200|422|503|100|[0-9]{1,4})( [A-Z]{0,3})?\r\n\
                       ((content-length|transfer-encoding|[a-z]{1,9}): (0|4|chunked|[ -~]{0,9})\r\n){0,3}\r\n\
                       (done|4\r\ndone\r\n0\r\n\r\n)?|\\PC{0,40}"
         ) {
-            let desk = Desk::new("odd-server");
+            let directory = TempDirectory::new("odd-server");
             let outcome = run(async {
-                let path = desk.socket();
+                let path = directory.socket();
                 let listener = UnixListener::bind(&path).unwrap();
                 let server = async {
                     let (mut stream, _) = listener.accept().await.unwrap();
@@ -431,7 +435,7 @@ mod tests {
                 };
                 tokio::join!(reload(&path), server).0
             });
-            prop_assert!(!matches!(outcome, Ok(Ok(_))) || reply.contains(" 200"), "{reply:?}");
+            prop_assert!(outcome.is_err() || reply.contains(" 200"), "{reply:?}");
         }
     }
 }

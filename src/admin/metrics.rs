@@ -1,8 +1,7 @@
 //! `/metrics`: the counters of the process and of every zone, as OpenMetrics text.
 //!
-//! Nothing is registered and nothing forgotten: each scrape reads the zones that there are now, so a zone's series go
-//! with the zone. Series of a zone that have never counted anything are left out, or ten thousand zones would fill
-//! pages with zeros.
+//! Each scrape reads the zones that exist now, so the series of a removed zone end with it. Counters of a zone that are
+//! still zero are left out, because ten thousand zones have many of them.
 
 use std::{
     fmt, fs,
@@ -27,7 +26,7 @@ use crate::{
     types::{NodeState, ZoneState},
 };
 
-/// What `/metrics` is.
+/// The media type of the text.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Every metric's name starts with it.
@@ -40,12 +39,12 @@ pub(super) fn render(view: &View) -> String {
     let mut text = String::new();
     match text::encode(&mut text, &registry) {
         Ok(()) => text,
-        // A `String` takes everything, so nothing gets here; a scraper refuses a text without its end.
+        // Writing to a `String` never fails. If it did, a scraper would refuse a text without its end.
         Err(fmt::Error) => String::new(),
     }
 }
 
-/// What one scrape reads: one list of zones for all families.
+/// One scrape; all families use the same list of zones.
 #[derive(Debug)]
 struct Scrape {
     view: View,
@@ -59,14 +58,14 @@ impl Collector for Scrape {
         self.polls(&mut families)?;
         self.zone_states(&mut families)?;
         self.node_changes(&mut families)?;
-        self.memory(&mut families)?;
+        self.snapshot(&mut families)?;
         self.configuration(&mut families)?;
         self.process(&mut families)
     }
 }
 
 impl Scrape {
-    /// What was asked and answered.
+    /// Queries and replies.
     fn traffic(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.view.process;
         let no_zone = queries("", |query_type, rcode, transport| process.no_zone.value(query_type, rcode, transport));
@@ -75,22 +74,22 @@ impl Scrape {
         });
         families.counters(
             "queries",
-            "Questions answered, by zone; zone \"\" is no zone of ours.",
+            "Queries answered, by zone; zone \"\" counts those outside all zones.",
             no_zone.chain(zones),
         )?;
         let ignored =
             IgnoreReason::ALL.iter().map(|&reason| ([("reason", reason.word())], process.ignored.of(reason).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
-        families.counter("fast_lane", "Questions that took the fast lane.", process.workers.fast_lane())?;
+        families.counter("fast_lane", "Queries answered on the fast path.", process.workers.fast_lane())?;
         let forwarded = ForwardResult::ALL
             .iter()
             .map(|&result| ([("result", result.word())], process.forwarded.of(result).value()));
-        families.counters("forwarded", "Questions for the upstreams of [forward], by outcome.", forwarded)?;
-        families.counter("send_errors", "Replies that the kernel did not take.", process.send_errors.value())?;
+        families.counters("forwarded", "Queries forwarded to the upstreams of [forward], by outcome.", forwarded)?;
+        families.counter("send_errors", "Replies that the kernel did not accept.", process.send_errors.value())?;
         families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
     }
 
-    /// What the pollers did.
+    /// Polls and probes.
     fn polls(&self, families: &mut Families<'_>) -> fmt::Result {
         let polls = self.zones.iter().flat_map(|(name, entry)| {
             PollResult::ALL.iter().map(move |&result| {
@@ -108,26 +107,26 @@ impl Scrape {
         let dropped = dropped.filter(|(_, count)| *count > 0);
         families.counters("entries_dropped", "Entries of node lists that were left out.", dropped)?;
         let restarts = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().poller_restarts.value()));
-        families.counters("poller_restarts", "Pollers that panicked or stalled and were started again.", restarts)?;
+        families.counters("poller_restarts", "Restarts of pollers after a panic or a stall.", restarts)?;
         let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().claims_set_aside.value()));
-        let help = "Lists that were set aside: unrelated, foreign, or contradicted by nodes that they leave out.";
+        let help = "Node lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.";
         families.counters("lists_set_aside", help, aside)?;
         let intervals = self
             .zones
             .iter()
             .filter_map(|(name, entry)| Some((zone(name), entry.poll_status().probe_interval?.as_secs_f64())));
-        let help = "Between two probes of a node, stretched where a zone has many; absent without probes.";
+        let help = "Time between two probes of a node, longer when a zone has many nodes; absent without probes.";
         families.gauges("probe_interval", help, Some(Unit::Seconds), intervals)?;
         let now = Instant::now();
         let ages = self.zones.iter().filter_map(|(name, entry)| {
             let then = entry.poll_status().last_success?;
             Some((zone(name), now.saturating_duration_since(then).as_secs_f64()))
         });
-        let help = "Since a usable list last arrived; absent before the first.";
+        let help = "Time since the last usable list; absent before the first.";
         families.gauges("poll_age", help, Some(Unit::Seconds), ages)
     }
 
-    /// What the zones are worth.
+    /// States of zones and nodes.
     fn zone_states(&self, families: &mut Families<'_>) -> fmt::Result {
         let states = self.zones.iter().flat_map(|(name, entry)| {
             let current = entry.state();
@@ -147,67 +146,72 @@ impl Scrape {
         families.gauges("nodes", "Nodes that the zone's cluster lists, by state.", None, nodes)
     }
 
-    /// How fast a change of nodes is answered.
+    /// How soon a change of nodes reaches the answers.
     fn node_changes(&self, families: &mut Families<'_>) -> fmt::Result {
         let (sum, counts) = self.view.process.node_change.snapshot();
         let bounds = NODE_CHANGE_BUCKETS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counts).collect();
-        let help = "From a poll's first byte to the changed answer.";
+        let help = "Time from the first byte of a poll's reply to the changed answer.";
         let unit = Unit::Seconds;
         let mut metric = families.0.encode_descriptor("node_change", help, Some(&unit), MetricType::Histogram)?;
         metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
     }
 
-    /// What became of the nodes that are kept for the next start.
-    fn memory(&self, families: &mut Families<'_>) -> fmt::Result {
+    /// The snapshot for the next start.
+    fn snapshot(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.view.process;
         let ignored = SnapshotIgnored::ALL
             .iter()
             .map(|&reason| ([("reason", reason.word())], process.snapshots_ignored.of(reason).value()));
-        let help = "Nodes known before the start that were not believed: a whole file, or one zone in it.";
+        let help = "Nodes of the snapshot that were not used at start: the whole file, or one zone in it.";
         families.counters("snapshot_ignored", help, ignored)?;
         let writes = SnapshotWrite::ALL
             .iter()
             .map(|&result| ([("result", result.word())], process.snapshot_writes.of(result).value()));
-        families.counters("snapshot_writes", "Writes of the known nodes to the state directory, by outcome.", writes)
+        families.counters("snapshot_writes", "Writes of the snapshot to the state directory, by outcome.", writes)
     }
 
-    /// What became of the file.
+    /// The configuration file.
     fn configuration(&self, families: &mut Families<'_>) -> fmt::Result {
         let config = self.view.config.load();
         let reloads = ReloadResult::ALL
             .iter()
             .map(|&result| ([("result", result.word())], self.view.process.reloads.of(result).value()));
-        families.counters("config_reloads", "Changes of the configuration file, by outcome.", reloads)?;
+        families.counters("config_reloads", "Reloads of the configuration file, by outcome.", reloads)?;
         let in_force = u64::from(config.error.is_none());
-        families.gauge("config_reload_success", "1 when the file as it is now is in force.", None, in_force)?;
+        families.gauge(
+            "config_reload_success",
+            "1 if the current file is in force, 0 if it was refused.",
+            None,
+            in_force,
+        )?;
         let loaded = config.loaded.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let help = "Unix time at which the file in force was loaded.";
+        let help = "Unix time at which the configuration in force was loaded.";
         families.gauge("config_last_success_timestamp", help, Some(Unit::Seconds), loaded)?;
-        families.info("config", "The file in force.", [("hash", config.hash.as_str())])?;
+        families.info("config", "The configuration in force.", [("hash", config.hash.as_str())])?;
         families.info("build", "This program.", [("version", env!("CARGO_PKG_VERSION"))])
     }
 
-    /// What the kernel says of the process; left out where there is no `/proc`.
+    /// Figures of the kernel about the process; left out where there is no `/proc`.
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
         if let Some(octets) = resident_octets() {
             families.gauge("process_resident_memory", "Resident memory.", Some(Unit::Bytes), octets)?;
         }
         if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            // One of them reads the list.
+            // One of them is open to read the list.
             let open = descriptors.count().saturating_sub(1);
             families.gauge("process_open_fds", "Open file descriptors.", None, open)?;
         }
         families.gauge(
             "uptime",
-            "Since the process started.",
+            "Time since the process started.",
             Some(Unit::Seconds),
             self.view.started.elapsed().as_secs_f64(),
         )
     }
 }
 
-/// The combinations that were ever counted.
+/// The combinations that are not zero.
 fn queries<'c>(
     zone: &'c str,
     count: impl Fn(QueryType, Rcode, Transport) -> u64 + Copy + 'c,
@@ -239,7 +243,7 @@ fn resident_octets() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// Writes one family after the other: HELP, TYPE and UNIT, then its samples in a row.
+/// Writes families, each with HELP, TYPE and UNIT, then its samples.
 struct Families<'e>(DescriptorEncoder<'e>);
 
 impl Families<'_> {
@@ -298,8 +302,8 @@ mod tests {
         time::Duration,
     };
 
-    /// Reads OpenMetrics text line by line, and insists on its grammar: each family once, HELP and TYPE before its
-    /// samples, UNIT as the name's suffix, suffixes by type, EOF last. Gives the type of each family and each sample.
+    /// Parses OpenMetrics text and checks its grammar: each family once, HELP and TYPE before its samples, UNIT as the
+    /// name's suffix, suffixes by type, EOF last. Returns the type of each family and the value of each series.
     fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
         let (mut types, mut samples) = (BTreeMap::new(), BTreeMap::new());
         let (mut family, mut helped) = (String::new(), BTreeSet::new());
@@ -353,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn every_promised_name_is_there() {
+    fn all_documented_metrics_are_present() {
         let (types, _) = read(&render(&view(vec![known("a", &["10.0.0.1"], false)])));
         let counters = [
             "queries",
@@ -381,17 +385,17 @@ mod tests {
             "process_resident_memory_bytes",
             "process_open_fds",
         ];
-        let promised = counters
+        let documented = counters
             .into_iter()
             .map(|name| (name, "counter"))
             .chain(gauges.into_iter().map(|name| (name, "gauge")))
             .chain([("node_change_seconds", "histogram"), ("config", "info"), ("build", "info")])
             .map(|(name, kind)| (format!("alternator_dns_{name}"), kind.to_owned()));
-        assert_eq!(types, promised.collect());
+        assert_eq!(types, documented.collect());
     }
 
     #[test]
-    fn what_was_counted_is_told() {
+    fn counters_appear_with_their_labels_and_values() {
         let zone = known("alternator.east.example", &["10.0.0.1", "10.0.0.2"], true);
         zone.counters().queries.of(QueryType::A, Rcode::NoError, Transport::Udp).add(3);
         zone.counters().polls.of(PollResult::Timeout).add(2);
@@ -401,23 +405,23 @@ mod tests {
         view.process.node_change.observe(Duration::from_millis(2));
         let (_, samples) = read(&render(&view));
         let east = r#"zone="alternator.east.example.""#;
-        let told = |series: String| samples.get(&format!("alternator_dns_{series}")).copied();
-        assert_eq!(told(format!(r#"queries_total{{{east},type="A",rcode="NOERROR",transport="udp"}}"#)), Some(3.0));
-        assert_eq!(told(r#"queries_total{zone="",type="other",rcode="REFUSED",transport="tcp"}"#.into()), Some(1.0));
+        let value = |series: String| samples.get(&format!("alternator_dns_{series}")).copied();
+        assert_eq!(value(format!(r#"queries_total{{{east},type="A",rcode="NOERROR",transport="udp"}}"#)), Some(3.0));
+        assert_eq!(value(r#"queries_total{zone="",type="other",rcode="REFUSED",transport="tcp"}"#.into()), Some(1.0));
         assert_eq!(samples.keys().filter(|series| series.contains("queries_total")).count(), 2, "no zeros");
-        assert_eq!(told(format!(r#"polls_total{{{east},result="timeout"}}"#)), Some(2.0));
-        assert_eq!(told(format!(r#"entries_dropped_total{{{east},reason="not_address"}}"#)), Some(1.0));
-        assert_eq!(told(format!(r#"zone_state{{{east},state="stale"}}"#)), Some(1.0));
-        assert_eq!(told(format!(r#"zone_state{{{east},state="live"}}"#)), Some(0.0));
-        assert_eq!(told(format!(r#"nodes{{{east},state="up"}}"#)), Some(2.0));
-        assert_eq!(told(format!(r#"nodes{{{east},state="drained"}}"#)), Some(0.0));
-        assert!(told(format!("poll_age_seconds{{{east}}}")).is_some());
-        assert_eq!(told(r#"poll_age_seconds{zone="b."}"#.into()), None, "no success yet");
-        assert_eq!(told(r#"node_change_seconds_bucket{le="0.001"}"#.into()), Some(0.0));
-        assert_eq!(told(r#"node_change_seconds_bucket{le="0.005"}"#.into()), Some(1.0));
-        assert_eq!(told(r#"node_change_seconds_bucket{le="+Inf"}"#.into()), Some(1.0));
-        assert_eq!(told("config_reload_success".into()), Some(1.0));
-        assert_eq!(told(r#"config_info{hash="0123456789abcdef"}"#.into()), Some(1.0));
+        assert_eq!(value(format!(r#"polls_total{{{east},result="timeout"}}"#)), Some(2.0));
+        assert_eq!(value(format!(r#"entries_dropped_total{{{east},reason="not_address"}}"#)), Some(1.0));
+        assert_eq!(value(format!(r#"zone_state{{{east},state="stale"}}"#)), Some(1.0));
+        assert_eq!(value(format!(r#"zone_state{{{east},state="live"}}"#)), Some(0.0));
+        assert_eq!(value(format!(r#"nodes{{{east},state="up"}}"#)), Some(2.0));
+        assert_eq!(value(format!(r#"nodes{{{east},state="down"}}"#)), Some(0.0));
+        assert!(value(format!("poll_age_seconds{{{east}}}")).is_some());
+        assert_eq!(value(r#"poll_age_seconds{zone="b."}"#.into()), None, "no success yet");
+        assert_eq!(value(r#"node_change_seconds_bucket{le="0.001"}"#.into()), Some(0.0));
+        assert_eq!(value(r#"node_change_seconds_bucket{le="0.005"}"#.into()), Some(1.0));
+        assert_eq!(value(r#"node_change_seconds_bucket{le="+Inf"}"#.into()), Some(1.0));
+        assert_eq!(value("config_reload_success".into()), Some(1.0));
+        assert_eq!(value(r#"config_info{hash="0123456789abcdef"}"#.into()), Some(1.0));
     }
 
     #[test]

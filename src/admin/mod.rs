@@ -1,13 +1,13 @@
-//! The admin interface: what the server is doing, told over HTTP, and the Unix socket for what changes something.
+//! The admin interface: state and metrics over HTTP, and the Unix socket for commands that change the server.
 //!
-//! Reading needs only a [`View`]: handles on what others own, and nothing here writes through them. Whatever changes
-//! the server goes through [`control`], whose socket the file system guards.
+//! The HTTP pages only read, through a [`View`]. Commands that change the server go through [`control`], whose socket is
+//! guarded by file permissions. To add a page: its route in `router`, its row in this table, and the README.
 //!
-//! | path         | what it tells                                                        |
+//! | path         | content                                                              |
 //! |--------------|----------------------------------------------------------------------|
 //! | `/`          | the status page, for people                                          |
 //! | `/healthz`   | 200 while the process runs                                           |
-//! | `/readyz`    | 200 once the server answers, else 503 and what is waited for         |
+//! | `/readyz`    | 200 once the server is ready, else 503 and the reason                |
 //! | `/metrics`   | OpenMetrics text                                                     |
 //! | `/api/zones` | every zone as JSON                                                   |
 
@@ -44,33 +44,33 @@ use crate::{
     table::{SharedTable, ZoneEntry},
 };
 
-/// Readers at once. A scraper, a few people and a load balancer's checks are a dozen; what comes beyond waits in the
-/// kernel's queue.
-const READERS_MAX: usize = 64;
+/// Concurrent connections. A scraper, a few people and a load balancer's checks are a dozen; more wait in the kernel's
+/// queue.
+const CONNECTIONS_MAX: usize = 64;
 
-/// From accept to the last byte of the reply. Metrics of ten thousand zones are 11 MB: a second on a slow network.
-const READING_TIME_MAX: Duration = Duration::from_secs(15);
+/// From accept to the last octet of the reply. Metrics of ten thousand zones are 11 MB: a second on a slow network.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Zones that `/readyz` names; a person reads on at `/`.
+/// Zones that `/readyz` lists; `/` has more.
 const WAITING_NAMED_MAX: usize = 10;
 
-/// What the admin interface can see.
+/// What the admin interface reads.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Answers, status and counters of each zone.
     pub table: SharedTable,
-    /// What is counted for the whole process.
+    /// Counters of the process.
     pub process: Arc<ProcessCounters>,
-    /// What became of the configuration file.
+    /// State of the configuration file.
     pub config: Arc<ArcSwap<ConfigStatus>>,
-    /// Whether the server answers; the owner of the sending half decides.
+    /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
     /// When the process started.
     pub started: Instant,
 }
 
 impl View {
-    /// Every zone with its name as text, in the order of the texts.
+    /// Every zone with its name, sorted by name.
     fn zones(&self) -> Vec<(String, Arc<ZoneEntry>)> {
         let table = self.table.now();
         let mut zones: Vec<_> = table.entries().map(|entry| (entry.name().to_string(), entry.clone())).collect();
@@ -78,33 +78,33 @@ impl View {
         zones
     }
 
-    /// What the server waits for; `None` when it is ready.
-    fn waits_for(&self) -> Option<String> {
+    /// Why the server is not ready; `None` when it is.
+    fn not_ready_reason(&self) -> Option<String> {
         if *self.ready.borrow() {
             return None;
         }
         let zones = self.zones();
         let total = zones.len();
-        let unheard: Vec<_> =
+        let unpolled: Vec<_> =
             zones.into_iter().filter(|(_, entry)| entry.poll_status().ticks == 0).map(|(name, _)| name).collect();
-        if unheard.is_empty() {
+        if unpolled.is_empty() {
             return Some("not ready: the server is starting or stopping".to_owned());
         }
-        let named = unheard[..unheard.len().min(WAITING_NAMED_MAX)].join(", ");
-        let more = match unheard.len().saturating_sub(WAITING_NAMED_MAX) {
+        let named = unpolled[..unpolled.len().min(WAITING_NAMED_MAX)].join(", ");
+        let more = match unpolled.len().saturating_sub(WAITING_NAMED_MAX) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        Some(format!("not ready: waiting for the first poll of {} of {total} zones: {named}{more}", unheard.len()))
+        Some(format!("not ready: waiting for the first poll of {} of {total} zones: {named}{more}", unpolled.len()))
     }
 }
 
-/// Serves readers until `stop`, then lets the last ones finish for a moment.
+/// Serves until `stop`, then gives open connections a moment to finish.
 ///
 /// # Panics
-/// When a handler does: its owner shall know.
+/// When a handler panics, so that the owner of this task notices.
 pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
-    let limits = Limits { connections: READERS_MAX, head: http::HEAD_TIME_MAX, whole: READING_TIME_MAX };
+    let limits = Limits { connections: CONNECTIONS_MAX, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
     http::serve(listener, router(view), limits, stop).await;
 }
 
@@ -115,65 +115,63 @@ fn router(view: View) -> Router {
         .route("/readyz", get(readiness))
         .route("/metrics", get(openmetrics))
         .route("/api/zones", get(zones))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are: / /healthz /readyz /metrics /api/zones\n"))
-        .method_not_allowed_fallback(async || {
-            (StatusCode::METHOD_NOT_ALLOWED, "this interface is only read: use GET\n")
-        })
+        .fallback(async || (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /metrics /api/zones\n"))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
-        .layer(middleware::map_response(keep_out))
-        .with_state(Site { view, drawing: Arc::default() })
+        .layer(middleware::map_response(set_security_headers))
+        .with_state(Pages { view, rendering: Arc::default() })
 }
 
-/// The view, and whose turn it is to draw from it.
+/// The state of the handlers.
 #[derive(Clone)]
-struct Site {
+struct Pages {
     view: View,
-    /// One at a time: ten thousand zones are megabytes of text, and no reader needs two of them.
-    drawing: Arc<Mutex<()>>,
+    /// Renders one page at a time: ten thousand zones are megabytes of text.
+    rendering: Arc<Mutex<()>>,
 }
 
-impl Site {
-    /// Draws beside the runtime, which polls zones meanwhile.
-    async fn draw<T: Send + 'static>(self, draw: impl FnOnce(&View) -> T + Send + 'static) -> T {
-        let turn = self.drawing.lock_owned().await;
-        let drawn = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            draw(&self.view)
+impl Pages {
+    /// Renders on a blocking thread, because the runtime has other tasks meanwhile.
+    async fn render<T: Send + 'static>(self, render: impl FnOnce(&View) -> T + Send + 'static) -> T {
+        let guard = self.rendering.lock_owned().await;
+        let rendered = tokio::task::spawn_blocking(move || {
+            let _guard = guard;
+            render(&self.view)
         });
-        match drawn.await.map_err(tokio::task::JoinError::try_into_panic) {
-            Ok(drawn) => drawn,
+        match rendered.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(rendered) => rendered,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // Only a runtime that shuts down cancels, and it drops this future too.
+            // Only a runtime that shuts down cancels the task, and it drops this future too.
             Err(Err(_)) => std::future::pending().await,
         }
     }
 }
 
-async fn status_page(State(site): State<Site>) -> Response {
+async fn status_page(State(pages): State<Pages>) -> Response {
     let nonce = format!("{:032x}", rand::random::<u128>());
     let policy = page::content_security_policy(&nonce);
-    let html = site.draw(move |view| page::render(view, &nonce)).await;
+    let html = pages.render(move |view| page::render(view, &nonce)).await;
     ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)], html)
         .into_response()
 }
 
-async fn readiness(State(site): State<Site>) -> Response {
-    match site.view.waits_for() {
+async fn readiness(State(pages): State<Pages>) -> Response {
+    match pages.view.not_ready_reason() {
         None => "ready\n".into_response(),
         Some(sentence) => (StatusCode::SERVICE_UNAVAILABLE, sentence + "\n").into_response(),
     }
 }
 
-async fn openmetrics(State(site): State<Site>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], site.draw(metrics::render).await).into_response()
+async fn openmetrics(State(pages): State<Pages>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], pages.render(metrics::render).await).into_response()
 }
 
-async fn zones(State(site): State<Site>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], site.draw(api::render).await).into_response()
+async fn zones(State(pages): State<Pages>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], pages.render(api::render).await).into_response()
 }
 
-/// Nothing here is worth keeping, embedding or guessing the type of.
-async fn keep_out(mut response: Response) -> Response {
+/// Forbids caching, embedding and guessing the media type.
+async fn set_security_headers(mut response: Response) -> Response {
     let rules: [(HeaderName, &str); 4] = [
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -181,7 +179,7 @@ async fn keep_out(mut response: Response) -> Response {
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     ];
     for (name, value) in rules {
-        // The page brings a policy of its own.
+        // The status page has set a policy of its own.
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
@@ -200,12 +198,12 @@ mod tests {
         types::{NodeSet, ZoneName, ZoneState},
     };
 
-    /// A zone about which nothing is known.
+    /// A zone that has learnt nothing yet.
     pub(super) fn waiting(name: &str) -> Arc<ZoneEntry> {
         Arc::new(ZoneEntry::new(ZoneName::parse(name).unwrap(), ZoneSettings::example(), 1000))
     }
 
-    /// A zone whose nodes were learnt.
+    /// A zone with these nodes.
     pub(super) fn known(name: &str, nodes: &[&str], stale: bool) -> Arc<ZoneEntry> {
         let entry = waiting(name);
         let nodes = NodeSet::new(nodes.iter().map(|node| node.parse().unwrap())).unwrap();
@@ -215,7 +213,7 @@ mod tests {
         entry
     }
 
-    /// A server that is ready and has these zones.
+    /// The view of a ready server with these zones.
     pub(super) fn view(zones: Vec<Arc<ZoneEntry>>) -> View {
         let table = SharedTable::default();
         table.replace(ZoneTable::new(zones));
@@ -253,15 +251,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_says_what_is_waited_for() {
+    async fn readyz_names_the_zones_that_it_waits_for() {
         let (sender, ready) = watch::channel(false);
         let zones =
             (0..12).map(|number| waiting(&format!("z{number:02}.example"))).chain([known("a", &["::1"], false)]);
         let view = View { ready, ..view(zones.collect()) };
         let (status, _, text) = ask(view.clone(), "GET", "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        let said = "not ready: waiting for the first poll of 12 of 13 zones: z00.example., z01.example.,";
-        assert!(text.starts_with(said) && text.ends_with("z09.example. and 2 more\n"), "{text}");
+        let start = "not ready: waiting for the first poll of 12 of 13 zones: z00.example., z01.example.,";
+        assert!(text.starts_with(start) && text.ends_with("z09.example. and 2 more\n"), "{text}");
         assert_eq!(ask(view.clone(), "GET", "/healthz").await.0, StatusCode::OK);
         sender.send(true).unwrap();
         let (status, _, text) = ask(view, "GET", "/readyz").await;
@@ -269,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_page_says_what_it_is_and_is_not_kept() {
+    async fn every_page_has_a_media_type_and_is_not_cached() {
         for (path, kind) in [
             ("/", "text/html; charset=utf-8"),
             ("/healthz", "text/plain; charset=utf-8"),
@@ -286,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_has_a_style_that_its_policy_allows() {
+    async fn the_policy_of_the_status_page_allows_its_style() {
         let (_, headers, page) = ask(view(vec![]), "GET", "/").await;
         let (_, nonce) = page.split_once("<style nonce=\"").unwrap();
         let (nonce, _) = nonce.split_once('"').unwrap();
@@ -294,11 +292,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_and_what_is_not_reading_is_refused() {
+    async fn unknown_paths_and_other_methods_are_refused() {
         let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::NOT_FOUND, "there are: / /healthz /readyz /metrics /api/zones\n")
+            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /metrics /api/zones\n")
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");

@@ -1,7 +1,7 @@
 //! `/`: the status page, for a person who was woken up.
 //!
-//! The verdict comes first, then what the file says, then the zones with the troubled ones on top. It needs no script
-//! and nothing from elsewhere, and shows nothing that has not been escaped.
+//! It shows a summary, then the state of the file, then the zones, those with problems first. It needs no script and no
+//! other file, and escapes every text that does not come from this module.
 
 use std::{
     fmt,
@@ -16,20 +16,20 @@ use crate::{
     types::{NodeSet, NodeState, ZoneState},
 };
 
-/// Zones on the page: a browser shows them at once, and nobody reads more. `/api/zones` has all.
+/// Zones on the page; `/api/zones` has all of them.
 const ZONES_SHOWN_MAX: usize = 200;
 
 /// Nodes of one zone on the page.
 const NODES_SHOWN_MAX: usize = 12;
 
-/// The page reloads itself this often, in seconds.
+/// The interval at which the page reloads itself, in seconds.
 const RELOAD_EVERY: u32 = 5;
 
-/// States from the one that needs somebody to the one that needs nobody.
-const BY_TROUBLE: [ZoneState; 5] =
+/// States, the most urgent first.
+const BY_URGENCY: [ZoneState; 5] =
     [ZoneState::Stale, ZoneState::Waiting, ZoneState::Contested, ZoneState::Degraded, ZoneState::Live];
 
-/// Lets the page have its own style and its own icon, and nothing else.
+/// Allows the page's own style and icon, and nothing else.
 pub(super) fn content_security_policy(nonce: &str) -> String {
     format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; \
@@ -37,16 +37,16 @@ pub(super) fn content_security_policy(nonce: &str) -> String {
     )
 }
 
-/// The page; `nonce` marks its style as its own.
+/// Renders the page; the policy allows the style with this `nonce`.
 pub(super) fn render(view: &View, nonce: &str) -> String {
     let rows = rows(view);
     let config = view.config.load();
-    let verdict = Verdict::of(&rows, config.error.is_some());
-    let Verdict { tone, headline, advice } = &verdict;
-    let (class, icon) = (tone.class(), tone.icon());
+    let Summary { severity, headline, meaning } = Summary::of(&rows, config.error.is_some());
+    let class = severity.class();
+    let icon = severity.icon();
     let style = include_str!("page.css");
     let version = env!("CARGO_PKG_VERSION");
-    let refused = config.error.as_deref().map(|complaint| refused(complaint, &config)).unwrap_or_default();
+    let refused = config.error.as_deref().map(|error| refused(error, &config)).unwrap_or_default();
     let facts = facts(view, &config);
     let zones = zones(&rows);
     format!(
@@ -66,7 +66,7 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
 <header class="{class}">
 <p class="program">alternator-dns {version}</p>
 <h1>{headline}</h1>
-<p>{advice}</p>
+<p>{meaning}</p>
 </header>
 {refused}{facts}{zones}<footer>
 <a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a>
@@ -79,37 +79,37 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
     )
 }
 
-/// How worried the reader should be.
+/// How urgent the state of the server is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-enum Tone {
-    Calm,
-    Uneasy,
-    Alarm,
+enum Severity {
+    Ok,
+    Warning,
+    Critical,
 }
 
-impl Tone {
+impl Severity {
     fn of(state: ZoneState) -> Self {
         match state {
-            ZoneState::Live => Self::Calm,
-            ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Uneasy,
-            ZoneState::Stale => Self::Alarm,
+            ZoneState::Live => Self::Ok,
+            ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Warning,
+            ZoneState::Stale => Self::Critical,
         }
     }
 
     fn class(self) -> &'static str {
         match self {
-            Self::Calm => "calm",
-            Self::Uneasy => "uneasy",
-            Self::Alarm => "alarm",
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
         }
     }
 
-    /// A dot in the tone's color, so that a tab in the background tells too.
+    /// A dot in the color of the severity, which a background tab shows as well.
     fn icon(self) -> String {
         let color = match self {
-            Self::Calm => "3a9d6b",
-            Self::Uneasy => "d99a2b",
-            Self::Alarm => "d0483c",
+            Self::Ok => "3a9d6b",
+            Self::Warning => "d99a2b",
+            Self::Critical => "d0483c",
         };
         format!(
             "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
@@ -118,23 +118,23 @@ impl Tone {
     }
 }
 
-/// What the reader wants to know first.
-struct Verdict {
-    tone: Tone,
+/// The state of all zones in one sentence, and what it means.
+struct Summary {
+    severity: Severity,
     headline: String,
-    advice: &'static str,
+    meaning: &'static str,
 }
 
-impl Verdict {
+impl Summary {
     fn of(rows: &[Row], refused: bool) -> Self {
         let count = |state| rows.iter().filter(|row| row.state == state).count();
         let worst = rows.first().map_or(ZoneState::Live, |row| row.state);
-        let troubles: Vec<_> = BY_TROUBLE
+        let problems: Vec<_> = BY_URGENCY
             .into_iter()
             .filter(|&state| state != ZoneState::Live && count(state) > 0)
             .map(|state| (count(state), state.word()))
             .collect();
-        let headline = match (rows.len(), troubles.as_slice()) {
+        let headline = match (rows.len(), problems.as_slice()) {
             (0, _) => "no zones".to_owned(),
             (1, _) => format!("the zone is {}", worst.word()),
             (total, []) => format!("all {total} zones live"),
@@ -143,28 +143,30 @@ impl Verdict {
                 format!("{first} of {total} zones {word}{rest}")
             }
         };
-        let tone = if refused { Tone::of(worst).max(Tone::Uneasy) } else { Tone::of(worst) };
-        Self { tone, headline, advice: advice(worst) }
+        let severity = if refused { Severity::of(worst).max(Severity::Warning) } else { Severity::of(worst) };
+        Self { severity, headline, meaning: meaning(worst) }
     }
 }
 
 /// What the worst state means for clients.
-fn advice(worst: ZoneState) -> &'static str {
+fn meaning(worst: ZoneState) -> &'static str {
     match worst {
-        ZoneState::Live => "Every zone is answered with nodes that its cluster has just confirmed.",
+        ZoneState::Live => "Every zone is answered with nodes that its cluster confirmed recently.",
         ZoneState::Degraded => "A degraded zone is answered, but its nodes are not verified.",
-        ZoneState::Contested => "The nodes of a contested zone disagree about who is alive; it keeps the nodes it had.",
-        ZoneState::Waiting => "A waiting zone has not heard of any node yet; it is answered with its seeds.",
-        ZoneState::Stale => "The cluster of a stale zone is silent; its last known nodes are still answered.",
+        ZoneState::Contested => {
+            "The nodes of a contested zone disagree about which nodes are alive; the zone keeps the nodes it had."
+        }
+        ZoneState::Waiting => "A waiting zone has learnt no node yet; it is answered with its seeds.",
+        ZoneState::Stale => "The cluster of a stale zone does not answer; its last known nodes are still answered.",
     }
 }
 
-/// One zone, as it is at this moment.
+/// One zone, as it is now.
 struct Row {
     name: String,
     state: ZoneState,
     nodes: Arc<[Node]>,
-    /// What is answered while no node is known.
+    /// The seeds that are answered while no node is known.
     seeds: Option<NodeSet>,
     ttl: u32,
     status: Arc<PollStatus>,
@@ -177,39 +179,39 @@ impl Row {
         Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
     }
 
-    /// Smaller is more troubled.
-    fn trouble(&self) -> (usize, bool) {
-        let rank = BY_TROUBLE.iter().position(|&state| state == self.state).unwrap_or(BY_TROUBLE.len());
-        let hurt = self.status.last_error.is_some()
+    /// The sort key: the most urgent zones have the smallest.
+    fn urgency(&self) -> (usize, bool) {
+        let rank = BY_URGENCY.iter().position(|&state| state == self.state).unwrap_or(BY_URGENCY.len());
+        let has_problem = self.status.last_error.is_some()
             || self.status.seeds_disagree
             || self.nodes.iter().any(|node| node.state != NodeState::Up);
-        (rank, !hurt)
+        (rank, !has_problem)
     }
 }
 
-/// Every zone, the troubled ones first, then by name.
+/// All zones: those with problems first, then by name.
 fn rows(view: &View) -> Vec<Row> {
     let mut rows: Vec<_> = view.zones().into_iter().map(|(name, entry)| Row::of(name, &entry)).collect();
-    // The sort is stable, and the zones came in the order of their names.
-    rows.sort_by_key(Row::trouble);
+    // The sort is stable, and the zones are sorted by name.
+    rows.sort_by_key(Row::urgency);
     rows
 }
 
-fn refused(complaint: &str, config: &ConfigStatus) -> String {
+fn refused(error: &str, config: &ConfigStatus) -> String {
     format!(
-        r#"<section class="refused alarm">
+        r#"<section class="refused critical">
 <h2>The configuration file was refused</h2>
 <p>Nothing has changed: what was loaded {} ago stays in force.</p>
 <pre>{}</pre>
 </section>
 "#,
         Span(age(config)),
-        Text(complaint)
+        Text(error)
     )
 }
 
 fn facts(view: &View, config: &ConfigStatus) -> String {
-    let ready = view.waits_for().unwrap_or_else(|| "yes".to_owned());
+    let ready = view.not_ready_reason().unwrap_or_else(|| "yes".to_owned());
     format!(
         r#"<section>
 <dl>
@@ -238,8 +240,8 @@ fn zones(rows: &[Row]) -> String {
     let shown: String = rows.iter().take(ZONES_SHOWN_MAX).map(|row| zone(row, now)).collect();
     let note = if rows.len() > ZONES_SHOWN_MAX {
         format!(
-            "<p class=\"note\">{ZONES_SHOWN_MAX} of {} zones, those in trouble first; \
-             <a href=\"/api/zones\">all of them as JSON</a></p>\n",
+            "<p class=\"note\">{ZONES_SHOWN_MAX} of {} zones, those with problems first; \
+             <a href=\"/api/zones\">all zones as JSON</a></p>\n",
             rows.len()
         )
     } else {
@@ -258,13 +260,13 @@ fn zones(rows: &[Row]) -> String {
 }
 
 fn zone(row: &Row, now: Instant) -> String {
-    let disagree = if row.status.seeds_disagree { "<small>a seed lists entirely other nodes</small>" } else { "" };
+    let disagree = if row.status.seeds_disagree { "<small>a seed lists only other nodes</small>" } else { "" };
     format!(
         "<tr class=\"{class}\"><th scope=\"row\">{name}</th><td><span class=\"state\">{state}</span></td>\
          <td>{nodes}</td><td class=\"number\" data-label=\"TTL\">{ttl} s</td>\
          <td class=\"number\" data-label=\"Last success\">{success}</td>\
          <td class=\"error\">{error}{disagree}</td></tr>\n",
-        class = Tone::of(row.state).class(),
+        class = Severity::of(row.state).class(),
         name = Text(&row.name),
         state = row.state.word(),
         nodes = nodes(row),
@@ -278,34 +280,34 @@ fn last_success(status: &PollStatus, now: Instant) -> String {
     let Some(then) = status.last_success else {
         return "never".to_owned();
     };
-    let source = status.source.map(|source| format!(" <span class=\"away\">from {source}</span>")).unwrap_or_default();
+    let source = status.source.map(|source| format!(" <span class=\"muted\">from {source}</span>")).unwrap_or_default();
     format!("{} ago{source}", Span(now.saturating_duration_since(then)))
 }
 
-/// The nodes, those that are not up with their state; without any, the seeds that are answered in their place.
+/// The nodes, with their state unless it is up; without nodes, the seeds that are answered instead.
 fn nodes(row: &Row) -> String {
     let seeds = row.seeds.iter().flat_map(NodeSet::as_slice).map(|&seed| (seed, "seed"));
     let nodes =
         row.nodes.iter().map(|node| (node.address, if node.state == NodeState::Up { "" } else { node.state.word() }));
     let all: Vec<_> = nodes.chain(seeds).collect();
     if all.is_empty() {
-        return "<span class=\"away\">none: SERVFAIL</span>".to_owned();
+        return "<span class=\"muted\">none: SERVFAIL</span>".to_owned();
     }
     let shown: String = all
         .iter()
         .take(NODES_SHOWN_MAX)
         .map(|(address, remark)| match *remark {
             "" => format!("<span class=\"address\">{address}</span> "),
-            remark => format!("<span class=\"address away\">{address} {remark}</span> "),
+            remark => format!("<span class=\"address muted\">{address} {remark}</span> "),
         })
         .collect();
     match all.len().saturating_sub(NODES_SHOWN_MAX) {
         0 => shown,
-        more => format!("{shown}<span class=\"away\">and {more} more</span>"),
+        more => format!("{shown}<span class=\"muted\">and {more} more</span>"),
     }
 }
 
-/// Somebody else's text, with everything that HTML would take for its own escaped.
+/// A text, escaped for HTML.
 struct Text<'t>(&'t str);
 
 impl fmt::Display for Text<'_> {
@@ -324,7 +326,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A time span as people say it: two units at most.
+/// A time span in at most two units.
 struct Span(Duration);
 
 impl fmt::Display for Span {
@@ -350,21 +352,21 @@ mod tests {
     };
 
     #[test]
-    fn the_verdict_names_the_worst_first() {
+    fn the_headline_names_the_worst_state_first() {
         let headline = |zones: Vec<Arc<ZoneEntry>>| {
-            let verdict = Verdict::of(&rows(&view(zones)), false);
-            (verdict.headline, verdict.tone)
+            let summary = Summary::of(&rows(&view(zones)), false);
+            (summary.headline, summary.severity)
         };
-        assert_eq!(headline(vec![]), ("no zones".into(), Tone::Calm));
-        assert_eq!(headline(vec![known("a", &["10.0.0.1"], false)]), ("the zone is live".into(), Tone::Calm));
-        let calm = vec![known("a", &["10.0.0.1"], false), known("b", &["10.0.0.1"], false)];
-        assert_eq!(headline(calm), ("all 2 zones live".into(), Tone::Calm));
+        assert_eq!(headline(vec![]), ("no zones".into(), Severity::Ok));
+        assert_eq!(headline(vec![known("a", &["10.0.0.1"], false)]), ("the zone is live".into(), Severity::Ok));
+        let live = vec![known("a", &["10.0.0.1"], false), known("b", &["10.0.0.1"], false)];
+        assert_eq!(headline(live), ("all 2 zones live".into(), Severity::Ok));
         let mixed = vec![known("a", &["10.0.0.1"], false), waiting("b"), known("c", &["10.0.0.1"], true)];
-        assert_eq!(headline(mixed), ("1 of 3 zones stale, 1 waiting".into(), Tone::Alarm));
+        assert_eq!(headline(mixed), ("1 of 3 zones stale, 1 waiting".into(), Severity::Critical));
     }
 
     #[test]
-    fn nothing_is_taken_for_html() {
+    fn all_texts_are_escaped() {
         let entry = known("a.example", &["10.0.0.1"], true);
         let hostile = "</td><script>alert('x' & \"y\")</script>";
         entry.report(PollStatus { last_error: Some(hostile.into()), ..PollStatus::default() });
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_shown_first_and_not_without_end() {
+    fn zones_with_problems_come_first_and_the_list_is_bounded() {
         let mut zones: Vec<_> =
             (0..300).map(|number| known(&format!("z{number:03}.example"), &["10.0.0.1"], false)).collect();
         zones.push(known("zz.example", &["10.0.0.1"], true));
@@ -394,15 +396,15 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_zone_shows_what_is_answered_instead() {
+    fn a_zone_without_nodes_or_seeds_shows_servfail() {
         assert!(render(&view(vec![waiting("a")]), "0123").contains("none: SERVFAIL"));
     }
 
     #[test]
-    fn spans_are_said_as_people_say_them() {
-        let said = |seconds: f64| Span(Duration::from_secs_f64(seconds)).to_string();
+    fn spans_have_at_most_two_units() {
+        let text = |seconds: f64| Span(Duration::from_secs_f64(seconds)).to_string();
         assert_eq!(
-            [said(0.42), said(12.9), said(125.0), said(7500.0), said(277_200.0)],
+            [text(0.42), text(12.9), text(125.0), text(7500.0), text(277_200.0)],
             ["0.4 s", "12 s", "2 min", "2 h 5 min", "3 d 5 h"]
         );
     }

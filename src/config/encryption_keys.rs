@@ -1,4 +1,4 @@
-//! The keys of `[server]` that are about encrypted DNS.
+//! The keys of `[server]` for encrypted DNS.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -6,8 +6,8 @@ use toml::Spanned;
 
 use super::{
     Encryption, SecureTransport, collide,
+    diagnostic::SpannedError,
     keys::Keys,
-    mistake::Complaint,
     value::{self, Read, Value},
 };
 
@@ -19,8 +19,8 @@ type List = Spanned<Vec<Spanned<SocketAddr>>>;
 #[derive(Default)]
 pub(super) struct EncryptionKeys {
     lists: Vec<(SecureTransport, List)>,
-    /// Somebody wrote `tls`, well or badly.
-    tls_is_said: bool,
+    /// The file has the key `tls`, valid or not.
+    tls_is_set: bool,
     tls: Option<Spanned<(PathBuf, PathBuf)>>,
 }
 
@@ -31,30 +31,30 @@ impl EncryptionKeys {
             Some((transport, keys.spanned(transport.key(), |list| value::list(list, what, value::socket_address))?))
         };
         let lists = SecureTransport::ALL.into_iter().filter_map(&mut list).collect();
-        Self { lists, tls_is_said: keys.table.contains_key("tls"), tls: keys.spanned("tls", tls) }
+        Self { lists, tls_is_set: keys.table.contains_key("tls"), tls: keys.spanned("tls", tls) }
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = (SecureTransport, &Spanned<SocketAddr>)> {
         self.lists.iter().flat_map(|(transport, list)| list.get_ref().iter().map(|address| (*transport, address)))
     }
 
-    /// What does not go together, among these keys and with the other addresses of the server.
-    pub(super) fn complaints(&self, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Vec<Complaint> {
-        let mut complaints = Vec::new();
+    /// Conflicts among these keys, and with the other addresses of the server.
+    pub(super) fn errors(&self, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Vec<SpannedError> {
+        let mut errors = Vec::new();
         for (transport, list) in &self.lists {
             let key = transport.key();
             if list.get_ref().is_empty() {
-                let sentence = format!("{key} is empty; name at least one address with a port, or leave it out");
-                complaints.push(Complaint::new(list.span(), sentence));
+                let message = format!("{key} is empty; name at least one address with a port, or leave it out");
+                errors.push(SpannedError::new(list.span(), message));
             }
-            if !self.tls_is_said {
-                let sentence = format!("{key} needs tls = {{ cert = \"...\", key = \"...\" }} in [server]");
-                complaints.push(Complaint::absence(list.span(), sentence));
+            if !self.tls_is_set {
+                let message = format!("{key} needs tls = {{ cert = \"...\", key = \"...\" }} in [server]");
+                errors.push(SpannedError::missing(list.span(), message));
             }
         }
         if let (Some(tls), true) = (&self.tls, self.lists.is_empty()) {
-            let sentence = "nothing uses tls of [server]; add listen_tls, listen_https or listen_quic, or remove it";
-            complaints.push(Complaint::absence(tls.span(), sentence));
+            let message = "nothing uses tls of [server]; add listen_tls, listen_https or listen_quic, or remove it";
+            errors.push(SpannedError::missing(tls.span(), message));
         }
         let others = listen.iter().map(|address| ("listen", true, true, *address));
         let mut taken: Vec<_> = others.chain(admin.map(|address| ("admin", true, false, address))).collect();
@@ -65,40 +65,40 @@ impl EncryptionKeys {
                 (tcp && *other_tcp || udp && *other_udp) && collide(*other, wanted)
             });
             if let Some((other_key, .., other)) = other {
-                let sentence = match *other_key {
+                let message = match *other_key {
                     same if same == key && *other == wanted => format!("{wanted} is listed twice"),
-                    same if same == key => format!("{wanted} and {other} cannot both be listened on; keep one of them"),
+                    same if same == key => format!("{wanted} and {other} cannot both be bound; keep one of them"),
                     other_key => format!("{key} and {other_key} cannot both have {wanted}; give one another port"),
                 };
-                complaints.push(Complaint::new(address.span(), sentence));
+                errors.push(SpannedError::new(address.span(), message));
             }
             taken.push((key, tcp, udp, wanted));
         }
-        complaints
+        errors
     }
 
-    /// `None` unless something is to be served.
-    pub(super) fn lower(self) -> Option<Encryption> {
+    /// `None` when no encrypted transport has an address.
+    pub(super) fn resolve(self) -> Option<Encryption> {
         let listen: Vec<_> = self.addresses().map(|(transport, address)| (transport, *address.get_ref())).collect();
         let (cert, key) = self.tls?.into_inner();
         (!listen.is_empty()).then_some(Encryption { listen, cert, key })
     }
 }
 
-/// The files of our certificate and its key: one is of no use without the other.
+/// The files of the server's certificate and private key; both are needed.
 fn tls(value: &Value<'_>) -> Read<(PathBuf, PathBuf)> {
     let span = value.span();
     let table = value::table(value.clone(), "a table, tls = { cert = \"...\", key = \"...\" }")?;
     let mut keys = Keys::new(table, "tls of [server]");
     let missing: Vec<_> = TLS_KEYS.into_iter().filter(|key| !keys.table.contains_key(*key)).collect();
     let (cert, key) = (keys.get("cert", value::path), keys.get("key", value::path));
-    let mut complaints = keys.finish(&TLS_KEYS, &[]);
-    complaints.extend(missing.into_iter().map(|key| {
+    let mut errors = keys.finish(&TLS_KEYS, &[]);
+    errors.extend(missing.into_iter().map(|key| {
         let what = if key == "cert" { "the PEM file of the certificate" } else { "the PEM file of its private key" };
-        Complaint::absence(span.clone(), format!("tls of [server] needs {key}, {what}"))
+        SpannedError::missing(span.clone(), format!("tls of [server] needs {key}, {what}"))
     }));
     match (cert, key) {
-        (Some(cert), Some(key)) => value::whole((cert, key), complaints),
-        _ => Err(complaints),
+        (Some(cert), Some(key)) => value::unless_errors((cert, key), errors),
+        _ => Err(errors),
     }
 }

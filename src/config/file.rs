@@ -1,4 +1,4 @@
-//! The walk through a file: takes every known key, complains about what is left.
+//! Reads a file: takes every known key and reports the keys that are left.
 
 use std::{collections::BTreeSet, fmt, ops::Range};
 
@@ -10,9 +10,9 @@ use toml::{
 
 use super::{
     Config, Zone, content_hash,
+    diagnostic::SpannedError,
     forward_keys::{ForwardKeys, read_forward},
     keys::Keys,
-    mistake::Complaint,
     server_keys::{ServerKeys, read_server},
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
@@ -23,59 +23,59 @@ const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
 const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
 
-/// Reads a whole file; every mistake goes to `complaints`.
-pub(super) fn read(text: &str, complaints: &mut Vec<Complaint>) -> Option<Config> {
+/// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
+pub(super) fn read(text: &str, errors: &mut Vec<SpannedError>) -> Option<Config> {
     let (root, syntax) = DeTable::parse_recoverable(text);
     let broken = !syntax.is_empty();
-    complaints.extend(
-        syntax
-            .into_iter()
-            .map(|error| Complaint::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))),
+    errors.extend(
+        syntax.into_iter().map(|error| {
+            SpannedError::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))
+        }),
     );
     let mut keys = Keys::new(root.into_inner(), "this file".to_owned());
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
-    complaints.extend(more);
+    errors.extend(more);
     let (forward, more) = read_forward(&mut keys).unzip();
-    complaints.extend(more.unwrap_or_default());
+    errors.extend(more.unwrap_or_default());
     let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
-    complaints.extend(more);
+    errors.extend(more);
     if let Some(seeds) = defaults.seeds.take() {
-        complaints.push(Complaint::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
+        errors.push(SpannedError::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
     }
     let zones = keys.take("zones", |zones| value::table(zones, "[zones.\"name\"] tables"));
-    complaints.extend(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
+    errors.extend(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
     let clients = server.clients.clone().unwrap_or_default();
-    let zones = read_zones(zones.unwrap_or_default(), &defaults, &clients, complaints);
-    if zones.is_empty() && complaints.is_empty() {
-        complaints.push(Complaint::absence(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
+    let zones = read_zones(zones.unwrap_or_default(), &defaults, &clients, errors);
+    if zones.is_empty() && errors.is_empty() {
+        errors.push(SpannedError::missing(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
     }
-    complaints.extend(across(&server, &zones));
+    errors.extend(cross_checks(&server, &zones));
     if let Some(forward) = &forward {
         let root = zones.get(&ZoneName::root()).map(|root| root.span.clone());
-        complaints.extend(forward.against(&server.addresses(), root));
+        errors.extend(forward.cross_checks(&server.addresses(), root));
     }
     if broken {
-        forget_consequences(text, complaints);
+        drop_consequences(text, errors);
     }
     let mut zones: Vec<_> = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
     zones.sort_by_cached_key(|(name, _)| name.clone());
     let zones = zones.into_iter().collect();
     let hash = content_hash(text.as_bytes());
-    let forward = forward.map(ForwardKeys::lower);
-    complaints.is_empty().then(|| Config { server: server.lower(), forward, zones, hash })
+    let forward = forward.map(ForwardKeys::resolve);
+    errors.is_empty().then(|| Config { server: server.resolve(), forward, zones, hash })
 }
 
-/// Where the syntax is broken, what seems missing may only be unreadable, and a line has been complained about once.
-fn forget_consequences(text: &str, complaints: &mut Vec<Complaint>) {
-    let lines = super::mistake::Lines::new(text);
+/// After a syntax error, keys that seem missing may only be unreadable, and one error for each line is enough.
+fn drop_consequences(text: &str, errors: &mut Vec<SpannedError>) {
+    let lines = super::diagnostic::Lines::new(text);
     let mut seen = BTreeSet::new();
-    complaints.retain(|complaint| !complaint.about_absence && seen.insert(lines.line(complaint.span.start)));
+    errors.retain(|error| !error.about_missing && seen.insert(lines.line(error.span.start)));
 }
 
-/// The zones of a file, in no order: they are put in order once, when all of them are there.
+/// The zones of a file, unsorted: they are sorted once, when all of them are known.
 type Zones = FxHashMap<ZoneName, ReadZone>;
 
-/// A zone, and where its name and its seeds stand.
+/// A zone, and the spans of its name and its seeds.
 struct ReadZone {
     zone: Zone,
     span: Range<usize>,
@@ -86,34 +86,34 @@ fn read_zones(
     table: DeTable<'_>,
     defaults: &ZoneKeys,
     clients: &AllowedClients,
-    complaints: &mut Vec<Complaint>,
+    errors: &mut Vec<SpannedError>,
 ) -> Zones {
     let mut entries: Vec<_> = table.into_iter().collect();
-    // Entries are large, and an ordinary sort would move them at each of its steps.
+    // Entries are large; an ordinary sort would move them at each of its steps.
     entries.sort_by_cached_key(|(key, _)| key.span().start);
     let mut zones = Zones::with_capacity_and_hasher(entries.len(), FxBuildHasher);
     let mut names = FxHashSet::with_capacity_and_hasher(entries.len(), FxBuildHasher);
     for (key, value) in entries {
         let span = key.span();
         if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
-            let sentence = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
-            complaints.push(Complaint::new(span, sentence));
+            let message = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
+            errors.push(SpannedError::new(span, message));
             continue;
         }
         let name = match ZoneName::parse(key.get_ref()) {
             Ok(name) => name,
             Err(error) => {
-                complaints.push(Complaint::new(span, format!("zone {:?} {error}", key.get_ref())));
+                errors.push(SpannedError::new(span, format!("zone {:?} {error}", key.get_ref())));
                 continue;
             }
         };
         if !names.insert(name.clone()) {
-            complaints.push(Complaint::new(span, format!("zone {name} is defined twice")));
+            errors.push(SpannedError::new(span, format!("zone {name} is defined twice")));
             continue;
         }
         match read_zone(&name, span, value, defaults, clients) {
             Ok(zone) => _ = zones.insert(name, zone),
-            Err(more) => complaints.extend(more),
+            Err(more) => errors.extend(more),
         }
     }
     zones
@@ -128,27 +128,27 @@ fn read_zone(
 ) -> Read<ReadZone> {
     let table = value::table(value, "a table with the zone's keys")?;
     let has_seeds = table.contains_key("seeds");
-    let (mut keys, mut complaints) = read_zone_keys(Keys::new(table, fmt::from_fn(|f| write!(f, "zone {name}"))));
+    let (mut keys, mut errors) = read_zone_keys(Keys::new(table, fmt::from_fn(|f| write!(f, "zone {name}"))));
     if !has_seeds {
-        let sentence = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
-        complaints.push(Complaint::absence(span.clone(), sentence));
+        let message = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
+        errors.push(SpannedError::missing(span.clone(), message));
     }
     if let Some(seeds) = &keys.seeds
         && seeds.get_ref().is_empty()
     {
-        let sentence = format!("zone {name} has an empty list of seeds; name at least one node");
-        complaints.push(Complaint::new(seeds.span(), sentence));
+        let message = format!("zone {name} has an empty list of seeds; name at least one node");
+        errors.push(SpannedError::new(seeds.span(), message));
     }
     match keys.seeds.take() {
-        Some(seeds) if complaints.is_empty() => {
-            let zone = keys.lower(name, seeds.get_ref(), defaults, clients)?;
+        Some(seeds) if errors.is_empty() => {
+            let zone = keys.resolve(name, seeds.get_ref(), defaults, clients)?;
             Ok(ReadZone { zone, span, seeds: seeds.into_inner() })
         }
-        _ => Err(complaints),
+        _ => Err(errors),
     }
 }
 
-/// `[zones.a.example.com]` without quotes is a table in a table in a table: the name that was meant. A table with
+/// TOML reads `[zones.a.example.com]` without quotes as nested tables; returns the name that was meant. A table with
 /// seeds is a zone, whatever else is in it.
 fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     let table = value.as_table()?;
@@ -163,53 +163,53 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     Some(format!("{key}.{rest}"))
 }
 
-/// What spans two values.
-fn across(server: &ServerKeys, zones: &Zones) -> Vec<Complaint> {
-    let mut complaints = Vec::new();
+/// Checks that concern more than one key or zone.
+fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
+    let mut errors = Vec::new();
     for read in zones.values() {
         for seed in &read.seeds {
             if let Seed::Host(host) = seed.get_ref()
                 && let Some(ours) = enclosing(host, server, zones)
             {
                 let seed_name = seed.get_ref();
-                let sentence = format!(
-                    "seed {seed_name} lies inside our own {ours}, so finding it would need itself; use an address"
+                let message = format!(
+                    "seed {seed_name} lies inside this server's {ours}, so looking it up would need this server; use an address"
                 );
-                complaints.push(Complaint::new(seed.span(), sentence));
+                errors.push(SpannedError::new(seed.span(), message));
             }
         }
     }
-    complaints.sort_by_key(|complaint| complaint.span.start);
+    errors.sort_by_key(|error| error.span.start);
     for domain in &server.domains {
         if zones.contains_key(domain.get_ref()) {
-            let sentence = format!("{} is a zone already, so it is no domain without nodes", domain.get_ref());
-            complaints.push(Complaint::new(domain.span(), sentence));
+            let message = format!("{} is a zone already, so it cannot be in domains as well", domain.get_ref());
+            errors.push(SpannedError::new(domain.span(), message));
         }
     }
     for nameserver in &server.nameservers {
         let (name, addresses) = nameserver.get_ref();
         if zones.contains_key(name) || server.has_domain(name) {
             let what = if zones.contains_key(name) { "zone" } else { "domain" };
-            let sentence = format!("name server {name} is a {what}; give the server a name of its own");
-            complaints.push(Complaint::new(nameserver.span(), sentence));
+            let message = format!("name server {name} is a {what}; give the server a name of its own");
+            errors.push(SpannedError::new(nameserver.span(), message));
         } else if addresses.is_empty()
             && let Some(ours) = enclosing(name, server, zones)
         {
-            let sentence = format!("name server {name} lies inside our own {ours}; add its addresses");
-            complaints.push(Complaint::absence(nameserver.span(), sentence));
+            let message = format!("name server {name} lies inside this server's {ours}; add its addresses");
+            errors.push(SpannedError::missing(nameserver.span(), message));
         }
     }
-    let exposed = server.doors().into_iter().find(|address| !address.ip().is_loopback());
+    let exposed = server.dns_addresses().into_iter().find(|address| !address.ip().is_loopback());
     if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
-        let sentence = format!(
-            "zone \".\" answers every name to whoever reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
+        let message = format!(
+            "zone \".\" answers every name to every client that reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
         );
-        complaints.push(Complaint::new(root.span.clone(), sentence));
+        errors.push(SpannedError::new(root.span.clone(), message));
     }
-    complaints
+    errors
 }
 
-/// The zone or domain that a name lies in, in words.
+/// Describes the zone or domain of this server that contains a name.
 fn enclosing(name: &ZoneName, server: &ServerKeys, zones: &Zones) -> Option<String> {
     crate::types::suffixes(name.wire()).find_map(|suffix| match zones.get_key_value(suffix) {
         Some((zone, _)) => Some(format!("zone {zone}")),

@@ -11,23 +11,23 @@ use toml::Spanned;
 
 use super::{
     Forward, Upstream, collide,
+    diagnostic::SpannedError,
     keys::Keys,
-    mistake::Complaint,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, canonical, is_publishable};
 
 const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
 
-/// Upstreams in one list. A question that nobody answers goes to all of them in turn, and its client waits for five
-/// seconds; more would never be asked.
+/// Upstreams in one list. A query that gets no reply goes to each of them in turn, and its client waits five seconds;
+/// more upstreams would never be asked.
 const UPSTREAMS_MAX: usize = 8;
 
-/// The port of resolvers, and of those that speak TLS (RFC 7858, 3.1).
+/// The ports of DNS and of DNS over TLS (RFC 7858, 3.1).
 const PORT: u16 = 53;
 const PORT_TLS: u16 = 853;
 
-/// Programs on this host: with this default nobody becomes an open resolver by mistake.
+/// By default only programs on this host may use the upstreams, so that no server becomes an open resolver by accident.
 const LOOPBACK: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
@@ -39,43 +39,43 @@ pub(super) struct ForwardKeys {
 }
 
 /// Reads the section, if the file has it.
-pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Vec<Complaint>)> {
+pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Vec<SpannedError>)> {
     let at = file.table.get_key_value("forward").map(|(key, _)| key.span())?;
     let mut keys = file.sub_table("forward")?;
-    let said = keys.table.contains_key("upstreams");
+    let has_upstreams = keys.table.contains_key("upstreams");
     let upstreams = keys.spanned("upstreams", upstreams);
     let clients = keys.get("clients", clients);
-    if !said {
-        let sentence = "[forward] has no upstreams; add upstreams = [\"address of a resolver\", ...]";
-        keys.complaints.push(Complaint::absence(at, sentence));
+    if !has_upstreams {
+        let message = "[forward] has no upstreams; add upstreams = [\"address of a resolver\", ...]";
+        keys.errors.push(SpannedError::missing(at, message));
     }
     let upstreams = upstreams.map(Spanned::into_inner).unwrap_or_default();
     for (number, upstream) in upstreams.iter().enumerate() {
         if upstreams.iter().take(number).any(|earlier| earlier.get_ref() == upstream.get_ref()) {
-            let sentence = format!("{} is listed twice", upstream.get_ref());
-            keys.complaints.push(Complaint::new(upstream.span(), sentence));
+            let message = format!("{} is listed twice", upstream.get_ref());
+            keys.errors.push(SpannedError::new(upstream.span(), message));
         }
     }
     Some((ForwardKeys { upstreams, clients }, keys.finish(&FORWARD_KEYS, &[])))
 }
 
 impl ForwardKeys {
-    /// What is wrong beside these listen addresses, and beside a zone "." that stands there.
-    pub(super) fn against(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<Complaint> {
+    /// Conflicts with the listen addresses, and with a zone "." at `root`.
+    pub(super) fn cross_checks(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<SpannedError> {
         let itself = self.upstreams.iter().filter_map(|upstream| {
             let address = upstream.get_ref().address;
             let ours = listen.iter().find(|listen| is_same_host(address, **listen))?;
-            let sentence = format!(
-                "upstream {address} is this server itself (listen has {ours}), so questions would go round in circles; \
+            let message = format!(
+                "upstream {address} is this server itself (listen has {ours}), so queries would loop; \
                  name another resolver"
             );
-            Some(Complaint::new(upstream.span(), sentence))
+            Some(SpannedError::new(upstream.span(), message))
         });
-        let sentence = "zone \".\" answers every name, so nothing would be left for [forward]; remove one of them";
-        itself.chain(root.map(|span| Complaint::new(span, sentence))).collect()
+        let message = "zone \".\" answers every name, so [forward] would never be used; remove one of them";
+        itself.chain(root.map(|span| SpannedError::new(span, message))).collect()
     }
 
-    pub(super) fn lower(self) -> Forward {
+    pub(super) fn resolve(self) -> Forward {
         Forward {
             upstreams: self.upstreams.into_iter().map(Spanned::into_inner).collect(),
             clients: self.clients.unwrap_or_else(|| AllowedClients::Networks(LOOPBACK.into())),
@@ -83,24 +83,24 @@ impl ForwardKeys {
     }
 }
 
-/// Whether who asks the one arrives at the other. Which addresses this host has is not known here, but for loopback.
+/// Whether a query to `upstream` would arrive at `listen`. The addresses of this host are unknown here, except loopback.
 fn is_same_host(upstream: SocketAddr, listen: SocketAddr) -> bool {
     collide(upstream, listen) && (upstream.ip() == listen.ip() || upstream.ip().is_loopback())
 }
 
 fn upstreams(value: &Value<'_>) -> Read<Vec<Spanned<Upstream>>> {
     let upstreams = value::list(value, "a list of addresses in quotes", upstream)?;
-    let sentence = match upstreams.len() {
+    let message = match upstreams.len() {
         0 => "[forward] has an empty list of upstreams; name at least one resolver".into(),
         1..=UPSTREAMS_MAX => return Ok(upstreams),
         count => format!("{count} upstreams; at most {UPSTREAMS_MAX} are allowed"),
     };
-    Err(vec![Complaint::new(value.span(), sentence)])
+    Err(vec![SpannedError::new(value.span(), message)])
 }
 
 fn upstream(value: &Value<'_>) -> Read<Upstream> {
     let text = value::text(value, "the address of a resolver in quotes")?;
-    upstream_in(text).map_err(|sentence| vec![Complaint::new(value.span(), sentence)])
+    upstream_in(text).map_err(|message| vec![SpannedError::new(value.span(), message)])
 }
 
 /// `address`, `address:port`, or one of both as `tls://address#name`.
@@ -121,16 +121,14 @@ fn upstream_in(text: &str) -> Result<Upstream, String> {
         return Err(format!("{} is not the address of one host", address.ip()));
     }
     if address.port() == 0 {
-        return Err("nobody can be asked on port 0".into());
+        return Err("no resolver can be asked on port 0".into());
     }
     let tls_name = match (over_tls, name) {
         (None, None) => None,
         (Some(_), Some(name)) if ServerName::try_from(name).is_ok() => Some(name.to_owned()),
-        (Some(_), Some(name)) => return Err(format!("{name:?} is no name that a certificate can bear")),
+        (Some(_), Some(name)) => return Err(format!("{name:?} is not a name that a certificate can have")),
         (Some(_), None) => {
-            return Err(format!(
-                "{text:?} lacks the name that the resolver's certificate bears; write \"{text}#dns.example\""
-            ));
+            return Err(format!("{text:?} lacks the name in the resolver's certificate; write \"{text}#dns.example\""));
         }
         (None, Some(_)) => {
             return Err(format!("{text:?} has a name, which only TLS needs; write \"tls://{text}\", or \"{place}\""));
@@ -144,14 +142,14 @@ fn address(text: &str, port: u16) -> Option<SocketAddr> {
     with_port.or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(canonical(ip), port))).ok()
 }
 
-/// Whose questions are passed on: not everybody's.
+/// The clients whose queries are forwarded; a network with prefix length 0 is refused.
 fn clients(value: &Value<'_>) -> Read<AllowedClients> {
     let network = |value: &Value<'_>| match value::network(value)? {
         all if all.prefix_len() == 0 => {
-            let sentence = format!(
+            let message = format!(
                 "{all} would make this server an open resolver, which others use for attacks; name your own networks"
             );
-            Err(vec![Complaint::new(value.span(), sentence)])
+            Err(vec![SpannedError::new(value.span(), message)])
         }
         network => Ok(network),
     };

@@ -1,33 +1,33 @@
-//! Tables whose known keys are taken one by one; what is left at the end is unknown.
+//! A table whose known keys are taken one by one; the keys that are left at the end are unknown.
 
 use std::fmt::Display;
 
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    mistake::Complaint,
+    diagnostic::SpannedError,
     value::{self, Read, Value},
 };
 
-/// The names differ from a known key by so little that a slip of the finger explains it.
+/// From this Jaro-Winkler similarity on, an unknown key is probably a misspelt known one.
 const SUGGESTION_SIMILARITY: f64 = 0.75;
 
-/// A table whose known keys are taken one by one; what is left at the end is unknown.
+/// A table whose known keys are taken one by one; the keys that are left at the end are unknown.
 pub(super) struct Keys<'i, P = String> {
     pub(super) table: DeTable<'i>,
     place: P,
-    pub(super) complaints: Vec<Complaint>,
+    pub(super) errors: Vec<SpannedError>,
 }
 
 impl<'i, P: Display> Keys<'i, P> {
-    /// `place` is what the table is called in complaints.
+    /// `place` names the table in errors.
     pub(super) fn new(table: DeTable<'i>, place: P) -> Self {
-        Self { table, place, complaints: Vec::new() }
+        Self { table, place, errors: Vec::new() }
     }
 
     pub(super) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {
         let value = self.table.remove(key)?;
-        read(value).map_err(|more| self.complaints.extend(more)).ok()
+        read(value).map_err(|more| self.errors.extend(more)).ok()
     }
 
     pub(super) fn get<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<T> {
@@ -43,20 +43,20 @@ impl<'i, P: Display> Keys<'i, P> {
         Some(Keys::new(table, format!("[{key}]")))
     }
 
-    /// Complains about every key that is left.
-    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<Complaint> {
+    /// Reports every key that is left. `known` are the keys of this version, `later` those of a coming one.
+    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<SpannedError> {
         for key in self.table.keys() {
             let (name, place) = (key.get_ref().as_ref(), &self.place);
-            let sentence = if later.contains(&name) {
+            let message = if later.contains(&name) {
                 format!("{name} is not supported yet by this version; remove it")
             } else if let Some(meant) = closest(name, known) {
                 format!("{place} has no key {name:?}; did you mean {meant:?}?")
             } else {
                 format!("{place} has no key {name:?}; it knows {}", known.join(", "))
             };
-            self.complaints.push(Complaint::new(key.span(), sentence));
+            self.errors.push(SpannedError::new(key.span(), message));
         }
-        self.complaints
+        self.errors
     }
 }
 

@@ -1,12 +1,16 @@
-//! The configuration: what a file says once it has been understood.
+//! The configuration: a file, parsed and checked.
 //!
-//! Nothing here can be wrong: [`Config::parse`] is the only way in, and it lists every mistake with its place.
+//! A [`Config`] is always valid: [`Config::parse`] is the only way to make one, and reports everything that is wrong in the
+//! file, with line and column.
+//!
+//! To add a key: its name and field in `server_keys`, `zone_keys`, `forward_keys` or `encryption_keys`, a reader in
+//! `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
 
+mod diagnostic;
 mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
-mod mistake;
 pub mod pem;
 mod server_keys;
 mod value;
@@ -23,8 +27,8 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use self::mistake::{Complaint, Lines};
-pub use self::mistake::{MISTAKES_SHOWN_MAX, Mistake, Mistakes};
+pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
+use self::diagnostic::{Lines, SpannedError};
 use crate::{
     metrics::Transport,
     types::{AddressRules, AllowedClients, AnswerCount, RateLimit, Seed, Ttl, ZoneName},
@@ -33,7 +37,7 @@ use crate::{
 /// The largest file that is read. Ten thousand zones take about a megabyte.
 pub const FILE_OCTETS_MAX: u64 = 64 << 20;
 
-/// A whole file, understood.
+/// A whole file, parsed and checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// `[server]`.
@@ -51,46 +55,46 @@ pub struct Config {
 pub struct Server {
     /// UDP and TCP on each; at least one.
     pub listen: Vec<SocketAddr>,
-    /// Nobody wrote `listen`: what this host does not have may be left out.
+    /// `listen` is the default: addresses that this host does not have may be left out.
     pub listen_by_default: bool,
-    /// DNS over TLS, HTTPS and QUIC; `None`: nothing is encrypted.
+    /// DNS over TLS, HTTPS and QUIC; `None`: none of them.
     pub encryption: Option<Encryption>,
     /// Status page, metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
-    /// The name servers that NS and SOA name; empty: `ns.<zone>` with the `listen` addresses.
+    /// The name servers in NS and SOA records; empty: `ns.<zone>` with the `listen` addresses.
     pub nameservers: Vec<(ZoneName, Vec<IpAddr>)>,
-    /// Names that are delegated to us and are no zones: zones hang below them.
+    /// Names that are delegated to this server and are not zones themselves; zones lie below them.
     pub domains: Vec<ZoneName>,
-    /// Who may ask about names that are no zone's, and about zones that do not say otherwise.
+    /// The clients that may ask about names outside all zones, and about zones without `clients` of their own.
     pub clients: AllowedClients,
-    /// What this server calls itself; `None`: it does not tell.
+    /// The server's identifier (RFC 5001) and the text of `id.server`; `None`: none.
     pub nsid: Option<String>,
-    /// What it tells who asks for its version; `None`: nothing.
+    /// The text of `version.bind`; `None`: no such record.
     pub version: Option<String>,
-    /// Where secrets of cookies are that replicas share; `None`: one of our own, until the end of the process.
+    /// The file of cookie secrets that replicas share; `None`: a random secret for the life of the process.
     pub cookie_secret_file: Option<PathBuf>,
-    /// What clients may take over TCP.
+    /// Limits of TCP connections.
     pub tcp: TcpLimits,
-    /// Bounds replies over UDP; `None`: nothing does.
+    /// Limits replies over UDP; `None`: no limit.
     pub rate_limit: Option<RateLimit>,
-    /// Where the last known nodes are kept; `None`: systemd's `$STATE_DIRECTORY`, if there is one.
+    /// The directory of the snapshot; `None`: systemd's `$STATE_DIRECTORY`, if set.
     pub state_dir: Option<PathBuf>,
-    /// Nodes that were written longer ago are not believed at start.
+    /// Older nodes of the snapshot are ignored at start.
     pub snapshot_max_age: Duration,
 }
 
 /// `listen_tls`, `listen_https`, `listen_quic` and `tls` of `[server]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Encryption {
-    /// What is spoken where; at least one.
+    /// Addresses, each with its transport; at least one.
     pub listen: Vec<(SecureTransport, SocketAddr)>,
-    /// Our certificate with those of the authorities above it (PEM).
+    /// The server's certificate chain (PEM).
     pub cert: PathBuf,
     /// Its private key (PEM).
     pub key: PathBuf,
 }
 
-/// What carries encrypted questions.
+/// An encrypted transport.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecureTransport {
     /// DNS over TLS (RFC 7858).
@@ -102,10 +106,10 @@ pub enum SecureTransport {
 }
 
 impl SecureTransport {
-    /// Every one of them.
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::Tls, Self::Https, Self::Quic];
 
-    /// Whether it needs a UDP port; otherwise a TCP port.
+    /// Whether it uses a UDP port; the others use a TCP port.
     pub const fn is_datagrams(self) -> bool {
         matches!(self, Self::Quic)
     }
@@ -119,7 +123,7 @@ impl SecureTransport {
         }
     }
 
-    /// How its questions are counted and answered.
+    /// The transport in metrics.
     pub const fn transport(self) -> Transport {
         match self {
             Self::Tls => Transport::Tls,
@@ -132,13 +136,13 @@ impl SecureTransport {
 /// `[server.tcp]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TcpLimits {
-    /// Connections in all; over it the one that is idle for longest goes.
+    /// Connections in all; beyond it the longest idle one is closed.
     pub max_connections: usize,
-    /// Connections from one address; over it the one of them that is idle for longest goes.
+    /// Connections from one address; beyond it the longest idle one of them is closed.
     pub max_per_client: usize,
-    /// From the last reply to the first octet of a question.
+    /// From the last reply to the first octet of the next query.
     pub idle: Duration,
-    /// From the first octet of a question to its last, and for a reply to be taken.
+    /// From the first octet of a query to its last, and for the client to receive a reply.
     pub message: Duration,
 }
 
@@ -152,18 +156,18 @@ impl Default for TcpLimits {
 /// `[forward]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forward {
-    /// Whom to ask, in this order; at least one, each once.
+    /// The resolvers to ask, in this order; at least one, each once.
     pub upstreams: Vec<Upstream>,
-    /// Whose questions are passed on; never everybody's.
+    /// The clients whose queries are forwarded; never [`AllowedClients::Any`].
     pub clients: AllowedClients,
 }
 
-/// A resolver to ask.
+/// A resolver of `[forward]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
-    /// Where it is.
+    /// Its address and port.
     pub address: SocketAddr,
-    /// The name that its certificate bears, over TLS; `None`: UDP, and TCP where that is cut short.
+    /// The name in its certificate, for TLS; `None`: UDP, and TCP after a truncated reply.
     pub tls_name: Option<String>,
 }
 
@@ -179,60 +183,60 @@ impl std::fmt::Display for Upstream {
 /// One zone, its defaults filled in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Zone {
-    /// Whom to ask and how: another value means another cluster.
+    /// Which nodes to ask and how. After a change it may be another cluster.
     pub cluster: Cluster,
-    /// Time from the beginning of one tick to the next, ±10 %; at least 100 ms.
+    /// From the beginning of one poll round to the next, ±10 %; at least 100 ms.
     pub refresh: Duration,
     /// One `/localnodes` attempt, from connect to the last byte of the body.
     pub timeout: Duration,
     /// TTL of A and AAAA.
     pub ttl: Ttl,
-    /// SOA minimum and TTL of negative answers; unless the file says so the zone's `ttl`, at most 5 s.
+    /// SOA minimum and TTL of negative answers; by default the zone's `ttl`, at most 5 s.
     pub negative_ttl: Ttl,
-    /// How many nodes an answer names.
+    /// How many addresses one answer has.
     pub answers: AnswerCount,
     /// Whether every name below the zone answers like the zone itself.
     pub subdomains: bool,
-    /// How listed nodes are probed; `None`: they are not.
+    /// How listed nodes are probed; `None`: no probes.
     pub health: Option<Health>,
-    /// Which listed addresses are answered, and as what.
+    /// Which listed addresses are answered, and how they are translated.
     pub rules: AddressRules,
-    /// How long nodes are answered without any success; `None`: for ever.
+    /// How long nodes are answered without a successful poll; `None`: indefinitely.
     pub max_stale: Option<Duration>,
-    /// Who may ask.
+    /// The clients that may ask.
     pub clients: AllowedClients,
 }
 
-/// Whom to ask: what makes two zones speak of the same cluster.
+/// Which nodes to ask and how: with equal values two zones have the same cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cluster {
     /// At least one, each once, in the order of the file.
     pub seeds: Vec<Seed>,
     /// The port of every node.
     pub port: NonZeroU16,
-    /// How nodes are spoken to.
+    /// HTTP or HTTPS.
     pub scheme: Scheme,
-    /// Which part of the cluster is answered: the first that has a healthy node. Empty: whatever a node lists.
+    /// The parts of the cluster that may be answered: the first with a healthy node is. Empty: whatever a node lists.
     pub scope: Vec<Scope>,
 }
 
-/// How nodes are spoken to.
+/// The protocol of requests to nodes.
 #[derive(Clone, Debug, Eq, PartialEq, Hash)]
 pub enum Scheme {
-    /// In the clear.
+    /// Plain HTTP.
     Http,
-    /// Over TLS.
+    /// HTTP over TLS.
     Https(Tls),
 }
 
-/// `tls` of a zone. Files are read when they are needed, and again when they change.
+/// `tls` of a zone. The files are read when a poller needs them, and again when they change.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Hash)]
 pub struct Tls {
-    /// Authorities that sign the nodes' certificates (PEM); `None`: the system's.
+    /// Certificate authorities of the nodes' certificates (PEM); `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// The name that certificates must bear; `None`: the node's address.
+    /// The name that the nodes' certificates must have; `None`: the node's address.
     pub server_name: Option<String>,
-    /// Our certificate and key (PEM), for nodes that ask for one.
+    /// Client certificate and key (PEM), for nodes that require one.
     pub client: Option<(PathBuf, PathBuf)>,
     /// Certificates are not checked at all.
     pub insecure: bool,
@@ -241,7 +245,7 @@ pub struct Tls {
 /// One entry of `scope`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Scope {
-    /// At least one; of several the union is meant.
+    /// At least one; several mean their union.
     pub datacenters: Vec<String>,
     /// Only this rack of each.
     pub rack: Option<String>,
@@ -252,15 +256,15 @@ pub struct Scope {
 pub struct Health {
     /// Between two probes of a node, ±10 %; at least 100 ms.
     pub interval: Duration,
-    /// One probe, from connect to the status.
+    /// One probe, from connect to the status line.
     pub timeout: Duration,
-    /// A node returns after so many successes in a row.
+    /// Consecutive successes after which a node returns.
     pub rise: NonZeroU8,
-    /// A node leaves after so many failures in a row.
+    /// Consecutive failures after which a node leaves.
     pub fall: NonZeroU8,
 }
 
-/// What the admin interface tells about the file.
+/// The state of the configuration file, for the admin interface.
 #[derive(Clone, Debug)]
 pub struct ConfigStatus {
     /// The file.
@@ -273,10 +277,10 @@ pub struct ConfigStatus {
     pub error: Option<String>,
 }
 
-/// Somebody asks for a reload and waits: the summary of what changed, or the complaint.
+/// A request to reload, from an operator who waits for the outcome.
 #[derive(Debug)]
 pub struct ReloadRequest {
-    /// Where the outcome goes; nobody needs to be there any more.
+    /// Gets the summary of what changed, or why the file was refused. The receiver may be gone.
     pub reply: oneshot::Sender<Result<String, String>>,
 }
 
@@ -288,42 +292,42 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         error: std::io::Error,
     },
     /// The file is read and refused.
     #[error(transparent)]
-    Refused(#[from] Mistakes),
+    Refused(#[from] Diagnostics),
 }
 
 impl Config {
-    /// Reads and understands a file.
+    /// Reads and parses a file.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or has mistakes: then all of them.
+    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or is refused.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         Ok(Self::parse(path, &read_file(path)?)?)
     }
 
-    /// Understands a file's content; `path` only names it in complaints.
+    /// Parses the content of a file; `path` only names it in diagnostics.
     ///
     /// # Errors
-    /// Every mistake, in the order of the file.
-    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Mistakes> {
+    /// All diagnostics, in the order of the file.
+    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Diagnostics> {
         let text = std::str::from_utf8(content).map_err(|error| {
             let readable = String::from_utf8_lossy(&content[..error.valid_up_to()]);
-            let complaint = Complaint::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
-            Mistakes::new(path, vec![Lines::new(&readable).locate(complaint)])
+            let error = SpannedError::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
+            Diagnostics::new(path, vec![Lines::new(&readable).locate(error)])
         })?;
-        let mut complaints = Vec::new();
-        file::read(text, &mut complaints).ok_or_else(|| {
+        let mut errors = Vec::new();
+        file::read(text, &mut errors).ok_or_else(|| {
             let lines = Lines::new(text);
-            Mistakes::new(path, complaints.into_iter().map(|complaint| lines.locate(complaint)).collect())
+            Diagnostics::new(path, errors.into_iter().map(|error| lines.locate(error)).collect())
         })
     }
 
-    /// What is legal and yet seldom meant, in sentences.
+    /// What is allowed but probably not meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let wildcards_only = self.server.listen.iter().all(|address| address.ip().is_unspecified());
         let mut warnings = Vec::new();
@@ -338,13 +342,13 @@ impl Config {
     }
 }
 
-/// Whether two addresses cannot be had at once over one protocol: the same one, or a wildcard and an address of it.
+/// Whether two addresses cannot be bound at once over one protocol: they are equal, or one is the wildcard of the other.
 pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     same && one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4()
 }
 
-/// A file's octets.
+/// The content of a file.
 ///
 /// # Errors
 /// It cannot be opened or read, or is larger than [`FILE_OCTETS_MAX`].
@@ -359,19 +363,19 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
         .map_err(|error| LoadError::Unreadable { path: path.into(), error })
 }
 
-/// What identifies a content: its [`digest`] in hexadecimal.
+/// Identifies a content: its [`digest`] in hexadecimal.
 pub fn content_hash(content: &[u8]) -> String {
     format!("{:016x}", digest(content))
 }
 
-/// FNV-1a of 64 bits. It tells edits and accidents apart, is the same everywhere and for ever, and keeps no secret.
+/// FNV-1a of 64 bits: it detects edits and accidents, is the same on every machine, and protects no secret.
 pub fn digest(content: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME))
 }
 
-/// An error of the system without its number.
+/// A system error without its number.
 fn plain(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".into(),
@@ -386,7 +390,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn complaints(text: &str) -> String {
+    fn errors(text: &str) -> String {
         Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string()
     }
 
@@ -397,7 +401,7 @@ mod tests {
     const GOOD: &str = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
 
     #[test]
-    fn a_zone_takes_defaults_then_ours() {
+    fn a_zone_takes_its_own_keys_then_those_of_defaults() {
         let config = parsed(
             "[defaults]\nport = 9000\nttl = \"9s\"\n\n[zones.\"A.example.\"]\nseeds = [\"10.0.0.1\", \"::1\", \
              \"node-a.internal\", \"10.0.0.1\"]\nttl = \"0s\"\nanswers = \"all\"\n",
@@ -414,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn every_complaint_names_its_place() {
+    fn every_diagnostic_has_line_and_column() {
         for (text, expected) in [
             ("", "z.toml:1:1: no zone; add [zones.\"alternator.example.com\"] with its seeds"),
             (
@@ -434,7 +438,7 @@ mod tests {
             ("[zones.\"a\"]\nseeds = [\"0.0.0.0\"]\n", "z.toml:2:10: 0.0.0.0 is not the address of one host"),
             (
                 "[zones.\"a\"]\nseeds = [\"n.a\"]\n",
-                "z.toml:2:10: seed n.a lies inside our own zone a., so finding it would need itself; use an address",
+                "z.toml:2:10: seed n.a lies inside this server's zone a., so looking it up would need this server; use an address",
             ),
             (
                 "[zones.a.example.com]\nseeds = [\"10.0.0.1\"]\n",
@@ -462,11 +466,11 @@ mod tests {
             ),
             (
                 "[server]\ndomains = [\".\", \"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
-                "z.toml:2:12: the root is nobody's to delegate; name a domain of yours",
+                "z.toml:2:12: the root cannot be delegated to you; name a domain of yours",
             ),
             (
                 "[server]\ndomains = [\"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
-                "z.toml:2:12: a. is a zone already, so it is no domain without nodes\nz.toml:2:22: b. is listed twice\nz.toml:4:10: seed n.b lies inside our own domain b., so finding it would need itself; use an address",
+                "z.toml:2:12: a. is a zone already, so it cannot be in domains as well\nz.toml:2:22: b. is listed twice\nz.toml:4:10: seed n.b lies inside this server's domain b., so looking it up would need this server; use an address",
             ),
             (
                 "[server]\nnsid = \"\"\nrate_limit = { slip = 11 }\ntcp = { idle = \"0s\", max_connections = 0 }\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -490,7 +494,7 @@ mod tests {
             ),
             (
                 "[server]\nlisten = [\"127.0.0.1:53\", \"[::]:53\", \"0.0.0.0:53\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:38: 0.0.0.0:53 and 127.0.0.1:53 cannot both be listened on; keep one of them",
+                "z.toml:2:38: 0.0.0.0:53 and 127.0.0.1:53 cannot both be bound; keep one of them",
             ),
             (
                 "[server]\nadmin = \"127.0.0.1:53\"\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -502,7 +506,7 @@ mod tests {
             ),
             (
                 "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:3:8: zone \".\" answers every name to whoever reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
+                "z.toml:3:8: zone \".\" answers every name to every client that reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
             ),
             (
                 "[transfer]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -518,11 +522,11 @@ mod tests {
             ),
             (
                 "[forward]\nupstreams = [\"dns.example\", \"10.0.0.2:dns\", \"0.0.0.0\", \"::1:0\", \"[::2]:0\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:14: \"dns.example\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:29: \"10.0.0.2:dns\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:45: 0.0.0.0 is not the address of one host\nz.toml:2:65: nobody can be asked on port 0",
+                "z.toml:2:14: \"dns.example\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:29: \"10.0.0.2:dns\" is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \"tls://10.0.0.2#dns.example\"\nz.toml:2:45: 0.0.0.0 is not the address of one host\nz.toml:2:65: no resolver can be asked on port 0",
             ),
             (
                 "[forward]\nupstreams = [\"tls://10.0.0.2\", \"10.0.0.2#a.example\", \"tls://10.0.0.2#a..b\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:14: \"tls://10.0.0.2\" lacks the name that the resolver's certificate bears; write \"tls://10.0.0.2#dns.example\"\nz.toml:2:32: \"10.0.0.2#a.example\" has a name, which only TLS needs; write \"tls://10.0.0.2#a.example\", or \"10.0.0.2\"\nz.toml:2:54: \"a..b\" is no name that a certificate can bear",
+                "z.toml:2:14: \"tls://10.0.0.2\" lacks the name in the resolver's certificate; write \"tls://10.0.0.2#dns.example\"\nz.toml:2:32: \"10.0.0.2#a.example\" has a name, which only TLS needs; write \"tls://10.0.0.2#a.example\", or \"10.0.0.2\"\nz.toml:2:54: \"a..b\" is not a name that a certificate can have",
             ),
             (
                 "[forward]\nupstreams = [\"10.0.0.2\", \"10.0.0.2:53\"]\nclients = [\"10.0.0.0/8\", \"0.0.0.0/0\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -530,11 +534,11 @@ mod tests {
             ),
             (
                 "[server]\nlisten = [\"10.0.0.1:53\", \"0.0.0.0:5353\"]\n[forward]\nupstreams = [\"10.0.0.1\", \"127.0.0.1:5353\", \"10.0.0.2:5353\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:4:14: upstream 10.0.0.1:53 is this server itself (listen has 10.0.0.1:53), so questions would go round in circles; name another resolver\nz.toml:4:26: upstream 127.0.0.1:5353 is this server itself (listen has 0.0.0.0:5353), so questions would go round in circles; name another resolver",
+                "z.toml:4:14: upstream 10.0.0.1:53 is this server itself (listen has 10.0.0.1:53), so queries would loop; name another resolver\nz.toml:4:26: upstream 127.0.0.1:5353 is this server itself (listen has 0.0.0.0:5353), so queries would loop; name another resolver",
             ),
             (
                 "[forward]\nupstreams = [\"10.0.0.2\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:3:8: zone \".\" answers every name, so nothing would be left for [forward]; remove one of them",
+                "z.toml:3:8: zone \".\" answers every name, so [forward] would never be used; remove one of them",
             ),
             (
                 "[defaults]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -545,12 +549,12 @@ mod tests {
                 "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
             ),
         ] {
-            assert_eq!(complaints(text), expected);
+            assert_eq!(errors(text), expected);
         }
     }
 
     #[test]
-    fn upstreams_have_the_ports_that_resolvers_have() {
+    fn upstreams_have_default_ports() {
         let upstreams = "[\"10.0.0.2\", \"10.0.0.3:5353\", \"::2\", \"[::3]:5\", \"tls://10.0.0.4#dns.example\", \"tls://[::5]:1853#::5\"]";
         let forward = parsed(&format!("[forward]\nupstreams = {upstreams}\n{GOOD}")).forward.unwrap();
         let read: Vec<_> = forward.upstreams.iter().map(ToString::to_string).collect();
@@ -564,25 +568,25 @@ mod tests {
         ];
         assert_eq!(read, expected);
         let may = |client: &str| forward.clients.permit(client.parse().unwrap());
-        assert!(may("127.0.0.53") && may("::1") && !may("10.0.0.1"), "nobody else unless named");
+        assert!(may("127.0.0.53") && may("::1") && !may("10.0.0.1"), "other clients only if named");
     }
 
     #[test]
-    fn a_broken_line_does_not_hide_the_others() {
+    fn a_syntax_error_does_not_hide_the_other_errors() {
         let text = "[zones.\"a\"]\nseeds = [\"10.0.0.1\"\n[zones.\"b\"]\nseeds = [\"10.0.0.1\"]\nttl = \"x\"\n";
-        let said = complaints(text);
-        assert!(said.starts_with("z.toml:"), "{said}");
-        let twice = complaints("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
+        let first = errors(text);
+        assert!(first.starts_with("z.toml:"), "{first}");
+        let twice = errors("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
         assert_eq!(twice, "z.toml:4:1: duplicate key");
     }
 
     #[test]
     fn name_servers_are_checked_against_the_zones() {
         let with = |servers: &str| format!("[server]\nnameservers = {servers}\n{GOOD}");
-        let one = |servers: &str| complaints(&with(servers));
+        let one = |servers: &str| errors(&with(servers));
         assert_eq!(
             one("[{ name = \"ns.a.example\" }]"),
-            "z.toml:2:16: name server ns.a.example. lies inside our own zone a.example.; add its addresses"
+            "z.toml:2:16: name server ns.a.example. lies inside this server's zone a.example.; add its addresses"
         );
         assert_eq!(
             one("[{ name = \"a.example\", addresses = [\"10.0.0.1\"] }]"),
@@ -634,55 +638,55 @@ mod tests {
                 "z.toml:4:17: listen_https and listen_tls cannot both have 0.0.0.0:443; give one another port",
             ),
         ] {
-            assert_eq!(complaints(&text), expected);
+            assert_eq!(errors(&text), expected);
         }
         let exposed = both("listen_tls = [\"192.0.2.1:853\"]").replace(GOOD, "[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n");
-        assert!(complaints(&exposed).contains("answers every name to whoever reaches 192.0.2.1:853"));
+        assert!(errors(&exposed).contains("answers every name to every client that reaches 192.0.2.1:853"));
         let admin = both("admin = \"127.0.0.1:853\"\nlisten_quic = [\"127.0.0.1:853\"]");
         assert!(parsed(&admin).server.encryption.is_some(), "HTTP is TCP and QUIC is UDP");
     }
 
     #[test]
-    fn only_wildcards_without_name_servers_are_worth_a_warning() {
+    fn wildcard_addresses_without_name_servers_cause_a_warning() {
         assert_eq!(parsed(&format!("[server]\nlisten = [\"0.0.0.0:53\"]\n{GOOD}")).warnings().len(), 1);
         assert_eq!(parsed(GOOD).warnings(), [""; 0]);
     }
 
     #[test]
-    fn what_is_no_text_is_refused_where_it_starts() {
+    fn a_file_that_is_not_utf8_is_refused_at_the_first_wrong_octet() {
         let refused = Config::parse(Path::new("z.toml"), b"a = 1\nb = \xff\n").unwrap_err();
         assert_eq!(refused.to_string(), "z.toml:2:5: the file is not UTF-8 text from here on");
     }
 
     proptest! {
         #[test]
-        fn no_octets_can_break_the_reader(content in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn no_octets_make_the_parser_panic(content in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = Config::parse(Path::new("z.toml"), &content);
         }
 
         #[test]
-        fn no_text_in_a_value_can_break_the_reader(
+        fn no_text_in_a_value_makes_the_parser_panic(
             key in prop::sample::select(&["seeds", "ttl", "refresh", "port", "answers", "scheme", "x"][..]),
             text in "[0-9a-z:.%\\[\\]/ µ-]{0,20}|[0-9]{1,25} ?(ns|ms|s|m|h|d|y)?|\\PC{0,20}",
         ) {
             let value = toml::Value::String(text).to_string();
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
-            if let Err(mistakes) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Mistake { line, column, sentence } in mistakes.list() {
+            if let Err(diagnostics) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
+                for Diagnostic { line, column, message } in diagnostics.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
-                    prop_assert!(!sentence.contains(char::is_control), "{sentence:?} takes more than a line");
+                    prop_assert!(!message.contains(char::is_control), "{message:?} takes more than a line");
                 }
             }
         }
 
         #[test]
-        fn no_toml_can_break_the_reader(
+        fn no_toml_makes_the_parser_panic(
             text in "(\\[(server|defaults|zones|zones\\.\"a\\.b\"|zones.a.b)\\]\n|(seeds|ttl|port|listen|answers|nameservers|x) = (1|\"1s\"|\\[\"a\", 1\\]|\"all\"|\\{ a = 1 \\}|\"|\\[)\n){0,12}"
         ) {
-            if let Err(mistakes) = Config::parse(Path::new("z.toml"), text.as_bytes()) {
-                prop_assert!(!mistakes.list().is_empty());
+            if let Err(diagnostics) = Config::parse(Path::new("z.toml"), text.as_bytes()) {
+                prop_assert!(!diagnostics.list().is_empty());
             }
         }
     }

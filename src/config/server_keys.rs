@@ -12,9 +12,9 @@ use toml::Spanned;
 
 use super::{
     Server, TcpLimits, collide,
+    diagnostic::SpannedError,
     encryption_keys::EncryptionKeys,
     keys::Keys,
-    mistake::Complaint,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, RateLimit, ZoneName};
@@ -45,14 +45,14 @@ const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "messa
 
 const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
 
-/// Every second question that is held back gets a hint how to come back: BIND's and Knot's custom.
+/// Every second query over the limit gets a truncated reply, so that a real client retries over TCP; as in BIND and Knot.
 const SLIP: u8 = 2;
 
-/// What one customer of a network usually has: clients in it are counted together.
+/// What one customer of a provider usually has: its addresses share one limit.
 const V4_PREFIX: u8 = 24;
 const V6_PREFIX: u8 = 56;
 
-/// After a week nothing can be said about addresses any more.
+/// After a week the addresses may belong to other machines.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 
 const DEFAULT_LISTEN: [SocketAddr; 2] =
@@ -82,8 +82,8 @@ impl ServerKeys {
         written.unwrap_or_else(|| DEFAULT_LISTEN.to_vec())
     }
 
-    /// Every address that answers DNS, over whatever.
-    pub(super) fn doors(&self) -> Vec<SocketAddr> {
+    /// Every address that answers DNS, over any transport.
+    pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
         let encrypted = self.encryption.addresses().map(|(_, address)| *address.get_ref());
         self.addresses().into_iter().chain(encrypted).collect()
     }
@@ -92,12 +92,12 @@ impl ServerKeys {
         self.domains.iter().any(|domain| domain.get_ref() == name)
     }
 
-    pub(super) fn lower(self) -> Server {
+    pub(super) fn resolve(self) -> Server {
         let nameservers = self.nameservers.iter().map(|one| one.get_ref().clone()).collect();
         Server {
             listen: self.addresses(),
             listen_by_default: self.listen.is_none(),
-            encryption: self.encryption.lower(),
+            encryption: self.encryption.resolve(),
             admin: self.admin.map(Spanned::into_inner),
             nameservers,
             domains: self.domains.into_iter().map(Spanned::into_inner).collect(),
@@ -113,7 +113,7 @@ impl ServerKeys {
     }
 }
 
-pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
+pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>) {
     let what = "a list of addresses with ports";
     let server = ServerKeys {
         listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
@@ -124,8 +124,8 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
             .unwrap_or_default(),
         domains: keys.get("domains", |list| value::list(list, "a list of names in quotes", domain)).unwrap_or_default(),
         clients: keys.get("clients", value::clients),
-        nsid: keys.get("nsid", value::told),
-        version: keys.get("version", value::told),
+        nsid: keys.get("nsid", value::identity_text),
+        version: keys.get("version", value::identity_text),
         cookie_secret_file: keys.get("cookie_secret_file", value::path),
         tcp: keys.get("tcp", tcp),
         rate_limit: keys.get("rate_limit", rate_limit),
@@ -135,33 +135,32 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
     };
     if let Some(list) = &server.listen {
         if list.get_ref().is_empty() {
-            keys.complaints.push(Complaint::new(list.span(), "listen is empty; name at least one address with a port"));
+            keys.errors.push(SpannedError::new(list.span(), "listen is empty; name at least one address with a port"));
         }
         for twice in repeated(list.get_ref(), |one| (one.port() > 0).then_some(*one)) {
-            keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
+            keys.errors.push(SpannedError::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
         }
         for (number, one) in list.get_ref().iter().enumerate() {
             let mut earlier = list.get_ref().iter().take(number).map(|other| *other.get_ref());
             if let Some(other) = earlier.find(|other| other != one.get_ref() && collide(*other, *one.get_ref())) {
-                let sentence = format!("{} and {other} cannot both be listened on; keep one of them", one.get_ref());
-                keys.complaints.push(Complaint::new(one.span(), sentence));
+                let message = format!("{} and {other} cannot both be bound; keep one of them", one.get_ref());
+                keys.errors.push(SpannedError::new(one.span(), message));
             }
         }
     }
     if let Some(admin) = &server.admin
         && let Some(address) = server.addresses().into_iter().find(|address| collide(*address, *admin.get_ref()))
     {
-        let sentence = format!("admin and listen cannot both have {address}; give admin another port, such as 9153");
-        keys.complaints.push(Complaint::new(admin.span(), sentence));
+        let message = format!("admin and listen cannot both have {address}; give admin another port, such as 9153");
+        keys.errors.push(SpannedError::new(admin.span(), message));
     }
     let admin = server.admin.as_ref().map(|admin| *admin.get_ref());
-    keys.complaints.extend(server.encryption.complaints(&server.addresses(), admin));
+    keys.errors.extend(server.encryption.errors(&server.addresses(), admin));
     for twice in repeated(&server.domains, |name| Some(name.clone())) {
-        keys.complaints.push(Complaint::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
+        keys.errors.push(SpannedError::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
     }
     for twice in repeated(&server.nameservers, |(name, _)| Some(name.clone())) {
-        keys.complaints
-            .push(Complaint::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
+        keys.errors.push(SpannedError::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
     }
     (server, keys.finish(&SERVER_KEYS, &[]))
 }
@@ -169,7 +168,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<Complaint>) {
 fn domain(value: &Value<'_>) -> Read<ZoneName> {
     match value::name(value)? {
         root if root.is_root() => {
-            Err(vec![Complaint::new(value.span(), "the root is nobody's to delegate; name a domain of yours")])
+            Err(vec![SpannedError::new(value.span(), "the root cannot be delegated to you; name a domain of yours")])
         }
         name => Ok(name),
     }
@@ -181,17 +180,17 @@ fn tcp(value: &Value<'_>) -> Read<TcpLimits> {
     let tcp = TcpLimits {
         max_connections: keys.get("max_connections", value::connections).unwrap_or(default.max_connections),
         max_per_client: keys.get("max_per_client", value::connections).unwrap_or(default.max_per_client),
-        idle: keys.get("idle", value::tcp_time).unwrap_or(default.idle),
-        message: keys.get("message", value::tcp_time).unwrap_or(default.message),
+        idle: keys.get("idle", value::tcp_timeout).unwrap_or(default.idle),
+        message: keys.get("message", value::tcp_timeout).unwrap_or(default.message),
     };
-    value::whole(tcp, keys.finish(&TCP_KEYS, &[]))
+    value::unless_errors(tcp, keys.finish(&TCP_KEYS, &[]))
 }
 
 fn rate_limit(value: &Value<'_>) -> Read<RateLimit> {
     let span = value.span();
     let table = value::table(value.clone(), "a table, rate_limit = { per_second = 100 }")?;
     let mut keys = Keys::new(table, "rate_limit");
-    let said = keys.table.contains_key("per_second");
+    let has_per_second = keys.table.contains_key("per_second");
     let per_second = keys.get("per_second", value::replies_per_second);
     let limit = RateLimit {
         per_second: per_second.unwrap_or(NonZeroU32::MIN),
@@ -199,14 +198,14 @@ fn rate_limit(value: &Value<'_>) -> Read<RateLimit> {
         v4_prefix: keys.get("v4_prefix", |value| value::small(value, 1..=32)).unwrap_or(V4_PREFIX),
         v6_prefix: keys.get("v6_prefix", |value| value::small(value, 1..=128)).unwrap_or(V6_PREFIX),
     };
-    let mut complaints = keys.finish(&RATE_LIMIT_KEYS, &[]);
-    if !said {
-        complaints.push(Complaint::absence(span, "rate_limit needs per_second, the replies that one network gets"));
+    let mut errors = keys.finish(&RATE_LIMIT_KEYS, &[]);
+    if !has_per_second {
+        errors.push(SpannedError::missing(span, "rate_limit needs per_second, the replies that one network gets"));
     }
-    value::whole(limit, complaints)
+    value::unless_errors(limit, errors)
 }
 
-/// The entries whose key an earlier entry has.
+/// The entries whose key equals that of an earlier entry.
 fn repeated<T, K: Ord>(list: &[Spanned<T>], key: impl Fn(&T) -> Option<K>) -> Vec<&Spanned<T>> {
     let mut seen = BTreeSet::new();
     list.iter().filter(|entry| key(entry.get_ref()).is_some_and(|key| !seen.insert(key))).collect()
@@ -220,12 +219,12 @@ fn nameserver(value: &Value<'_>) -> Read<(ZoneName, Vec<IpAddr>)> {
     let name = keys.get("name", value::name);
     let addresses = keys.get("addresses", |list| value::list(list, "a list of addresses", value::host_address));
     let addresses = addresses.unwrap_or_default().into_iter().map(Spanned::into_inner).collect();
-    let mut complaints = keys.finish(&NAMESERVER_KEYS, &[]);
+    let mut errors = keys.finish(&NAMESERVER_KEYS, &[]);
     if !named {
-        complaints.push(Complaint::absence(span, "a name server needs a name"));
+        errors.push(SpannedError::missing(span, "a name server needs a name"));
     }
     match name {
-        Some(name) if complaints.is_empty() => Ok((name, addresses)),
-        _ => Err(complaints),
+        Some(name) if errors.is_empty() => Ok((name, addresses)),
+        _ => Err(errors),
     }
 }

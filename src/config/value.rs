@@ -1,4 +1,4 @@
-//! Single values: from what TOML says to a type that cannot be wrong, or a complaint about its place.
+//! Single values: converts a TOML value to a checked type, or returns errors with their spans.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -15,45 +15,45 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::mistake::Complaint;
+use super::diagnostic::SpannedError;
 use crate::types::{
-    AllowedClients, AnswerCount, NameError, PACE_MAX, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
+    AllowedClients, AnswerCount, INTERVAL_MAX, NameError, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
     is_publishable,
 };
 
-/// The shortest timeout: below it a healthy node on another continent would look dead.
+/// The shortest timeout. With a shorter one a healthy node in the next city would look dead.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
-/// The longest timeout. A tick takes at most three of them, and a zone must not wait for minutes.
+/// The longest timeout. One poll round takes at most three of them, and a zone must not wait for minutes.
 pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Octets of a datacenter's or rack's name. Scylla's own are a word long; requests have to stay short.
-const PLACE_OCTETS_MAX: usize = 255;
+/// Octets in the name of a datacenter or rack. Real names are a word long, and the name is part of each request.
+const LOCATION_OCTETS_MAX: usize = 255;
 
-/// Probes in a row that make a node leave or return; with more it would never do either.
-const TIMES_MAX: u16 = 100;
+/// The largest `rise` and `fall`. With more, a node would practically never leave or return.
+const CONSECUTIVE_MAX: u16 = 100;
 
-/// The longest age, a year: more is a mistake in the unit.
+/// The longest age, a year: a longer one is probably a wrong unit.
 const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// Octets of what the server tells about itself: it has to fit beside eight addresses.
-const TOLD_OCTETS_MAX: usize = 64;
+/// Octets in `nsid` and `version`: they must fit into a reply beside eight addresses.
+const IDENTITY_OCTETS_MAX: usize = 64;
 
-/// The shortest patience with a TCP client: a tenth of a second is what keepalive can tell (RFC 7828, 3.1).
-const TCP_TIME_MIN: Duration = Duration::from_millis(100);
+/// The shortest timeout of a TCP connection: the unit of edns-tcp-keepalive is 100 ms (RFC 7828, 3.1).
+const TCP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
-/// Entries in one list. No cluster needs more seeds, no host more listen addresses; more is a generator gone wrong.
+/// Entries in one list. No cluster needs more seeds and no host more addresses; a longer list is a generator's fault.
 pub(super) const LIST_MAX: usize = 1024;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
-pub(super) type Read<T> = Result<T, Vec<Complaint>>;
+pub(super) type Read<T> = Result<T, Vec<SpannedError>>;
 
-fn complain<T>(value: &Value<'_>, sentence: impl Into<String>) -> Read<T> {
-    Err(vec![Complaint::new(value.span(), sentence)])
+fn invalid<T>(value: &Value<'_>, message: impl Into<String>) -> Read<T> {
+    Err(vec![SpannedError::new(value.span(), message)])
 }
 
 fn mismatch<T>(value: &Value<'_>, what: &str) -> Read<T> {
-    complain(value, format!("expected {what}, found {}", kind(value.get_ref())))
+    invalid(value, format!("expected {what}, found {}", kind(value.get_ref())))
 }
 
 fn kind(value: &DeValue<'_>) -> String {
@@ -86,27 +86,27 @@ pub(super) fn table<'i>(value: Value<'i>, what: &str) -> Read<DeTable<'i>> {
     let span = value.span();
     match value.into_inner() {
         DeValue::Table(table) => Ok(table),
-        other => Err(vec![Complaint::new(span, format!("expected {what}, found {}", kind(&other)))]),
+        other => Err(vec![SpannedError::new(span, format!("expected {what}, found {}", kind(&other)))]),
     }
 }
 
-/// Every entry of a list, or every complaint about them.
+/// All entries of a list, or the errors of all entries.
 pub(super) fn list<T>(value: &Value<'_>, what: &str, read: impl Fn(&Value<'_>) -> Read<T>) -> Read<Vec<Spanned<T>>> {
     let DeValue::Array(entries) = value.get_ref() else {
         return mismatch(value, what);
     };
     if entries.len() > LIST_MAX {
-        return complain(value, format!("a list of {} entries; at most {LIST_MAX} are allowed", entries.len()));
+        return invalid(value, format!("a list of {} entries; at most {LIST_MAX} are allowed", entries.len()));
     }
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries.iter() {
         match read(entry) {
             Ok(read) => list.push(Spanned::new(entry.span(), read)),
-            Err(more) => complaints.extend(more),
+            Err(more) => errors.extend(more),
         }
     }
-    if complaints.is_empty() { Ok(list) } else { Err(complaints) }
+    if errors.is_empty() { Ok(list) } else { Err(errors) }
 }
 
 fn integer(value: &Value<'_>, range: RangeInclusive<u16>, what: &str) -> Read<u16> {
@@ -115,7 +115,7 @@ fn integer(value: &Value<'_>, range: RangeInclusive<u16>, what: &str) -> Read<u1
     };
     match u16::from_str_radix(digits.as_str(), digits.radix()) {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ => complain(value, format!("{digits} is out of range; expected {what}")),
+        _ => invalid(value, format!("{digits} is out of range; expected {what}")),
     }
 }
 
@@ -138,9 +138,9 @@ fn duration(value: &Value<'_>, range: RangeInclusive<Duration>, what: &str) -> R
     let deserializer: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
     match humantime_serde::deserialize::<Duration, _>(deserializer) {
         Ok(duration) if range.contains(&duration) => Ok(duration),
-        Ok(_) => complain(value, format!("{text:?} is out of range; expected {what}")),
+        Ok(_) => invalid(value, format!("{text:?} is out of range; expected {what}")),
         Err(_) => {
-            complain(value, format!("{text:?} is no duration; write a number and a unit, such as \"1s\" or \"500ms\""))
+            invalid(value, format!("{text:?} is no duration; write a number and a unit, such as \"1s\" or \"500ms\""))
         }
     }
 }
@@ -150,11 +150,11 @@ pub(super) fn ttl(value: &Value<'_>) -> Read<Ttl> {
     let longest = Duration::from_secs(u64::from(TTL_MAX_SECONDS));
     let duration = duration(value, Duration::ZERO..=longest, what)?;
     let seconds = u32::try_from(duration.as_secs()).ok().filter(|_| duration.subsec_nanos() == 0);
-    seconds.and_then(Ttl::from_secs).map_or_else(|| complain(value, format!("a TTL is {what}")), Ok)
+    seconds.and_then(Ttl::from_secs).map_or_else(|| invalid(value, format!("a TTL is {what}")), Ok)
 }
 
 pub(super) fn refresh(value: &Value<'_>) -> Read<Duration> {
-    duration(value, REFRESH_MIN..=PACE_MAX, "100ms to 1h")
+    duration(value, REFRESH_MIN..=INTERVAL_MAX, "100ms to 1h")
 }
 
 pub(super) fn timeout(value: &Value<'_>) -> Read<Duration> {
@@ -166,45 +166,45 @@ pub(super) fn is_https(value: &Value<'_>) -> Read<bool> {
     match text(value, "\"http\" or \"https\"")? {
         "http" => Ok(false),
         "https" => Ok(true),
-        other => complain(value, format!("{other:?} is no scheme; expected \"http\" or \"https\"")),
+        other => invalid(value, format!("{other:?} is no scheme; expected \"http\" or \"https\"")),
     }
 }
 
 pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
     match text(value, "a path in quotes")? {
-        "" => complain(value, "the path is empty"),
+        "" => invalid(value, "the path is empty"),
         path => Ok(path.into()),
     }
 }
 
-/// A name that a certificate can bear.
+/// A name that a certificate can have.
 pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
     let text = text(value, "a host name or an address")?;
     match ZoneName::parse(text) {
         Ok(name) => Ok(name.to_string().trim_end_matches('.').into()),
         Err(NameError::Address) => Ok(text.into()),
-        Err(error) => complain(value, format!("{text:?} {error}")),
+        Err(error) => invalid(value, format!("{text:?} {error}")),
     }
 }
 
-/// A datacenter's or rack's name.
-pub(super) fn place(value: &Value<'_>) -> Read<String> {
+/// The name of a datacenter or rack.
+pub(super) fn location_name(value: &Value<'_>) -> Read<String> {
     let text = text(value, "a name in quotes")?;
     match text.len() {
-        0 => complain(value, "the name is empty"),
-        1..=PLACE_OCTETS_MAX => Ok(text.into()),
-        _ => complain(value, format!("the name is longer than {PLACE_OCTETS_MAX} octets")),
+        0 => invalid(value, "the name is empty"),
+        1..=LOCATION_OCTETS_MAX => Ok(text.into()),
+        _ => invalid(value, format!("the name is longer than {LOCATION_OCTETS_MAX} octets")),
     }
 }
 
 /// One name, or a list of them.
-pub(super) fn places(value: &Value<'_>) -> Read<Vec<String>> {
+pub(super) fn location_names(value: &Value<'_>) -> Read<Vec<String>> {
     if !value.get_ref().is_array() {
-        return Ok(vec![place(value)?]);
+        return Ok(vec![location_name(value)?]);
     }
-    let list = list(value, "a name, or a list of names", place)?;
+    let list = list(value, "a name, or a list of names", location_name)?;
     if list.is_empty() {
-        return complain(value, "the list is empty; name at least one datacenter");
+        return invalid(value, "the list is empty; name at least one datacenter");
     }
     Ok(list.into_iter().map(Spanned::into_inner).collect())
 }
@@ -212,10 +212,10 @@ pub(super) fn places(value: &Value<'_>) -> Read<Vec<String>> {
 /// A network such as `10.0.0.0/8`, or one address.
 pub(super) fn network(value: &Value<'_>) -> Read<IpNet> {
     let text = text(value, "a network such as \"10.0.0.0/8\", or an address")?;
-    network_in(text).or_else(|sentence| complain(value, sentence))
+    network_in(text).or_else(|message| invalid(value, message))
 }
 
-/// The same without a place, for keys of `map`.
+/// The same for a plain text; the keys of `map` have no [`Value`].
 pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(canonical(address).into());
@@ -227,31 +227,31 @@ pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// Who may ask: networks, or addresses.
+/// The clients that may ask: networks or addresses.
 pub(super) fn clients(value: &Value<'_>) -> Read<AllowedClients> {
     let networks = list(value, "a list of networks or addresses in quotes", network)?;
     Ok(AllowedClients::Networks(networks.into_iter().map(Spanned::into_inner).collect()))
 }
 
-/// What the server tells about itself.
-pub(super) fn told(value: &Value<'_>) -> Read<String> {
-    let what = format!("1 to {TOLD_OCTETS_MAX} printable ASCII characters");
+/// A text by which the server identifies itself: `nsid` or `version`.
+pub(super) fn identity_text(value: &Value<'_>) -> Read<String> {
+    let what = format!("1 to {IDENTITY_OCTETS_MAX} printable ASCII characters");
     let text = text(value, &what)?;
     let printable = text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic());
-    if !printable || !(1..=TOLD_OCTETS_MAX).contains(&text.len()) {
-        return complain(value, format!("expected {what}"));
+    if !printable || !(1..=IDENTITY_OCTETS_MAX).contains(&text.len()) {
+        return invalid(value, format!("expected {what}"));
     }
     Ok(text.into())
 }
 
-/// How many connections there may be.
+/// A number of connections.
 pub(super) fn connections(value: &Value<'_>) -> Read<usize> {
     integer(value, 1..=u16::MAX, "a number from 1 to 65535").map(usize::from)
 }
 
-/// How long a connection may be silent.
-pub(super) fn tcp_time(value: &Value<'_>) -> Read<Duration> {
-    duration(value, TCP_TIME_MIN..=PACE_MAX, "100ms to 1h")
+/// How long a TCP connection may wait for octets.
+pub(super) fn tcp_timeout(value: &Value<'_>) -> Read<Duration> {
+    duration(value, TCP_TIMEOUT_MIN..=INTERVAL_MAX, "100ms to 1h")
 }
 
 pub(super) fn replies_per_second(value: &Value<'_>) -> Read<NonZeroU32> {
@@ -259,26 +259,26 @@ pub(super) fn replies_per_second(value: &Value<'_>) -> Read<NonZeroU32> {
     NonZeroU32::new(integer(value, 1..=u16::MAX, what)?.into()).map_or_else(|| mismatch(value, what), Ok)
 }
 
-/// A small number.
+/// A number in this range.
 pub(super) fn small(value: &Value<'_>, range: RangeInclusive<u8>) -> Read<u8> {
     let what = format!("a number from {} to {}", range.start(), range.end());
     let number = integer(value, u16::from(*range.start())..=u16::from(*range.end()), &what)?;
     u8::try_from(number).or_else(|_| mismatch(value, &what))
 }
 
-/// A value, unless there are complaints about its parts.
-pub(super) fn whole<T>(value: T, complaints: Vec<Complaint>) -> Read<T> {
-    if complaints.is_empty() { Ok(value) } else { Err(complaints) }
+/// The value, unless its parts have errors.
+pub(super) fn unless_errors<T>(value: T, errors: Vec<SpannedError>) -> Read<T> {
+    if errors.is_empty() { Ok(value) } else { Err(errors) }
 }
 
-/// How often in a row something must happen.
-pub(super) fn times(value: &Value<'_>) -> Read<NonZeroU8> {
+/// How many consecutive probes must agree: `rise` and `fall`.
+pub(super) fn consecutive(value: &Value<'_>) -> Read<NonZeroU8> {
     let what = "a number from 1 to 100";
-    let number = integer(value, 1..=TIMES_MAX, what)?;
+    let number = integer(value, 1..=CONSECUTIVE_MAX, what)?;
     u8::try_from(number).ok().and_then(NonZeroU8::new).map_or_else(|| mismatch(value, what), Ok)
 }
 
-/// How long something may be kept: a second to a year.
+/// An age from a second to a year.
 pub(super) fn age(value: &Value<'_>) -> Read<Duration> {
     duration(value, Duration::from_secs(1)..=AGE_MAX, "1s to 365d")
 }
@@ -289,27 +289,27 @@ pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
         return Ok(address);
     }
     match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) => complain(value, format!("{text:?} has no port; write \"{v4}:53\"")),
-        Ok(IpAddr::V6(v6)) => complain(value, format!("{text:?} has no port; write \"[{v6}]:53\"")),
+        Ok(IpAddr::V4(v4)) => invalid(value, format!("{text:?} has no port; write \"{v4}:53\"")),
+        Ok(IpAddr::V6(v6)) => invalid(value, format!("{text:?} has no port; write \"[{v6}]:53\"")),
         Err(_) => {
-            complain(value, format!("{text:?} is no address with a port, such as \"127.0.0.1:53\" or \"[::1]:53\""))
+            invalid(value, format!("{text:?} is no address with a port, such as \"127.0.0.1:53\" or \"[::1]:53\""))
         }
     }
 }
 
-/// An address that a host can have.
+/// The address of one host.
 pub(super) fn host_address(value: &Value<'_>) -> Read<IpAddr> {
     let text = text(value, "an address, such as \"10.0.0.1\"")?;
     match text.parse().map(canonical) {
         Ok(address) if is_publishable(address) => Ok(address),
-        Ok(_) => complain(value, format!("{text} is not the address of one host")),
-        Err(_) => complain(value, format!("{text:?} is no IP address")),
+        Ok(_) => invalid(value, format!("{text} is not the address of one host")),
+        Err(_) => invalid(value, format!("{text:?} is no IP address")),
     }
 }
 
 pub(super) fn name(value: &Value<'_>) -> Read<ZoneName> {
     let text = text(value, "a domain name")?;
-    ZoneName::parse(text).or_else(|error| complain(value, format!("{text:?} {error}")))
+    ZoneName::parse(text).or_else(|error| invalid(value, format!("{text:?} {error}")))
 }
 
 pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
@@ -318,30 +318,30 @@ pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
         return if is_publishable(address) {
             Ok(Seed::Address(address))
         } else {
-            complain(value, format!("{text} is not the address of one host"))
+            invalid(value, format!("{text} is not the address of one host"))
         };
     }
     if text.contains("://") {
-        return complain(value, format!("{text:?} is a URL; a seed is an address or a host name alone"));
+        return invalid(value, format!("{text:?} is a URL; a seed is an address or a host name alone"));
     }
     if let Some((host, port)) = split_port(text) {
-        return complain(
+        return invalid(
             value,
             format!("seed {text:?} has a port; write \"{host}\" here and port = {port} in the zone"),
         );
     }
     if let Some(v6) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return complain(value, format!("seed {text:?} has brackets; write \"{v6}\""));
+        return invalid(value, format!("seed {text:?} has brackets; write \"{v6}\""));
     }
     let looks_numeric =
         text.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
     if looks_numeric {
-        return complain(value, format!("{text:?} is no IP address"));
+        return invalid(value, format!("{text:?} is no IP address"));
     }
     match ZoneName::parse(text) {
         Ok(name) if !name.is_root() => Ok(Seed::Host(name)),
-        Ok(_) => complain(value, "\".\" is no host"),
-        Err(error) => complain(value, format!("seed {text:?} {error}")),
+        Ok(_) => invalid(value, "\".\" is no host"),
+        Err(error) => invalid(value, format!("seed {text:?} {error}")),
     }
 }
 

@@ -13,8 +13,8 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     Cluster, Health, Scheme, Scope, Tls, Zone,
+    diagnostic::SpannedError,
     keys::Keys,
-    mistake::Complaint,
     value::{self, Read, Value},
 };
 use crate::types::{AddressRules, AllowedClients, AnswerCount, Seed, Translation, Ttl, ZoneName, is_link_local};
@@ -56,10 +56,10 @@ const DEFAULT_REFRESH: Duration = Duration::from_secs(1);
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A longer negative answer would outlive the outage that it tells of.
+/// A longer negative answer would outlast a short outage.
 const NEGATIVE_TTL_MAX: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
-/// A probe each second and two in a row decide: a dead node is gone within two seconds, one lost packet changes nothing.
+/// A probe each second, and two in a row decide: a dead node leaves within two seconds, and one lost packet changes nothing.
 const DEFAULT_HEALTH: Health = Health {
     interval: Duration::from_secs(1),
     timeout: Duration::from_secs(1),
@@ -67,7 +67,7 @@ const DEFAULT_HEALTH: Health = Health {
     fall: NonZeroU8::new(2).expect("two is not zero"),
 };
 
-/// What a table says; `None` where it says nothing.
+/// The keys of one table; `None` for those that it does not have.
 #[derive(Default)]
 pub(super) struct ZoneKeys {
     pub(super) seeds: Option<Spanned<Vec<Spanned<Seed>>>>,
@@ -104,7 +104,7 @@ enum HealthKeys {
     On { interval: Option<Duration>, timeout: Option<Duration>, rise: Option<NonZeroU8>, fall: Option<NonZeroU8> },
 }
 
-pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<Complaint>) {
+pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<SpannedError>) {
     let seeds = "a list of addresses or host names in quotes";
     let networks = "a list of networks or addresses in quotes";
     let plain = |list: Vec<Spanned<_>>| list.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
@@ -141,7 +141,7 @@ fn tls(value: &Value<'_>) -> Read<TlsKeys> {
         key: keys.get("key", value::path),
         insecure: keys.get("insecure", value::boolean),
     };
-    value::whole(tls, keys.finish(&TLS_KEYS, &[]))
+    value::unless_errors(tls, keys.finish(&TLS_KEYS, &[]))
 }
 
 fn health(value: &Value<'_>) -> Read<HealthKeys> {
@@ -153,50 +153,55 @@ fn health(value: &Value<'_>) -> Read<HealthKeys> {
     let health = HealthKeys::On {
         interval: keys.get("interval", value::refresh),
         timeout: keys.get("timeout", value::timeout),
-        rise: keys.get("rise", value::times),
-        fall: keys.get("fall", value::times),
+        rise: keys.get("rise", value::consecutive),
+        fall: keys.get("fall", value::consecutive),
     };
-    value::whole(health, keys.finish(&HEALTH_KEYS, &[]))
+    value::unless_errors(health, keys.finish(&HEALTH_KEYS, &[]))
 }
 
 fn scope(value: &Value<'_>) -> Read<Scope> {
     let span = value.span();
     let mut keys = Keys::new(value::table(value.clone(), "{ datacenter = \"...\", rack = \"...\" }")?, "scope");
     let named = keys.table.contains_key("datacenter");
-    let datacenters = keys.get("datacenter", value::places).unwrap_or_default();
-    let rack = keys.get("rack", value::place);
-    let mut complaints = keys.finish(&SCOPE_KEYS, &[]);
+    let datacenters = keys.get("datacenter", value::location_names).unwrap_or_default();
+    let rack = keys.get("rack", value::location_name);
+    let mut errors = keys.finish(&SCOPE_KEYS, &[]);
     if !named {
-        complaints.push(Complaint::absence(span, "a scope needs a datacenter; a rack alone would be the asked node's"));
+        errors.push(SpannedError::missing(
+            span,
+            "a scope needs a datacenter; a rack alone would be that of the node that is polled",
+        ));
     }
-    value::whole(Scope { datacenters, rack }, complaints)
+    value::unless_errors(Scope { datacenters, rack }, errors)
 }
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
     let table = value::table(value.clone(), "a table, map = { \"10.0.1.0/24\" = \"203.0.113.0/24\" }")?;
-    let (mut map, mut complaints) = (Vec::new(), Vec::new());
+    let (mut map, mut errors) = (Vec::new(), Vec::new());
     for (from, to) in table {
         match (value::network_in(from.get_ref()), value::network(&to)) {
             (Ok(inside), Ok(outside)) => match Translation::new(inside, outside) {
                 Some(line) => map.push(line),
                 None => {
-                    let sentence =
-                        format!("{inside} and {outside} differ in family or size, so addresses do not match up");
-                    complaints.push(Complaint::new(to.span(), sentence));
+                    let message = format!(
+                        "{inside} and {outside} differ in address family or prefix length, so addresses cannot be translated"
+                    );
+                    errors.push(SpannedError::new(to.span(), message));
                 }
             },
             (inside, outside) => {
-                complaints.extend(inside.err().map(|sentence| Complaint::new(from.span(), sentence)));
-                complaints.extend(outside.err().unwrap_or_default());
+                errors.extend(inside.err().map(|message| SpannedError::new(from.span(), message)));
+                errors.extend(outside.err().unwrap_or_default());
             }
         }
     }
-    value::whole(map, complaints)
+    value::unless_errors(map, errors)
 }
 
 impl ZoneKeys {
-    /// Fills in `[defaults]`, then ours; `clients` are the server's. Each seed is kept once.
-    pub(super) fn lower(
+    /// Takes each key from the zone, else from `[defaults]`, else from this program. `clients` are those of `[server]`.
+    /// A repeated seed is kept once.
+    pub(super) fn resolve(
         &self,
         name: &ZoneName,
         seeds: &[Spanned<Seed>],
@@ -218,26 +223,26 @@ impl ZoneKeys {
             negative_ttl: self.negative_ttl.or(defaults.negative_ttl).unwrap_or(ttl.min(NEGATIVE_TTL_MAX)),
             answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
             subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
-            health: self.lower_health(defaults),
-            rules: self.lower_rules(&seeds, defaults),
+            health: self.resolve_health(defaults),
+            rules: self.resolve_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
             clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
             cluster: Cluster {
                 port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT),
-                scheme: self.lower_scheme(defaults)?,
+                scheme: self.resolve_scheme(defaults)?,
                 scope: self.scope.clone().or_else(|| defaults.scope.clone()).unwrap_or_default(),
                 seeds,
             },
         })
     }
 
-    /// Tables merge key by key. What `[defaults]` says about TLS concerns the zones that speak it.
-    fn lower_scheme(&self, defaults: &Self) -> Read<Scheme> {
+    /// Merges `tls` key by key. `tls` in `[defaults]` concerns only zones with scheme https.
+    fn resolve_scheme(&self, defaults: &Self) -> Read<Scheme> {
         let https = self.https.or(defaults.https).unwrap_or_default();
         let (own, shared) = (self.tls.as_ref(), defaults.tls.as_ref());
         if !https {
             return match own {
-                Some(tls) => Err(vec![Complaint::new(tls.span(), "tls means nothing without scheme = \"https\"")]),
+                Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls has no effect without scheme = \"https\"")]),
                 None => Ok(Scheme::Http),
             };
         }
@@ -247,7 +252,7 @@ impl ZoneKeys {
         let client = match (own.cert.or(shared.cert), own.key.or(shared.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            _ => return Err(vec![Complaint::new(place, "cert and key belong together; name both, or neither")]),
+            _ => return Err(vec![SpannedError::new(place, "cert and key belong together; name both, or neither")]),
         };
         Ok(Scheme::Https(Tls {
             ca: own.ca.or(shared.ca),
@@ -257,13 +262,13 @@ impl ZoneKeys {
         }))
     }
 
-    fn lower_health(&self, defaults: &Self) -> Option<Health> {
+    fn resolve_health(&self, defaults: &Self) -> Option<Health> {
         let mut merged = DEFAULT_HEALTH;
-        let said = match (self.health, defaults.health) {
+        let tables = match (self.health, defaults.health) {
             (Some(HealthKeys::Off), _) | (None, Some(HealthKeys::Off)) => return None,
             (own, shared) => [shared, own],
         };
-        for keys in said.into_iter().flatten() {
+        for keys in tables.into_iter().flatten() {
             if let HealthKeys::On { interval, timeout, rise, fall } = keys {
                 merged = Health {
                     interval: interval.unwrap_or(merged.interval),
@@ -276,20 +281,20 @@ impl ZoneKeys {
         Some(merged)
     }
 
-    fn lower_rules(&self, seeds: &[Seed], defaults: &Self) -> AddressRules {
+    fn resolve_rules(&self, seeds: &[Seed], defaults: &Self) -> AddressRules {
         let any = |test: fn(&IpAddr) -> bool| seeds.iter().any(|seed| matches!(seed, Seed::Address(one) if test(one)));
         AddressRules {
             allow: self.allow_nodes.clone().or_else(|| defaults.allow_nodes.clone()),
             exclude: self.exclude.clone().or_else(|| defaults.exclude.clone()).unwrap_or_default(),
             map: merged(defaults.map.as_deref().unwrap_or_default(), self.map.as_deref().unwrap_or_default()),
-            // Where a name leads is not known here; probes tell a node's loopback address from one of ours.
+            // The addresses of a host name are unknown here; probes find out whether a loopback address is a node.
             loopback: any(IpAddr::is_loopback) || seeds.iter().any(|seed| matches!(seed, Seed::Host(_))),
             link_local: any(|address| is_link_local(*address)),
         }
     }
 }
 
-/// The shared lines and our own, which win where both speak of the same network.
+/// The translations of `[defaults]` and of the zone; for the same network the zone's one counts.
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
     let ours = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
     shared.iter().filter(ours).chain(own).copied().collect()

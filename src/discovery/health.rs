@@ -197,7 +197,6 @@ mod tests {
             NodeState::New => 'n',
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
-            NodeState::Drained => '?',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
@@ -366,7 +365,7 @@ mod tests {
                     let enough = match after.state {
                         NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
                         NodeState::Down => failures >= fall,
-                        NodeState::New | NodeState::Drained => false,
+                        NodeState::New => false,
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }

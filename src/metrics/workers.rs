@@ -34,7 +34,7 @@ pub struct AllWorkers(Mutex<Vec<Arc<WorkerCounters>>>);
 /// The counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
-    /// Questions that took the fast path.
+    /// Queries answered on the fast path.
     fast_lane: Counter,
     chunks: [OnceLock<Box<[Cell]>>; CHUNKS_MAX],
 }
@@ -62,12 +62,12 @@ impl AllWorkers {
         worker
     }
 
-    /// Datagrams of this type that were answered for a zone, without an error.
+    /// UDP queries of this type that were answered for a zone, without an error.
     pub fn of(&self, zone: ZoneId, query_type: QueryType) -> u64 {
         self.sum(|worker| worker.of(zone, query_type))
     }
 
-    /// Questions that took the fast path.
+    /// Queries answered on the fast path.
     pub fn fast_lane(&self) -> u64 {
         self.sum(|worker| worker.fast_lane.value())
     }
@@ -82,12 +82,12 @@ impl WorkerCounters {
         Self { fast_lane: Counter::default(), chunks: [const { OnceLock::new() }; CHUNKS_MAX] }
     }
 
-    /// Counts a question that took the fast path.
+    /// Counts a query that was answered on the fast path.
     pub fn count(&self) {
         self.fast_lane.increment_alone();
     }
 
-    /// Counts a UDP question of type A or AAAA of a zone; `false`: this worker has no counter for it.
+    /// Counts a UDP query of type A or AAAA for a zone; `false`: this worker has no counter for it.
     pub fn count_datagram(&self, zone: ZoneId, query_type: QueryType) -> bool {
         let index = zone.index as usize;
         let Some(chunk) = self.chunks.get(index / CHUNK) else { return false };
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workers_count_apart_and_are_told_together() {
+    fn counts_of_all_workers_are_added() {
         let workers = AllWorkers::default();
         let (one, other) = (workers.take(), workers.take());
         let zone = ZoneId { index: 5000, generation: 7 };

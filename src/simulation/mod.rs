@@ -1,15 +1,16 @@
-//! A cluster that is not there: nodes on loopback addresses that speak Alternator's discovery, and misbehave on demand.
+//! A simulated cluster: nodes on loopback addresses that answer like Alternator, and misbehave on demand.
 //!
-//! The demo and the tests share it. It is plain TCP, because it must drip, lie and break in the middle of a body.
+//! The demo and the tests share it. It writes to TCP itself, because it must send slowly, send wrong data, and reset a
+//! connection in the middle of a body.
 //! Every node of a [`Cluster`] listens on an address of its own in 127.0.0.0/8 and all of them share one port, as
 //! real nodes do. A cluster owns a thread with a small runtime, so its controls are ordinary blocking calls that may
 //! be used from any test; dropping it stops everything.
 
-mod membership;
+mod faults;
+mod listing;
 mod node;
-mod reply;
+mod response;
 mod tls;
-mod troubles;
 
 use std::{
     collections::BTreeMap,
@@ -24,17 +25,17 @@ use rand::RngExt;
 use tokio::{runtime, sync::oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{node::serve, reply::Record, tls::Language};
+use self::{node::serve, response::NodeRecord, tls::ConnectionSecurity};
 pub use self::{
-    reply::{Content, Delivery, Reply},
+    response::{Content, Delivery, Reply},
     tls::Identity,
 };
 
 /// Nodes in one cluster: more than any real one, and few enough for the files that a process may open.
 pub const NODES_MAX: usize = 1000;
 
-/// How often another place is tried when a port or an address is taken: loopback has millions of places.
-const PLACES_TRIED_MAX: usize = 32;
+/// Attempts with other addresses when a port or an address is taken; loopback has millions.
+const ATTEMPTS_MAX: usize = 32;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -56,7 +57,7 @@ pub struct Request {
     pub target: String,
     /// The `Host` header; empty when there is none.
     pub host: String,
-    /// When it had been read.
+    /// When it was read.
     pub at: Instant,
 }
 
@@ -65,19 +66,19 @@ pub struct Request {
 pub struct Cluster {
     port: u16,
     state: Arc<State>,
-    language: Language,
+    security: ConnectionSecurity,
     handle: runtime::Handle,
-    /// Ends the runtime when it is dropped, before the thread is joined.
+    /// Dropping it ends the runtime, before the thread is joined.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
-    /// Starts so many nodes (1 to [`NODES_MAX`]) on neighbouring loopback addresses that are likely nobody else's,
-    /// and on a port that is free on all of them.
+    /// Starts this many nodes (1 to [`NODES_MAX`]) on neighbouring random loopback addresses, and on a port that is free on
+    /// all of them.
     ///
     /// # Errors
-    /// No place was found for them, or the thread cannot be started.
+    /// No free addresses were found, or the thread cannot be started.
     pub fn start(nodes: usize) -> io::Result<Self> {
         Self::start_on(nodes, 0)
     }
@@ -88,7 +89,7 @@ impl Cluster {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a cluster has 1 to {NODES_MAX} nodes")));
         }
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
-        for _ in 0..PLACES_TRIED_MAX {
+        for _ in 0..ATTEMPTS_MAX {
             let first = first_address();
             let addresses: Vec<_> = (0..nodes).filter_map(|index| neighbour(first, index)).collect();
             outcome = Self::start_at(&addresses, port);
@@ -118,8 +119,8 @@ impl Cluster {
             // The sender is only ever dropped: either way this is the end.
             let _ = runtime.block_on(stopped);
         })?;
-        let (state, language) = Default::default();
-        let cluster = Self { port, state, language, handle, stop: Some(stop), thread: Some(thread) };
+        let (state, security) = Default::default();
+        let cluster = Self { port, state, security, handle, stop: Some(stop), thread: Some(thread) };
         for (address, listener) in listeners {
             cluster.run(address, listener)?;
         }
@@ -136,8 +137,7 @@ impl Cluster {
         self.state.lock().keys().copied().collect()
     }
 
-    /// The nodes that run, in order of their addresses: those that an ordinary node lists, unless a trouble comes
-    /// between.
+    /// The running nodes, in order of their addresses. A healthy node lists these.
     pub fn running(&self) -> Vec<IpAddr> {
         self.state.running()
     }
@@ -145,16 +145,16 @@ impl Cluster {
     /// The node with this index, in order of addresses.
     ///
     /// # Panics
-    /// When there are not so many: the caller has miscounted.
+    /// When there are fewer nodes.
     pub fn node(&self, index: usize) -> IpAddr {
         self.nodes()[index]
     }
 
-    /// Closes a node's port and cuts its connections; returns when that has happened. Its peers list it no more. A
-    /// stopped one stays stopped.
+    /// Closes a node's port and connections, and returns when they are closed. Its peers no longer list it. A stopped node
+    /// stays stopped.
     pub fn stop(&self, node: IpAddr) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.announced = false;
+            record.placement.announced = false;
         }
         self.close(node);
     }
@@ -166,10 +166,10 @@ impl Cluster {
         }
     }
 
-    /// Opens the port of a stopped node again. A running one stays as it is.
+    /// Opens the port of a stopped node again. Does nothing for a running one.
     ///
     /// # Errors
-    /// Somebody else has taken the port meanwhile, or the address is not this machine's.
+    /// Another process has bound the port meanwhile, or the address is not this machine's.
     pub fn restart(&self, node: IpAddr) -> io::Result<()> {
         if self.running().contains(&node) {
             return Ok(());
@@ -184,7 +184,7 @@ impl Cluster {
     pub fn add(&self) -> io::Result<IpAddr> {
         let highest = self.nodes().into_iter().rfind(IpAddr::is_ipv4).unwrap_or_else(first_address);
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
-        for distance in 1..=PLACES_TRIED_MAX {
+        for distance in 1..=ATTEMPTS_MAX {
             let Some(address) = neighbour(highest, distance) else { break };
             outcome = self.add_at(address).map(|()| address);
             if outcome.is_ok() {
@@ -208,7 +208,7 @@ impl Cluster {
         self.state.lock().remove(&node);
     }
 
-    /// Adds a node, then removes another: what a rolling migration does.
+    /// Adds a node, then removes another, like a rolling migration.
     ///
     /// # Errors
     /// No address was free.
@@ -218,7 +218,7 @@ impl Cluster {
         Ok(newcomer)
     }
 
-    /// Makes a node list nobody but itself, as one does that has lost sight of the others.
+    /// Makes a node list only itself, like one that sees no peer.
     pub fn isolate(&self, node: IpAddr) {
         self.say(node, Path::LocalNodes, Content::Isolated);
     }
@@ -230,14 +230,14 @@ impl Cluster {
         }
     }
 
-    /// Sets how a node's answers to requests for `path` travel from now on. An unknown node is ignored.
+    /// Sets how a node's answers to requests for `path` are delivered from now on. An unknown node is ignored.
     pub fn deliver(&self, node: IpAddr, path: Path, delivery: Delivery) {
         if let Some(node) = self.state.lock().get_mut(&node) {
             node.delivery.insert(path, delivery);
         }
     }
 
-    /// Makes a node behave again, on every path.
+    /// Makes a node answer normally again, on every path.
     pub fn heal(&self, node: IpAddr) {
         if let Some(node) = self.state.lock().get_mut(&node) {
             node.content.clear();
@@ -245,9 +245,9 @@ impl Cluster {
         }
     }
 
-    /// Makes all nodes speak TLS on connections that they accept from now on, or speak in the clear again.
+    /// Makes all nodes use TLS on connections that they accept from now on; `None`: plain TCP.
     pub fn encrypt(&self, identity: Option<Identity>) {
-        self.language.set(identity);
+        self.security.set(identity);
     }
 
     /// The latest requests that a node has read, oldest first; a few thousand at most.
@@ -274,12 +274,12 @@ impl Cluster {
     fn run(&self, address: IpAddr, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let (alive, ended) = mpsc::channel();
-        let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.language.clone(), alive));
+        let task = self.handle.spawn(serve(address, listener, self.state.clone(), self.security.clone(), alive));
         let running = Running { task: AbortOnDropHandle::new(task), ended };
         let mut nodes = self.state.lock();
         let record = nodes.entry(address).or_default();
         record.running = Some(running);
-        record.standing.announced = false;
+        record.placement.announced = false;
         Ok(())
     }
 }
@@ -288,19 +288,19 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in there has already been printed; a second one here would hide it.
+            // A panic of the thread has already been printed; a second one here would hide it.
             let _ = thread.join();
         }
     }
 }
 
-/// What the controls set and the nodes look up.
+/// The state that the controls write and the nodes read.
 #[derive(Debug, Default)]
-struct State(Mutex<BTreeMap<IpAddr, Record<Running>>>);
+struct State(Mutex<BTreeMap<IpAddr, NodeRecord<Running>>>);
 
 impl State {
-    /// Nothing panics while it holds the lock, so the content is whole.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Record<Running>>> {
+    /// No code panics while it holds the lock, so the content is consistent.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, NodeRecord<Running>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -313,7 +313,7 @@ impl State {
 #[derive(Debug)]
 struct Running {
     task: AbortOnDropHandle<()>,
-    /// Hangs up when the task is gone.
+    /// Its sender is dropped with the task.
     ended: mpsc::Receiver<()>,
 }
 
@@ -321,7 +321,7 @@ impl Running {
     /// Returns when port and connections are closed.
     fn end(self) {
         drop(self.task);
-        // Nothing is ever sent: this waits for the other end to be dropped with the task.
+        // Nothing is ever sent: this waits until the sender is dropped.
         let _ = self.ended.recv();
     }
 }
@@ -332,7 +332,7 @@ fn first_address() -> IpAddr {
     Ipv4Addr::new(127, rng.random_range(1..=250), rng.random_range(0..=250), 1).into()
 }
 
-/// The address so far above; `None` beyond 127.0.0.0/8 or for IPv6, which has one loopback address only.
+/// The address at this distance above; `None` beyond 127.0.0.0/8 or for IPv6, which has one loopback address only.
 fn neighbour(address: IpAddr, distance: usize) -> Option<IpAddr> {
     let IpAddr::V4(v4) = address else { return None };
     let above = Ipv4Addr::from_bits(v4.to_bits().checked_add(u32::try_from(distance).ok()?)?);
@@ -349,7 +349,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends a request and reads until the node closes, or says no more for a while.
+    /// Sends a request and reads until the node closes, or sends nothing for a while.
     fn ask(cluster: &Cluster, node: IpAddr, request: &str) -> String {
         let mut stream = TcpStream::connect((node, cluster.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_list_who_runs_and_say_that_they_are_healthy() {
+    fn nodes_list_running_nodes_and_are_healthy() {
         let cluster = Cluster::start(2).unwrap();
         let (first, second) = (cluster.node(0), cluster.node(1));
         let answer = get(&cluster, first, "/localnodes?dc=datacenter1");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_kept_as_the_client_wishes() {
+    fn connections_are_kept_if_the_client_asks_for_it() {
         let cluster = Cluster::start(1).unwrap();
         let node = cluster.node(0);
         let two = ask(&cluster, node, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n");
@@ -416,25 +416,25 @@ mod tests {
     }
 
     #[test]
-    fn answers_break_as_told() {
+    fn answers_break_in_the_way_that_was_set() {
         let cluster = Cluster::start(1).unwrap();
         let node = cluster.node(0);
-        let told = |delivery| {
+        let answer = |delivery| {
             cluster.deliver(node, Path::LocalNodes, delivery);
             get(&cluster, node, "/localnodes")
         };
         let list = format!("[\"{node}\"]");
-        assert_eq!(told(Delivery::Hang), "");
-        assert_eq!(told(Delivery::Close), "");
-        assert_eq!(told(Delivery::Trickle(Duration::from_millis(400))), "", "not one octet yet");
-        assert!(told(Delivery::Trickle(Duration::ZERO)).ends_with(&list));
-        assert_eq!(told(Delivery::Verbatim(b"\x15\x03\x01".to_vec())), "\x15\x03\x01");
-        assert!(told(Delivery::Delayed(Duration::from_millis(20))).ends_with(&list));
-        assert!(told(Delivery::Drip(Duration::from_millis(1))).ends_with(&list));
-        assert!(told(Delivery::Chunked).ends_with("\r\n0\r\n\r\n"));
-        assert!(told(Delivery::Short).contains(&format!("Content-Length: {}\r\n", list.len() + 10)));
-        assert!(!told(Delivery::ResetMidBody).contains(&list));
-        assert!(told(Delivery::Endless).len() >= 1 << 20);
+        assert_eq!(answer(Delivery::Hang), "");
+        assert_eq!(answer(Delivery::Close), "");
+        assert_eq!(answer(Delivery::Trickle(Duration::from_millis(400))), "", "not one octet yet");
+        assert!(answer(Delivery::Trickle(Duration::ZERO)).ends_with(&list));
+        assert_eq!(answer(Delivery::Verbatim(b"\x15\x03\x01".to_vec())), "\x15\x03\x01");
+        assert!(answer(Delivery::Delayed(Duration::from_millis(20))).ends_with(&list));
+        assert!(answer(Delivery::Drip(Duration::from_millis(1))).ends_with(&list));
+        assert!(answer(Delivery::Chunked).ends_with("\r\n0\r\n\r\n"));
+        assert!(answer(Delivery::Short).contains(&format!("Content-Length: {}\r\n", list.len() + 10)));
+        assert!(!answer(Delivery::ResetMidBody).contains(&list));
+        assert!(answer(Delivery::Endless).len() >= 1 << 20);
         cluster.heal(node);
         assert!(get(&cluster, node, "/localnodes").ends_with(&list));
         cluster.say(node, Path::LocalNodes, Content::Reply(Reply::status(302).header("Location", "/").body("no")));
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_of_the_datacenter_and_rack_that_are_asked_for() {
+    fn a_list_has_the_nodes_of_the_requested_datacenter_and_rack() {
         let cluster = Cluster::start_in(&[("a", "1"), ("a", "2"), ("b & c", "1"), ("b & c", "2")]).unwrap();
         assert_eq!(listed(&cluster, 0, ""), [0, 1], "its own datacenter");
         assert_eq!(listed(&cluster, 0, "?dc=&rack="), [0, 1]);
@@ -464,13 +464,13 @@ mod tests {
         assert_eq!(listed(&cluster, 0, "?dc=nowhere&rack=1"), [0, 1]);
         cluster.isolate(cluster.node(1));
         assert_eq!(listed(&cluster, 1, "?rack=2"), [1]);
-        assert_eq!(listed(&cluster, 1, "?dc=b%20%26%20c"), [0; 0], "it has lost sight of them");
+        assert_eq!(listed(&cluster, 1, "?dc=b%20%26%20c"), [0; 0], "an isolated node lists only itself");
         cluster.place(cluster.node(2), "a", "3");
         assert_eq!(listed(&cluster, 0, ""), [0, 1, 2]);
     }
 
     #[test]
-    fn the_sides_of_a_split_see_themselves_only() {
+    fn nodes_list_only_their_own_side_of_a_split() {
         let cluster = Cluster::start(5).unwrap();
         let nodes = cluster.nodes();
         cluster.split(&[&nodes[..2], &nodes[2..4]]);
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_change_hands_on_one_port() {
+    fn an_address_can_move_to_another_cluster_on_one_port() {
         let losing = Cluster::start(2).unwrap();
         let winning = losing.start_beside(1).unwrap();
         assert_eq!(winning.port(), losing.port());
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn every_node_has_room_above_the_first() {
+    fn a_cluster_of_the_largest_size_fits_above_its_first_address() {
         for _ in 0..1000 {
             assert!(neighbour(first_address(), NODES_MAX).is_some());
         }

@@ -1,4 +1,4 @@
-//! One simulated node: accepts, reads requests, answers as it was told.
+//! One simulated node: it accepts connections, reads requests, and answers as the test has set.
 
 use std::{
     convert::Infallible,
@@ -19,33 +19,33 @@ use tokio::{
 
 use super::{
     Content, Delivery, Path, Reply, Request, State,
-    tls::{Language, Wire},
+    tls::{Connection, ConnectionSecurity},
 };
 
 /// Octets in the head of a request; real clients need a few hundred.
 const HEAD_OCTETS_MAX: usize = 16 * 1024;
 
-/// A pause after a failed accept: it means that the process has no file left, and that takes a moment to pass.
+/// The pause after a failed accept, which means that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Octets in a chunk: few, so that every body has several.
+/// Octets in a chunk: few, so that every body has several chunks.
 const CHUNK_OCTETS: usize = 5;
 
-/// Octets in one write of a body without end.
+/// Octets in one write of an endless body.
 const ENDLESS_PIECE_OCTETS: usize = 64 * 1024;
 
-/// What a body without end repeats.
+/// The entry that an endless body repeats.
 const ENDLESS_ENTRY: &[u8] = b"\"10.0.0.1\",";
 
-/// Octets of a body that are promised and never sent.
+/// Octets that Content-Length announces and that are never sent.
 const SHORT_BY: usize = 10;
 
-/// Serves until dropped. Connections live inside this future, so that they are gone when it is.
+/// Serves until dropped. Connections live inside this future, so that dropping it closes them.
 pub(super) async fn serve(
     node: IpAddr,
     listener: BoundListener,
     state: Arc<State>,
-    language: Language,
+    security: ConnectionSecurity,
     _alive: mpsc::Sender<()>,
 ) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
@@ -57,27 +57,32 @@ pub(super) async fn serve(
                     if let Some(record) = state.lock().get_mut(&node) {
                         record.connections += 1;
                     }
-                    connections.push(converse(node, stream, &state, &language));
+                    connections.push(serve_connection(node, stream, &state, &security));
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            // A client that goes away is its own business.
+            // A connection that ends needs no action.
             Some(_gone) = connections.next() => {}
         }
     }
 }
 
-/// Answers one request after the other; an error is the end of the connection.
-async fn converse(node: IpAddr, stream: TcpStream, state: &State, language: &Language) -> io::Result<Infallible> {
-    // Small writes must leave one by one: that is what dripping is.
+/// Answers one request after the other; an error ends the connection.
+async fn serve_connection(
+    node: IpAddr,
+    stream: TcpStream,
+    state: &State,
+    security: &ConnectionSecurity,
+) -> io::Result<Infallible> {
+    // Small writes must be sent one by one.
     stream.set_nodelay(true)?;
-    let mut stream = language.greet(stream).await?;
+    let mut stream = security.accept(stream).await?;
     let mut unread = Vec::new();
     loop {
         let head = read_head(&mut stream, &mut unread).await?;
         let request = Parsed::from(&*head);
-        let told = state.lock().get_mut(&node).map(|record| record.note(request.logged()));
-        let (content, delivery) = told.ok_or(io::ErrorKind::NotConnected)?;
+        let behavior = state.lock().get_mut(&node).map(|record| record.note(request.to_request()));
+        let (content, delivery) = behavior.ok_or(io::ErrorKind::NotConnected)?;
         let reply = compose(node, &request, content, state);
         send(&mut stream, reply, delivery, request.keep).await?;
         stream.flush().await?;
@@ -89,7 +94,7 @@ async fn converse(node: IpAddr, stream: TcpStream, state: &State, language: &Lan
 }
 
 /// The head of the next request, up to its empty line; what follows it stays in `unread`.
-async fn read_head(stream: &mut Wire, unread: &mut Vec<u8>) -> io::Result<String> {
+async fn read_head(stream: &mut Connection, unread: &mut Vec<u8>) -> io::Result<String> {
     loop {
         if let Some(end) = unread.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&unread[..end]).into_owned();
@@ -105,7 +110,7 @@ async fn read_head(stream: &mut Wire, unread: &mut Vec<u8>) -> io::Result<String
     }
 }
 
-/// What matters of a request's head.
+/// The parsed head of a request.
 struct Parsed {
     path: Path,
     target: String,
@@ -142,7 +147,7 @@ impl From<&str> for Parsed {
 }
 
 impl Parsed {
-    fn logged(&self) -> Request {
+    fn to_request(&self) -> Request {
         Request { path: self.path, target: self.target.clone(), host: self.host.clone(), at: Instant::now() }
     }
 }
@@ -155,7 +160,7 @@ fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> R
         (content, Path::LocalNodes) => {
             let seen = state.listed_by(node, &request.target, matches!(content, Content::Isolated));
             let mut seen: Vec<_> = seen.iter().map(IpAddr::to_string).collect();
-            // Real nodes walk a hash set.
+            // Real nodes iterate over a hash set.
             seen.shuffle(&mut rand::rng());
             listing(&seen)
         }
@@ -171,8 +176,8 @@ fn listing(entries: &[String]) -> Reply {
     Reply::ok(serde_json::Value::from(entries).to_string()).json()
 }
 
-/// Sends a reply as told; an error ends the connection.
-async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
+/// Sends a reply with this delivery; an error ends the connection.
+async fn send(stream: &mut Connection, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
     match delivery {
@@ -226,8 +231,8 @@ async fn send(stream: &mut Wire, reply: Reply, delivery: Delivery, keep: bool) -
     }
 }
 
-/// Says nothing until the client has had enough; otherwise a node that hangs for long would collect dead connections.
-async fn hang(stream: &mut Wire) -> io::Result<()> {
+/// Sends nothing until the client closes; then the connection ends, so that a hanging node collects none.
+async fn hang(stream: &mut Connection) -> io::Result<()> {
     let mut unread = [0; 1024];
     while stream.read(&mut unread).await? > 0 {}
     Err(io::ErrorKind::UnexpectedEof.into())
@@ -250,7 +255,7 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     let reason = match reply.status {
         200 => "OK",
         404 => "Not Found",
-        _ => "As Told",
+        _ => "Other",
     };
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", reply.status);
     if !framing.is_empty() {
@@ -266,8 +271,8 @@ fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Ends a connection in an orderly way: the other side sees the end of the stream after all that was sent.
-async fn closed(stream: &mut Wire) -> io::Result<()> {
+/// Closes a connection in an orderly way, after all data was sent.
+async fn closed(stream: &mut Connection) -> io::Result<()> {
     stream.shutdown().await?;
     Err(io::ErrorKind::ConnectionAborted.into())
 }

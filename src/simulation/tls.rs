@@ -1,4 +1,4 @@
-//! Nodes that speak TLS.
+//! TLS of simulated nodes.
 
 use std::{
     fmt, io,
@@ -19,16 +19,16 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// With what nodes prove who they are, and what they demand of clients.
+/// The nodes' certificate and key, and what they require of clients.
 #[derive(Clone)]
 pub struct Identity(Arc<ServerConfig>);
 
 impl Identity {
-    /// A certificate with those of the authorities above it, its key, and the authority that clients must have a
-    /// certificate of, if they must; all in PEM.
+    /// `chain` is the certificate chain, `key` its key. With `client_ca`, clients need a certificate of that authority. All
+    /// are PEM.
     ///
     /// # Errors
-    /// They are no such things, or do not belong together.
+    /// One of them cannot be parsed, or certificate and key do not match.
     pub fn new(chain: &str, key: &str, client_ca: Option<&str>) -> io::Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -50,7 +50,7 @@ impl Identity {
 }
 
 impl fmt::Debug for Identity {
-    /// A key is nobody's business.
+    /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")
     }
@@ -64,32 +64,32 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
     io::Error::new(io::ErrorKind::InvalidInput, error)
 }
 
-/// How new connections are spoken on: in the clear while nothing else is said.
+/// Whether new connections use TLS; by default they do not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Language(Arc<Mutex<Option<Identity>>>);
+pub(super) struct ConnectionSecurity(Arc<Mutex<Option<Identity>>>);
 
-impl Language {
+impl ConnectionSecurity {
     pub(super) fn set(&self, identity: Option<Identity>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
-    /// Greets a client; an error is the end of the connection.
-    pub(super) async fn greet(&self, stream: TcpStream) -> io::Result<Wire> {
+    /// Does the TLS handshake if there is one; an error ends the connection.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Connection> {
         let identity = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(match identity {
-            None => Wire::Clear(stream),
-            Some(Identity(config)) => Wire::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
+            None => Connection::Clear(stream),
+            Some(Identity(config)) => Connection::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
         })
     }
 }
 
-/// A connection in either language.
-pub(super) enum Wire {
+/// A connection, with TLS or without.
+pub(super) enum Connection {
     Clear(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Wire {
+impl Connection {
     /// Makes the end of the connection a reset.
     pub(super) fn set_zero_linger(&self) -> io::Result<()> {
         match self {
@@ -99,7 +99,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, into),
@@ -108,7 +108,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write(cx, octets),

@@ -42,12 +42,12 @@ pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
     let answered = |node: &Node| match node.state {
         NodeState::Up => true,
         NodeState::Down => node.slow && node.ever_up && !slowness_counts,
-        NodeState::New | NodeState::Drained => false,
+        NodeState::New => false,
     };
     let of = |wanted: &dyn Fn(&Node) -> bool| {
         NodeSet::new(listed.iter().filter(|node| wanted(node)).map(|node| node.address))
     };
-    of(&answered).or_else(|| of(&|node| node.ever_up && node.state != NodeState::Drained)).or_else(|| of(&|_| true))
+    of(&answered).or_else(|| of(&|node| node.ever_up)).or_else(|| of(&|_| true))
 }
 
 /// Whether what is answered has been verified: at least one node is up.
@@ -79,7 +79,6 @@ mod tests {
             b'u' => (NodeState::Up, false),
             b'n' => (NodeState::New, false),
             b's' => (NodeState::Down, true),
-            b'd' => (NodeState::Drained, false),
             _ => (NodeState::Down, false),
         };
         Node { address, state, slow, ever_up: letter.is_ascii_lowercase() && letter != b'n' }

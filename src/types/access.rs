@@ -1,13 +1,13 @@
-//! Who may ask, and how much.
+//! Access: which clients may ask, and how many replies they get.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use ipnet::IpNet;
 
-/// Who may ask.
+/// The clients that may ask.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum AllowedClients {
-    /// Whoever reaches us.
+    /// All clients.
     #[default]
     Any,
     /// Addresses inside one of these networks.
@@ -25,21 +25,23 @@ impl AllowedClients {
     }
 }
 
-/// How many replies the clients of one network get over UDP: who forges an address must not make us flood its owner.
+/// Limits the replies to one client network over UDP, so that forged source addresses cannot make the server flood a
+/// victim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RateLimit {
     /// Replies in one second.
     pub per_second: NonZeroU32,
-    /// Above that every so many-th question gets a reply that makes an honest client come back another way; 0: none.
+    /// Above the limit, every `slip`th query gets a small reply that makes a real client retry over TCP or with a cookie;
+    /// 0: none does.
     pub slip: u8,
-    /// Bits that IPv4 clients of one network share.
+    /// Prefix length of an IPv4 client network.
     pub v4_prefix: u8,
-    /// Bits that IPv6 clients of one network share.
+    /// Prefix length of an IPv6 client network.
     pub v6_prefix: u8,
 }
 
 impl RateLimit {
-    /// What the clients of one network have in common.
+    /// The network whose clients share a limit with this client.
     pub fn network(&self, client: IpAddr) -> IpNet {
         let client = client.to_canonical();
         let prefix = if client.is_ipv4() { self.v4_prefix } else { self.v6_prefix };
@@ -52,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_may_ask_unless_networks_are_named() {
+    fn all_clients_may_ask_unless_networks_are_named() {
         let some =
             AllowedClients::Networks(Arc::new(["10.0.0.0/8".parse().unwrap(), "2001:db8::1/128".parse().unwrap()]));
         let permits = |clients: &AllowedClients, text: &str| clients.permit(text.parse().unwrap());
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_a_network() {
+    fn addresses_with_one_prefix_share_a_network() {
         let limit = RateLimit { per_second: NonZeroU32::MIN, slip: 2, v4_prefix: 24, v6_prefix: 56 };
         let network = |text: &str| limit.network(text.parse().unwrap()).to_string();
         assert_eq!(network("192.0.2.77"), "192.0.2.0/24");

@@ -1,6 +1,6 @@
-//! The words: names, numbers and sets that cannot be wrong once they exist.
+//! Types that all modules share: names, TTLs, sets of nodes, states.
 //!
-//! Everything here is parsed once, where it enters the program, and never checked again.
+//! A value is checked where it enters the program; its type guarantees the rest.
 
 mod access;
 mod rules;
@@ -20,28 +20,28 @@ pub use self::{
     rules::{AddressRules, Translation, is_link_local},
 };
 
-/// Octets in a name on the wire, the root's own included (RFC 1035, 3.1).
+/// Octets in a name on the wire, the root label included (RFC 1035, 3.1).
 pub const NAME_OCTETS_MAX: usize = 255;
 
 /// Octets in one label (RFC 1035, 3.1).
 pub const LABEL_OCTETS_MAX: usize = 63;
 
-/// A day: the longest TTL that a zone may have. Nodes change; a longer one only keeps dead addresses alive.
+/// A day: the longest TTL of a zone. Nodes change; with a longer TTL clients would keep dead addresses.
 pub const TTL_MAX_SECONDS: u32 = 86_400;
 
-/// The shortest refresh. Faster polls tell nothing new: Scylla's own failure detector needs seconds.
+/// The shortest refresh. Faster polls find out nothing new, because Scylla's failure detector needs seconds.
 pub const REFRESH_MIN: Duration = Duration::from_millis(100);
 
-/// The longest refresh and the longest timeout, an hour: more is a mistake in the unit.
-pub const PACE_MAX: Duration = Duration::from_secs(3600);
+/// The longest interval in the file, an hour: a longer one is probably a wrong unit.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// A domain name as DNS carries it: length-prefixed labels, lower case, the root octet last.
 ///
-/// Names compare and hash as their wire octets, so a question needs no conversion to be looked up.
+/// Names compare and hash by their wire octets, so that the name of a query can be looked up as it arrived.
 #[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct ZoneName(Arc<[u8]>);
 
-/// Why a text is no name. Each reads as the end of a sentence that starts with the text.
+/// Why a text is not a name. Each message continues a sentence that begins with the text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum NameError {
@@ -67,10 +67,11 @@ impl ZoneName {
         Self(Arc::new([0]))
     }
 
-    /// Reads a name in presentation format; a dot at the end may be left out.
+    /// Parses a name in presentation format; the final dot is optional.
     ///
     /// # Errors
-    /// Anything but letters, digits, `-` and `_` in labels of 1 to 63 characters, 255 octets in all.
+    /// The text has characters other than letters, digits, `-` and `_`, a label that is not 1 to 63 characters long, or
+    /// more than 255 octets.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text == "." {
             return Ok(Self::root());
@@ -103,10 +104,7 @@ impl ZoneName {
         Ok(Self(wire.into()))
     }
 
-    /// The name one label further down, or `None` when it would be too long.
-    ///
-    /// # Panics
-    /// Never: labels are written in the source and are legal.
+    /// This name with one more label in front, or `None` when it would be too long.
     pub fn child(&self, label: &str) -> Option<Self> {
         let wire: Vec<u8> = [&[u8::try_from(label.len()).ok()?], label.as_bytes(), &self.0].concat();
         (wire.len() <= NAME_OCTETS_MAX).then(|| Self(wire.into()))
@@ -138,16 +136,16 @@ impl ZoneName {
     }
 }
 
-/// Seconds since 1970, as serials and cookies count them; a clock before that counts as 0.
+/// Seconds since 1970, for serials and cookies; 0 when the clock is set before that.
 pub fn unix_now() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // They wrap in 2106 like every clock of 32 bits; their arithmetic allows it (RFC 1982).
+    // The number wraps in 2106; serial number arithmetic allows that (RFC 1982).
     since.as_secs() as u32
 }
 
-/// A name in wire format and every name above it, down to the root: what a look-up tries in turn.
+/// A name in wire format and all its ancestors, from the longest to the root: the candidates of a look-up.
 ///
-/// The octets must be an uncompressed, complete name; a wrong one ends the walk early.
+/// `wire` must be an uncompressed, complete name; a malformed one ends the iteration early.
 pub fn suffixes(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(wire), |rest| match rest.first() {
         None | Some(0) => None,
@@ -199,12 +197,12 @@ impl Ttl {
     }
 }
 
-/// Where a poller starts: an address, or a host name that the system's resolver knows.
+/// A node to start from: an address, or a host name for the system's resolver.
 #[derive(Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
 pub enum Seed {
     /// An IPv4 or IPv6 address.
     Address(IpAddr),
-    /// A host name, resolved off the poll path.
+    /// A host name; looking it up never delays a poll.
     Host(ZoneName),
 }
 
@@ -217,26 +215,26 @@ impl fmt::Display for Seed {
     }
 }
 
-/// How many nodes one answer names.
+/// How many addresses one answer has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AnswerCount {
-    /// At most so many, each node equally often.
+    /// At most this many; each node is used equally often.
     AtMost(NonZeroU16),
     /// All of them; a reply that would not fit is truncated.
     All,
 }
 
 impl AnswerCount {
-    /// One address in an answer, as DynamoDB itself gives.
+    /// One address in an answer, as from DynamoDB itself.
     pub const ONE: Self = Self::AtMost(NonZeroU16::MIN);
 }
 
-/// At least one address, each once, in one order: equal sets are equal values.
+/// A sorted set of at least one address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeSet(Arc<[IpAddr]>);
 
 impl NodeSet {
-    /// `None` when there is no node: an empty cluster is a failure, not an answer.
+    /// `None` when there is no node: an empty list is a failure, not an answer.
     pub fn new(nodes: impl IntoIterator<Item = IpAddr>) -> Option<Self> {
         let nodes: BTreeSet<_> = nodes.into_iter().map(canonical).collect();
         (!nodes.is_empty()).then(|| Self(nodes.into_iter().collect()))
@@ -253,12 +251,12 @@ impl NodeSet {
     }
 }
 
-/// `::ffff:a.b.c.d` is the IPv4 address that it carries.
+/// Converts `::ffff:a.b.c.d` to the IPv4 address in it.
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
-/// Whether an address can name a node at all: a host's own address, neither wildcard, broadcast nor multicast.
+/// Whether an address can be that of a node: not the wildcard, broadcast or multicast.
 pub fn is_publishable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_unspecified() && v4 != Ipv4Addr::BROADCAST && !v4.is_multicast(),
@@ -266,18 +264,18 @@ pub fn is_publishable(address: IpAddr) -> bool {
     }
 }
 
-/// What a zone's answers are worth.
+/// The state of a zone: how reliable its answers are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub enum ZoneState {
-    /// Learnt lately.
+    /// A usable list arrived recently.
     Live,
-    /// Answers not verified, or scope not supported by the servers.
+    /// No node is verified, or the servers do not support `scope`.
     Degraded,
-    /// Nodes disagree about who is alive.
+    /// Nodes disagree about which nodes are alive.
     Contested,
-    /// No success for more than three refreshes and five seconds.
+    /// No usable list for more than three refreshes and five seconds.
     Stale,
-    /// Nothing learnt yet.
+    /// No list yet.
     Waiting,
 }
 
@@ -297,22 +295,20 @@ impl ZoneState {
     }
 }
 
-/// What is known of one node of a zone.
+/// The state of a node in a zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub enum NodeState {
-    /// Listed, and answered for.
+    /// Listed, and its probes succeed.
     Up,
-    /// Listed, but not answering.
+    /// Listed, but its probes fail.
     Down,
-    /// Listed, not verified yet.
+    /// Listed, but not verified yet.
     New,
-    /// Taken out by an operator.
-    Drained,
 }
 
 impl NodeState {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::New, Self::Drained];
+    pub const ALL: [Self; 3] = [Self::Up, Self::Down, Self::New];
 
     /// The word in `/api/zones` and in metric labels.
     pub const fn word(self) -> &'static str {
@@ -320,7 +316,6 @@ impl NodeState {
             Self::Up => "up",
             Self::Down => "down",
             Self::New => "new",
-            Self::Drained => "drained",
         }
     }
 }
@@ -331,7 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_name_is_folded_once_and_printed_with_its_dot() {
+    fn a_name_is_lower_cased_and_printed_with_its_final_dot() {
         let name = ZoneName::parse("Alternator.EAST.example").unwrap();
         assert_eq!(name.to_string(), "alternator.east.example.");
         assert_eq!(name.wire(), b"\x0aalternator\x04east\x07example\x00");
@@ -341,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_are_refused() {
+    fn invalid_names_are_refused() {
         let refusal = |text: &str| ZoneName::parse(text).unwrap_err();
         assert_eq!(refusal(""), NameError::Empty);
         assert_eq!(refusal("a..b"), NameError::EmptyLabel);
@@ -354,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn within_counts_labels_not_letters() {
+    fn is_within_compares_whole_labels() {
         let name = |text| ZoneName::parse(text).unwrap();
         assert!(name("x.a.example").is_within(&name("a.example")));
         assert!(name("a.example").is_within(&name("a.example")));

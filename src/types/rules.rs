@@ -1,25 +1,25 @@
-//! Which listed addresses may be answered, and as what.
+//! Address rules: which listed addresses may be answered, and how they are translated.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A zone's address rules. They look at the address as nodes list it; only the answer is translated.
+/// A zone's address rules. They apply to addresses as nodes list them; only answers are translated.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AddressRules {
     /// Only addresses inside one of these; `None`: any.
     pub allow: Option<Vec<IpNet>>,
     /// No address inside any of these.
     pub exclude: Vec<IpNet>,
-    /// What is answered in place of what is listed; the longest prefix wins.
+    /// Translations from listed to answered addresses; the longest prefix wins.
     pub map: Vec<Translation>,
-    /// Loopback addresses are nodes too: a seed of the zone is such, or is a name.
+    /// Loopback addresses are allowed: a seed of the zone is one, or is a host name.
     pub loopback: bool,
-    /// Link-local addresses are nodes too: the zone's seeds are such.
+    /// Link-local addresses are allowed: a seed of the zone is one.
     pub link_local: bool,
 }
 
-/// One line of `map`: two networks of one family and one size, told apart by their host bits.
+/// One entry of `map`: two networks of one address family and prefix length. Translation keeps the host bits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Translation {
     from: IpNet,
@@ -67,14 +67,14 @@ impl AddressRules {
             && !inside(&self.exclude)
     }
 
-    /// What is answered in place of a listed address.
+    /// The address to answer for a listed one.
     pub fn translate(&self, listed: IpAddr) -> IpAddr {
         let matches = self.map.iter().filter_map(|line| Some((line.from.prefix_len(), line.apply(listed)?)));
         matches.max_by_key(|(length, _)| *length).map_or(listed, |(_, translated)| translated)
     }
 }
 
-/// Whether an address means something on one link only (RFC 3927, RFC 4291).
+/// Whether an address is valid on one link only (RFC 3927, RFC 4291).
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_look_at_the_listed_address() {
+    fn rules_apply_to_the_listed_address() {
         let rules = AddressRules {
             allow: Some(vec![net("10.0.0.0/8"), net("2001:db8::/32")]),
             exclude: vec![net("10.0.1.9/32")],
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn local_addresses_are_nodes_only_where_the_seeds_are() {
+    fn local_addresses_are_allowed_only_when_a_seed_is_one() {
         let rules = AddressRules::default();
         for local in ["127.0.0.1", "::1", "169.254.1.1", "fe80::1"] {
             assert!(!rules.permits(ip(local)), "{local}");
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_translation_there_and_back_is_nothing(octets in any::<u32>(), to in any::<u32>(), length in 0u8..=32) {
+        fn a_translation_and_its_inverse_give_the_same_address(octets in any::<u32>(), to in any::<u32>(), length in 0u8..=32) {
             let address = IpAddr::V4(octets.into());
             let from = IpNet::new(address, length).unwrap();
             let to = IpNet::new(IpAddr::V4(to.into()), length).unwrap();

@@ -1,18 +1,18 @@
-//! A configuration file: a mistake is always a sentence about a place in it, and what is accepted can be served.
+//! A configuration file: a diagnostic is always a sentence about a place in it, and what is accepted can be served.
 
 #![no_main]
 
 use std::path::Path;
 
-use alternator_dns::config::{Config, Mistake};
+use alternator_dns::config::{Config, Diagnostic};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|content: &[u8]| match Config::parse(Path::new("fuzz.toml"), content) {
     Ok(config) => check_config(&config),
-    Err(mistakes) => {
-        assert!(!mistakes.list().is_empty(), "refused without a reason");
+    Err(diagnostics) => {
+        assert!(!diagnostics.list().is_empty(), "refused without a reason");
         let text = readable(content);
-        mistakes.list().iter().for_each(|mistake| check_mistake(mistake, &text));
+        diagnostics.list().iter().for_each(|diagnostic| check_diagnostic(diagnostic, &text));
     }
 });
 
@@ -26,12 +26,12 @@ fn check_config(config: &Config) {
 }
 
 /// It lies in the text, or right behind a line's last character, and takes one line on a screen.
-fn check_mistake(mistake: &Mistake, text: &str) {
-    let Mistake { line, column, sentence } = mistake;
+fn check_diagnostic(diagnostic: &Diagnostic, text: &str) {
+    let Diagnostic { line, column, message } = diagnostic;
     let there = line.checked_sub(1).and_then(|above| text.split('\n').nth(above));
-    let length = there.unwrap_or_else(|| panic!("there is no line {line}: {sentence}")).chars().count();
-    assert!((1..=length + 1).contains(column), "line {line} has no column {column}: {sentence}");
-    assert!(!sentence.is_empty() && !sentence.contains(char::is_control), "{sentence:?}");
+    let length = there.unwrap_or_else(|| panic!("there is no line {line}: {message}")).chars().count();
+    assert!((1..=length + 1).contains(column), "line {line} has no column {column}: {message}");
+    assert!(!message.is_empty() && !message.contains(char::is_control), "{message:?}");
 }
 
 /// As much of the content as is text.

@@ -1,4 +1,4 @@
-//! What befalls a cluster as a whole: datacenters, splits, nodes that join or crash, addresses that change hands.
+//! Events of a whole cluster: datacenters, splits, nodes that join or crash, addresses that move to another cluster.
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -17,7 +17,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts another cluster on addresses of its own and on the same port, so that addresses can change hands.
+    /// Starts another cluster on other addresses and the same port, so that addresses can move between both.
     ///
     /// # Errors
     /// No place was found for it, or the thread cannot be started.
@@ -25,58 +25,58 @@ impl Cluster {
         Self::start_on(nodes, self.port())
     }
 
-    /// Says where a node stands. An unknown node is ignored.
+    /// Sets the datacenter and rack of a node. An unknown node is ignored.
     pub fn place(&self, node: IpAddr, datacenter: &str, rack: &str) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.datacenter = datacenter.into();
-            record.standing.rack = rack.into();
+            record.placement.datacenter = datacenter.into();
+            record.placement.rack = rack.into();
         }
     }
 
-    /// Whether a node answers as if requests had no parameters, as servers did before 2025.1.
+    /// Whether a node ignores the parameters of requests, as servers before 2025.1 do.
     pub fn ignore_parameters(&self, node: IpAddr, ignores: bool) {
         if let Some(record) = self.state.lock().get_mut(&node) {
-            record.standing.ignores_parameters = ignores;
+            record.placement.ignores_parameters = ignores;
         }
     }
 
-    /// From now on the nodes of each side see nobody else. Nodes on no side, and those that are added later, see each
-    /// other. An earlier split is over.
+    /// From now on the nodes of each side list only each other, and so do the nodes on no side, also those that are added
+    /// later. This ends an earlier split.
     pub fn split(&self, sides: &[&[IpAddr]]) {
         for (node, record) in self.state.lock().iter_mut() {
             let side = sides.iter().position(|side| side.contains(node));
-            record.standing.side = side.map_or(0, |index| index + 1);
+            record.placement.side = side.map_or(0, |index| index + 1);
         }
     }
 
-    /// Everybody sees everybody again.
+    /// Ends a split: all nodes list all nodes.
     pub fn heal_split(&self) {
         self.split(&[]);
     }
 
-    /// Closes a node's port and cuts its connections, while its peers go on listing it, as they do for up to twenty
-    /// seconds after a real crash. [`stop`](Self::stop) makes them notice, [`restart`](Self::restart) brings it back.
+    /// Closes a node's port and connections, while its peers still list it, as they do for up to twenty seconds after a real
+    /// crash. [`stop`](Self::stop) makes them drop it, [`restart`](Self::restart) starts it again.
     pub fn crash(&self, node: IpAddr) {
         self.announce(node);
         self.close(node);
     }
 
-    /// Makes everybody list a node that does not serve yet, as real nodes are for some seconds when they join;
+    /// Makes all nodes list a node that does not serve yet, as a joining node is listed for some seconds;
     /// [`restart`](Self::restart) opens its port. The address may be new.
     pub fn announce(&self, node: IpAddr) {
-        self.state.lock().entry(node).or_default().standing.announced = true;
+        self.state.lock().entry(node).or_default().placement.announced = true;
     }
 
-    /// A node of another cluster on the same port goes, and a new node of this one is given its address.
+    /// Removes a node of another cluster on the same port, and adds a node with its address to this one.
     ///
     /// # Errors
-    /// Somebody else was quicker.
+    /// Another process has bound the port meanwhile.
     pub fn take_over(&self, other: &Self, node: IpAddr) -> io::Result<()> {
         other.remove(node);
         self.add_at(node)
     }
 
-    /// Makes a node answer `/` late: it is busy, and not dead.
+    /// Delays a node's answers to `/`, like those of a busy node.
     pub fn overload(&self, node: IpAddr, delay: Duration) {
         self.deliver(node, Path::Health, Delivery::Delayed(delay));
     }

@@ -1,36 +1,36 @@
-//! What a simulated node says, and how it says it.
+//! What a simulated node answers, and how the answer is delivered.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
-use super::{Path, Request, membership::Standing};
+use super::{Path, Request, listing::Placement};
 
-/// Requests that are kept for each node: a test's worth, and little enough for a demo that runs for days.
+/// Requests that are kept for each node: enough for a test, and few enough for a demo that runs for days.
 const LOG_MAX: usize = 4096;
 
 /// What a node answers.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
-    /// What Alternator answers: the nodes that it sees, or that it is healthy.
+    /// What Alternator answers: the nodes that it sees, or `healthy`.
     #[default]
     Usual,
-    /// The node lists itself only; elsewhere as usual.
+    /// A list of only the node itself; other paths as usual.
     Isolated,
-    /// These entries, whatever they are, as JSON strings.
+    /// These entries as JSON strings, whether they are addresses or not.
     Listing(Vec<String>),
-    /// Exactly this.
+    /// This response.
     Reply(Reply),
 }
 
-/// How an answer travels.
+/// How an answer is delivered.
 #[derive(Clone, Debug, Default)]
 pub enum Delivery {
     /// At once and whole.
     #[default]
     Prompt,
-    /// Whole, after a while.
+    /// Whole, after a delay.
     Delayed(Duration),
     /// Never: the request is read, the connection stays open.
     Hang,
@@ -52,7 +52,7 @@ pub enum Delivery {
     Close,
 }
 
-/// An answer word by word.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub(super) status: u16,
@@ -71,33 +71,33 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// The same with another header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// The same with this body.
+    /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The same, declared as JSON.
+    /// Declares the body as JSON.
     #[must_use]
     pub(super) fn json(self) -> Self {
         self.header("Content-Type", "application/json")
     }
 }
 
-/// What is kept of one node. `Running` is its task.
+/// The state of one node. `Running` is its task.
 #[derive(Debug)]
-pub(super) struct Record<Running> {
+pub(super) struct NodeRecord<Running> {
     /// `None`: stopped.
     pub(super) running: Option<Running>,
-    pub(super) standing: Standing,
+    pub(super) placement: Placement,
     pub(super) content: BTreeMap<Path, Content>,
     pub(super) delivery: BTreeMap<Path, Delivery>,
     pub(super) log: VecDeque<Request>,
@@ -105,11 +105,11 @@ pub(super) struct Record<Running> {
     pub(super) connections: u64,
 }
 
-impl<Running> Default for Record<Running> {
+impl<Running> Default for NodeRecord<Running> {
     fn default() -> Self {
         Self {
             running: None,
-            standing: Standing::default(),
+            placement: Placement::default(),
             content: BTreeMap::new(),
             delivery: BTreeMap::new(),
             log: VecDeque::new(),
@@ -119,8 +119,8 @@ impl<Running> Default for Record<Running> {
     }
 }
 
-impl<Running> Record<Running> {
-    /// Notes a request, and tells what to answer and how.
+impl<Running> NodeRecord<Running> {
+    /// Records a request, and returns what to answer and how to deliver it.
     pub(super) fn note(&mut self, request: Request) -> (Content, Delivery) {
         let path = request.path;
         if self.log.len() == LOG_MAX {
