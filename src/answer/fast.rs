@@ -1,19 +1,18 @@
-//! The fast lane: the everyday question from octets to octets, without allocation.
+//! The fast path: the everyday question from octets to octets, without allocation.
 //!
 //! Everyday is A or AAAA of a name that has nodes, class IN, with no OPT or one that holds at most a cookie. Whatever
-//! else a message holds, or a zone has to say, goes through the complete lane, which says the same: a property test
+//! else a message holds, or a zone has to say, goes through the slow path, which says the same: a property test
 //! holds both to the same octets, and this file can be deleted without losing a feature.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Client, Dealer,
-    complete::limit,
-    cookie,
-    dealer::Card,
+    Client, Worker, cookie,
     options::{OPT_OCTETS, OPTION_HEAD_OCTETS, UDP_OCTETS_MAX},
     query::{AskedCookie, EDNS_DNSSEC_OK, Edns, HEADER_OCTETS, OPTION_COOKIE, TYPE_OPT},
+    render::limit,
     resolve::{CLASS_IN, TYPE_A, TYPE_AAAA},
+    worker::Address,
 };
 use crate::{
     metrics::{ProcessCounters, QueryType},
@@ -39,7 +38,7 @@ pub(super) fn answer(
     counters: &ProcessCounters,
     message: &[u8],
     client: &Client,
-    dealer: &mut Dealer,
+    worker: &mut Worker,
     out: &mut Vec<u8>,
 ) -> bool {
     let Some(asked) = Everyday::read(message) else { return false };
@@ -49,11 +48,11 @@ pub(super) fn answer(
     }
     let Some((row, place)) = table.find(asked.name()) else { return false };
     let written = match asked.query_type {
-        QueryType::A => asked.answer(row, place, Ipv4Addr::octets, table.server(), client, dealer, out),
-        _ => asked.answer(row, place, Ipv6Addr::octets, table.server(), client, dealer, out),
+        QueryType::A => asked.answer(row, place, Ipv4Addr::octets, table.server(), client, worker, out),
+        _ => asked.answer(row, place, Ipv6Addr::octets, table.server(), client, worker, out),
     };
     if written {
-        dealer.count(row, asked.query_type, client.transport, counters);
+        worker.count(row, asked.query_type, client.transport, counters);
     }
     written
 }
@@ -114,25 +113,25 @@ impl<'m> Everyday<'m> {
 
     /// Writes the reply, unless there is no node of the family, or not all fit that must, or more is to be said or known.
     #[expect(clippy::too_many_arguments, reason = "one call, from above; a struct of them would live for one line")]
-    fn answer<A: Card, const N: usize>(
+    fn answer<A: Address, const N: usize>(
         &self,
         row: &Row,
         place: Position<'_>,
         octets: fn(&A) -> [u8; N],
         server: &ServerSettings,
         client: &Client,
-        dealer: &mut Dealer,
+        worker: &mut Worker,
         out: &mut Vec<u8>,
     ) -> bool {
-        let (brief, total) = dealer.brief::<A>(row);
+        let (summary, total) = worker.summary::<A>(row);
         let has_nodes = match place {
             // Or of a domain, which has none: that ends below.
             Position::Apex => true,
             Position::NameServer(_) => false,
-            Position::EmptyNonTerminal | Position::BelowApex => brief.subdomains,
+            Position::EmptyNonTerminal | Position::BelowApex => summary.subdomains,
         };
-        let explained = self.edns.is_some() && brief.is_stale;
-        let permitted = brief.is_open || row.entry.answers().settings.clients.permit(client.address);
+        let explained = self.edns.is_some() && summary.is_stale;
+        let permitted = summary.is_open || row.entry.answers().settings.clients.permit(client.address);
         if !has_nodes || explained || !permitted {
             return false;
         }
@@ -140,7 +139,7 @@ impl<'m> Everyday<'m> {
         let opt_octets = self.edns.map_or(0, |_| OPT_OCTETS + cookie.map_or(0, |_| OPTION_HEAD_OCTETS + 24));
         let room = limit(self.edns, client.transport).saturating_sub(HEADER_OCTETS + self.question.len() + opt_octets)
             / (RECORD_HEAD_OCTETS + N);
-        let take = match brief.count {
+        let take = match summary.count {
             AnswerCount::AtMost(count) => room.min(usize::from(count.get())).min(total),
             AnswerCount::All if total <= room => total,
             AnswerCount::All => return false,
@@ -155,10 +154,10 @@ impl<'m> Everyday<'m> {
         out.extend_from_slice(&count.to_be_bytes());
         out.extend_from_slice(&[0, 0, 0, u8::from(self.edns.is_some())]);
         out.extend_from_slice(self.question);
-        let (kind, ttl) = (self.question_kind(), brief.ttl.to_be_bytes());
+        let (kind, ttl) = (self.question_kind(), summary.ttl.to_be_bytes());
         // At most sixteen.
         let length = N as u8;
-        for node in dealer.deal::<A>(row.id.index, take) {
+        for node in worker.deal::<A>(row.id.index, take) {
             let [[t0, t1, c0, c1], [l0, l1, l2, l3]] = [kind, ttl];
             out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, length]);
             out.extend_from_slice(&octets(node));

@@ -9,10 +9,10 @@ use hickory_server::proto::{
 
 use super::{
     Answered, Client,
-    complete::{self, Head, Owner, Pointed, Question, limit},
     options::ReplyOpt,
     query::{Parsed, Query, parse},
-    resolve::{self, Explanation},
+    render::{self, Head, Owner, Pointed, Question, limit},
+    resolve::{self, ExtendedError},
 };
 use crate::{
     metrics::{ForwardResult, ProcessCounters, Rcode},
@@ -21,7 +21,7 @@ use crate::{
 
 /// What came of asking the upstreams.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum UpstreamOutcome {
     /// They answered: NOERROR or NXDOMAIN, with or without records.
     Message(Box<Message>),
     /// None of them could say; they reported an error of their own.
@@ -38,7 +38,7 @@ pub fn answer_forwarded(
     counters: &ProcessCounters,
     message: &[u8],
     client: &Client,
-    told: &Told,
+    outcome: &UpstreamOutcome,
     out: &mut Vec<u8>,
 ) -> Answered {
     let Parsed::Query(query) = parse(message) else {
@@ -46,17 +46,17 @@ pub fn answer_forwarded(
         out.clear();
         return Answered::Silence;
     };
-    let rcode = told.rcode();
+    let rcode = outcome.rcode();
     counters.no_zone.of(resolve::label(query.query_type), rcode, client.transport).increment();
-    counters.forwarded.of(told.result() as usize).increment();
+    counters.forwarded.of(outcome.result() as usize).increment();
     let server = table.server();
-    let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, told.explanation()));
+    let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, outcome.extended_error()));
     let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode };
     let question = Question::of(&query);
     let reply = Reply {
         metadata: head.metadata(),
         question,
-        sections: told.sections(&query, &question),
+        sections: outcome.sections(&query, &question),
         edns: opt.as_ref().map(ReplyOpt::hickory),
     };
     if reply.write(limit(query.edns, client.transport), out).is_err() {
@@ -64,12 +64,12 @@ pub fn answer_forwarded(
         head.with(Rcode::ServFail).write(out);
     }
     if server.forwards_for(client.address) {
-        complete::offer_recursion(out);
+        render::offer_recursion(out);
     }
     Answered::Reply
 }
 
-impl Told {
+impl UpstreamOutcome {
     fn rcode(&self) -> Rcode {
         match self {
             Self::Message(message) if message.metadata.response_code == ResponseCode::NXDomain => Rcode::NxDomain,
@@ -87,8 +87,8 @@ impl Told {
         }
     }
 
-    fn explanation(&self) -> Option<Explanation> {
-        matches!(self, Self::Unreachable).then_some(Explanation::Unreachable)
+    fn extended_error(&self) -> Option<ExtendedError> {
+        matches!(self, Self::Unreachable).then_some(ExtendedError::Unreachable)
     }
 
     fn sections(&self, query: &Query<'_>, question: &Question<'_>) -> Sections {

@@ -1,31 +1,30 @@
 //! How what is known is told: octets in, octets out, no socket.
 //!
 //! A message passes three rooms. [`query`] reads it and owns silence, FORMERR, NOTIMP and BADVERS. [`resolve()`] looks
-//! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the verdict, with
-//! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it. The
-//! everyday question takes the fast lane (`fast`), which does all three at once. A question that only upstreams can
+//! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the resolution, with
+//! nodes that a [`Worker`] deals: chance is an argument. [`answer`] is the door: every transport goes through it. The
+//! everyday question takes the fast path (`fast`), which does all three at once. A question that only upstreams can
 //! answer comes back later, with what they said, through a door of its own: [`answer_forwarded`].
 
-pub mod complete;
 mod cookie;
-mod dealer;
-mod deck;
 mod fast;
 mod forwarded;
 pub mod options;
 pub mod query;
+pub mod render;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use std::net::IpAddr;
 
 pub use self::{
-    dealer::Dealer,
-    forwarded::{Told, answer_forwarded},
+    forwarded::{UpstreamOutcome, answer_forwarded},
     options::UDP_OCTETS_MAX,
     query::{Parsed, Query, parse},
-    resolve::{Verdict, resolve},
+    resolve::{Resolution, resolve},
+    worker::Worker,
 };
 use self::{
     options::ReplyOpt,
@@ -63,35 +62,35 @@ pub enum Answered {
 
 /// Answers one message into `out` and counts it.
 ///
-/// `dealer` chooses the nodes and their order. It deals evenly over all questions that it is given, so each worker
+/// `worker` chooses the nodes and their order. It deals evenly over all questions that it is given, so each worker
 /// keeps one for as long as it works.
 pub fn answer(
     table: &ZoneTable,
     counters: &ProcessCounters,
     message: &[u8],
     client: &Client,
-    dealer: &mut Dealer,
+    worker: &mut Worker,
     out: &mut Vec<u8>,
 ) -> Answered {
-    let answered = if fast::answer(table, counters, message, client, dealer, out) {
+    let answered = if fast::answer(table, counters, message, client, worker, out) {
         Answered::Reply
     } else {
-        complete_lane(table, counters, message, client, dealer, out)
+        answer_slow(table, counters, message, client, worker, out)
     };
     if answered == Answered::Reply && table.server().forwards_for(client.address) {
-        complete::offer_recursion(out);
+        render::offer_recursion(out);
     }
     answered
 }
 
-/// Answers any message. Public so that a fuzzer can hold both lanes to the same reply.
+/// Answers any message. Public so that a fuzzer can hold both paths to the same reply.
 #[doc(hidden)]
-pub fn complete_lane(
+pub fn answer_slow(
     table: &ZoneTable,
     counters: &ProcessCounters,
     message: &[u8],
     client: &Client,
-    dealer: &mut Dealer,
+    worker: &mut Worker,
     out: &mut Vec<u8>,
 ) -> Answered {
     let server = table.server();
@@ -100,18 +99,18 @@ pub fn complete_lane(
             if let Some(outcome) = hold_back(server, counters, &Reject::from(&query), client, out) {
                 return outcome;
             }
-            let verdict = resolve(table, &query, client);
-            if matches!(verdict.outcome, Outcome::Forward) {
+            let resolution = resolve(table, &query, client);
+            if matches!(resolution.outcome, Outcome::Forward) {
                 out.clear();
                 return Answered::Forward;
             }
-            let queries = match &verdict.zone {
+            let queries = match &resolution.zone {
                 Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
                 _ => &counters.no_zone,
             };
-            queries.of(resolve::label(query.query_type), verdict.rcode(), client.transport).increment();
-            let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, verdict.explanation));
-            complete::render(&query, &verdict, opt.as_ref(), client, dealer, out);
+            queries.of(resolve::label(query.query_type), resolution.rcode(), client.transport).increment();
+            let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, resolution.extended_error));
+            render::render(&query, &resolution, opt.as_ref(), client, worker, out);
             Answered::Reply
         }
         Parsed::Reject(reject) => {
@@ -164,7 +163,7 @@ fn reply_bare(
 ) -> Answered {
     counters.no_zone.of(QueryType::Other, reject.rcode, client.transport).increment();
     let opt = reject.edns.map(|edns| ReplyOpt::new(&edns, server, client, None));
-    complete::render_reject(reject, opt.as_ref(), truncated, out);
+    render::render_reject(reject, opt.as_ref(), truncated, out);
     Answered::Reply
 }
 

@@ -7,7 +7,7 @@ use hickory_server::proto::{op::Edns as HickoryEdns, rr::rdata::opt::EdnsOption}
 use super::{
     Client, cookie,
     query::{Edns, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_NSID, OPTION_PADDING},
-    resolve::Explanation,
+    resolve::ExtendedError,
 };
 use crate::{metrics::Transport, table::ServerSettings};
 
@@ -34,14 +34,14 @@ pub struct ReplyOpt {
     cookie: Option<[u8; 24]>,
     /// In tenths of a second.
     keepalive: Option<u16>,
-    explanation: Option<Explanation>,
+    extended_error: Option<ExtendedError>,
     /// Whether the reply is to be padded.
     padded: bool,
 }
 
 impl ReplyOpt {
     /// Answers a client's OPT.
-    pub fn new(asked: &Edns, server: &ServerSettings, client: &Client, explanation: Option<Explanation>) -> Self {
+    pub fn new(asked: &Edns, server: &ServerSettings, client: &Client, extended_error: Option<ExtendedError>) -> Self {
         let cookie =
             asked.cookie.map(|cookie| cookie::make(&server.cookies.load(), &cookie, client.address, client.now));
         Self {
@@ -51,7 +51,7 @@ impl ReplyOpt {
             // Over HTTP and QUIC the carrier has words of its own for that (RFC 9250, 5.5.2).
             keepalive: (asked.keepalive && matches!(client.transport, Transport::Tcp | Transport::Tls))
                 .then_some(server.keepalive),
-            explanation,
+            extended_error,
             // In the clear padding would only help whoever floods a third party (RFC 7830, 6).
             padded: asked.padding && client.transport.is_encrypted(),
         }
@@ -69,7 +69,7 @@ impl ReplyOpt {
             + self.id.as_ref().map_or(0, |id| head + id.len())
             + self.cookie.map_or(0, |cookie| head + cookie.len())
             + self.keepalive.map_or(0, |_| head + 2)
-            + self.explanation.map_or(0, |explanation| head + 2 + explanation.text().len())
+            + self.extended_error.map_or(0, |extended_error| head + 2 + extended_error.text().len())
     }
 
     /// The same in hickory's words.
@@ -86,8 +86,11 @@ impl ReplyOpt {
         if let Some(keepalive) = self.keepalive {
             add(OPTION_KEEPALIVE, keepalive.to_be_bytes().to_vec());
         }
-        if let Some(explanation) = self.explanation {
-            add(OPTION_EXTENDED_ERROR, [&explanation.code().to_be_bytes(), explanation.text().as_bytes()].concat());
+        if let Some(extended_error) = self.extended_error {
+            add(
+                OPTION_EXTENDED_ERROR,
+                [&extended_error.code().to_be_bytes(), extended_error.text().as_bytes()].concat(),
+            );
         }
         edns
     }

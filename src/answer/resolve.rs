@@ -46,13 +46,13 @@ const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
 
 /// What is to be told about one question. It borrows from the table, so it lives for one answer.
 #[derive(Debug)]
-pub struct Verdict<'t> {
+pub struct Resolution<'t> {
     /// The zone that the name belongs to; `None` where the question is no zone's.
     pub zone: Option<Zone<'t>>,
     /// What to tell.
     pub outcome: Outcome<'t>,
     /// Why, for a client that speaks EDNS.
-    pub explanation: Option<Explanation>,
+    pub extended_error: Option<ExtendedError>,
 }
 
 /// A zone at one moment: what was learnt meanwhile changes nothing in an answer that has begun.
@@ -67,7 +67,7 @@ pub struct Zone<'t> {
 /// The content of a reply, which the renderers put in their own ways.
 #[derive(Debug)]
 pub enum Outcome<'t> {
-    /// Nodes of the zone, of one family. Which ones, a dealer chooses once it is known how many fit.
+    /// Nodes of the zone, of one family. Which ones, a worker chooses once it is known how many fit.
     Nodes {
         /// Which family; the zone has at least one node of it.
         family: Family,
@@ -75,14 +75,14 @@ pub enum Outcome<'t> {
         count: AnswerCount,
     },
     /// The addresses of one of our own name servers; at least one is of this family.
-    Host {
+    NameServerAddresses {
         /// Which family.
         family: Family,
         /// All its addresses, of both families.
         addresses: &'t [IpAddr],
     },
     /// The zone's SOA.
-    Authority,
+    Soa,
     /// The zone's NS records, with the name servers whose addresses we know.
     NameServers {
         /// Names inside our zones with their addresses.
@@ -91,7 +91,7 @@ pub enum Outcome<'t> {
     /// The name exists, the type does not: NOERROR with the zone's SOA (RFC 2308, 2.2).
     NoData,
     /// Neither the name nor anything below it exists: NXDOMAIN with the zone's SOA (RFC 8020).
-    NoSuchName,
+    NxDomain,
     /// What this server tells about itself, in class CHAOS.
     Text(&'t str),
     /// Nothing is known, so nothing is denied: SERVFAIL keeps what clients have.
@@ -120,7 +120,7 @@ impl Family {
 
 /// An extended DNS error (RFC 8914).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Explanation {
+pub enum ExtendedError {
     /// The nodes were not heard of lately.
     Stale,
     /// No node was ever heard of.
@@ -133,7 +133,7 @@ pub enum Explanation {
     Unreachable,
 }
 
-impl Explanation {
+impl ExtendedError {
     /// INFO-CODE (RFC 8914, 4).
     pub const fn code(self) -> u16 {
         match self {
@@ -156,11 +156,11 @@ impl Explanation {
     }
 }
 
-impl Verdict<'_> {
+impl Resolution<'_> {
     /// The reply's rcode.
     pub fn rcode(&self) -> Rcode {
         match self.outcome {
-            Outcome::NoSuchName => Rcode::NxDomain,
+            Outcome::NxDomain => Rcode::NxDomain,
             Outcome::NotReady | Outcome::Forward => Rcode::ServFail,
             Outcome::Refused => Rcode::Refused,
             _ => Rcode::NoError,
@@ -185,14 +185,14 @@ impl Zone<'_> {
     }
 }
 
-impl Verdict<'_> {
-    fn refused(explanation: Option<Explanation>) -> Self {
-        Self { zone: None, outcome: Outcome::Refused, explanation }
+impl Resolution<'_> {
+    fn refused(extended_error: Option<ExtendedError>) -> Self {
+        Self { zone: None, outcome: Outcome::Refused, extended_error }
     }
 }
 
 /// Decides what a client's question deserves.
-pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> Resolution<'t> {
     if query.class != CLASS_IN {
         return about_ourselves(table.server(), query, client);
     }
@@ -215,11 +215,11 @@ fn of_zone<'t>(
     place: Position<'t>,
     query: &Query<'_>,
     client: &Client,
-) -> Verdict<'t> {
+) -> Resolution<'t> {
     let answers = entry.answers();
     if !answers.settings.clients.permit(client.address) {
         let zone = Some(Zone { entry, answers });
-        return Verdict { zone, outcome: Outcome::Refused, explanation: Some(Explanation::Prohibited) };
+        return Resolution { zone, outcome: Outcome::Refused, extended_error: Some(ExtendedError::Prohibited) };
     }
     let outcome = match (query.query_type, place) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
@@ -229,14 +229,14 @@ fn of_zone<'t>(
             nodes(&answers, query_type).unwrap_or(Outcome::NoData)
         }
         (_, Position::EmptyNonTerminal) => Outcome::NoData,
-        (_, Position::BelowApex) => Outcome::NoSuchName,
+        (_, Position::BelowApex) => Outcome::NxDomain,
     };
-    let explanation = match &outcome {
-        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(Explanation::Stale),
-        Outcome::NotReady => Some(Explanation::NotReady),
+    let extended_error = match &outcome {
+        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(ExtendedError::Stale),
+        Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
-    Verdict { zone: Some(Zone { entry, answers }), outcome, explanation }
+    Resolution { zone: Some(Zone { entry, answers }), outcome, extended_error }
 }
 
 /// The type of a question, as metrics name it.
@@ -254,20 +254,20 @@ pub fn label(query_type: u16) -> QueryType {
 }
 
 /// A name that is no zone's. Who does not desire recursion wants to know what we know, which is nothing.
-fn about_others(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'static> {
+fn about_others(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Resolution<'static> {
     let can_be_passed_on = query.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
     if can_be_passed_on && server.forwards_for(client.address) {
-        return Verdict { zone: None, outcome: Outcome::Forward, explanation: None };
+        return Resolution { zone: None, outcome: Outcome::Forward, extended_error: None };
     }
     let permitted = server.clients.permit(client.address);
-    let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
-    Verdict::refused(Some(why))
+    let why = if permitted { ExtendedError::NotAuthoritative } else { ExtendedError::Prohibited };
+    Resolution::refused(Some(why))
 }
 
 /// Whatever is no question about the Internet: ours are who we are and what we run.
-fn about_ourselves<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+fn about_ourselves<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Client) -> Resolution<'t> {
     if !server.clients.permit(client.address) {
-        return Verdict::refused(Some(Explanation::Prohibited));
+        return Resolution::refused(Some(ExtendedError::Prohibited));
     }
     let told = match query.name() {
         name if VERSION_NAMES.contains(&name) => server.version.as_deref(),
@@ -275,20 +275,20 @@ fn about_ourselves<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &C
         _ => None,
     };
     match told.filter(|_| query.class == CLASS_CHAOS && matches!(query.query_type, TYPE_TXT | TYPE_ANY)) {
-        Some(text) => Verdict { zone: None, outcome: Outcome::Text(text), explanation: None },
-        None => Verdict::refused(None),
+        Some(text) => Resolution { zone: None, outcome: Outcome::Text(text), extended_error: None },
+        None => Resolution::refused(None),
     }
 }
 
 fn at_apex<'t>(table: &'t ZoneTable, entry: &ZoneEntry, answers: &Answers, query_type: u16) -> Outcome<'t> {
     match query_type {
-        TYPE_SOA => Outcome::Authority,
+        TYPE_SOA => Outcome::Soa,
         TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
         TYPE_NS => {
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
             Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
         }
-        TYPE_ANY if entry.is_domain() => Outcome::Authority,
+        TYPE_ANY if entry.is_domain() => Outcome::Soa,
         _ if entry.is_domain() => Outcome::NoData,
         _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
     }
@@ -320,8 +320,8 @@ fn nodes<'t>(answers: &Answers, query_type: u16) -> Option<Outcome<'t>> {
 fn at_host(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {
     let has = |family: Family| addresses.iter().any(|address| family.has(address));
     match query_type {
-        TYPE_A | TYPE_ANY if has(Family::V4) => Outcome::Host { family: Family::V4, addresses },
-        TYPE_AAAA | TYPE_ANY if has(Family::V6) => Outcome::Host { family: Family::V6, addresses },
+        TYPE_A | TYPE_ANY if has(Family::V4) => Outcome::NameServerAddresses { family: Family::V4, addresses },
+        TYPE_AAAA | TYPE_ANY if has(Family::V6) => Outcome::NameServerAddresses { family: Family::V6, addresses },
         _ => Outcome::NoData,
     }
 }

@@ -593,12 +593,12 @@ fn questions_are_counted_where_they_belong() {
 }
 
 /// A reply of upstreams with so many addresses of the longest name.
-fn told(records: u8) -> Told {
+fn told(records: u8) -> UpstreamOutcome {
     let mut message = Message::response(0, OpCode::Query);
     let name = Name::from_ascii("upstream.test.").unwrap();
     let data = (0..records).map(|n| RData::A(A::new(192, 0, 2, n)));
     message.add_answers(data.map(|data| Record::from_rdata(name.clone(), 60, data)));
-    Told::Message(Box::new(message))
+    UpstreamOutcome::Message(Box::new(message))
 }
 
 #[test]
@@ -611,7 +611,7 @@ fn a_name_of_no_zone_is_left_to_the_upstreams_of_those_who_may() {
     let on = |table: &ZoneTable, text: &str| {
         let (client, mut out) = (Client { address: CLIENT, transport: Transport::Udp, now: NOW }, vec![7]);
         let counters = ProcessCounters::default();
-        let outcome = answer(table, &counters, &Ask::parse(text).octets(), &client, &mut Dealer::seeded(1), &mut out);
+        let outcome = answer(table, &counters, &Ask::parse(text).octets(), &client, &mut Worker::seeded(1), &mut out);
         (outcome, out.get(3).map(|flags| flags & 0x8F))
     };
     const RA: u8 = 0x80;
@@ -682,9 +682,9 @@ proptest! {
         check_reply(&octets, tcp, seed)?;
     }
 
-    /// The promise of the fast lane: octet for octet what the complete lane says.
+    /// The promise of the fast path: octet for octet what the slow path says.
     #[test]
-    fn both_lanes_say_the_same(
+    fn both_paths_say_the_same(
         question in any_question(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         cut in prop::option::of(any::<prop::sample::Index>()),
@@ -699,19 +699,19 @@ proptest! {
             octets[at] = octet;
         }
         octets.truncate(cut.map_or(octets.len(), |cut| cut.index(octets.len())));
-        check_lanes(&octets, tcp, stranger, seed)?;
+        check_paths(&octets, tcp, stranger, seed)?;
     }
 
     /// And it knows no less: whatever happens to zones between two questions, the next answer is as new.
     #[test]
-    fn both_lanes_say_the_newest(
+    fn both_paths_say_the_newest(
         events in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..6, 0_u8..20), 1..60),
         seed in any::<u64>(),
     ) {
         let names = ["a.test", "b.test", "b.b.test"];
         let mut entries = names.map(|name| entry(name, ZoneSettings::example(), Knowledge::Waiting(None)));
         let mut table = ZoneTable::new(entries.clone());
-        let (mut one, mut other) = (Dealer::seeded(seed), Dealer::seeded(seed));
+        let (mut one, mut other) = (Worker::seeded(seed), Worker::seeded(seed));
         for (zone, event, number) in events {
             let (at, counters) = (zone.index(names.len()), ProcessCounters::default());
             match event {
@@ -734,7 +734,7 @@ proptest! {
             let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
             let (mut either, mut complete) = (Vec::new(), Vec::new());
             prop_assert_eq!(answer(&table, &counters, &query, &client, &mut one, &mut either), Answered::Reply);
-            let answered = complete_lane(&table, &counters, &query, &client, &mut other, &mut complete);
+            let answered = answer_slow(&table, &counters, &query, &client, &mut other, &mut complete);
             prop_assert_eq!(answered, Answered::Reply);
             prop_assert_eq!(shown(&either), shown(&complete));
             prop_assert_eq!(either, complete);
@@ -750,7 +750,7 @@ proptest! {
         let query = Ask::parse(&format!("{zone}.alt.test. A +1232")).octets();
         let table = world();
         let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
-        let answered = answer(&table, &ProcessCounters::default(), &query, &client, &mut Dealer::seeded(seed), &mut out);
+        let answered = answer(&table, &ProcessCounters::default(), &query, &client, &mut Worker::seeded(seed), &mut out);
         prop_assert_eq!(answered, Answered::Reply);
         let seen = addresses(&out);
         let nodes = &table.zone(&ZoneName::parse(&format!("{zone}.alt.test")).unwrap()).unwrap().answers().v4;
@@ -765,7 +765,7 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
     let mut out = Vec::new();
     let client = Client { address: CLIENT, transport, now: NOW };
     let counters = ProcessCounters::default();
-    if answer(&world(), &counters, query, &client, &mut Dealer::seeded(seed), &mut out) == Answered::Reply {
+    if answer(&world(), &counters, query, &client, &mut Worker::seeded(seed), &mut out) == Answered::Reply {
         prop_assert!(tcp || out.len() <= 1232);
         prop_assert_eq!(&out[..2], &query[..2]);
         let reply = Message::from_vec(&out).map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -776,23 +776,23 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-fn check_lanes(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<bool, TestCaseError> {
+fn check_paths(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<bool, TestCaseError> {
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
     let address = if stranger { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
     let client = Client { address, transport, now: NOW };
     let (table, counters) = (world(), ProcessCounters::default());
     let (mut fast, mut complete) = (Vec::new(), Vec::new());
-    let mut dealer = Dealer::seeded(seed);
-    // Twice, so that it also deals from a deck that it has begun.
+    let mut worker = Worker::seeded(seed);
+    // Twice, so that it also deals from a bag that it has begun.
     for _ in 0..2 {
-        let is_fast = fast::answer(&table, &counters, query, &client, &mut dealer, &mut fast);
+        let is_fast = fast::answer(&table, &counters, query, &client, &mut worker, &mut fast);
         if !is_fast {
             return Ok(false);
         }
     }
-    let mut dealer = Dealer::seeded(seed);
+    let mut worker = Worker::seeded(seed);
     for _ in 0..2 {
-        let answered = complete_lane(&table, &counters, query, &client, &mut dealer, &mut complete);
+        let answered = answer_slow(&table, &counters, query, &client, &mut worker, &mut complete);
         prop_assert_eq!(answered, Answered::Reply);
     }
     prop_assert_eq!(shown(&fast), shown(&complete));
@@ -801,10 +801,10 @@ fn check_lanes(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<boo
 }
 
 #[test]
-fn the_everyday_question_takes_the_fast_lane_and_others_do_not() {
+fn the_everyday_question_takes_the_fast_path_and_others_do_not() {
     let takes = |text: &str| {
         let ask = Ask::parse(text);
-        check_lanes(&ask.octets(), ask.transport == Transport::Tcp, false, 1).unwrap()
+        check_paths(&ask.octets(), ask.transport == Transport::Tcp, false, 1).unwrap()
     };
     for fast in [
         "one.alt.test. A",
@@ -1038,7 +1038,7 @@ fn answered(
     out: &mut Vec<u8>,
 ) -> bool {
     let client = Client { address: CLIENT, transport, now: NOW };
-    answer(table, counters, query, &client, &mut Dealer::seeded(1), out) == Answered::Reply
+    answer(table, counters, query, &client, &mut Worker::seeded(1), out) == Answered::Reply
 }
 
 fn addresses(reply: &[u8]) -> Vec<IpAddr> {

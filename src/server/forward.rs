@@ -1,6 +1,6 @@
 //! Questions that go to upstreams: workers and conversations leave them here, and wait for nothing.
 //!
-//! A worker that meets such a question hands over the message and the way back, and goes on. The [`Desk`], on a thread
+//! A worker that meets such a question scratch over the message and the way back, and goes on. The [`Desk`], on a thread
 //! of its own, has each question asked in a task of its own, with a deadline, and sends the reply from the very socket
 //! and address that were asked. Where too many are under way the client is told so at once.
 
@@ -24,7 +24,7 @@ use super::{
     udp::batch::{self, Source},
 };
 use crate::{
-    answer::{Answered, Client, Parsed, Told, answer_forwarded, parse},
+    answer::{Answered, Client, Parsed, UpstreamOutcome, answer_forwarded, parse},
     forward::{Failure, Upstreams},
     metrics::ProcessCounters,
     table::SharedTable,
@@ -123,7 +123,7 @@ impl Forwarder {
             let (message, deadline) = (message.to_vec(), Instant::now() + DEADLINE);
             self.questions.try_send(Question { message, client: *client, deadline, way_back, _place: place }).is_ok()
         });
-        if left { Ok(()) } else { Err(self.answering.write(message, client, &Told::Overloaded, out)) }
+        if left { Ok(()) } else { Err(self.answering.write(message, client, &UpstreamOutcome::Overloaded, out)) }
     }
 
     /// Has a question answered into `out`.
@@ -173,9 +173,9 @@ impl Desk {
 
 impl Answering {
     async fn answer(self, question: Question) {
-        let told = self.ask(&question).await;
+        let outcome = self.ask(&question).await;
         let mut reply = Vec::new();
-        if self.write(&question.message, &question.client, &told, &mut reply) != Answered::Reply {
+        if self.write(&question.message, &question.client, &outcome, &mut reply) != Answered::Reply {
             return;
         }
         match question.way_back {
@@ -190,19 +190,19 @@ impl Answering {
         }
     }
 
-    async fn ask(&self, question: &Question) -> Told {
+    async fn ask(&self, question: &Question) -> UpstreamOutcome {
         let (Some(upstreams), Parsed::Query(query)) = (self.upstreams.load_full(), parse(&question.message)) else {
-            return Told::Failed;
+            return UpstreamOutcome::Failed;
         };
         let signed = query.edns.is_some_and(|edns| edns.dnssec_ok);
         match timeout_at(question.deadline, upstreams.ask(query.name(), query.query_type, signed)).await {
-            Ok(Ok(message)) => Told::Message(Box::new(message)),
-            Ok(Err(Failure::Refusal)) => Told::Failed,
-            Ok(Err(Failure::Silence)) | Err(_) => Told::Unreachable,
+            Ok(Ok(message)) => UpstreamOutcome::Message(Box::new(message)),
+            Ok(Err(Failure::Refusal)) => UpstreamOutcome::Failed,
+            Ok(Err(Failure::Silence)) | Err(_) => UpstreamOutcome::Unreachable,
         }
     }
 
-    fn write(&self, message: &[u8], client: &Client, told: &Told, out: &mut Vec<u8>) -> Answered {
-        answer_forwarded(&self.table.now(), &self.counters, message, client, told, out)
+    fn write(&self, message: &[u8], client: &Client, outcome: &UpstreamOutcome, out: &mut Vec<u8>) -> Answered {
+        answer_forwarded(&self.table.now(), &self.counters, message, client, outcome, out)
     }
 }

@@ -135,7 +135,7 @@ impl Bound {
             let name = format!("udp-{number}");
             let alarm = Alarm { name: format!("{name} on {}", self.address), failures: failures.clone() };
             let (table, counters, forwarder) = (table.clone(), counters.clone(), forwarder.clone());
-            let worker = udp::Worker::new(socket, self.address, table, counters, forwarder, stop.udp.clone());
+            let worker = udp::UdpWorker::new(socket, self.address, table, counters, forwarder, stop.udp.clone());
             let running = running.clone();
             let also = alarm.clone();
             let thread = move || {
@@ -152,8 +152,8 @@ impl Bound {
             }));
         }
         let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
-        let dealer = Arc::default();
-        let listener = tcp::Listener { table, dealer, counters, forwarder, register, alarm, stop: stop.tcp.clone() };
+        let worker = Arc::default();
+        let listener = tcp::Listener { table, worker, counters, forwarder, register, alarm, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(tcp.spawn(async move {
             let _running = running;

@@ -26,7 +26,7 @@ use self::register::Entered;
 pub use self::register::Register;
 use super::{Alarm, TCP_BACKLOG, forward::Forwarder};
 use crate::{
-    answer::{Answered, Client, Dealer, answer},
+    answer::{Answered, Client, Worker, answer},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
     types::unix_now,
@@ -72,7 +72,7 @@ impl Default for Limits {
 pub(super) struct Listener {
     pub(super) table: SharedTable,
     /// One for all connections, so that clients with a connection for each question get every node equally often.
-    pub(super) dealer: Arc<Mutex<Dealer>>,
+    pub(super) worker: Arc<Mutex<Worker>>,
     pub(super) counters: Arc<ProcessCounters>,
     pub(super) forwarder: Forwarder,
     /// One for all addresses.
@@ -122,7 +122,7 @@ impl Listener {
         let conversation = Conversation {
             open: Open::new(self.counters.clone()),
             table: self.table.clone(),
-            dealer: self.dealer.clone(),
+            worker: self.worker.clone(),
             forwarder: self.forwarder.clone(),
             client: client.ip(),
             limits,
@@ -191,7 +191,7 @@ impl Drop for Open {
 struct Conversation {
     open: Open,
     table: SharedTable,
-    dealer: Arc<Mutex<Dealer>>,
+    worker: Arc<Mutex<Worker>>,
     forwarder: Forwarder,
     client: IpAddr,
     limits: Limits,
@@ -231,8 +231,8 @@ impl Conversation {
     fn answer(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Answered {
         // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock. A
         // panic behind it ends the process.
-        let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&self.table.now(), &self.open.0, message, client, &mut dealer, out)
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&self.table.now(), &self.open.0, message, client, &mut worker, out)
     }
 
     async fn next_message(
@@ -305,12 +305,12 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
-        let dealer = Arc::default();
+        let worker = Arc::default();
         let register = Register::new(limits);
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
         let (counters_of_listener, stopped) = (counters.clone(), stop.clone());
         let listener =
-            Listener { table, dealer, counters: counters_of_listener, forwarder, register, alarm, stop: stopped };
+            Listener { table, worker, counters: counters_of_listener, forwarder, register, alarm, stop: stopped };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 

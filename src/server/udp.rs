@@ -23,7 +23,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use self::batch::{Arrival, Inbox, Outbox, Source, Wait};
 use super::forward::{Forwarder, WayBack};
 use crate::{
-    answer::{Answered, Client, Dealer, answer},
+    answer::{Answered, Client, Worker, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
     table::SharedTable,
     types::unix_now,
@@ -66,7 +66,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// What one thread needs to answer from one socket.
-pub(super) struct Worker {
+pub(super) struct UdpWorker {
     /// Shared with replies that come later than those of their batch.
     socket: Arc<Socket>,
     address: SocketAddr,
@@ -76,7 +76,7 @@ pub(super) struct Worker {
     stop: Arc<AtomicBool>,
 }
 
-impl Worker {
+impl UdpWorker {
     pub(super) fn new(
         socket: Socket,
         address: SocketAddr,
@@ -92,11 +92,11 @@ impl Worker {
     pub(super) fn run(self) {
         let mut inbox = Inbox::new(self.address);
         let mut outbox = Outbox::new(self.address);
-        let mut dealer = Dealer::new();
+        let mut worker = Worker::new();
         let mut weather = Weather::default();
         while !self.stop.load(Relaxed) {
             match inbox.receive(self.fd(), Wait::ForOne) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut worker),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => weather.report(self.address, error),
             }
@@ -105,14 +105,14 @@ impl Worker {
         let deadline = Instant::now() + DRAIN_MAX;
         while Instant::now() < deadline {
             match inbox.receive(self.fd(), Wait::Never) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
+                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut worker),
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
     }
 
-    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, dealer: &mut Dealer) {
+    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, worker: &mut Worker) {
         {
             let (table, now) = (self.table.now(), unix_now());
             for (arrival, message) in inbox.arrivals() {
@@ -122,7 +122,7 @@ impl Worker {
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 outbox.put(arrival.client, arrival.local, |out| {
-                    match answer(&table, &self.counters, message, &client, dealer, out) {
+                    match answer(&table, &self.counters, message, &client, worker, out) {
                         Answered::Forward => self.pass_on(arrival, message, &client, out),
                         answered => answered == Answered::Reply,
                     }

@@ -1,4 +1,4 @@
-//! The fast lane allocates nothing once a worker has warmed up. A test binary of its own, because the allocator that
+//! The fast path allocates nothing once a worker has warmed up. A test binary of its own, because the allocator that
 //! counts is the whole process's.
 
 #![allow(clippy::unwrap_used)]
@@ -6,7 +6,7 @@
 use std::{alloc::System, sync::Arc};
 
 use alternator_dns::{
-    answer::{Answered, Client, Dealer, answer},
+    answer::{Answered, Client, Worker, answer},
     metrics::{ProcessCounters, Transport},
     table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
     types::{NodeSet, ZoneName, ZoneState},
@@ -16,7 +16,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Questions before the counting begins: each deck has been dealt through by then.
+/// Questions before the counting begins: each bag has been dealt through by then.
 const WARM_UP: usize = 100;
 
 /// Questions that are counted.
@@ -40,11 +40,11 @@ fn an_everyday_question_costs_no_allocation() {
     entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
     let (table, counters) = (ZoneTable::new([Arc::new(entry)]), ProcessCounters::default());
     let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
-    let (mut dealer, mut out) = (Dealer::new(), Vec::with_capacity(1232));
+    let (mut worker, mut out) = (Worker::new(), Vec::with_capacity(1232));
     for question in [PLAIN.to_vec(), with(OPT), with(COOKIE)] {
         let mut ask = |times: usize| {
             for _ in 0..times {
-                assert_eq!(answer(&table, &counters, &question, &client, &mut dealer, &mut out), Answered::Reply);
+                assert_eq!(answer(&table, &counters, &question, &client, &mut worker, &mut out), Answered::Reply);
             }
         };
         ask(WARM_UP);

@@ -5,7 +5,7 @@
 use std::{hint::black_box, net::IpAddr, path::Path, sync::Arc};
 
 use alternator_dns::{
-    answer::{Answered, Client, Dealer, answer, complete_lane},
+    answer::{Answered, Client, Worker, answer, answer_slow},
     config::Config,
     discovery,
     metrics::{ProcessCounters, Transport},
@@ -64,20 +64,20 @@ fn names(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The door of the room and, behind it, the complete lane, which answers the same when it is asked the same.
-type Lane = fn(&ZoneTable, &ProcessCounters, &[u8], &Client, &mut Dealer, &mut Vec<u8>) -> Answered;
+/// The door of the room and, behind it, the slow path, which answers the same when it is asked the same.
+type AnswerFn = fn(&ZoneTable, &ProcessCounters, &[u8], &Client, &mut Worker, &mut Vec<u8>) -> Answered;
 
-/// Each lane with the questions that it is for. The everyday ones are the fast lane's; asked of the complete lane they
+/// Each lane with the questions that it is for. The everyday ones are the fast path's; asked of the slow path they
 /// show what the fast one is for.
 fn answers(criterion: &mut Criterion) {
     for zones in ZONES {
         for (lane, name, title, prefix, additional) in [
-            (answer as Lane, "fast lane", "everyday", &b""[..], &b""[..]),
-            (answer, "fast lane", "with EDNS", b"", OPT),
-            (answer, "fast lane", "with a cookie", b"", COOKIE),
-            (complete_lane, "complete lane", "everyday", b"", b""),
-            (complete_lane, "complete lane", "with a cookie", b"", COOKIE),
-            (complete_lane, "complete lane", "no such name", b"\x04none", b""),
+            (answer as AnswerFn, "fast path", "everyday", &b""[..], &b""[..]),
+            (answer, "fast path", "with EDNS", b"", OPT),
+            (answer, "fast path", "with a cookie", b"", COOKIE),
+            (answer_slow, "slow path", "everyday", b"", b""),
+            (answer_slow, "slow path", "with a cookie", b"", COOKIE),
+            (answer_slow, "slow path", "no such name", b"\x04none", b""),
         ] {
             let table = table(zones);
             let messages: Vec<_> =
@@ -89,14 +89,14 @@ fn answers(criterion: &mut Criterion) {
     }
 }
 
-fn ask(bencher: &mut Bencher<'_>, lane: Lane, table: &ZoneTable, messages: &[Vec<u8>]) {
+fn ask(bencher: &mut Bencher<'_>, lane: AnswerFn, table: &ZoneTable, messages: &[Vec<u8>]) {
     let counters = ProcessCounters::default();
     let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
-    let (mut dealer, mut out) = (Dealer::new(), Vec::with_capacity(1232));
+    let (mut worker, mut out) = (Worker::new(), Vec::with_capacity(1232));
     let mut order = scattered(messages.len()).map(|number| &messages[number]);
     bencher.iter(|| {
         let message = order.next().map_or(&[][..], |message| message);
-        let answered = lane(table, &counters, black_box(message), &client, &mut dealer, &mut out);
+        let answered = lane(table, &counters, black_box(message), &client, &mut worker, &mut out);
         assert_eq!(answered, Answered::Reply);
     });
 }

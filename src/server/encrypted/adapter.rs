@@ -1,4 +1,4 @@
-//! Our answers in hickory's hands.
+//! Our answers in hickory's scratch.
 //!
 //! hickory takes records, not octets, and writes them by itself: the same message, names less compressed. So a reply of
 //! ours is read back and handed over section by section, and what depends on its length (padding, and whether it fits)
@@ -22,7 +22,7 @@ use hickory_server::{
 
 use super::super::{Alarm, forward::Forwarder};
 use crate::{
-    answer::{Answered, Client, Dealer, answer, options},
+    answer::{Answered, Client, Worker, answer, options},
     metrics::{ProcessCounters, Transport},
     table::SharedTable,
     types::unix_now,
@@ -41,7 +41,7 @@ pub(super) struct Adapter {
     counters: Arc<ProcessCounters>,
     forwarder: Forwarder,
     /// One for all connections, so that clients with a connection for each question get every node equally often.
-    dealer: Mutex<Dealer>,
+    worker: Mutex<Worker>,
     alarm: Alarm,
 }
 
@@ -53,7 +53,7 @@ impl Adapter {
         forwarder: Forwarder,
         alarm: Alarm,
     ) -> Self {
-        Self { transport, table, counters, forwarder, dealer: Mutex::default(), alarm }
+        Self { transport, table, counters, forwarder, worker: Mutex::default(), alarm }
     }
 
     /// The reply's octets; `None`: it deserves none.
@@ -71,8 +71,8 @@ impl Adapter {
         // hickory would bury a panic with the connection.
         let _alarm = self.alarm.clone();
         // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock.
-        let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&self.table.now(), &self.counters, request.as_slice(), client, &mut dealer, out)
+        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(&self.table.now(), &self.counters, request.as_slice(), client, &mut worker, out)
     }
 }
 

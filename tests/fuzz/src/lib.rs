@@ -9,7 +9,7 @@ use std::{
 
 use alternator_dns::{
     answer::{
-        Answered, Client, Dealer, Told, UDP_OCTETS_MAX, answer, answer_forwarded, complete_lane, query::HEADER_OCTETS,
+        Answered, Client, Worker, UpstreamOutcome, UDP_OCTETS_MAX, answer, answer_forwarded, answer_slow, query::HEADER_OCTETS,
     },
     metrics::{ProcessCounters, Transport},
     table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneSettings, ZoneEntry, ZoneTable},
@@ -35,23 +35,23 @@ static WORLD: LazyLock<(ZoneTable, ProcessCounters)> = LazyLock::new(|| (world()
 /// The reply to a message; always the same to the same message, so that what was found can be found again.
 ///
 /// # Panics
-/// When the two lanes differ.
+/// When the two paths differ.
 pub fn answered(message: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let (table, counters) = &*WORLD;
-    let [reply, complete] = [answer, complete_lane].map(|answer| {
+    let [reply, complete] = [answer, answer_slow].map(|answer| {
         let mut out = Vec::new();
-        let answered = answer(table, counters, message, &client(transport), &mut Dealer::seeded(1), &mut out);
+        let answered = answer(table, counters, message, &client(transport), &mut Worker::seeded(1), &mut out);
         (answered == Answered::Reply).then_some(out)
     });
-    assert_eq!(reply, complete, "both lanes say the same, octet for octet");
+    assert_eq!(reply, complete, "both paths say the same, octet for octet");
     reply
 }
 
 /// The reply to a message about which an upstream was asked.
-pub fn forwarded(message: &[u8], transport: Transport, told: &Told) -> Option<Vec<u8>> {
+pub fn forwarded(message: &[u8], transport: Transport, outcome: &UpstreamOutcome) -> Option<Vec<u8>> {
     let (table, counters) = &*WORLD;
     let mut out = Vec::new();
-    let answered = answer_forwarded(table, counters, message, &client(transport), told, &mut out);
+    let answered = answer_forwarded(table, counters, message, &client(transport), outcome, &mut out);
     (answered == Answered::Reply).then_some(out)
 }
 

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use alternator_dns::{answer::Told, metrics::Transport};
+use alternator_dns::{answer::UpstreamOutcome, metrics::Transport};
 use alternator_dns_fuzz::{check_reply, forwarded};
 use hickory_server::proto::op::{Message, Metadata, OpCode, ResponseCode};
 use libfuzzer_sys::fuzz_target;
@@ -22,9 +22,9 @@ fuzz_target!(|said: &[u8]| {
     if !matches!(response_code, ResponseCode::NoError | ResponseCode::NXDomain) || op_code == OpCode::Update {
         return;
     }
-    let told = Told::Message(Box::new(message));
+    let told = UpstreamOutcome::Message(Box::new(message));
     for (question, transport) in [(PLAIN, Transport::Udp), (WITH_OPT, Transport::Udp), (WITH_OPT, Transport::Tcp)] {
-        let reply = forwarded(question, transport, &told).expect("every question gets a reply");
+        let reply = forwarded(question, transport, &outcome).expect("every question gets a reply");
         check_reply(question, &reply, transport);
     }
 });

@@ -1,4 +1,6 @@
-//! What one worker keeps of each zone: the decks that it deals from, and what an everyday answer needs to know.
+//! What one worker keeps of each zone: the bags that it deals from, and what an everyday answer needs to know.
+
+mod shuffle;
 
 use std::{
     fmt,
@@ -9,26 +11,26 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use smallvec::Array;
 
-use super::deck::Deck;
+use self::shuffle::ShuffleBag;
 use crate::{
     metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters},
     table::{Addresses, Row, ZoneEntry, table_version},
     types::{AllowedClients, AnswerCount, ZoneState},
 };
 
-/// Addresses of each family in a seat itself. A zone of more nodes has them elsewhere in memory, and costs a look there.
-const SEATED_V4: usize = 12;
-const SEATED_V6: usize = 3;
+/// Addresses of each family in a cached itself. A zone of more nodes has them elsewhere in memory, and costs a look there.
+const INLINE_V4: usize = 12;
+const INLINE_V6: usize = 3;
 
 /// Deals the nodes of every zone to the questions of one worker, which shares nothing of it.
 ///
 /// In any run of answers from one list, no node is more than two answers ahead of another.
-pub struct Dealer {
+pub struct Worker {
     random: StdRng,
     /// By the zones' slots. With ten thousand zones it is the distance between what is read that costs time: here each
     /// question reads one place, and of the zone itself nothing.
-    seats: Vec<Seat>,
-    hands: Hands,
+    zones: Vec<CachedZone>,
+    scratch: Scratch,
     /// Where this worker counts; `None`: it has nothing to count yet.
     counters: Option<Arc<WorkerCounters>>,
 }
@@ -37,20 +39,20 @@ pub struct Dealer {
 /// what a question for A reads are two lines of it.
 #[derive(Default)]
 #[repr(C, align(64))]
-pub(super) struct Seat {
+pub(super) struct CachedZone {
     /// The [`table_version`] at which it was true.
     seen: u64,
-    brief: Brief,
-    v4: Deck<[Ipv4Addr; SEATED_V4]>,
-    v6: Deck<[Ipv6Addr; SEATED_V6]>,
+    summary: ZoneSummary,
+    v4: ShuffleBag<[Ipv4Addr; INLINE_V4]>,
+    v6: ShuffleBag<[Ipv6Addr; INLINE_V6]>,
 }
 
 /// Three lines of memory, so that ten thousand zones take 2 MB in each worker.
-const _: () = assert!(size_of::<Seat>() == 3 * 64);
+const _: () = assert!(size_of::<CachedZone>() == 3 * 64);
 
 /// What an everyday answer needs to know of a zone, beside its addresses.
 #[derive(Clone, Copy)]
-pub(super) struct Brief {
+pub(super) struct ZoneSummary {
     /// TTL of the addresses, in seconds.
     pub(super) ttl: u32,
     pub(super) count: AnswerCount,
@@ -63,88 +65,88 @@ pub(super) struct Brief {
 
 /// The addresses of the last answer. They keep their room, so that dealing allocates nothing.
 #[derive(Default)]
-pub(super) struct Hands {
+pub(super) struct Scratch {
     v4: Vec<Ipv4Addr>,
     v6: Vec<Ipv6Addr>,
 }
 
 /// An address that is dealt.
-pub(super) trait Card: Copy {
-    /// Those that lie in a seat.
+pub(super) trait Address: Copy {
+    /// Those that lie in a cached.
     type Few: Array<Item = Self>;
-    fn deck(seat: &mut Seat) -> &mut Deck<Self::Few>;
-    fn hand(hands: &mut Hands) -> &mut Vec<Self>;
+    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few>;
+    fn hand(scratch: &mut Scratch) -> &mut Vec<Self>;
 }
 
-impl Card for Ipv4Addr {
-    type Few = [Self; SEATED_V4];
+impl Address for Ipv4Addr {
+    type Few = [Self; INLINE_V4];
 
-    fn deck(seat: &mut Seat) -> &mut Deck<Self::Few> {
-        &mut seat.v4
+    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few> {
+        &mut cached.v4
     }
 
-    fn hand(hands: &mut Hands) -> &mut Vec<Self> {
-        &mut hands.v4
-    }
-}
-
-impl Card for Ipv6Addr {
-    type Few = [Self; SEATED_V6];
-
-    fn deck(seat: &mut Seat) -> &mut Deck<Self::Few> {
-        &mut seat.v6
-    }
-
-    fn hand(hands: &mut Hands) -> &mut Vec<Self> {
-        &mut hands.v6
+    fn hand(scratch: &mut Scratch) -> &mut Vec<Self> {
+        &mut scratch.v4
     }
 }
 
-impl Dealer {
-    /// A dealer whom no client can predict: the generator is a cryptographic one, and the system seeds it.
+impl Address for Ipv6Addr {
+    type Few = [Self; INLINE_V6];
+
+    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few> {
+        &mut cached.v6
+    }
+
+    fn hand(scratch: &mut Scratch) -> &mut Vec<Self> {
+        &mut scratch.v6
+    }
+}
+
+impl Worker {
+    /// A worker whom no client can predict: the generator is a cryptographic one, and the system seeds it.
     pub fn new() -> Self {
         Self::with(rand::make_rng())
     }
 
-    /// A dealer who deals the same to the same questions, so that a test can ask twice.
+    /// A worker who deals the same to the same questions, so that a test can ask twice.
     #[doc(hidden)]
     pub fn seeded(seed: u64) -> Self {
         Self::with(StdRng::seed_from_u64(seed))
     }
 
     fn with(random: StdRng) -> Self {
-        Self { random, seats: Vec::new(), hands: Hands::default(), counters: None }
+        Self { random, zones: Vec::new(), scratch: Scratch::default(), counters: None }
     }
 
     /// What is to be known of a zone, and how many addresses of a family it answers now. They can be
     /// [dealt](Self::deal) then.
-    pub(super) fn brief<A: Card>(&mut self, row: &Row) -> (Brief, usize) {
+    pub(super) fn summary<A: Address>(&mut self, row: &Row) -> (ZoneSummary, usize) {
         // Before the answers are read: of what is published later the next question learns.
         let published = table_version();
-        let seat = seat(&mut self.seats, row.id.index);
-        if seat.seen != published {
-            seat.copy(&row.entry);
-            seat.seen = published;
+        let cached = cached(&mut self.zones, row.id.index);
+        if cached.seen != published {
+            cached.copy(&row.entry);
+            cached.seen = published;
         }
-        (seat.brief, A::deck(seat).len())
+        (cached.summary, A::bag(cached).len())
     }
 
     /// Deals so many different addresses of a zone's list as it was last seen, or all of them when it has no more, in
     /// random order.
-    pub(super) fn deal<A: Card>(&mut self, slot: u32, count: usize) -> &[A] {
-        let hand = A::hand(&mut self.hands);
-        A::deck(seat(&mut self.seats, slot)).deal(count, &mut self.random, hand);
+    pub(super) fn deal<A: Address>(&mut self, index: u32, count: usize) -> &[A] {
+        let hand = A::hand(&mut self.scratch);
+        A::bag(cached(&mut self.zones, index)).deal(count, &mut self.random, hand);
         hand
     }
 
     /// The same for a list that the caller has read.
-    pub(super) fn deal_from<A: Card>(&mut self, slot: u32, list: &Addresses<A>, count: usize) -> &[A] {
-        let seat = seat(&mut self.seats, slot);
-        if A::deck(seat).follow(list) {
+    pub(super) fn deal_from<A: Address>(&mut self, index: u32, list: &Addresses<A>, count: usize) -> &[A] {
+        let cached = cached(&mut self.zones, index);
+        if A::bag(cached).follow(list) {
             // It may be another one than the zone's newest: whoever asks for that looks anew.
-            seat.seen = 0;
+            cached.seen = 0;
         }
-        self.deal(slot, count)
+        self.deal(index, count)
     }
 
     /// Counts an everyday answer.
@@ -157,30 +159,30 @@ impl Dealer {
     }
 }
 
-impl Default for Dealer {
+impl Default for Worker {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Dealer {
+impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dealer").field("seats", &self.seats.len()).finish_non_exhaustive()
+        f.debug_struct("Worker").field("zones", &self.zones.len()).finish_non_exhaustive()
     }
 }
 
-fn seat(seats: &mut Vec<Seat>, slot: u32) -> &mut Seat {
-    let at = slot as usize;
-    if at >= seats.len() {
-        seats.resize_with(at + 1, Seat::default);
+fn cached(zones: &mut Vec<CachedZone>, index: u32) -> &mut CachedZone {
+    let at = index as usize;
+    if at >= zones.len() {
+        zones.resize_with(at + 1, CachedZone::default);
     }
-    &mut seats[at]
+    &mut zones[at]
 }
 
-impl Seat {
+impl CachedZone {
     fn copy(&mut self, zone: &ZoneEntry) {
         let answers = zone.answers();
-        self.brief = Brief {
+        self.summary = ZoneSummary {
             ttl: answers.address_ttl(),
             count: answers.settings.count,
             subdomains: answers.settings.subdomains,
@@ -192,7 +194,7 @@ impl Seat {
     }
 }
 
-impl Default for Brief {
+impl Default for ZoneSummary {
     /// Of no zone.
     fn default() -> Self {
         Self { ttl: 0, count: AnswerCount::ONE, subdomains: false, is_open: false, is_stale: false }
@@ -212,7 +214,7 @@ mod tests {
     };
 
     /// The sizes that chance is judged by: nodes of a zone and how many an answer names. Where the second is half of
-    /// the first, a deck without its care for that would fail.
+    /// the first, a bag without its care for that would fail.
     const SIZES: [(u32, usize); 10] = [(2, 1), (3, 1), (7, 1), (3, 2), (4, 2), (5, 2), (5, 4), (6, 3), (8, 4), (9, 6)];
 
     /// So many addresses, which count from 0.
@@ -220,9 +222,9 @@ mod tests {
         Addresses::new((0..total).map(Ipv4Addr::from_bits))
     }
 
-    /// What is dealt of such a list to the zone in slot 0.
-    fn deal(dealer: &mut Dealer, list: &Addresses<Ipv4Addr>, count: usize) -> Vec<usize> {
-        dealer.deal_from(0, list, count).iter().map(|node| node.to_bits() as usize).collect()
+    /// What is dealt of such a list to the zone in index 0.
+    fn deal(worker: &mut Worker, list: &Addresses<Ipv4Addr>, count: usize) -> Vec<usize> {
+        worker.deal_from(0, list, count).iter().map(|node| node.to_bits() as usize).collect()
     }
 
     /// The sum over all cells of (seen - expected)² / expected.
@@ -278,13 +280,13 @@ mod tests {
             start in any::<prop::sample::Index>(),
             seed in any::<u64>(),
         ) {
-            let (list, mut dealer) = (list(total), Dealer::seeded(seed));
+            let (list, mut worker) = (list(total), Worker::seeded(seed));
             let mut named = vec![0; total as usize];
             for (number, &count) in counts.iter().enumerate() {
                 if number == start.index(counts.len()) {
                     named.fill(0);
                 }
-                let hand = deal(&mut dealer, &list, count);
+                let hand = deal(&mut worker, &list, count);
                 prop_assert_eq!(hand.len(), count.min(named.len()));
                 for &node in &hand {
                     named[node] += 1;
@@ -302,10 +304,10 @@ mod tests {
             all in prop::collection::vec(any::<bool>(), 1..200),
             seed in any::<u64>(),
         ) {
-            let (list, mut dealer) = (list(total), Dealer::seeded(seed));
+            let (list, mut worker) = (list(total), Worker::seeded(seed));
             let mut named = vec![0; total as usize];
             for all in all {
-                for node in deal(&mut dealer, &list, if all { named.len() } else { 1 }) {
+                for node in deal(&mut worker, &list, if all { named.len() } else { 1 }) {
                     named[node] += 1;
                 }
                 prop_assert!(ahead(&named) <= 1, "{named:?}");
@@ -316,26 +318,26 @@ mod tests {
     #[test]
     fn every_subset_is_dealt_equally_often() {
         for (seed, (total, count)) in (0..).zip(SIZES) {
-            let (list, mut dealer) = (list(total), Dealer::seeded(seed));
-            let hands = (0..200 * subsets(total, count)).map(|_| sorted(deal(&mut dealer, &list, count)));
-            assert_uniform(&counters(hands), subsets(total, count), &format!("{count} of {total}"));
+            let (list, mut worker) = (list(total), Worker::seeded(seed));
+            let scratch = (0..200 * subsets(total, count)).map(|_| sorted(deal(&mut worker, &list, count)));
+            assert_uniform(&counters(scratch), subsets(total, count), &format!("{count} of {total}"));
         }
     }
 
-    /// Each hand of a fresh dealer by itself, so that no dependence of one hand on another hides anything.
+    /// Each hand of a fresh worker by itself, so that no dependence of one hand on another hides anything.
     #[test]
     fn every_hand_has_every_order_equally_often() {
         for (total, count) in [(3, 1), (4, 2), (5, 2), (4, 3), (3, 3), (4, 9)] {
-            let mut hands = vec![Vec::new(); 6];
+            let mut scratch = vec![Vec::new(); 6];
             for seed in 0..12_000 {
-                let (list, mut dealer) = (list(total), Dealer::seeded(seed));
-                for hand in &mut hands {
-                    hand.push(deal(&mut dealer, &list, count));
+                let (list, mut worker) = (list(total), Worker::seeded(seed));
+                for hand in &mut scratch {
+                    hand.push(deal(&mut worker, &list, count));
                 }
             }
-            for (number, hands) in hands.into_iter().enumerate() {
+            for (number, scratch) in scratch.into_iter().enumerate() {
                 let what = format!("hand {number} of {count} of {total}");
-                assert_uniform(&counters(hands), orders(total, count.min(total as usize)), &what);
+                assert_uniform(&counters(scratch), orders(total, count.min(total as usize)), &what);
             }
         }
     }
@@ -343,22 +345,22 @@ mod tests {
     #[test]
     fn every_node_comes_first_equally_often() {
         for (total, count) in SIZES.into_iter().chain([(3, 3), (100, 1), (100, 30), (100, 100)]) {
-            let (list, mut dealer) = (list(total), Dealer::seeded(7));
-            let first = (0..300 * total).map(|_| deal(&mut dealer, &list, count)[0]);
+            let (list, mut worker) = (list(total), Worker::seeded(7));
+            let first = (0..300 * total).map(|_| deal(&mut worker, &list, count)[0]);
             assert_uniform(&counters(first), total as usize, &format!("{count} of {total}"));
         }
     }
 
     #[test]
     fn a_hand_does_not_tell_the_next() {
-        let (list, mut dealer) = (list(4), Dealer::seeded(1));
-        let mut hand = || sorted(deal(&mut dealer, &list, 2));
-        let hands: Vec<_> = (0..1000).map(|_| hand()).collect();
-        let disjoint = hands.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
-        assert!(disjoint < 500, "{disjoint} of 1000 hands were all that the one before was not");
-        let sequence = |mut dealer: Dealer| (0..200).flat_map(|_| deal(&mut dealer, &list, 1)).collect::<Vec<_>>();
-        assert_ne!(sequence(Dealer::new()), sequence(Dealer::new()), "no two workers deal alike");
-        assert_eq!(sequence(Dealer::seeded(1)), sequence(Dealer::seeded(1)));
+        let (list, mut worker) = (list(4), Worker::seeded(1));
+        let mut hand = || sorted(deal(&mut worker, &list, 2));
+        let scratch: Vec<_> = (0..1000).map(|_| hand()).collect();
+        let disjoint = scratch.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
+        assert!(disjoint < 500, "{disjoint} of 1000 scratch were all that the one before was not");
+        let sequence = |mut worker: Worker| (0..200).flat_map(|_| deal(&mut worker, &list, 1)).collect::<Vec<_>>();
+        assert_ne!(sequence(Worker::new()), sequence(Worker::new()), "no two workers deal alike");
+        assert_eq!(sequence(Worker::seeded(1)), sequence(Worker::seeded(1)));
     }
 
     fn entry(name: &str) -> Arc<ZoneEntry> {
@@ -374,9 +376,9 @@ mod tests {
 
     #[test]
     fn the_share_of_a_node_that_is_gone_goes_to_all_others() {
-        let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
+        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         learn(&zone, 1..=10);
-        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| deal(&mut dealer, &zone.answers().v4, 1)));
+        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| deal(&mut worker, &zone.answers().v4, 1)));
         assert_eq!(deals(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
         learn(&zone, 2..=10);
         assert_eq!(deals(900), [100; 9]);
@@ -386,7 +388,7 @@ mod tests {
 
     #[test]
     fn news_that_change_no_address_do_not_disturb_a_round() {
-        let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
+        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let mut round = Vec::new();
@@ -394,42 +396,42 @@ mod tests {
             let subdomains = serial % 2 == 0;
             zone.configure(&ZoneSettings { subdomains, ..ZoneSettings::example() }, serial);
             learn(&zone, 1..=10);
-            let (brief, total) = dealer.brief::<Ipv4Addr>(&row);
-            assert_eq!((brief.subdomains, total), (subdomains, 10));
-            round.extend_from_slice(dealer.deal::<Ipv4Addr>(row.id.index, 1));
+            let (summary, total) = worker.summary::<Ipv4Addr>(&row);
+            assert_eq!((summary.subdomains, total), (subdomains, 10));
+            round.extend_from_slice(worker.deal::<Ipv4Addr>(row.id.index, 1));
         }
         assert_eq!(counters(round), [1; 10]);
     }
 
     #[test]
     fn a_list_that_others_have_read_does_not_pass_for_the_newest() {
-        let (zone, mut dealer) = (entry("a.test"), Dealer::seeded(3));
+        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();
         learn(&zone, 1..=3);
-        assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
-        assert_eq!(dealer.deal_from(row.id.index, &before, 10).len(), 10);
-        assert_eq!(dealer.brief::<Ipv4Addr>(&row).1, 3);
+        assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
+        assert_eq!(worker.deal_from(row.id.index, &before, 10).len(), 10);
+        assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
     }
 
     #[test]
     fn a_zone_that_takes_the_slot_of_another_is_seen() {
-        let mut dealer = Dealer::seeded(3);
+        let mut worker = Worker::seeded(3);
         for nodes in 1..20 {
             let zone = entry("a.test");
             learn(&zone, 1..=nodes);
             let row = Row { id: zone.id(), entry: zone };
-            assert_eq!(dealer.brief::<Ipv6Addr>(&row).1, usize::from(nodes));
-            assert_eq!(dealer.deal::<Ipv6Addr>(row.id.index, 99).len(), usize::from(nodes));
+            assert_eq!(worker.summary::<Ipv6Addr>(&row).1, usize::from(nodes));
+            assert_eq!(worker.deal::<Ipv6Addr>(row.id.index, 99).len(), usize::from(nodes));
         }
     }
 
     #[test]
     fn there_may_be_no_node_or_very_many() {
-        let mut dealer = Dealer::seeded(1);
+        let mut worker = Worker::seeded(1);
         for (total, count, dealt) in [(1, 1, 1), (0, 1, 0), (5, 5, 5), (5, 9, 5), (5, 0, 0), (70_000, 1, 1)] {
-            assert_eq!(deal(&mut dealer, &list(total), count).len(), dealt);
+            assert_eq!(deal(&mut worker, &list(total), count).len(), dealt);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The complete renderer: any verdict, through hickory's message types.
+//! The complete renderer: any resolution, through hickory's message types.
 //!
 //! What does not fit is decided here. The encoder never truncates, because it would lose the OPT and leave half of
 //! an RRset behind.
@@ -17,10 +17,10 @@ use hickory_server::proto::{
 
 use super::{
     Client,
-    dealer::Dealer,
     options::{ReplyOpt, UDP_OCTETS_MAX, pad},
     query::{Edns, HEADER_OCTETS, Query, Reject},
-    resolve::{Family, Outcome, Verdict, Zone},
+    resolve::{Family, Outcome, Resolution, Zone},
+    worker::Worker,
 };
 use crate::{
     metrics::{Rcode, Transport},
@@ -51,19 +51,19 @@ const SOA_EXPIRE: i32 = 1_209_600;
 /// Whom an SOA names as responsible (RFC 2142, 7).
 const RESPONSIBLE: &str = "hostmaster";
 
-/// Renders the reply to a question into `out`, which it empties first. `dealer` chooses among nodes.
+/// Renders the reply to a question into `out`, which it empties first. `worker` chooses among nodes.
 pub fn render(
     query: &Query<'_>,
-    verdict: &Verdict<'_>,
+    resolution: &Resolution<'_>,
     opt: Option<&ReplyOpt>,
     client: &Client,
-    dealer: &mut Dealer,
+    worker: &mut Worker,
     out: &mut Vec<u8>,
 ) {
-    let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode: verdict.rcode() };
-    let written = Reply::new(query, head, verdict, opt, client, dealer).and_then(|reply| reply.write(out));
+    let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode: resolution.rcode() };
+    let written = Reply::new(query, head, resolution, opt, client, worker).and_then(|reply| reply.write(out));
     if written.is_err() {
-        // No verdict is known to come here. Whoever finds one: the client is told to ask another server.
+        // No resolution is known to come here. Whoever finds one: the client is told to ask another server.
         head.with(Rcode::ServFail).write(out);
     }
 }
@@ -302,40 +302,40 @@ impl<'q> Reply<'q> {
     fn new(
         query: &Query<'q>,
         head: Head,
-        verdict: &Verdict<'_>,
+        resolution: &Resolution<'_>,
         opt: Option<&ReplyOpt>,
         client: &Client,
-        dealer: &mut Dealer,
+        worker: &mut Worker,
     ) -> Result<Self, ProtoError> {
         let mut metadata = head.metadata();
-        metadata.authoritative = verdict.is_authoritative();
+        metadata.authoritative = resolution.is_authoritative();
         let mut reply = Self {
             metadata,
-            question: Question::new(query, verdict.zone.as_ref()),
+            question: Question::new(query, resolution.zone.as_ref()),
             parts: Parts::new(opt),
             opt_octets: opt.map_or(0, ReplyOpt::octets),
             limit: limit(query.edns, client.transport),
         };
-        match (&verdict.zone, &verdict.outcome) {
-            (Some(zone), outcome) => reply.fill(zone, outcome, dealer)?,
+        match (&resolution.zone, &resolution.outcome) {
+            (Some(zone), outcome) => reply.fill(zone, outcome, worker)?,
             (None, Outcome::Text(text)) => reply.text(text),
             (None, _) => {}
         }
         Ok(reply)
     }
 
-    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, dealer: &mut Dealer) -> Result<(), ProtoError> {
+    fn fill(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, worker: &mut Worker) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, count } => self.nodes(zone, *family, *count, dealer),
-            Outcome::Host { family, addresses } => {
+            Outcome::Nodes { family, count } => self.nodes(zone, *family, *count, worker),
+            Outcome::NameServerAddresses { family, addresses } => {
                 self.answer(NAME_SERVER_TTL, addresses.iter().filter(|a| family.has(a)).map(|a| address(*a)));
             }
-            Outcome::Authority => {
+            Outcome::Soa => {
                 let soa = self.soa(zone)?;
                 self.parts.answers.push(soa);
             }
             Outcome::NameServers { glue } => self.name_servers(zone, glue)?,
-            Outcome::NoData | Outcome::NoSuchName => {
+            Outcome::NoData | Outcome::NxDomain => {
                 let soa = self.soa(zone)?;
                 self.parts.authorities.push(soa);
             }
@@ -345,8 +345,8 @@ impl<'q> Reply<'q> {
     }
 
     /// Names as many nodes as were asked for and fit. Of all nodes not one may be missing: that is truncation.
-    fn nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, dealer: &mut Dealer) {
-        let (answers, slot) = (&zone.answers, zone.entry.id().index);
+    fn nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
+        let (answers, index) = (&zone.answers, zone.entry.id().index);
         let room = self.room(family);
         let total = match family {
             Family::V4 => answers.v4.len(),
@@ -363,10 +363,10 @@ impl<'q> Reply<'q> {
         let ttl = answers.address_ttl();
         match family {
             Family::V4 => {
-                self.answer(ttl, dealer.deal_from(slot, &answers.v4, take).iter().map(|&v4| RData::A(A(v4))));
+                self.answer(ttl, worker.deal_from(index, &answers.v4, take).iter().map(|&v4| RData::A(A(v4))));
             }
             Family::V6 => {
-                self.answer(ttl, dealer.deal_from(slot, &answers.v6, take).iter().map(|&v6| RData::AAAA(AAAA(v6))));
+                self.answer(ttl, worker.deal_from(index, &answers.v6, take).iter().map(|&v6| RData::AAAA(AAAA(v6))));
             }
         }
     }
