@@ -5,7 +5,7 @@
 //! whereas we pass on what an upstream said. Which upstream is asked, and when the next one, is decided here: the
 //! first of the file that is not doubted, and the next one when it fails or hesitates.
 
-mod doubt;
+mod penalty;
 mod tls;
 
 use std::{
@@ -31,7 +31,7 @@ use hickory_resolver::{
 };
 use tokio::time::sleep;
 
-use self::doubt::Doubts;
+use self::penalty::UpstreamPenalty;
 use crate::config::Upstream;
 
 /// How long one upstream is waited for. It is less than a question's whole time, so that its silence is noticed.
@@ -39,7 +39,7 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The next upstream is asked as well when the last has not answered by then. Most names take a recursive resolver
 /// less, and a stub resolver, which waits for five seconds, is far from giving up.
-const HESITATION: Duration = Duration::from_millis(750);
+const HEDGE_AFTER: Duration = Duration::from_millis(750);
 
 /// Answers that are kept, of each kind: with and without signatures.
 const ANSWERS_KEPT: u64 = 4096;
@@ -65,7 +65,7 @@ pub enum Failure {
 /// The resolvers of one configuration, and what they have said.
 pub struct Upstreams {
     upstreams: Vec<Pool>,
-    doubts: Doubts,
+    penalty: UpstreamPenalty,
     kept: ResponseCache,
     /// Answers to those who asked for signatures (DO).
     kept_signed: ResponseCache,
@@ -90,7 +90,7 @@ impl Upstreams {
         let cache = || ResponseCache::new(ANSWERS_KEPT, TtlConfig::default());
         Self {
             upstreams: upstreams.iter().map(pool).collect(),
-            doubts: Doubts::new(upstreams.len()),
+            penalty: UpstreamPenalty::new(upstreams.len()),
             kept: cache(),
             kept_signed: cache(),
         }
@@ -121,7 +121,7 @@ impl Upstreams {
         options.use_edns = true;
         options.edns_set_dnssec_ok = signed;
         options.recursion_desired = true;
-        let mut others = self.doubts.order(Instant::now()).into_iter().peekable();
+        let mut others = self.penalty.order(Instant::now()).into_iter().peekable();
         let (mut asked, mut silent) = (FuturesUnordered::new(), Vec::new());
         let mut failure = Failure::Silence;
         loop {
@@ -137,16 +137,16 @@ impl Upstreams {
                 Some((number, said)) = asked.next() => match told(&said) {
                     Told::Answer => {
                         let earlier = silent.iter().take_while(|silent| **silent != number);
-                        earlier.for_each(|slow| self.doubts.doubt(*slow, Instant::now()));
+                        earlier.for_each(|slow| self.penalty.penalize(*slow, Instant::now()));
                         return Ok(said);
                     }
                     Told::Refusal => {
                         silent.retain(|silent| *silent != number);
                         failure = Failure::Refusal;
                     }
-                    Told::Nothing => self.doubts.doubt(number, Instant::now()),
+                    Told::Nothing => self.penalty.penalize(number, Instant::now()),
                 },
-                () = sleep(HESITATION), if others.peek().is_some() => {}
+                () = sleep(HEDGE_AFTER), if others.peek().is_some() => {}
             }
         }
     }

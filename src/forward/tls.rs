@@ -11,7 +11,7 @@ pub(super) fn nobody() -> ClientConfig {
 }
 
 /// A client that believes the system's authorities. Where there are none, every upstream with TLS fails, which is
-/// weather and not a mistake in the file.
+/// last_error and not a mistake in the file.
 pub(super) fn client() -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();

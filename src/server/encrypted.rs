@@ -25,7 +25,7 @@ use tokio::{
 
 use self::adapter::Adapter;
 pub use self::certificate::{Certificate, read_certificate};
-use super::{Alarm, BindError, Forwarder, Serving, Stop, bind_tcp};
+use super::{BindError, FailureGuard, Forwarder, Serving, Stop, bind_tcp};
 use crate::{config::SecureTransport, metrics::ProcessCounters, table::SharedTable};
 
 /// How long stopping may take. hickory waits for nobody, so this is for a core that is busy.
@@ -93,20 +93,21 @@ impl BoundSecure {
         let (running, all_ended) = mpsc::channel(1);
         let stop = Stop::default();
         let told_to_stop = stop.tcp.clone();
-        let alarm = Alarm { name: format!("{} on {}", self.transport.transport().word(), self.address), failures };
+        let guard =
+            FailureGuard { name: format!("{} on {}", self.transport.transport().word(), self.address), failures };
         let mut server =
-            Server::new(Adapter::new(self.transport.transport(), table, counters, forwarder, alarm.clone()));
+            Server::new(Adapter::new(self.transport.transport(), table, counters, forwarder, guard.clone()));
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(runtime.spawn(async move {
             let _running = running;
             if let Err(error) = register(&mut server, self.socket, self.transport, session) {
-                return alarm.ring(&format!("cannot start: {error}"));
+                return guard.report(&format!("cannot start: {error}"));
             }
             tokio::select! {
                 () = told_to_stop.cancelled() => {}
                 ended = server.block_until_done() => {
                     let reason = ended.map_or_else(|error| error.to_string(), |()| "ended".into());
-                    return alarm.ring(&reason);
+                    return guard.report(&reason);
                 }
             }
             // What is still open afterwards is aborted.

@@ -1,6 +1,6 @@
-//! Questions that go to upstreams: workers and conversations leave them here, and wait for nothing.
+//! Questions that go to upstreams: workers and connections leave them here, and wait for nothing.
 //!
-//! A worker that meets such a question scratch over the message and the way back, and goes on. The [`Desk`], on a thread
+//! A worker that meets such a question scratch over the message and the way back, and goes on. The [`ForwardTask`], on a thread
 //! of its own, has each question asked in a task of its own, with a deadline, and sends the reply from the very socket
 //! and address that were asked. Where too many are under way the client is told so at once.
 
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Alarm,
+    FailureGuard,
     udp::batch::{self, Source},
 };
 use crate::{
@@ -51,7 +51,7 @@ pub struct Forwarder {
 
 /// Takes what is left with a [`Forwarder`].
 #[derive(Debug)]
-pub struct Desk {
+pub struct ForwardTask {
     questions: mpsc::Receiver<Question>,
     answering: Answering,
 }
@@ -69,14 +69,14 @@ struct Question {
     message: Vec<u8>,
     client: Client,
     deadline: Instant,
-    way_back: WayBack,
+    reply_to: ReplyTo,
     /// Given back when the reply has been sent.
     _place: OwnedSemaphorePermit,
 }
 
 /// Where a reply goes.
 #[derive(Debug)]
-pub(super) enum WayBack {
+pub(super) enum ReplyTo {
     /// To this client, from the socket that it asked.
     Datagram {
         socket: Arc<Socket>,
@@ -84,19 +84,19 @@ pub(super) enum WayBack {
         /// The address that was asked, on a wildcard socket.
         source: Option<Source>,
     },
-    /// To the conversation that waits for it.
-    Conversation(oneshot::Sender<Vec<u8>>),
+    /// To the connection that waits for it.
+    Connection(oneshot::Sender<Vec<u8>>),
 }
 
 impl Forwarder {
     /// Without upstreams: every question is answered with SERVFAIL.
-    pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, Desk) {
+    pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, ForwardTask) {
         // Nobody sends without a place, so the channel is never full.
         let (sender, receiver) = mpsc::channel(UNDER_WAY_MAX);
         let answering = Answering { table, counters, upstreams: Arc::default() };
         let forwarder =
             Self { questions: sender, places: Arc::new(Semaphore::new(UNDER_WAY_MAX)), answering: answering.clone() };
-        (forwarder, Desk { questions: receiver, answering })
+        (forwarder, ForwardTask { questions: receiver, answering })
     }
 
     /// Asks these from now on. Questions under way are answered by those that were asked.
@@ -107,7 +107,7 @@ impl Forwarder {
     /// Waits until no question is under way, but not for long. No more come once the listeners have stopped.
     pub async fn drain(&self) {
         let all = u32::try_from(UNDER_WAY_MAX).unwrap_or(u32::MAX);
-        // Neither the end of the time nor a desk that is gone changes what comes next.
+        // Neither the end of the time nor a task that is gone changes what comes next.
         let _ = timeout(DRAIN_MAX, self.places.acquire_many(all)).await;
     }
 
@@ -116,12 +116,12 @@ impl Forwarder {
         &self,
         message: &[u8],
         client: &Client,
-        way_back: WayBack,
+        reply_to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Result<(), Answered> {
         let left = self.places.clone().try_acquire_owned().is_ok_and(|place| {
             let (message, deadline) = (message.to_vec(), Instant::now() + DEADLINE);
-            self.questions.try_send(Question { message, client: *client, deadline, way_back, _place: place }).is_ok()
+            self.questions.try_send(Question { message, client: *client, deadline, reply_to, _place: place }).is_ok()
         });
         if left { Ok(()) } else { Err(self.answering.write(message, client, &UpstreamOutcome::Overloaded, out)) }
     }
@@ -129,7 +129,7 @@ impl Forwarder {
     /// Has a question answered into `out`.
     pub(super) async fn ask(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Answered {
         let (sender, reply) = oneshot::channel();
-        if let Err(answered) = self.leave(message, client, WayBack::Conversation(sender), out) {
+        if let Err(answered) = self.leave(message, client, ReplyTo::Connection(sender), out) {
             return answered;
         }
         match reply.await {
@@ -143,13 +143,13 @@ impl Forwarder {
     }
 }
 
-impl Desk {
+impl ForwardTask {
     /// Starts to work on its runtime. If it ends before its forwarders, it sends its name to `failures`.
     pub fn start(self, runtime: &runtime::Handle, failures: UnboundedSender<String>) {
-        let alarm = Alarm { name: "forward".into(), failures };
+        let guard = FailureGuard { name: "forward".into(), failures };
         // It ends with the last forwarder, or with its runtime.
         drop(runtime.spawn(async move {
-            let _alarm = alarm;
+            let _alarm = guard;
             self.run().await;
         }));
     }
@@ -178,15 +178,15 @@ impl Answering {
         if self.write(&question.message, &question.client, &outcome, &mut reply) != Answered::Reply {
             return;
         }
-        match question.way_back {
-            WayBack::Datagram { socket, client, source } => {
+        match question.reply_to {
+            ReplyTo::Datagram { socket, client, source } => {
                 if let Err(error) = batch::send_one(&socket, client, source.as_ref(), &reply) {
                     tracing::debug!(%error, "a reply was not taken");
                     self.counters.send_errors.increment();
                 }
             }
-            // A conversation that has ended needs no reply.
-            WayBack::Conversation(conversation) => _ = conversation.send(reply),
+            // A connection that has ended needs no reply.
+            ReplyTo::Connection(connection) => _ = connection.send(reply),
         }
     }
 

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     encrypted::{BoundSecure, Certificate, Session, read_certificate},
-    forward::{Desk, Forwarder},
-    tcp::{Limits, Register, framing},
+    forward::{ForwardTask, Forwarder},
+    tcp::{ConnectionLimits, Limits, framing},
 };
 use crate::{metrics::ProcessCounters, table::SharedTable};
 
@@ -126,34 +126,42 @@ impl Bound {
         counters: Arc<ProcessCounters>,
         forwarder: Forwarder,
         tcp: &runtime::Handle,
-        register: Register,
+        connections: ConnectionLimits,
         failures: UnboundedSender<String>,
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
         let stop = Stop::default();
         for (number, socket) in self.udp.into_iter().enumerate() {
             let name = format!("udp-{number}");
-            let alarm = Alarm { name: format!("{name} on {}", self.address), failures: failures.clone() };
+            let guard = FailureGuard { name: format!("{name} on {}", self.address), failures: failures.clone() };
             let (table, counters, forwarder) = (table.clone(), counters.clone(), forwarder.clone());
             let worker = udp::UdpWorker::new(socket, self.address, table, counters, forwarder, stop.udp.clone());
             let running = running.clone();
-            let also = alarm.clone();
+            let also = guard.clone();
             let thread = move || {
                 let _running = running;
-                let _alarm = alarm;
+                let _alarm = guard;
                 worker.run();
             };
             // From a thread that answers too: a thread begins with the priority of the one that starts it, and whoever
             // calls here may have stepped back.
             drop(tcp.spawn(async move {
                 if let Err(error) = thread::Builder::new().name(name).spawn(thread) {
-                    also.ring(&format!("cannot start: {error}"));
+                    also.report(&format!("cannot start: {error}"));
                 }
             }));
         }
-        let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
+        let guard = FailureGuard { name: format!("tcp on {}", self.address), failures };
         let worker = Arc::default();
-        let listener = tcp::Listener { table, worker, counters, forwarder, register, alarm, stop: stop.tcp.clone() };
+        let listener = tcp::Listener {
+            table,
+            worker,
+            counters,
+            forwarder,
+            connection_limits: connections,
+            guard,
+            stop: stop.tcp.clone(),
+        };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(tcp.spawn(async move {
             let _running = running;
@@ -235,22 +243,22 @@ impl Stop {
 
 /// Reports the thread or task that owns it when it panics.
 #[derive(Clone, Debug)]
-struct Alarm {
+struct FailureGuard {
     name: String,
     failures: UnboundedSender<String>,
 }
 
-impl Alarm {
-    fn ring(&self, reason: &str) {
+impl FailureGuard {
+    fn report(&self, reason: &str) {
         // Without a receiver the process is ending already.
         let _ = self.failures.send(format!("{} ({reason})", self.name));
     }
 }
 
-impl Drop for Alarm {
+impl Drop for FailureGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.ring("panicked");
+            self.report("panicked");
         }
     }
 }

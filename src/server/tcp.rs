@@ -1,6 +1,6 @@
-//! TCP: one task accepts, one task a connection talks, and a register keeps them within bounds (RFC 7766, RFC 9210).
+//! TCP: one task accepts, one task a connection talks, and limits keep them within bounds (RFC 7766, RFC 9210).
 
-mod register;
+mod limits;
 
 use std::{
     io,
@@ -22,9 +22,9 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-use self::register::Entered;
-pub use self::register::Register;
-use super::{Alarm, TCP_BACKLOG, forward::Forwarder};
+use self::limits::ConnectionGuard;
+pub use self::limits::ConnectionLimits;
+use super::{FailureGuard, TCP_BACKLOG, forward::Forwarder};
 use crate::{
     answer::{Answered, Client, Worker, answer},
     metrics::{ProcessCounters, Transport},
@@ -76,8 +76,8 @@ pub(super) struct Listener {
     pub(super) counters: Arc<ProcessCounters>,
     pub(super) forwarder: Forwarder,
     /// One for all addresses.
-    pub(super) register: Register,
-    pub(super) alarm: Alarm,
+    pub(super) connection_limits: ConnectionLimits,
+    pub(super) guard: FailureGuard,
     pub(super) stop: CancellationToken,
 }
 
@@ -86,40 +86,40 @@ impl Listener {
     pub(super) async fn run(self, socket: std::net::TcpListener) {
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
-            Err(error) => return self.alarm.ring(&format!("cannot start: {error}")),
+            Err(error) => return self.guard.report(&format!("cannot start: {error}")),
         };
-        let mut crowd = Crowd::new();
+        let mut connections = Connections::new();
         let mut troubled = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some(_) = crowd.join_next() => {}
+                Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, client)) => {
                         troubled = false;
-                        self.admit(stream, client, &mut crowd);
+                        self.admit(stream, client, &mut connections);
                     }
                     Err(error) if is_the_peers(&error) => {}
                     Err(error) => {
                         if !std::mem::replace(&mut troubled, true) {
                             tracing::warn!(%error, "cannot accept connections; trying on");
                         }
-                        self.register.close_longest_idle();
+                        self.connection_limits.close_longest_idle();
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
             }
         }
-        self.admit_backlog(listener, &mut crowd);
+        self.admit_backlog(listener, &mut connections);
         // What is still open afterwards is aborted.
-        let _ = timeout(STOP_MAX, async { while crowd.join_next().await.is_some() {} }).await;
-        crowd.shutdown().await;
+        let _ = timeout(STOP_MAX, async { while connections.join_next().await.is_some() {} }).await;
+        connections.shutdown().await;
     }
 
-    fn admit(&self, stream: TcpStream, client: SocketAddr, crowd: &mut Crowd) {
-        let (entered, limits) = self.register.enter(client.ip());
+    fn admit(&self, stream: TcpStream, client: SocketAddr, connections: &mut Connections) {
+        let (entered, limits) = self.connection_limits.enter(client.ip());
         let number = entered.number();
-        let conversation = Conversation {
+        let connection = Connection {
             open: Open::new(self.counters.clone()),
             table: self.table.clone(),
             worker: self.worker.clone(),
@@ -129,17 +129,17 @@ impl Listener {
             entered,
             stop: self.stop.clone(),
         };
-        let alarm = self.alarm.clone();
-        let task = crowd.spawn(async move {
-            let _alarm = alarm;
-            conversation.run(stream).await;
+        let guard = self.guard.clone();
+        let task = connections.spawn(async move {
+            let _alarm = guard;
+            connection.run(stream).await;
         });
-        self.register.may_be_aborted(number, task);
+        self.connection_limits.may_be_aborted(number, task);
     }
 
     /// Clients whose connection the kernel has taken already believe to be connected, and may have asked. No more are
     /// let in than the kernel's queue holds, or a flood of newcomers would keep the server from stopping.
-    fn admit_backlog(&self, listener: TcpListener, crowd: &mut Crowd) {
+    fn admit_backlog(&self, listener: TcpListener, connections: &mut Connections) {
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..TCP_BACKLOG {
             let (stream, client) = match listener.accept() {
@@ -149,7 +149,7 @@ impl Listener {
             };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.admit(stream, client, crowd);
+                self.admit(stream, client, connections);
             }
         }
     }
@@ -169,7 +169,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// Any who is connected to one address.
-type Crowd = JoinSet<()>;
+type Connections = JoinSet<()>;
 
 /// Counts a connection for as long as it lives, however it ends.
 struct Open(Arc<ProcessCounters>);
@@ -188,18 +188,18 @@ impl Drop for Open {
 }
 
 /// One connection.
-struct Conversation {
+struct Connection {
     open: Open,
     table: SharedTable,
     worker: Arc<Mutex<Worker>>,
     forwarder: Forwarder,
     client: IpAddr,
     limits: Limits,
-    entered: Entered,
+    entered: ConnectionGuard,
     stop: CancellationToken,
 }
 
-impl Conversation {
+impl Connection {
     /// Question, reply, question, reply. Whatever ends it ends it without a word: the client sees it close.
     async fn run(self, stream: TcpStream) {
         // A reply is one write already; waiting for more of them would only delay it.
@@ -219,7 +219,7 @@ impl Conversation {
         }
     }
 
-    /// Only this conversation waits for upstreams; what its client asks meanwhile is answered afterwards.
+    /// Only this connection waits for upstreams; what its client asks meanwhile is answered afterwards.
     async fn reply(&self, message: &[u8], out: &mut Vec<u8>) -> Answered {
         let client = Client { address: self.client, transport: Transport::Tcp, now: unix_now() };
         match self.answer(message, &client, out) {
@@ -304,13 +304,20 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
+        let guard = FailureGuard { name: "tcp".into(), failures: unbounded_channel().0 };
         let worker = Arc::default();
-        let register = Register::new(limits);
+        let connection_limits = ConnectionLimits::new(limits);
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
         let (counters_of_listener, stopped) = (counters.clone(), stop.clone());
-        let listener =
-            Listener { table, worker, counters: counters_of_listener, forwarder, register, alarm, stop: stopped };
+        let listener = Listener {
+            table,
+            worker,
+            counters: counters_of_listener,
+            forwarder,
+            connection_limits,
+            guard,
+            stop: stopped,
+        };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 

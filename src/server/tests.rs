@@ -70,8 +70,8 @@ impl World {
         let (failed, failures) = unbounded_channel();
         let address = bound.local_address();
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
-        let register = Register::new(Limits::default());
-        let serving = bound.serve(table, counters.clone(), forwarder, runtime.handle(), register, failed);
+        let connections = ConnectionLimits::new(Limits::default());
+        let serving = bound.serve(table, counters.clone(), forwarder, runtime.handle(), connections, failed);
         Self { runtime, counters, failures, serving: Some(serving), address }
     }
 
@@ -321,9 +321,9 @@ fn a_client_with_too_many_connections_loses_its_longest_idle() {
 #[test]
 fn a_panic_is_reported_by_name() {
     let (failures, mut reported) = unbounded_channel();
-    let alarm = Alarm { name: "udp-0 on 127.0.0.1:53".into(), failures };
+    let guard = FailureGuard { name: "udp-0 on 127.0.0.1:53".into(), failures };
     let thread = thread::spawn(move || {
-        let _alarm = alarm;
+        let _alarm = guard;
         panic!("on purpose");
     });
     assert!(thread.join().is_err());

@@ -21,7 +21,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::batch::{Arrival, Inbox, Outbox, Source, Wait};
-use super::forward::{Forwarder, WayBack};
+use super::forward::{Forwarder, ReplyTo};
 use crate::{
     answer::{Answered, Client, Worker, answer},
     metrics::{IgnoreReason, ProcessCounters, Transport},
@@ -93,12 +93,12 @@ impl UdpWorker {
         let mut inbox = Inbox::new(self.address);
         let mut outbox = Outbox::new(self.address);
         let mut worker = Worker::new();
-        let mut weather = Weather::default();
+        let mut last_error = LastError::default();
         while !self.stop.load(Relaxed) {
             match inbox.receive(self.fd(), Wait::ForOne) {
                 Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut worker),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => weather.report(self.address, error),
+                Err(error) => last_error.report(self.address, error),
             }
         }
         self.refuse_more();
@@ -135,12 +135,12 @@ impl UdpWorker {
 
     /// Leaves a question to the upstreams; whether there is a reply already, which says that it cannot be left.
     fn pass_on(&self, arrival: &Arrival, message: &[u8], client: &Client, out: &mut Vec<u8>) -> bool {
-        let way_back = WayBack::Datagram {
+        let reply_to = ReplyTo::Datagram {
             socket: self.socket.clone(),
             client: arrival.client,
             source: self.address.ip().is_unspecified().then(|| Source::new(arrival.local)),
         };
-        self.forwarder.leave(message, client, way_back, out) == Err(Answered::Reply)
+        self.forwarder.leave(message, client, reply_to, out) == Err(Answered::Reply)
     }
 
     /// Connects the socket to itself, whereupon the kernel queues nothing more: what arrives later goes to the other
@@ -167,9 +167,9 @@ impl UdpWorker {
 
 /// The last error of a socket: told once, not for every call.
 #[derive(Default)]
-struct Weather(Option<Errno>);
+struct LastError(Option<Errno>);
 
-impl Weather {
+impl LastError {
     fn report(&mut self, address: SocketAddr, error: Errno) {
         if self.0.replace(error) != Some(error) {
             tracing::warn!(%address, %error, "cannot receive datagrams; trying on");

@@ -27,8 +27,8 @@ impl Forwarding {
         runtime: &Handle,
         failures: UnboundedSender<String>,
     ) -> Self {
-        let (forwarder, desk) = Forwarder::new(table, counters);
-        desk.start(runtime, failures);
+        let (forwarder, task) = Forwarder::new(table, counters);
+        task.start(runtime, failures);
         Self { forwarder, in_force: Vec::new() }
     }
 

@@ -8,7 +8,7 @@ use super::StartError;
 use crate::{
     config::{Encryption, SecureTransport, Server, collide},
     metrics::ProcessCounters,
-    server::{BindError, Bound, BoundSecure, Certificate, Forwarder, Limits, Register, Serving, Session},
+    server::{BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Forwarder, Limits, Serving, Session},
     table::SharedTable,
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Floor {
     pub forwarder: Forwarder,
     pub tcp: Handle,
     pub encrypted: Handle,
-    pub register: Register,
+    pub connections: ConnectionLimits,
     pub failures: mpsc::UnboundedSender<String>,
     /// UDP sockets, and threads, for each address.
     pub workers: usize,
@@ -106,15 +106,15 @@ impl Listeners {
             let transport = door.0.transport().word();
             tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
             let Floor { table, counters, forwarder, encrypted, failures, .. } = floor.clone();
-            let session = Session { certificate: certificate.clone(), idle: floor.register.limits().idle };
+            let session = Session { certificate: certificate.clone(), idle: floor.connections.limits().idle };
             (door, bound.serve(table, counters, forwarder, session, &encrypted, failures))
         }));
         let unwanted = self.secure.extract_if(.., |(door, _)| !doors(encryption).contains(door));
         let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
         self.serving.extend(fresh.plain.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let Floor { table, counters, forwarder, tcp, register, failures, .. } = floor.clone();
-            let serving = bound.serve(table, counters, forwarder, &tcp, register, failures);
+            let Floor { table, counters, forwarder, tcp, connections, failures, .. } = floor.clone();
+            let serving = bound.serve(table, counters, forwarder, &tcp, connections, failures);
             (address, serving)
         }));
         let unwanted = self.serving.extract_if(.., |(address, _)| !listen.contains(address));
@@ -124,7 +124,7 @@ impl Listeners {
 
     /// Other limits of TCP from now on.
     pub(super) fn limit(&self, limits: Limits) {
-        self.floor.register.limit(limits);
+        self.floor.connections.limit(limits);
     }
 
     /// What is spoken where, encrypted.

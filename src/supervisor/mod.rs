@@ -47,7 +47,7 @@ use crate::{
     },
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
-    server::{BindError, Register, Serving},
+    server::{BindError, ConnectionLimits, Serving},
     systemd,
     table::{SharedTable, ZoneTable},
     types::{ZoneName, ZoneState, unix_now},
@@ -176,7 +176,7 @@ impl Supervisor {
             forwarder: forwarding.forwarder(),
             tcp,
             encrypted,
-            register: Register::new(limits(&config.server)),
+            connections: ConnectionLimits::new(limits(&config.server)),
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };

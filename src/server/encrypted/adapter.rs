@@ -20,7 +20,7 @@ use hickory_server::{
     zone_handler::{MessageResponse, MessageResponseBuilder, Queries},
 };
 
-use super::super::{Alarm, forward::Forwarder};
+use super::super::{FailureGuard, forward::Forwarder};
 use crate::{
     answer::{Answered, Client, Worker, answer, options},
     metrics::{ProcessCounters, Transport},
@@ -42,7 +42,7 @@ pub(super) struct Adapter {
     forwarder: Forwarder,
     /// One for all connections, so that clients with a connection for each question get every node equally often.
     worker: Mutex<Worker>,
-    alarm: Alarm,
+    guard: FailureGuard,
 }
 
 impl Adapter {
@@ -51,9 +51,9 @@ impl Adapter {
         table: SharedTable,
         counters: Arc<ProcessCounters>,
         forwarder: Forwarder,
-        alarm: Alarm,
+        guard: FailureGuard,
     ) -> Self {
-        Self { transport, table, counters, forwarder, worker: Mutex::default(), alarm }
+        Self { transport, table, counters, forwarder, worker: Mutex::default(), guard }
     }
 
     /// The reply's octets; `None`: it deserves none.
@@ -69,7 +69,7 @@ impl Adapter {
 
     fn answer(&self, request: &Request, client: &Client, out: &mut Vec<u8>) -> Answered {
         // hickory would bury a panic with the connection.
-        let _alarm = self.alarm.clone();
+        let _alarm = self.guard.clone();
         // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock.
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         answer(&self.table.now(), &self.counters, request.as_slice(), client, &mut worker, out)
@@ -79,7 +79,7 @@ impl Adapter {
 #[async_trait::async_trait]
 impl RequestHandler for Adapter {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut client: R) -> ResponseInfo {
-        let reply = self.reply(request).await.and_then(|octets| match Handed::read(&octets) {
+        let reply = self.reply(request).await.and_then(|octets| match HickoryReply::read(&octets) {
             Ok(reply) => Some(reply),
             Err(error) => {
                 // No reply of ours is known to come here. The client sees its stream end and asks again.
@@ -101,12 +101,12 @@ fn nothing(metadata: Metadata) -> ResponseInfo {
 }
 
 /// A reply of ours as hickory takes it.
-struct Handed {
+struct HickoryReply {
     message: Message,
     question: Queries,
 }
 
-impl Handed {
+impl HickoryReply {
     fn read(octets: &[u8]) -> Result<Self, ProtoError> {
         let mut message = Message::from_vec(octets)?;
         let after_header = octets.get(HEADER_OCTETS..).unwrap_or_default();
@@ -227,10 +227,10 @@ mod tests {
     }
 
     fn adapter() -> Adapter {
-        let alarm = Alarm { name: "tls".into(), failures: unbounded_channel().0 };
+        let guard = FailureGuard { name: "tls".into(), failures: unbounded_channel().0 };
         let (table, counters) = (world(), Arc::<ProcessCounters>::default());
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
-        Adapter::new(Transport::Tls, table, counters, forwarder, alarm)
+        Adapter::new(Transport::Tls, table, counters, forwarder, guard)
     }
 
     fn answered(request: &Request) -> Option<Vec<u8>> {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn handed(octets: &[u8]) -> Vec<u8> {
-        Handed::read(octets).unwrap().written().unwrap().1
+        HickoryReply::read(octets).unwrap().written().unwrap().1
     }
 
     /// No OPT, an empty one, and ones with keepalive, padding, and a cookie with padding.

@@ -7,26 +7,26 @@ use std::{
 
 /// For so long an upstream that was silent is asked after the others. Then one question finds out whether it is back,
 /// and waits for it no longer than for a hesitation.
-const DOUBTED: Duration = Duration::from_secs(10);
+const PENALTY: Duration = Duration::from_secs(10);
 
 /// How far each upstream is trusted, in the order of the file.
 #[derive(Debug)]
-pub(super) struct Doubts {
+pub(super) struct UpstreamPenalty {
     began: Instant,
     /// Milliseconds after `began` until which each one is doubted.
     until: Vec<AtomicU64>,
 }
 
-impl Doubts {
+impl UpstreamPenalty {
     /// None is doubted.
     pub(super) fn new(upstreams: usize) -> Self {
         Self { began: Instant::now(), until: (0..upstreams).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// It was silent.
-    pub(super) fn doubt(&self, upstream: usize, now: Instant) {
+    pub(super) fn penalize(&self, upstream: usize, now: Instant) {
         if let Some(until) = self.until.get(upstream) {
-            until.store(self.milliseconds(now + DOUBTED), Relaxed);
+            until.store(self.milliseconds(now + PENALTY), Relaxed);
         }
     }
 
@@ -49,15 +49,15 @@ mod tests {
 
     #[test]
     fn who_was_silent_comes_last_for_a_while() {
-        let doubts = Doubts::new(3);
+        let penalty = UpstreamPenalty::new(3);
         let start = Instant::now();
-        assert_eq!(doubts.order(start), [0, 1, 2]);
-        doubts.doubt(0, start);
-        doubts.doubt(7, start);
-        assert_eq!(doubts.order(start), [1, 2, 0]);
-        doubts.doubt(1, start + DOUBTED / 2);
-        assert_eq!(doubts.order(start + DOUBTED / 2), [2, 0, 1]);
-        assert_eq!(doubts.order(start + DOUBTED), [0, 2, 1]);
-        assert_eq!(doubts.order(start + DOUBTED * 2), [0, 1, 2]);
+        assert_eq!(penalty.order(start), [0, 1, 2]);
+        penalty.penalize(0, start);
+        penalty.penalize(7, start);
+        assert_eq!(penalty.order(start), [1, 2, 0]);
+        penalty.penalize(1, start + PENALTY / 2);
+        assert_eq!(penalty.order(start + PENALTY / 2), [2, 0, 1]);
+        assert_eq!(penalty.order(start + PENALTY), [0, 2, 1]);
+        assert_eq!(penalty.order(start + PENALTY * 2), [0, 1, 2]);
     }
 }

@@ -14,12 +14,12 @@ use tokio::task::AbortHandle;
 
 use super::Limits;
 
-/// The connections of all listening addresses. Clones are the same register.
+/// The connections of all listening addresses. Clones are the same limits.
 #[derive(Clone, Debug)]
-pub struct Register(Arc<Mutex<Book>>);
+pub struct ConnectionLimits(Arc<Mutex<State>>);
 
 #[derive(Debug)]
-struct Book {
+struct State {
     limits: Limits,
     began: Instant,
     entered: u64,
@@ -35,13 +35,13 @@ struct Entry {
 
 /// A connection that has been entered; when it is dropped, it has left.
 #[derive(Debug)]
-pub(super) struct Entered {
-    register: Register,
+pub(super) struct ConnectionGuard {
+    limits: ConnectionLimits,
     number: u64,
     activity: Arc<Activity>,
 }
 
-impl Entered {
+impl ConnectionGuard {
     /// Of all that ever entered no two have the same.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -53,9 +53,9 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.register.remove(self.number);
+        self.limits.remove(self.number);
     }
 }
 
@@ -73,53 +73,53 @@ impl Activity {
     }
 }
 
-impl Register {
+impl ConnectionLimits {
     /// Nobody is connected.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Book { limits, began: Instant::now(), entered: 0, entries: HashMap::new() })))
+        Self(Arc::new(Mutex::new(State { limits, began: Instant::now(), entered: 0, entries: HashMap::new() })))
     }
 
     /// Other limits from now on; connections that are open keep their own deadlines.
     pub fn limit(&self, limits: Limits) {
-        self.book().limits = limits;
+        self.state().limits = limits;
     }
 
     /// The limits in force.
     pub fn limits(&self) -> Limits {
-        self.book().limits
+        self.state().limits
     }
 
     /// Enters a connection, with the limits that it is to keep; the one that must go for it, if one must, is closed.
-    pub(super) fn enter(&self, client: IpAddr) -> (Entered, Limits) {
-        let mut book = self.book();
-        let (number, activity) = book.enter(client);
-        (Entered { register: self.clone(), number, activity }, book.limits)
+    pub(super) fn enter(&self, client: IpAddr) -> (ConnectionGuard, Limits) {
+        let mut state = self.state();
+        let (number, activity) = state.enter(client);
+        (ConnectionGuard { limits: self.clone(), number, activity }, state.limits)
     }
 
     /// By which a connection is closed when it must go.
     pub(super) fn may_be_aborted(&self, number: u64, task: AbortHandle) {
-        if let Some(entry) = self.book().entries.get_mut(&number) {
+        if let Some(entry) = self.state().entries.get_mut(&number) {
             entry.task = Some(task);
         }
     }
 
     /// Strikes a connection out; it may be gone already.
     fn remove(&self, number: u64) {
-        self.book().entries.remove(&number);
+        self.state().entries.remove(&number);
     }
 
     /// Closes the connection that is idle for longest.
     pub(super) fn close_longest_idle(&self) {
-        self.book().close_longest_idle(|_| true);
+        self.state().close_longest_idle(|_| true);
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Nothing here can panic half-way, so what a panicking task left behind is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl State {
     fn enter(&mut self, client: IpAddr) -> (u64, Arc<Activity>) {
         let of_client = self.entries.values().filter(|entry| entry.client == client).count();
         if of_client >= self.limits.max_per_client {
@@ -148,56 +148,56 @@ impl Book {
 mod tests {
     use super::*;
 
-    fn register(max_connections: usize, max_per_client: usize) -> Register {
-        Register::new(Limits { max_connections, max_per_client, ..Limits::default() })
+    fn connection_limits(max_connections: usize, max_per_client: usize) -> ConnectionLimits {
+        ConnectionLimits::new(Limits { max_connections, max_per_client, ..Limits::default() })
     }
 
-    fn numbers(register: &Register) -> Vec<u64> {
-        let mut numbers: Vec<_> = register.book().entries.keys().copied().collect();
+    fn numbers(limits: &ConnectionLimits) -> Vec<u64> {
+        let mut numbers: Vec<_> = limits.state().entries.keys().copied().collect();
         numbers.sort_unstable();
         numbers
     }
 
     #[test]
     fn the_longest_idle_goes_when_there_are_too_many() {
-        let register = register(3, 3);
+        let limits = connection_limits(3, 3);
         let clients: [IpAddr; 4] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|text| text.parse().unwrap());
-        let (first, _) = register.enter(clients[0]);
-        let (_second, _) = register.enter(clients[1]);
-        let (third, _) = register.enter(clients[2]);
-        assert_eq!(numbers(&register), [1, 2, 3]);
+        let (first, _) = limits.enter(clients[0]);
+        let (_second, _) = limits.enter(clients[1]);
+        let (third, _) = limits.enter(clients[2]);
+        assert_eq!(numbers(&limits), [1, 2, 3]);
         first.touch();
-        let (_fourth, _) = register.enter(clients[3]);
-        assert_eq!(numbers(&register), [1, 3, 4], "the first has just been of use");
+        let (_fourth, _) = limits.enter(clients[3]);
+        assert_eq!(numbers(&limits), [1, 3, 4], "the first has just been of use");
         drop(third);
-        let (_fifth, _) = register.enter(clients[1]);
-        assert_eq!(numbers(&register), [1, 4, 5], "one has left by itself");
-        register.close_longest_idle();
-        assert_eq!(numbers(&register), [4, 5]);
-        register.limit(Limits { max_connections: 2, ..Limits::default() });
-        let (_sixth, limits) = register.enter(clients[2]);
-        assert_eq!(limits.max_connections, 2);
-        assert_eq!(numbers(&register), [5, 6], "other limits");
+        let (_fifth, _) = limits.enter(clients[1]);
+        assert_eq!(numbers(&limits), [1, 4, 5], "one has left by itself");
+        limits.close_longest_idle();
+        assert_eq!(numbers(&limits), [4, 5]);
+        limits.limit(Limits { max_connections: 2, ..Limits::default() });
+        let (_sixth, in_force) = limits.enter(clients[2]);
+        assert_eq!(in_force.max_connections, 2);
+        assert_eq!(numbers(&limits), [5, 6], "other limits");
     }
 
     #[test]
     fn a_client_that_has_too_many_pays_itself() {
-        let register = register(10, 2);
+        let limits = connection_limits(10, 2);
         let (greedy, modest): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let _entered = [modest, greedy, greedy, greedy].map(|client| register.enter(client));
-        assert_eq!(numbers(&register), [1, 3, 4]);
+        let _entered = [modest, greedy, greedy, greedy].map(|client| limits.enter(client));
+        assert_eq!(numbers(&limits), [1, 3, 4]);
     }
 
     #[tokio::test]
     async fn who_must_go_is_closed() {
-        let register = register(1, 1);
+        let limits = connection_limits(1, 1);
         let client = "10.0.0.1".parse().unwrap();
         let task = tokio::spawn(std::future::pending::<()>());
-        let entered = [register.enter(client), register.enter(client)];
-        assert_eq!(numbers(&register), [2], "{entered:?}");
-        let (first, _) = register.enter(client);
-        register.may_be_aborted(first.number(), task.abort_handle());
-        let _second = register.enter(client);
+        let entered = [limits.enter(client), limits.enter(client)];
+        assert_eq!(numbers(&limits), [2], "{entered:?}");
+        let (first, _) = limits.enter(client);
+        limits.may_be_aborted(first.number(), task.abort_handle());
+        let _second = limits.enter(client);
         assert!(task.await.unwrap_err().is_cancelled());
     }
 }
