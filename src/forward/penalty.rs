@@ -5,37 +5,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For so long an upstream that was silent is asked after the others. Then one question finds out whether it is back,
-/// and waits for it no longer than for a hesitation.
+/// How long an upstream that did not reply is asked after the others. Then one question finds out whether it is back, and
+/// the next upstream is asked as well after [`super::HEDGE_AFTER`].
 const PENALTY: Duration = Duration::from_secs(10);
 
-/// How far each upstream is trusted, in the order of the file.
+/// Until when each upstream is asked after the others, in the order of the file.
 #[derive(Debug)]
 pub(super) struct UpstreamPenalty {
     began: Instant,
-    /// Milliseconds after `began` until which each one is doubted.
+    /// In milliseconds after `began`.
     until: Vec<AtomicU64>,
 }
 
 impl UpstreamPenalty {
-    /// None is doubted.
+    /// Without any penalty.
     pub(super) fn new(upstreams: usize) -> Self {
         Self { began: Instant::now(), until: (0..upstreams).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// It was silent.
+    /// The upstream did not reply.
     pub(super) fn penalize(&self, upstream: usize, now: Instant) {
         if let Some(until) = self.until.get(upstream) {
             until.store(self.milliseconds(now + PENALTY), Relaxed);
         }
     }
 
-    /// All of them: first those that are not doubted, and within both the order of the file.
+    /// The order in which to ask: upstreams without a penalty, then the others, each in the order of the file.
     pub(super) fn order(&self, now: Instant) -> Vec<usize> {
         let now = self.milliseconds(now);
-        let (doubted, trusted): (Vec<_>, Vec<_>) =
+        let (penalized, others): (Vec<_>, Vec<_>) =
             self.until.iter().enumerate().partition(|(_, until)| until.load(Relaxed) > now);
-        trusted.into_iter().chain(doubted).map(|(upstream, _)| upstream).collect()
+        others.into_iter().chain(penalized).map(|(upstream, _)| upstream).collect()
     }
 
     fn milliseconds(&self, then: Instant) -> u64 {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_silent_comes_last_for_a_while() {
+    fn an_upstream_that_did_not_reply_comes_last_for_a_while() {
         let penalty = UpstreamPenalty::new(3);
         let start = Instant::now();
         assert_eq!(penalty.order(start), [0, 1, 2]);

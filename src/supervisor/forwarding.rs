@@ -49,7 +49,7 @@ impl Forwarding {
             let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
             tracing::info!(upstreams = names.join(" "), "names of no zone are passed on");
         }
-        self.forwarder.adopt((!wanted.is_empty()).then(|| Upstreams::new(wanted)));
+        self.forwarder.replace_upstreams((!wanted.is_empty()).then(|| Upstreams::new(wanted)));
         self.in_force = wanted.to_vec();
     }
 }

@@ -47,7 +47,7 @@ use crate::{
     },
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
-    server::{BindError, ConnectionLimits, Serving},
+    server::{BindError, ConnectionLimits, Service, Serving},
     systemd,
     table::{SharedTable, ZoneTable},
     types::{ZoneName, ZoneState, unix_now},
@@ -171,9 +171,7 @@ impl Supervisor {
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = Forwarding::start(table.clone(), counters.clone(), &forward, failed.clone());
         let floor = Floor {
-            table: table.clone(),
-            counters: counters.clone(),
-            forwarder: forwarding.forwarder(),
+            service: Service::new(table.clone(), counters.clone(), forwarding.forwarder()),
             tcp,
             encrypted,
             connections: ConnectionLimits::new(limits(&config.server)),

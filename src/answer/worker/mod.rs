@@ -1,4 +1,5 @@
-//! What one worker keeps of each zone: the bags that it deals from, and what an everyday answer needs to know.
+//! What one thread keeps to answer from: a copy of each zone's addresses, shuffled, and of the settings that the fast path
+//! needs.
 
 mod shuffle;
 
@@ -13,143 +14,158 @@ use smallvec::Array;
 
 use self::shuffle::ShuffleBag;
 use crate::{
-    metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters},
+    metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters, ZoneId},
     table::{Addresses, Row, ZoneEntry, table_version},
     types::{AllowedClients, AnswerCount, ZoneState},
 };
 
-/// Addresses of each family in a cached itself. A zone of more nodes has them elsewhere in memory, and costs a look there.
+/// Addresses of each family that lie in a [`CachedZone`] itself. A zone with more nodes has them behind a pointer.
 const INLINE_V4: usize = 12;
 const INLINE_V6: usize = 3;
 
-/// Deals the nodes of every zone to the questions of one worker, which shares nothing of it.
+/// Chooses the nodes of every answer of one thread. Workers share nothing.
 ///
 /// In any run of answers from one list, no node is more than two answers ahead of another.
 pub struct Worker {
     random: StdRng,
-    /// By the zones' slots. With ten thousand zones it is the distance between what is read that costs time: here each
-    /// question reads one place, and of the zone itself nothing.
-    zones: Vec<CachedZone>,
+    cache: ZoneCache,
     scratch: Scratch,
-    /// Where this worker counts; `None`: it has nothing to count yet.
+    /// Where this worker counts; `None`: it has counted nothing yet.
     counters: Option<Arc<WorkerCounters>>,
 }
 
-/// What is kept of one zone, in each worker that has been asked. In this order and from the start of a line of memory,
-/// what a question for A reads are two lines of it.
+/// Copies of zones, by the index of their id. With ten thousand zones the time goes into memory that was not read lately:
+/// here a question reads one place, and nothing of the zone itself.
+#[derive(Default)]
+struct ZoneCache(Vec<CachedZone>);
+
+/// The copy of one zone. In this order and aligned to a cache line, a question for A reads two lines of it.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(super) struct CachedZone {
-    /// The [`table_version`] at which it was true.
-    seen: u64,
+    /// The [`table_version`] that it was copied at; `None`: not yet, or its lists may be older than the zone's.
+    version: Option<u64>,
+    /// The generation of the zone's id: tells the zone from others that had its index before.
+    generation: u32,
     summary: ZoneSummary,
     v4: ShuffleBag<[Ipv4Addr; INLINE_V4]>,
     v6: ShuffleBag<[Ipv6Addr; INLINE_V6]>,
 }
 
-/// Three lines of memory, so that ten thousand zones take 2 MB in each worker.
+/// Three cache lines, so that ten thousand zones take 2 MB in each worker.
 const _: () = assert!(size_of::<CachedZone>() == 3 * 64);
 
-/// What an everyday answer needs to know of a zone, beside its addresses.
+/// What the fast path needs of a zone besides its addresses.
 #[derive(Clone, Copy)]
 pub(super) struct ZoneSummary {
     /// TTL of the addresses, in seconds.
     pub(super) ttl: u32,
     pub(super) count: AnswerCount,
     pub(super) subdomains: bool,
-    /// Any may ask.
+    /// Every client may ask.
     pub(super) is_open: bool,
-    /// The nodes were not heard of lately.
     pub(super) is_stale: bool,
 }
 
-/// The addresses of the last answer. They keep their room, so that dealing allocates nothing.
+/// The addresses of the last answer. The buffers keep their capacity, so that choosing allocates nothing.
 #[derive(Default)]
 pub(super) struct Scratch {
     v4: Vec<Ipv4Addr>,
     v6: Vec<Ipv6Addr>,
 }
 
-/// An address that is dealt.
+/// An IPv4 or IPv6 address.
 pub(super) trait Address: Copy {
-    /// Those that lie in a cached.
-    type Few: Array<Item = Self>;
-    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few>;
-    fn hand(scratch: &mut Scratch) -> &mut Vec<Self>;
+    /// Octets of the address.
+    const OCTETS: u8;
+    /// The addresses that lie in a [`CachedZone`] itself.
+    type Inline: Array<Item = Self>;
+    fn bag(zone: &mut CachedZone) -> &mut ShuffleBag<Self::Inline>;
+    fn scratch(scratch: &mut Scratch) -> &mut Vec<Self>;
+    /// Appends the octets.
+    fn write(self, out: &mut Vec<u8>);
 }
 
 impl Address for Ipv4Addr {
-    type Few = [Self; INLINE_V4];
+    const OCTETS: u8 = 4;
+    type Inline = [Self; INLINE_V4];
 
-    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few> {
-        &mut cached.v4
+    fn bag(zone: &mut CachedZone) -> &mut ShuffleBag<Self::Inline> {
+        &mut zone.v4
     }
 
-    fn hand(scratch: &mut Scratch) -> &mut Vec<Self> {
+    fn scratch(scratch: &mut Scratch) -> &mut Vec<Self> {
         &mut scratch.v4
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.octets());
     }
 }
 
 impl Address for Ipv6Addr {
-    type Few = [Self; INLINE_V6];
+    const OCTETS: u8 = 16;
+    type Inline = [Self; INLINE_V6];
 
-    fn bag(cached: &mut CachedZone) -> &mut ShuffleBag<Self::Few> {
-        &mut cached.v6
+    fn bag(zone: &mut CachedZone) -> &mut ShuffleBag<Self::Inline> {
+        &mut zone.v6
     }
 
-    fn hand(scratch: &mut Scratch) -> &mut Vec<Self> {
+    fn scratch(scratch: &mut Scratch) -> &mut Vec<Self> {
         &mut scratch.v6
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.octets());
     }
 }
 
 impl Worker {
-    /// A worker whom no client can predict: the generator is a cryptographic one, and the system seeds it.
+    /// A worker whose choices no client can predict: the generator is a cryptographic one, and the system seeds it.
     pub fn new() -> Self {
         Self::with(rand::make_rng())
     }
 
-    /// A worker who deals the same to the same questions, so that a test can ask twice.
+    /// A worker that makes the same choices for the same questions, so that a test can repeat them.
     #[doc(hidden)]
     pub fn seeded(seed: u64) -> Self {
         Self::with(StdRng::seed_from_u64(seed))
     }
 
     fn with(random: StdRng) -> Self {
-        Self { random, zones: Vec::new(), scratch: Scratch::default(), counters: None }
+        Self { random, cache: ZoneCache::default(), scratch: Scratch::default(), counters: None }
     }
 
-    /// What is to be known of a zone, and how many addresses of a family it answers now. They can be
-    /// [dealt](Self::deal) then.
+    /// The current summary of a zone, and how many addresses of a family it answers. [`Self::pick`] chooses among them.
     pub(super) fn summary<A: Address>(&mut self, row: &Row) -> (ZoneSummary, usize) {
-        // Before the answers are read: of what is published later the next question learns.
-        let published = table_version();
-        let cached = cached(&mut self.zones, row.id.index);
-        if cached.seen != published {
-            cached.copy(&row.entry);
-            cached.seen = published;
+        // Read before the answers: what is published in between makes the copy old for the next question.
+        let version = Some(table_version());
+        let zone = self.cache.zone(row.id);
+        if zone.version != version {
+            zone.copy(&row.entry);
+            zone.version = version;
         }
-        (cached.summary, A::bag(cached).len())
+        (zone.summary, A::bag(zone).len())
     }
 
-    /// Deals so many different addresses of a zone's list as it was last seen, or all of them when it has no more, in
-    /// random order.
-    pub(super) fn deal<A: Address>(&mut self, index: u32, count: usize) -> &[A] {
-        let hand = A::hand(&mut self.scratch);
-        A::bag(cached(&mut self.zones, index)).deal(count, &mut self.random, hand);
-        hand
+    /// Chooses `count` different addresses of the zone's cached list, or all when it has no more, in random order.
+    pub(super) fn pick<A: Address>(&mut self, id: ZoneId, count: usize) -> &[A] {
+        let picked = A::scratch(&mut self.scratch);
+        A::bag(self.cache.zone(id)).pick(count, &mut self.random, picked);
+        picked
     }
 
     /// The same for a list that the caller has read.
-    pub(super) fn deal_from<A: Address>(&mut self, index: u32, list: &Addresses<A>, count: usize) -> &[A] {
-        let cached = cached(&mut self.zones, index);
-        if A::bag(cached).follow(list) {
-            // It may be another one than the zone's newest: whoever asks for that looks anew.
-            cached.seen = 0;
+    pub(super) fn pick_from<A: Address>(&mut self, id: ZoneId, list: &Addresses<A>, count: usize) -> &[A] {
+        let zone = self.cache.zone(id);
+        if A::bag(zone).update(list) {
+            // The list may be older than the zone's.
+            zone.version = None;
         }
-        self.deal(index, count)
+        self.pick(id, count)
     }
 
-    /// Counts an everyday answer.
+    /// Counts an answer of the fast path.
     pub(super) fn count(&mut self, row: &Row, query_type: QueryType, transport: Transport, counters: &ProcessCounters) {
         let counters = self.counters.get_or_insert_with(|| counters.workers.take());
         counters.count();
@@ -167,21 +183,28 @@ impl Default for Worker {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("zones", &self.zones.len()).finish_non_exhaustive()
+        f.debug_struct("Worker").field("zones", &self.cache.0.len()).finish_non_exhaustive()
     }
 }
 
-fn cached(zones: &mut Vec<CachedZone>, index: u32) -> &mut CachedZone {
-    let at = index as usize;
-    if at >= zones.len() {
-        zones.resize_with(at + 1, CachedZone::default);
+impl ZoneCache {
+    /// The copy of a zone; an empty one where the index belonged to another zone.
+    fn zone(&mut self, id: ZoneId) -> &mut CachedZone {
+        let index = id.index as usize;
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, CachedZone::default);
+        }
+        let zone = &mut self.0[index];
+        if zone.generation != id.generation {
+            *zone = CachedZone { generation: id.generation, ..CachedZone::default() };
+        }
+        zone
     }
-    &mut zones[at]
 }
 
 impl CachedZone {
-    fn copy(&mut self, zone: &ZoneEntry) {
-        let answers = zone.answers();
+    fn copy(&mut self, entry: &ZoneEntry) {
+        let answers = entry.answers();
         self.summary = ZoneSummary {
             ttl: answers.address_ttl(),
             count: answers.settings.count,
@@ -189,8 +212,8 @@ impl CachedZone {
             is_open: answers.settings.clients == AllowedClients::Any,
             is_stale: answers.state() == ZoneState::Stale,
         };
-        self.v4.follow(&answers.v4);
-        self.v6.follow(&answers.v6);
+        self.v4.update(&answers.v4);
+        self.v6.update(&answers.v6);
     }
 }
 
@@ -213,8 +236,8 @@ mod tests {
         types::{NodeSet, ZoneName},
     };
 
-    /// The sizes that chance is judged by: nodes of a zone and how many an answer names. Where the second is half of
-    /// the first, a bag without its care for that would fail.
+    /// The sizes that chance is tested with: nodes of a zone and how many an answer names. Where the second is half of the
+    /// first, a bag whose rounds all began alike would fail.
     const SIZES: [(u32, usize); 10] = [(2, 1), (3, 1), (7, 1), (3, 2), (4, 2), (5, 2), (5, 4), (6, 3), (8, 4), (9, 6)];
 
     /// So many addresses, which count from 0.
@@ -222,9 +245,11 @@ mod tests {
         Addresses::new((0..total).map(Ipv4Addr::from_bits))
     }
 
-    /// What is dealt of such a list to the zone in index 0.
-    fn deal(worker: &mut Worker, list: &Addresses<Ipv4Addr>, count: usize) -> Vec<usize> {
-        worker.deal_from(0, list, count).iter().map(|node| node.to_bits() as usize).collect()
+    const ZONE: ZoneId = ZoneId { index: 0, generation: 0 };
+
+    /// A choice from such a list.
+    fn pick(worker: &mut Worker, list: &Addresses<Ipv4Addr>, count: usize) -> Vec<usize> {
+        worker.pick_from(ZONE, list, count).iter().map(|node| node.to_bits() as usize).collect()
     }
 
     /// The sum over all cells of (seen - expected)² / expected.
@@ -263,9 +288,9 @@ mod tests {
         counters.into_values().collect()
     }
 
-    fn sorted(mut hand: Vec<usize>) -> Vec<usize> {
-        hand.sort_unstable();
-        hand
+    fn sorted(mut picked: Vec<usize>) -> Vec<usize> {
+        picked.sort_unstable();
+        picked
     }
 
     fn ahead(named: &[u32]) -> u32 {
@@ -274,7 +299,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_is_more_than_two_ahead(
+        fn no_node_is_more_than_two_answers_ahead(
             total in 1_u32..30,
             counts in prop::collection::vec(1_usize..33, 1..200),
             start in any::<prop::sample::Index>(),
@@ -286,20 +311,20 @@ mod tests {
                 if number == start.index(counts.len()) {
                     named.fill(0);
                 }
-                let hand = deal(&mut worker, &list, count);
-                prop_assert_eq!(hand.len(), count.min(named.len()));
-                for &node in &hand {
+                let picked = pick(&mut worker, &list, count);
+                prop_assert_eq!(picked.len(), count.min(named.len()));
+                for &node in &picked {
                     named[node] += 1;
                 }
                 prop_assert!(ahead(&named) <= 2, "{named:?}");
-                let mut hand = sorted(hand);
-                hand.dedup();
-                prop_assert_eq!(hand.len(), count.min(named.len()), "each at most once");
+                let mut picked = sorted(picked);
+                picked.dedup();
+                prop_assert_eq!(picked.len(), count.min(named.len()), "each at most once");
             }
         }
 
         #[test]
-        fn one_at_a_time_or_all_at_once_nobody_is_more_than_one_ahead(
+        fn with_one_or_all_per_answer_no_node_is_more_than_one_ahead(
             total in 1_u32..30,
             all in prop::collection::vec(any::<bool>(), 1..200),
             seed in any::<u64>(),
@@ -307,7 +332,7 @@ mod tests {
             let (list, mut worker) = (list(total), Worker::seeded(seed));
             let mut named = vec![0; total as usize];
             for all in all {
-                for node in deal(&mut worker, &list, if all { named.len() } else { 1 }) {
+                for node in pick(&mut worker, &list, if all { named.len() } else { 1 }) {
                     named[node] += 1;
                 }
                 prop_assert!(ahead(&named) <= 1, "{named:?}");
@@ -316,28 +341,28 @@ mod tests {
     }
 
     #[test]
-    fn every_subset_is_dealt_equally_often() {
+    fn every_subset_is_picked_equally_often() {
         for (seed, (total, count)) in (0..).zip(SIZES) {
             let (list, mut worker) = (list(total), Worker::seeded(seed));
-            let scratch = (0..200 * subsets(total, count)).map(|_| sorted(deal(&mut worker, &list, count)));
-            assert_uniform(&counters(scratch), subsets(total, count), &format!("{count} of {total}"));
+            let picks = (0..200 * subsets(total, count)).map(|_| sorted(pick(&mut worker, &list, count)));
+            assert_uniform(&counters(picks), subsets(total, count), &format!("{count} of {total}"));
         }
     }
 
-    /// Each hand of a fresh worker by itself, so that no dependence of one hand on another hides anything.
+    /// Each picked of a fresh worker by itself, so that no dependence of one picked on another hides anything.
     #[test]
-    fn every_hand_has_every_order_equally_often() {
+    fn every_answer_has_every_order_equally_often() {
         for (total, count) in [(3, 1), (4, 2), (5, 2), (4, 3), (3, 3), (4, 9)] {
-            let mut scratch = vec![Vec::new(); 6];
+            let mut picks = vec![Vec::new(); 6];
             for seed in 0..12_000 {
                 let (list, mut worker) = (list(total), Worker::seeded(seed));
-                for hand in &mut scratch {
-                    hand.push(deal(&mut worker, &list, count));
+                for picked in &mut picks {
+                    picked.push(pick(&mut worker, &list, count));
                 }
             }
-            for (number, scratch) in scratch.into_iter().enumerate() {
-                let what = format!("hand {number} of {count} of {total}");
-                assert_uniform(&counters(scratch), orders(total, count.min(total as usize)), &what);
+            for (number, picks) in picks.into_iter().enumerate() {
+                let what = format!("picked {number} of {count} of {total}");
+                assert_uniform(&counters(picks), orders(total, count.min(total as usize)), &what);
             }
         }
     }
@@ -346,19 +371,19 @@ mod tests {
     fn every_node_comes_first_equally_often() {
         for (total, count) in SIZES.into_iter().chain([(3, 3), (100, 1), (100, 30), (100, 100)]) {
             let (list, mut worker) = (list(total), Worker::seeded(7));
-            let first = (0..300 * total).map(|_| deal(&mut worker, &list, count)[0]);
+            let first = (0..300 * total).map(|_| pick(&mut worker, &list, count)[0]);
             assert_uniform(&counters(first), total as usize, &format!("{count} of {total}"));
         }
     }
 
     #[test]
-    fn a_hand_does_not_tell_the_next() {
+    fn an_answer_does_not_predict_the_next() {
         let (list, mut worker) = (list(4), Worker::seeded(1));
-        let mut hand = || sorted(deal(&mut worker, &list, 2));
-        let scratch: Vec<_> = (0..1000).map(|_| hand()).collect();
-        let disjoint = scratch.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
-        assert!(disjoint < 500, "{disjoint} of 1000 scratch were all that the one before was not");
-        let sequence = |mut worker: Worker| (0..200).flat_map(|_| deal(&mut worker, &list, 1)).collect::<Vec<_>>();
+        let mut picked = || sorted(pick(&mut worker, &list, 2));
+        let picks: Vec<_> = (0..1000).map(|_| picked()).collect();
+        let disjoint = picks.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
+        assert!(disjoint < 500, "{disjoint} of 1000 picks were all that the one before was not");
+        let sequence = |mut worker: Worker| (0..200).flat_map(|_| pick(&mut worker, &list, 1)).collect::<Vec<_>>();
         assert_ne!(sequence(Worker::new()), sequence(Worker::new()), "no two workers deal alike");
         assert_eq!(sequence(Worker::seeded(1)), sequence(Worker::seeded(1)));
     }
@@ -375,10 +400,10 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_a_node_that_is_gone_goes_to_all_others() {
+    fn the_share_of_a_removed_node_goes_to_all_others() {
         let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         learn(&zone, 1..=10);
-        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| deal(&mut worker, &zone.answers().v4, 1)));
+        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| pick(&mut worker, &zone.answers().v4, 1)));
         assert_eq!(deals(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
         learn(&zone, 2..=10);
         assert_eq!(deals(900), [100; 9]);
@@ -387,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn news_that_change_no_address_do_not_disturb_a_round() {
+    fn a_change_without_other_addresses_does_not_disturb_a_round() {
         let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
@@ -398,40 +423,40 @@ mod tests {
             learn(&zone, 1..=10);
             let (summary, total) = worker.summary::<Ipv4Addr>(&row);
             assert_eq!((summary.subdomains, total), (subdomains, 10));
-            round.extend_from_slice(worker.deal::<Ipv4Addr>(row.id.index, 1));
+            round.extend_from_slice(worker.pick::<Ipv4Addr>(row.id, 1));
         }
         assert_eq!(counters(round), [1; 10]);
     }
 
     #[test]
-    fn a_list_that_others_have_read_does_not_pass_for_the_newest() {
+    fn a_list_that_a_caller_has_read_is_not_taken_for_the_current_one() {
         let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();
         learn(&zone, 1..=3);
         assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
-        assert_eq!(worker.deal_from(row.id.index, &before, 10).len(), 10);
+        assert_eq!(worker.pick_from(row.id, &before, 10).len(), 10);
         assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
     }
 
     #[test]
-    fn a_zone_that_takes_the_slot_of_another_is_seen() {
+    fn a_zone_that_reuses_an_index_is_copied() {
         let mut worker = Worker::seeded(3);
         for nodes in 1..20 {
             let zone = entry("a.test");
             learn(&zone, 1..=nodes);
             let row = Row { id: zone.id(), entry: zone };
             assert_eq!(worker.summary::<Ipv6Addr>(&row).1, usize::from(nodes));
-            assert_eq!(worker.deal::<Ipv6Addr>(row.id.index, 99).len(), usize::from(nodes));
+            assert_eq!(worker.pick::<Ipv6Addr>(row.id, 99).len(), usize::from(nodes));
         }
     }
 
     #[test]
-    fn there_may_be_no_node_or_very_many() {
+    fn no_node_and_very_many_nodes() {
         let mut worker = Worker::seeded(1);
         for (total, count, dealt) in [(1, 1, 1), (0, 1, 0), (5, 5, 5), (5, 9, 5), (5, 0, 0), (70_000, 1, 1)] {
-            assert_eq!(deal(&mut worker, &list(total), count).len(), dealt);
+            assert_eq!(pick(&mut worker, &list(total), count).len(), dealt);
         }
     }
 }

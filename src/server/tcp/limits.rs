@@ -1,4 +1,4 @@
-//! Who is connected, from where, and since when idle: decides who goes when there are too many.
+//! The open connections, their clients, and since when each is idle: decides which is closed when there are too many.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::Limits;
 
-/// The connections of all listening addresses. Clones are the same limits.
+/// Limits the connections of all listening addresses. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits(Arc<Mutex<State>>);
 
@@ -22,6 +22,7 @@ pub struct ConnectionLimits(Arc<Mutex<State>>);
 struct State {
     limits: Limits,
     began: Instant,
+    /// How many connections were ever entered.
     entered: u64,
     entries: HashMap<u64, Entry>,
 }
@@ -33,7 +34,7 @@ struct Entry {
     task: Option<AbortHandle>,
 }
 
-/// A connection that has been entered; when it is dropped, it has left.
+/// Keeps a connection entered until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     limits: ConnectionLimits,
@@ -42,12 +43,12 @@ pub(super) struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// Of all that ever entered no two have the same.
+    /// Identifies the connection among all that were ever entered.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// It is of use now.
+    /// The connection is in use now.
     pub(super) fn touch(&self) {
         self.activity.touch();
     }
@@ -59,7 +60,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// When a connection was last of use.
+/// When a connection was last in use.
 #[derive(Debug)]
 struct Activity {
     began: Instant,
@@ -74,13 +75,13 @@ impl Activity {
 }
 
 impl ConnectionLimits {
-    /// Nobody is connected.
+    /// Without connections.
     pub fn new(limits: Limits) -> Self {
         Self(Arc::new(Mutex::new(State { limits, began: Instant::now(), entered: 0, entries: HashMap::new() })))
     }
 
-    /// Other limits from now on; connections that are open keep their own deadlines.
-    pub fn limit(&self, limits: Limits) {
+    /// Replaces the limits; open connections keep their own deadlines.
+    pub fn replace(&self, limits: Limits) {
         self.state().limits = limits;
     }
 
@@ -89,23 +90,18 @@ impl ConnectionLimits {
         self.state().limits
     }
 
-    /// Enters a connection, with the limits that it is to keep; the one that must go for it, if one must, is closed.
+    /// Enters a connection, and returns the limits that it keeps. Where there are too many, one is closed.
     pub(super) fn enter(&self, client: IpAddr) -> (ConnectionGuard, Limits) {
         let mut state = self.state();
         let (number, activity) = state.enter(client);
         (ConnectionGuard { limits: self.clone(), number, activity }, state.limits)
     }
 
-    /// By which a connection is closed when it must go.
-    pub(super) fn may_be_aborted(&self, number: u64, task: AbortHandle) {
+    /// Sets the task that is aborted to close a connection.
+    pub(super) fn set_task(&self, number: u64, task: AbortHandle) {
         if let Some(entry) = self.state().entries.get_mut(&number) {
             entry.task = Some(task);
         }
-    }
-
-    /// Strikes a connection out; it may be gone already.
-    fn remove(&self, number: u64) {
-        self.state().entries.remove(&number);
     }
 
     /// Closes the connection that is idle for longest.
@@ -113,8 +109,13 @@ impl ConnectionLimits {
         self.state().close_longest_idle(|_| true);
     }
 
+    /// Removes a connection, which may be gone already.
+    fn remove(&self, number: u64) {
+        self.state().entries.remove(&number);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing here can panic half-way, so what a panicking task left behind is whole.
+        // No code panics while it holds the lock, so the state of a poisoned lock is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_goes_when_there_are_too_many() {
+    fn the_longest_idle_is_closed_when_there_are_too_many() {
         let limits = connection_limits(3, 3);
         let clients: [IpAddr; 4] = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"].map(|text| text.parse().unwrap());
         let (first, _) = limits.enter(clients[0]);
@@ -168,20 +169,20 @@ mod tests {
         assert_eq!(numbers(&limits), [1, 2, 3]);
         first.touch();
         let (_fourth, _) = limits.enter(clients[3]);
-        assert_eq!(numbers(&limits), [1, 3, 4], "the first has just been of use");
+        assert_eq!(numbers(&limits), [1, 3, 4], "the first was in use just now");
         drop(third);
         let (_fifth, _) = limits.enter(clients[1]);
-        assert_eq!(numbers(&limits), [1, 4, 5], "one has left by itself");
+        assert_eq!(numbers(&limits), [1, 4, 5], "one has ended by itself");
         limits.close_longest_idle();
         assert_eq!(numbers(&limits), [4, 5]);
-        limits.limit(Limits { max_connections: 2, ..Limits::default() });
+        limits.replace(Limits { max_connections: 2, ..Limits::default() });
         let (_sixth, in_force) = limits.enter(clients[2]);
         assert_eq!(in_force.max_connections, 2);
         assert_eq!(numbers(&limits), [5, 6], "other limits");
     }
 
     #[test]
-    fn a_client_that_has_too_many_pays_itself() {
+    fn a_client_with_too_many_loses_one_of_its_own() {
         let limits = connection_limits(10, 2);
         let (greedy, modest): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let _entered = [modest, greedy, greedy, greedy].map(|client| limits.enter(client));
@@ -189,14 +190,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_must_go_is_closed() {
+    async fn a_removed_connection_has_its_task_aborted() {
         let limits = connection_limits(1, 1);
         let client = "10.0.0.1".parse().unwrap();
         let task = tokio::spawn(std::future::pending::<()>());
         let entered = [limits.enter(client), limits.enter(client)];
         assert_eq!(numbers(&limits), [2], "{entered:?}");
         let (first, _) = limits.enter(client);
-        limits.may_be_aborted(first.number(), task.abort_handle());
+        limits.set_task(first.number(), task.abort_handle());
         let _second = limits.enter(client);
         assert!(task.await.unwrap_err().is_cancelled());
     }

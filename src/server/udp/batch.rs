@@ -21,7 +21,7 @@ use nix::{
     },
 };
 
-use crate::answer::UDP_OCTETS_MAX;
+use crate::answer::wire::UDP_OCTETS_MAX;
 
 /// Datagrams per system call. With 32 the call's own cost is spread thin, and the first of a batch still waits for
 /// no more than some fifty microseconds of answering.
