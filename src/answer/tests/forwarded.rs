@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A reply of upstreams with so many addresses of the longest name.
+/// An answer of upstreams with this many addresses.
 fn upstream_reply(records: u8) -> UpstreamOutcome {
     let mut message = Message::response(0, OpCode::Query);
     let name = Name::from_ascii("upstream.test.").unwrap();
@@ -23,7 +23,8 @@ fn a_name_of_no_zone_is_forwarded_for_permitted_clients() {
         let forward = Some(AllowedClients::Networks(Arc::new([client.parse().unwrap()])));
         world().with_server(ServerSettings { forward, ..ServerSettings::default() })
     };
-    let (mine, others) = (forwarding("198.51.100.0/24"), forwarding("192.0.2.0/24"));
+    let mine = forwarding("198.51.100.0/24");
+    let others = forwarding("192.0.2.0/24");
     let on = |table: &ZoneTable, text: &str| {
         let (client, mut out) = (Client { address: CLIENT, transport: Transport::Udp, now: NOW }, vec![7]);
         let counters = ProcessCounters::default();
@@ -38,7 +39,26 @@ fn a_name_of_no_zone_is_forwarded_for_permitted_clients() {
     assert_eq!(on(&mine, "upstream.test. A rd =3"), (Answered::Reply, Some(RA | 5)));
     assert_eq!(on(&mine, "upstream.test. IXFR rd"), (Answered::Reply, Some(RA | 5)));
     assert_eq!(on(&mine, "x.c1.alt.test. A rd"), (Answered::Reply, Some(RA | 3)));
+    assert_eq!(on(&mine, "one.alt.test. A rd"), (Answered::Reply, Some(RA)), "the fast path");
     assert_eq!(on(&others, "upstream.test. A rd"), (Answered::Reply, Some(5)));
+    assert_eq!(on(&others, "one.alt.test. A rd"), (Answered::Reply, Some(0)));
+}
+
+#[test]
+fn forwarded_replies_are_padded_as_zone_replies_are() {
+    for (transport, is_padded) in [("tls", true), ("https", true), ("quic", true), ("tcp", false)] {
+        let ask = Ask::parse(&format!("upstream.test. A rd +1232 padding {transport}"));
+        let client = Client { address: CLIENT, transport: ask.transport, now: NOW };
+        let outcomes = [upstream_reply(1), upstream_reply(30), UpstreamOutcome::Unreachable, UpstreamOutcome::Failed];
+        for outcome in outcomes {
+            let mut out = Vec::new();
+            let counters = ProcessCounters::default();
+            let answered = responder(&world(), &counters).answer_forwarded(&ask.octets(), &client, &outcome, &mut out);
+            assert_eq!(answered, Answered::Reply);
+            assert_eq!(text_of(&out).contains("; padded to"), is_padded, "{transport} {outcome:?}");
+            assert_eq!(out.len().is_multiple_of(468), is_padded, "{transport} {outcome:?}");
+        }
+    }
 }
 
 proptest! {
