@@ -4,6 +4,8 @@
 //! else takes the slow path, which gives the same replies: a property test holds both to the same octets, and this file
 //! can be deleted without losing a feature.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use super::{
     Client, Responder, cookie,
     query::{CookieOption, Edns},
@@ -19,8 +21,6 @@ use crate::{
     table::{Position, Row, ServerSettings},
     types::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
-
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A pointer to the question's name (RFC 1035, 4.1.4).
 const OWNER: [u8; 2] = [POINTER_BITS, HEADER_OCTETS as u8];
@@ -52,7 +52,7 @@ impl Responder<'_> {
 
 /// A question that the fast path can read.
 struct PlainQuery<'m> {
-    id: &'m [u8],
+    id: [u8; 2],
     /// RD or 0.
     recursion_desired: u8,
     /// Name, type and class.
@@ -65,7 +65,7 @@ struct PlainQuery<'m> {
 
 impl<'m> PlainQuery<'m> {
     fn read(message: &'m [u8]) -> Option<Self> {
-        let (&[_, _, flags, _, 0, 1, 0, 0, 0, 0, 0, additional], body) =
+        let (&[id_high, id_low, flags, _, 0, 1, 0, 0, 0, 0, 0, additional], body) =
             message.split_first_chunk::<HEADER_OCTETS>()?
         else {
             return None;
@@ -90,7 +90,7 @@ impl<'m> PlainQuery<'m> {
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
         Some(Self {
-            id: message.get(..2)?,
+            id: [id_high, id_low],
             recursion_desired: flags,
             question: body.get(..name_octets + TYPE_AND_CLASS_OCTETS)?,
             lower_name,
@@ -150,6 +150,7 @@ impl PlainAnswer<'_> {
     }
 
     /// Whether the name has nodes that this client may get, and the reply needs no extended error.
+    #[inline]
     fn has_nodes(&self, zone: &ZoneSummary) -> bool {
         let at_nodes = match self.position {
             // A domain has no nodes: its count is 0.
@@ -171,25 +172,18 @@ impl PlainAnswer<'_> {
             / (RECORD_HEAD_OCTETS + usize::from(A::OCTETS))
     }
 
+    #[inline]
     fn write_head(&self, answers: u16, out: &mut Vec<u8>) {
-        let PlainQuery { id, recursion_desired, question, edns, .. } = self.query;
+        let PlainQuery { id: [id_high, id_low], recursion_desired, question, edns, .. } = self.query;
         let forwards = self.server.forwards_for(self.client.address);
         let recursion_available = if forwards { FLAG_RECURSION_AVAILABLE } else { 0 };
+        let flags = FLAG_RESPONSE | FLAG_AUTHORITATIVE | recursion_desired;
         let [count_high, count_low] = answers.to_be_bytes();
+        let additional = u8::from(edns.is_some());
+        let header: [u8; HEADER_OCTETS] =
+            [*id_high, *id_low, flags, recursion_available, 0, 1, count_high, count_low, 0, 0, 0, additional];
         out.clear();
-        out.extend_from_slice(id);
-        out.extend_from_slice(&[
-            FLAG_RESPONSE | FLAG_AUTHORITATIVE | recursion_desired,
-            recursion_available,
-            0,
-            1,
-            count_high,
-            count_low,
-            0,
-            0,
-            0,
-            u8::from(edns.is_some()),
-        ]);
+        out.extend_from_slice(&header);
         out.extend_from_slice(question);
     }
 

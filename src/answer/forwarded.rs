@@ -73,7 +73,7 @@ fn reply_record(record: &Record, asked: Option<&Name>, owner: &Owner) -> ReplyRe
         return ReplyRecord::new(owner.clone(), record.ttl, record.data.clone());
     }
     ReplyRecord {
-        owner: Owner::Name(record.name.clone()),
+        owner: Owner::Name(Box::new(record.name.clone())),
         class: record.dns_class,
         ttl: record.ttl,
         data: record.data.clone(),

@@ -55,21 +55,15 @@ impl Reply<'_> {
                 let addresses = addresses.iter().filter(|address| family.has(address));
                 self.answer(NAME_SERVER_TTL, addresses.map(|address| address_data(*address)));
             }
-            Outcome::Soa => {
-                let soa = self.soa(zone)?;
-                self.answers.push(soa);
-            }
+            Outcome::Soa => self.answers = vec![self.soa(zone)?],
             Outcome::NameServers { glue } => self.fill_name_servers(zone, glue)?,
-            Outcome::NoData | Outcome::NxDomain => {
-                let soa = self.soa(zone)?;
-                self.authorities.push(soa);
-            }
+            Outcome::NoData | Outcome::NxDomain => self.authorities = vec![self.soa(zone)?],
             Outcome::NotReady | Outcome::Forward | Outcome::Refused | Outcome::Text(_) => {}
         }
         Ok(())
     }
 
-    /// As many nodes as the zone's `answers` says, if they fit. With `all`, a reply that lacks a node is truncated.
+    /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
     fn fill_nodes(&mut self, zone: &Zone<'_>, (family, count): (Family, AnswerCount), worker: &mut Worker) {
         let answers = &zone.answers;
         let (total, data_octets) = match family {
@@ -91,16 +85,17 @@ impl Reply<'_> {
         }
     }
 
+    /// Answers with this data of the question's name.
     fn answer(&mut self, ttl: u32, data: impl Iterator<Item = RData>) {
         let owner = self.question().owner();
-        self.answers.extend(data.map(|data| ReplyRecord::new(owner.clone(), ttl, data)));
+        self.answers = data.map(|data| ReplyRecord::new(owner.clone(), ttl, data)).collect();
     }
 
-    /// What this server says about itself: class CHAOS, and not to be cached.
+    /// Version or identifier of this server: class CHAOS, and not to be cached.
     fn fill_text(&mut self, text: &str) {
         let owner = self.question().owner();
         let data = RData::TXT(TXT::new(vec![text.to_owned()]));
-        self.answers.push(ReplyRecord { owner, class: DNSClass::CH, ttl: 0, data });
+        self.answers = vec![ReplyRecord { owner, class: DNSClass::CH, ttl: 0, data }];
     }
 
     fn soa(&self, zone: &Zone<'_>) -> Result<ReplyRecord, ProtoError> {
@@ -131,7 +126,7 @@ impl Reply<'_> {
             self.answers.push(ReplyRecord::new(owner.clone(), NAME_SERVER_TTL, data));
         }
         for (name, addresses) in glue {
-            let owner = Owner::Name(self.question().spell(name, apex)?);
+            let owner = Owner::Name(Box::new(self.question().spell(name, apex)?));
             let records = addresses.iter().map(|a| ReplyRecord::new(owner.clone(), NAME_SERVER_TTL, address_data(*a)));
             self.additionals.extend(records);
         }

@@ -284,8 +284,8 @@ pub(super) enum Owner {
     /// A name in the question, by its offset in the message. The pointer is written as such: the encoder would look the
     /// name up for each record, and stops compressing after 120 of them.
     Pointer(u16),
-    /// Any other name, which the encoder compresses if it can.
-    Name(Name),
+    /// Any other name, which the encoder compresses if it can. In a box, because few records have one.
+    Name(Box<Name>),
 }
 
 impl BinEncodable for ReplyRecord {

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     FailureGuard,
-    udp::batch::{self, Source},
+    udp::batch::{self, SourceAddress},
 };
 use crate::{
     answer::{Answered, Client, Parsed, Responder, UpstreamOutcome, parse},
@@ -83,7 +83,7 @@ pub(super) enum ReplyTo {
         socket: Arc<Socket>,
         client: SocketAddr,
         /// The address that was asked, on a wildcard socket.
-        source: Option<Source>,
+        source: Option<SourceAddress>,
     },
     /// To the connection that waits for it.
     Stream(oneshot::Sender<Vec<u8>>),

@@ -20,7 +20,7 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use self::batch::{Arrival, Inbox, Outbox, Source, Wait};
+use self::batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait};
 use super::{forward::ReplyTo, service::Service};
 use crate::{
     answer::{Answered, Client, Worker},
@@ -80,13 +80,13 @@ impl UdpWorker {
 
     /// Answers until it is stopped, then what is queued. No error of the network ends it.
     pub(super) fn run(self) {
-        let mut inbox = Inbox::new(self.address);
-        let mut outbox = Outbox::new(self.address);
+        let mut received = ReceiveBatch::new(self.address);
+        let mut replies = SendBatch::new(self.address);
         let mut worker = Worker::new();
         let mut last_error = LastError::default();
         while !self.stop.load(Relaxed) {
-            match inbox.receive(self.fd(), Wait::ForOne) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut worker),
+            match received.receive(self.fd(), Wait::ForOne) {
+                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => last_error.report(self.address, error),
             }
@@ -94,27 +94,27 @@ impl UdpWorker {
         self.refuse_more();
         let deadline = Instant::now() + DRAIN_MAX;
         while Instant::now() < deadline {
-            match inbox.receive(self.fd(), Wait::Never) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut worker),
+            match received.receive(self.fd(), Wait::Never) {
+                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
     }
 
-    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, worker: &mut Worker) {
+    fn answer_batch(&self, received: &mut ReceiveBatch, replies: &mut SendBatch, worker: &mut Worker) {
         {
             // Once for the whole batch.
             let table = self.service.table().now();
             let responder = self.service.responder(&table);
             let now = unix_now();
-            for (arrival, message) in inbox.arrivals() {
+            for (arrival, message) in received.arrivals() {
                 if arrival.client.port() == 0 {
                     self.service.counters().ignored.of(IgnoreReason::PortZero as usize).increment();
                     continue;
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
-                outbox.put(arrival.client, arrival.local, |out| {
+                replies.push(arrival.client, arrival.local, |out| {
                     let answered = match responder.answer(message, &client, worker, out) {
                         Answered::Forward => self.service.forward(message, &client, self.reply_to(arrival), out),
                         answered => answered,
@@ -123,7 +123,7 @@ impl UdpWorker {
                 });
             }
         }
-        let lost = outbox.send(self.fd());
+        let lost = replies.send(self.fd());
         self.service.counters().send_errors.add(lost);
     }
 
@@ -131,7 +131,7 @@ impl UdpWorker {
         ReplyTo::Datagram {
             socket: self.socket.clone(),
             client: arrival.client,
-            source: self.address.ip().is_unspecified().then(|| Source::new(arrival.local)),
+            source: self.address.ip().is_unspecified().then(|| SourceAddress::new(arrival.local)),
         }
     }
 

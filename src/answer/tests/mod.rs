@@ -20,7 +20,7 @@ use crate::{
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 100));
 const NOW: u32 = 1_559_731_985;
 
-/// The zones that the cases ask.
+/// The zones of the cases.
 fn world() -> ZoneTable {
     let count = |n| AnswerCount::AtMost(NonZeroU16::new(n).unwrap());
     let servers = |name: &str, addresses: &[&str]| {
@@ -45,8 +45,8 @@ fn world() -> ZoneTable {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let hang = NameServers::new([servers("ns.hang.test", &["192.0.2.55"])]);
     let hang = ZoneSettings { negative_ttl: five, name_servers: hang, ..ZoneSettings::example() };
-    let nobody = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
-    let secret = ZoneSettings { clients: nobody, ..ZoneSettings::example() };
+    let others = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
+    let secret = ZoneSettings { clients: others, ..ZoneSettings::example() };
     let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
     let server = ServerSettings {
         id: Some("ns-7".into()),
@@ -76,7 +76,7 @@ fn world() -> ZoneTable {
 
 fn entry(name: &str, settings: ZoneSettings, knowledge: Knowledge) -> Arc<ZoneEntry> {
     let entry = ZoneEntry::new(ZoneName::parse(name).unwrap(), settings, 6);
-    // The first list that is learnt moves the serial from 6 to 7; a zone without one is begun with 7.
+    // The first list moves the serial from 6 to 7; a zone without a list starts with 7.
     match knowledge {
         Knowledge::Waiting(None) => {
             let settings = (*entry.answers().settings).clone();
@@ -87,7 +87,7 @@ fn entry(name: &str, settings: ZoneSettings, knowledge: Knowledge) -> Arc<ZoneEn
     Arc::new(entry)
 }
 
-/// Nodes with these numbers, in both families; none of them is none.
+/// Nodes with these numbers, in both families; without a number, an unknown zone.
 fn numbered(numbers: std::ops::RangeInclusive<u8>, state: ZoneState) -> Knowledge {
     let both = |n: u8| [IpAddr::from([10, 0, 0, n]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n.into()])];
     NodeSet::new(numbers.flat_map(both)).map_or(Knowledge::Waiting(None), |nodes| Knowledge::up(&nodes, state))

@@ -39,7 +39,7 @@ proptest! {
         extra in prop::collection::vec(any::<u8>(), 0..3),
         seed in any::<u64>(),
         tcp in any::<bool>(),
-        stranger in any::<bool>(),
+        other_network in any::<bool>(),
     ) {
         let mut octets = [question, extra].concat();
         for (at, octet) in changes {
@@ -47,7 +47,7 @@ proptest! {
             octets[at] = octet;
         }
         octets.truncate(cut.map_or(octets.len(), |cut| cut.index(octets.len())));
-        check_paths(&octets, tcp, stranger, seed)?;
+        check_paths(&octets, tcp, other_network, seed)?;
     }
 
     /// Whatever changes in the zones between two questions, both answer with the current data.
@@ -124,9 +124,9 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-fn check_paths(query: &[u8], tcp: bool, stranger: bool, seed: u64) -> Result<bool, TestCaseError> {
+fn check_paths(query: &[u8], tcp: bool, other_network: bool, seed: u64) -> Result<bool, TestCaseError> {
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-    let address = if stranger { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
+    let address = if other_network { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
     let client = Client { address, transport, now: NOW };
     let (table, counters) = (world(), ProcessCounters::default());
     let (mut fast, mut slow) = (Vec::new(), Vec::new());

@@ -189,20 +189,31 @@ impl fmt::Debug for Worker {
 
 impl ZoneCache {
     /// The copy of a zone; an empty one where the index belonged to another zone.
+    #[inline]
     fn zone(&mut self, id: ZoneId) -> &mut CachedZone {
         let index = id.index as usize;
         if index >= self.0.len() {
-            self.0.resize_with(index + 1, CachedZone::default);
+            self.grow(index + 1);
         }
         let zone = &mut self.0[index];
         if zone.generation != id.generation {
-            *zone = CachedZone { generation: id.generation, ..CachedZone::default() };
+            zone.reset(id.generation);
         }
         zone
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        self.0.resize_with(len, CachedZone::default);
     }
 }
 
 impl CachedZone {
+    #[cold]
+    fn reset(&mut self, generation: u32) {
+        *self = Self { generation, ..Self::default() };
+    }
+
     fn copy(&mut self, entry: &ZoneEntry) {
         let answers = entry.answers();
         self.summary = ZoneSummary {
@@ -384,7 +395,7 @@ mod tests {
         let disjoint = picks.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
         assert!(disjoint < 500, "{disjoint} of 1000 picks were all that the one before was not");
         let sequence = |mut worker: Worker| (0..200).flat_map(|_| pick(&mut worker, &list, 1)).collect::<Vec<_>>();
-        assert_ne!(sequence(Worker::new()), sequence(Worker::new()), "no two workers deal alike");
+        assert_ne!(sequence(Worker::new()), sequence(Worker::new()), "no two workers make the same choices");
         assert_eq!(sequence(Worker::seeded(1)), sequence(Worker::seeded(1)));
     }
 
@@ -403,12 +414,12 @@ mod tests {
     fn the_share_of_a_removed_node_goes_to_all_others() {
         let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
         learn(&zone, 1..=10);
-        let mut deals = |deals: usize| counters((0..deals).flat_map(|_| pick(&mut worker, &zone.answers().v4, 1)));
-        assert_eq!(deals(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
+        let mut picks = |answers: usize| counters((0..answers).flat_map(|_| pick(&mut worker, &zone.answers().v4, 1)));
+        assert_eq!(picks(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
         learn(&zone, 2..=10);
-        assert_eq!(deals(900), [100; 9]);
+        assert_eq!(picks(900), [100; 9]);
         learn(&zone, 2..=11);
-        assert_eq!(deals(900), [90; 10]);
+        assert_eq!(picks(900), [90; 10]);
     }
 
     #[test]
@@ -455,8 +466,8 @@ mod tests {
     #[test]
     fn no_node_and_very_many_nodes() {
         let mut worker = Worker::seeded(1);
-        for (total, count, dealt) in [(1, 1, 1), (0, 1, 0), (5, 5, 5), (5, 9, 5), (5, 0, 0), (70_000, 1, 1)] {
-            assert_eq!(pick(&mut worker, &list(total), count).len(), dealt);
+        for (total, count, expected) in [(1, 1, 1), (0, 1, 0), (5, 5, 5), (5, 9, 5), (5, 0, 0), (70_000, 1, 1)] {
+            assert_eq!(pick(&mut worker, &list(total), count).len(), expected);
         }
     }
 }
