@@ -1,10 +1,10 @@
-//! Server cookies as all servers make them (RFC 9018): whoever shows one has received a reply of ours at its address.
+//! Interoperable server cookies (RFC 9018). A client with a valid one has received a reply of ours at its address.
 
 use std::{hash::Hasher, net::IpAddr};
 
 use siphasher::sip::SipHasher24;
 
-use super::query::AskedCookie;
+use super::query::CookieOption;
 use crate::table::{CookieSecret, CookieSecrets};
 
 /// Octets of a client's cookie and of ours (RFC 7873, 4; RFC 9018, 3).
@@ -18,22 +18,22 @@ const VERSION: [u8; 4] = [1, 0, 0, 0];
 const AGE_MAX: u32 = 3600;
 const AHEAD_MAX: u32 = 300;
 
-/// The client's cookie and a new one of ours, as they stand in the option. `now` is the unix time in seconds.
-pub fn make(secrets: &CookieSecrets, asked: &AskedCookie, client: IpAddr, now: u32) -> [u8; 24] {
+/// The data of a COOKIE option: the client cookie and a new server cookie. `now` is the unix time in seconds.
+pub fn make(secrets: &CookieSecrets, option: &CookieOption, client: IpAddr, now: u32) -> [u8; 24] {
     let mut cookie = [0; CLIENT_OCTETS + SERVER_OCTETS];
-    cookie[..CLIENT_OCTETS].copy_from_slice(&asked.client);
-    cookie[CLIENT_OCTETS..].copy_from_slice(&server_cookie(secrets.current, asked.client, now, client));
+    cookie[..CLIENT_OCTETS].copy_from_slice(&option.client);
+    cookie[CLIENT_OCTETS..].copy_from_slice(&server_cookie(secrets.current, option.client, now, client));
     cookie
 }
 
-/// Whether the client has shown a cookie of ours that was made for its address, and lately.
-pub fn is_valid(secrets: &CookieSecrets, asked: &AskedCookie, client: IpAddr, now: u32) -> bool {
-    let Some(shown) = asked.server else { return false };
-    let [_, _, _, _, a, b, c, d, ..] = shown;
+/// Whether the option has a server cookie of ours that was made for this address and is recent.
+pub fn is_valid(secrets: &CookieSecrets, option: &CookieOption, client: IpAddr, now: u32) -> bool {
+    let Some(server) = option.server else { return false };
+    let [_, _, _, _, a, b, c, d, ..] = server;
     let made = u32::from_be_bytes([a, b, c, d]);
     // The time wraps like a serial (RFC 9018, 4.3).
     let recent = now.wrapping_sub(made) <= AGE_MAX || made.wrapping_sub(now) <= AHEAD_MAX;
-    recent && secrets.iter().any(|secret| server_cookie(*secret, asked.client, made, client) == shown)
+    recent && secrets.iter().any(|secret| server_cookie(*secret, option.client, made, client) == server)
 }
 
 fn server_cookie(secret: CookieSecret, client_cookie: [u8; CLIENT_OCTETS], made: u32, client: IpAddr) -> [u8; 16] {
@@ -60,8 +60,8 @@ mod tests {
         std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..][..2], 16).unwrap())
     }
 
-    fn asked(client: &str, server: Option<&str>) -> AskedCookie {
-        AskedCookie { client: octets(client), server: server.map(octets) }
+    fn asked(client: &str, server: Option<&str>) -> CookieOption {
+        CookieOption { client: octets(client), server: server.map(octets) }
     }
 
     fn secrets(hex: &str) -> CookieSecrets {
@@ -70,7 +70,7 @@ mod tests {
 
     /// RFC 9018, appendix A.1 and A.4.
     #[test]
-    fn cookies_are_those_of_the_standard() {
+    fn cookies_match_the_test_vectors_of_the_rfc() {
         let v4 = "198.51.100.100".parse().unwrap();
         let secret = secrets("e5e973e5a6b2a43f48e7dc849e37bfcf");
         let made = make(&secret, &asked("2464c4abcf10c957", None), v4, 1_559_731_985);
@@ -86,25 +86,25 @@ mod tests {
         let (old, new) = (secrets(&"1".repeat(32)), secrets(&"2".repeat(32)));
         let (client, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         let made = make(&old, &asked("0102030405060708", None), client, 10_000);
-        let shown = AskedCookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: Some(made[8..].try_into().unwrap()) };
+        let shown = CookieOption { client: [1, 2, 3, 4, 5, 6, 7, 8], server: Some(made[8..].try_into().unwrap()) };
         assert!(is_valid(&old, &shown, client, 10_000 + AGE_MAX) && is_valid(&old, &shown, client, 10_000 - AHEAD_MAX));
         assert!(
             !is_valid(&old, &shown, client, 10_001 + AGE_MAX) && !is_valid(&old, &shown, client, 9_999 - AHEAD_MAX)
         );
         assert!(!is_valid(&old, &shown, other, 10_000) && !is_valid(&new, &shown, client, 10_000));
-        assert!(!is_valid(&old, &AskedCookie { client: [0; 8], ..shown }, client, 10_000));
+        assert!(!is_valid(&old, &CookieOption { client: [0; 8], ..shown }, client, 10_000));
         let both = CookieSecrets { others: vec![old.current], ..new };
         assert!(is_valid(&both, &shown, client, 10_000));
     }
 
     proptest! {
         #[test]
-        fn what_is_made_is_valid_and_what_is_guessed_is_not(
+        fn made_cookies_are_valid_and_guessed_ones_are_not(
             client in any::<[u8; 8]>(), secret in any::<[u8; 16]>(), guess in any::<[u8; 16]>(), now in any::<u32>(), address in any::<u32>(),
         ) {
             let (secrets, address) = (CookieSecrets::of(CookieSecret(secret)), IpAddr::V4(address.into()));
-            let made = make(&secrets, &AskedCookie { client, server: None }, address, now);
-            let shown = |server| AskedCookie { client, server: Some(server) };
+            let made = make(&secrets, &CookieOption { client, server: None }, address, now);
+            let shown = |server| CookieOption { client, server: Some(server) };
             prop_assert!(is_valid(&secrets, &shown(made[8..].try_into().unwrap()), address, now));
             prop_assert!(!is_valid(&secrets, &shown(guess), address, now));
         }

@@ -1,67 +1,59 @@
-//! The fast lane: the everyday question from octets to octets, without allocation.
+//! The fast path: the most frequent questions from octets to octets, without allocation.
 //!
-//! Everyday is A or AAAA of a name that has nodes, class IN, with no OPT or one that holds at most a cookie. Whatever
-//! else a message holds, or a zone has to say, goes through the complete lane, which says the same: a property test
-//! holds both to the same octets, and this file can be deleted without losing a feature.
+//! It answers A and AAAA of a name that has nodes, in class IN, with no OPT or one that holds at most a cookie. Everything
+//! else takes the slow path, which gives the same replies: a property test holds both to the same octets, and this file
+//! can be deleted without losing a feature.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Client, Dealer,
-    complete::limit,
-    cookie,
-    dealer::Card,
-    options::{OPT_OCTETS, OPTION_HEAD_OCTETS, UDP_OCTETS_MAX},
-    query::{AskedCookie, EDNS_DNSSEC_OK, Edns, HEADER_OCTETS, OPTION_COOKIE, TYPE_OPT},
-    resolve::{CLASS_IN, TYPE_A, TYPE_AAAA},
+    Client, Responder, cookie,
+    query::{CookieOption, Edns},
+    wire::{
+        CLASS_IN, EDNS_DNSSEC_OK, FLAG_AUTHORITATIVE, FLAG_RECURSION_AVAILABLE, FLAG_RECURSION_DESIRED, FLAG_RESPONSE,
+        HEADER_OCTETS, OPT_OCTETS, OPTION_COOKIE, OPTION_HEAD_OCTETS, POINTER_BITS, RECORD_HEAD_OCTETS, TYPE_A,
+        TYPE_AAAA, TYPE_AND_CLASS_OCTETS, TYPE_OPT, UDP_OCTETS_MAX, octets_max,
+    },
+    worker::{Address, Worker, ZoneSummary},
 };
 use crate::{
-    metrics::{ProcessCounters, QueryType},
-    table::{Position, Row, ServerSettings, ZoneTable},
+    metrics::QueryType,
+    table::{Position, Row, ServerSettings},
     types::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
-/// QR and AA; RD is copied from the question.
-const REPLY_FLAGS: u8 = 0x84;
-
-/// The only flag of the header's third octet that an everyday question may have: RD.
-const RECURSION_DESIRED: u8 = 0x01;
-
 /// A pointer to the question's name (RFC 1035, 4.1.4).
-const OWNER: [u8; 2] = [0xC0, 12];
+const OWNER: [u8; 2] = [POINTER_BITS, HEADER_OCTETS as u8];
 
-/// Octets of a record before its data.
-const RECORD_HEAD_OCTETS: usize = 12;
+/// Octets of the data of a reply's COOKIE option: client cookie and server cookie.
+const COOKIE_OCTETS: usize = 24;
 
-/// Answers an everyday question into `out` and counts it; `false`: it is another one, and `out` is untouched.
-pub(super) fn answer(
-    table: &ZoneTable,
-    counters: &ProcessCounters,
-    message: &[u8],
-    client: &Client,
-    dealer: &mut Dealer,
-    out: &mut Vec<u8>,
-) -> bool {
-    let Some(asked) = Everyday::read(message) else { return false };
-    // A limit needs the whole of the question.
-    if table.server().limiter.is_some() {
-        return false;
+impl Responder<'_> {
+    /// Answers a plain question into `out` and counts it; `false`: the slow path must, and `out` is untouched.
+    pub(super) fn answer_fast(&self, message: &[u8], client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> bool {
+        let Some(query) = PlainQuery::read(message) else { return false };
+        let server = self.table.server();
+        // The rate limit needs the whole message.
+        if server.limiter.is_some() {
+            return false;
+        }
+        let Some((row, position)) = self.table.find(query.name()) else { return false };
+        let answer = PlainAnswer { query: &query, row, position, server, client };
+        let is_written = match query.query_type {
+            QueryType::A => answer.write::<Ipv4Addr>(worker, out),
+            _ => answer.write::<Ipv6Addr>(worker, out),
+        };
+        if is_written {
+            worker.count(row, query.query_type, client.transport, self.counters);
+        }
+        is_written
     }
-    let Some((row, place)) = table.find(asked.name()) else { return false };
-    let written = match asked.query_type {
-        QueryType::A => asked.answer(row, place, Ipv4Addr::octets, table.server(), client, dealer, out),
-        _ => asked.answer(row, place, Ipv6Addr::octets, table.server(), client, dealer, out),
-    };
-    if written {
-        dealer.count(row, asked.query_type, client.transport, counters);
-    }
-    written
 }
 
-/// An everyday question.
-struct Everyday<'m> {
-    /// The identity.
-    id: &'m [u8],
+/// A question that the fast path can read.
+struct PlainQuery<'m> {
+    id: [u8; 2],
+    /// RD or 0.
     recursion_desired: u8,
     /// Name, type and class.
     question: &'m [u8],
@@ -71,14 +63,14 @@ struct Everyday<'m> {
     edns: Option<Edns>,
 }
 
-impl<'m> Everyday<'m> {
+impl<'m> PlainQuery<'m> {
     fn read(message: &'m [u8]) -> Option<Self> {
-        let (&[_, _, flags, _, 0, 1, 0, 0, 0, 0, 0, additional], body) =
+        let (&[id_high, id_low, flags, _, 0, 1, 0, 0, 0, 0, 0, additional], body) =
             message.split_first_chunk::<HEADER_OCTETS>()?
         else {
             return None;
         };
-        if flags & !RECURSION_DESIRED != 0 || additional > 1 {
+        if flags & !FLAG_RECURSION_DESIRED != 0 || additional > 1 {
             return None;
         }
         let name_octets = name_octets(body)?;
@@ -98,9 +90,9 @@ impl<'m> Everyday<'m> {
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
         Some(Self {
-            id: message.get(..2)?,
+            id: [id_high, id_low],
             recursion_desired: flags,
-            question: body.get(..name_octets + 4)?,
+            question: body.get(..name_octets + TYPE_AND_CLASS_OCTETS)?,
             lower_name,
             name_octets,
             query_type,
@@ -112,70 +104,108 @@ impl<'m> Everyday<'m> {
         self.lower_name.get(..self.name_octets).unwrap_or_default()
     }
 
-    /// Writes the reply, unless there is no node of the family, or not all fit that must, or more is to be said or known.
-    #[expect(clippy::too_many_arguments, reason = "one call, from above; a struct of them would live for one line")]
-    fn answer<A: Card, const N: usize>(
-        &self,
-        row: &Row,
-        place: Position<'_>,
-        octets: fn(&A) -> [u8; N],
-        server: &ServerSettings,
-        client: &Client,
-        dealer: &mut Dealer,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let (brief, total) = dealer.brief::<A>(row);
-        let has_nodes = match place {
-            // Or of a domain, which has none: that ends below.
-            Position::Apex => true,
-            Position::NameServer(_) => false,
-            Position::EmptyNonTerminal | Position::BelowApex => brief.subdomains,
-        };
-        let explained = self.edns.is_some() && brief.is_stale;
-        let permitted = brief.is_open || row.entry.answers().settings.clients.permit(client.address);
-        if !has_nodes || explained || !permitted {
+    /// Type and class, which the records share with the question.
+    fn type_and_class(&self) -> [u8; TYPE_AND_CLASS_OCTETS] {
+        self.question.last_chunk().copied().unwrap_or_default()
+    }
+}
+
+/// A plain question and what its answer depends on.
+struct PlainAnswer<'a> {
+    query: &'a PlainQuery<'a>,
+    row: &'a Row,
+    position: Position<'a>,
+    server: &'a ServerSettings,
+    client: &'a Client,
+}
+
+impl PlainAnswer<'_> {
+    /// Writes the reply; `false` where the slow path must, and `out` is untouched.
+    fn write<A: Address>(&self, worker: &mut Worker, out: &mut Vec<u8>) -> bool {
+        let (zone, total) = worker.summary::<A>(self.row);
+        if !self.has_nodes(&zone) {
             return false;
         }
-        let cookie = self.edns.and_then(|edns| edns.cookie);
-        let opt_octets = self.edns.map_or(0, |_| OPT_OCTETS + cookie.map_or(0, |_| OPTION_HEAD_OCTETS + 24));
-        let room = limit(self.edns, client.transport).saturating_sub(HEADER_OCTETS + self.question.len() + opt_octets)
-            / (RECORD_HEAD_OCTETS + N);
-        let take = match brief.count {
-            AnswerCount::AtMost(count) => room.min(usize::from(count.get())).min(total),
-            AnswerCount::All if total <= room => total,
-            AnswerCount::All => return false,
+        let take = match (zone.count, self.capacity::<A>()) {
+            (AnswerCount::AtMost(count), capacity) => capacity.min(usize::from(count.get())).min(total),
+            (AnswerCount::All, capacity) if total <= capacity => total,
+            // Truncation.
+            (AnswerCount::All, _) => return false,
         };
         let Ok(count) = u16::try_from(take) else { return false };
         if count == 0 {
             return false;
         }
-        out.clear();
-        out.extend_from_slice(self.id);
-        out.extend_from_slice(&[REPLY_FLAGS | self.recursion_desired, 0, 0, 1]);
-        out.extend_from_slice(&count.to_be_bytes());
-        out.extend_from_slice(&[0, 0, 0, u8::from(self.edns.is_some())]);
-        out.extend_from_slice(self.question);
-        let (kind, ttl) = (self.question_kind(), brief.ttl.to_be_bytes());
-        // At most sixteen.
-        let length = N as u8;
-        for node in dealer.deal::<A>(row.id.index, take) {
-            let [[t0, t1, c0, c1], [l0, l1, l2, l3]] = [kind, ttl];
-            out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, length]);
-            out.extend_from_slice(&octets(node));
+        self.write_head(count, out);
+        let [t0, t1, c0, c1] = self.query.type_and_class();
+        let [l0, l1, l2, l3] = zone.ttl.to_be_bytes();
+        for node in worker.pick::<A>(self.row.id, take) {
+            out.extend_from_slice(&[OWNER[0], OWNER[1], t0, t1, c0, c1, l0, l1, l2, l3, 0, A::OCTETS]);
+            node.write(out);
         }
-        if let Some(edns) = self.edns {
-            write_opt(&edns, server, client, out);
+        if let Some(edns) = &self.query.edns {
+            self.write_opt(edns, out);
         }
         true
     }
 
-    /// Type and class, which the records share with the question.
-    fn question_kind(&self) -> [u8; 4] {
-        self.question.last_chunk().copied().unwrap_or_default()
+    /// Whether the name has nodes that this client may get, and the reply needs no extended error.
+    #[inline]
+    fn has_nodes(&self, zone: &ZoneSummary) -> bool {
+        let at_nodes = match self.position {
+            // A domain has no nodes: its count is 0.
+            Position::Apex => true,
+            Position::NameServer(_) => false,
+            Position::EmptyNonTerminal | Position::BelowApex => zone.subdomains,
+        };
+        let needs_error = self.query.edns.is_some() && zone.is_stale;
+        let is_permitted = zone.is_open || self.row.entry.answers().settings.clients.permit(self.client.address);
+        at_nodes && !needs_error && is_permitted
+    }
+
+    /// How many addresses fit in the reply.
+    fn capacity<A: Address>(&self) -> usize {
+        let PlainQuery { question, edns, .. } = self.query;
+        let cookie_octets = |edns: &Edns| edns.cookie.map_or(0, |_| OPTION_HEAD_OCTETS + COOKIE_OCTETS);
+        let opt_octets = edns.as_ref().map_or(0, |edns| OPT_OCTETS + cookie_octets(edns));
+        octets_max(edns.as_ref(), self.client.transport).saturating_sub(HEADER_OCTETS + question.len() + opt_octets)
+            / (RECORD_HEAD_OCTETS + usize::from(A::OCTETS))
+    }
+
+    #[inline]
+    fn write_head(&self, answers: u16, out: &mut Vec<u8>) {
+        let PlainQuery { id: [id_high, id_low], recursion_desired, question, edns, .. } = self.query;
+        let forwards = self.server.forwards_for(self.client.address);
+        let recursion_available = if forwards { FLAG_RECURSION_AVAILABLE } else { 0 };
+        let flags = FLAG_RESPONSE | FLAG_AUTHORITATIVE | recursion_desired;
+        let [count_high, count_low] = answers.to_be_bytes();
+        let additional = u8::from(edns.is_some());
+        let header: [u8; HEADER_OCTETS] =
+            [*id_high, *id_low, flags, recursion_available, 0, 1, count_high, count_low, 0, 0, 0, additional];
+        out.clear();
+        out.extend_from_slice(&header);
+        out.extend_from_slice(question);
+    }
+
+    fn write_opt(&self, edns: &Edns, out: &mut Vec<u8>) {
+        let [type_high, type_low] = TYPE_OPT.to_be_bytes();
+        let [payload_high, payload_low] = UDP_OCTETS_MAX.to_be_bytes();
+        let [flags_high, flags_low] = if edns.dnssec_ok { EDNS_DNSSEC_OK.to_be_bytes() } else { [0, 0] };
+        out.extend_from_slice(&[0, type_high, type_low, payload_high, payload_low, 0, 0, flags_high, flags_low]);
+        match edns.cookie {
+            None => out.extend_from_slice(&[0, 0]),
+            Some(option) => {
+                let [code_high, code_low] = OPTION_COOKIE.to_be_bytes();
+                let length = COOKIE_OCTETS as u8;
+                out.extend_from_slice(&[0, length + OPTION_HEAD_OCTETS as u8, code_high, code_low, 0, length]);
+                let secrets = self.server.cookies.load();
+                out.extend_from_slice(&cookie::make(&secrets, &option, self.client.address, self.client.now));
+            }
+        }
     }
 }
 
-/// Octets of the name at the start, the root's included. The root alone is not everyday: nothing can point to it.
+/// Octets of the name at the start, the root's included. The root alone takes the slow path: nothing can point to it.
 fn name_octets(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -210,25 +240,11 @@ fn edns(octets: &[u8]) -> Option<Edns> {
     })
 }
 
-fn only_cookie(data: &[u8]) -> Option<AskedCookie> {
+fn only_cookie(data: &[u8]) -> Option<CookieOption> {
     let (&[code_high, code_low, length_high, length_low], cookie) = data.split_first_chunk()?;
     let is_whole = usize::from(u16::from_be_bytes([length_high, length_low])) == cookie.len();
     if u16::from_be_bytes([code_high, code_low]) != OPTION_COOKIE || !is_whole {
         return None;
     }
-    AskedCookie::read(cookie)
-}
-
-fn write_opt(edns: &Edns, server: &ServerSettings, client: &Client, out: &mut Vec<u8>) {
-    let [type_high, type_low] = TYPE_OPT.to_be_bytes();
-    let [payload_high, payload_low] = UDP_OCTETS_MAX.to_be_bytes();
-    let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-    out.extend_from_slice(&[0, type_high, type_low, payload_high, payload_low, 0, 0, dnssec_ok, 0]);
-    match edns.cookie {
-        None => out.extend_from_slice(&[0, 0]),
-        Some(asked) => {
-            out.extend_from_slice(&[0, 28, 0, 10, 0, 24]);
-            out.extend_from_slice(&cookie::make(&server.cookies.load(), &asked, client.address, client.now));
-        }
-    }
+    CookieOption::read(cookie)
 }

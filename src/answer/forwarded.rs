@@ -1,84 +1,34 @@
-//! Answers that come from upstreams: their records under our header, our question and our OPT.
+//! Answers that come from upstreams: their records with our header, our question and our OPT.
 
 use hickory_server::proto::{
-    ProtoError,
-    op::{Edns as HickoryEdns, Message, Metadata, ResponseCode, emit_message_parts},
+    op::{Message, ResponseCode},
     rr::{Name, Record},
-    serialize::binary::{BinDecodable, BinEncodable, BinEncoder},
+    serialize::binary::BinDecodable,
 };
 
 use super::{
-    Answered, Client,
-    complete::{self, Head, Owner, Pointed, Question, limit},
-    options::ReplyOpt,
-    query::{Parsed, Query, parse},
-    resolve::{self, Explanation},
+    query::Request,
+    render::{Owner, Reply, ReplyRecord},
+    resolve::ExtendedError,
 };
-use crate::{
-    metrics::{ForwardResult, ProcessCounters, Rcode},
-    table::ZoneTable,
-};
+use crate::metrics::{ForwardResult, Rcode};
 
 /// What came of asking the upstreams.
 #[derive(Clone, Debug)]
-pub enum Told {
-    /// They answered: NOERROR or NXDOMAIN, with or without records.
+pub enum UpstreamOutcome {
+    /// An answer: NOERROR or NXDOMAIN, with or without records.
     Message(Box<Message>),
-    /// None of them could say; they reported an error of their own.
+    /// Every upstream that replied reported an error of its own.
     Failed,
-    /// None of them answered in time.
+    /// No upstream replied in time.
     Unreachable,
-    /// They were not asked, because too many questions are under way.
+    /// The upstreams were not asked, because too many questions are in flight.
     Overloaded,
 }
 
-/// Answers into `out` what [`answer`](super::answer) left to the upstreams, and counts it.
-pub fn answer_forwarded(
-    table: &ZoneTable,
-    counters: &ProcessCounters,
-    message: &[u8],
-    client: &Client,
-    told: &Told,
-    out: &mut Vec<u8>,
-) -> Answered {
-    let Parsed::Query(query) = parse(message) else {
-        // It was a question when it was left to the upstreams.
-        out.clear();
-        return Answered::Silence;
-    };
-    let rcode = told.rcode();
-    counters.no_zone.of(resolve::label(query.query_type), rcode, client.transport).increment();
-    counters.forwarded.of(told.result()).increment();
-    let server = table.server();
-    let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, told.explanation()));
-    let head = Head { id: query.id, opcode: 0, recursion_desired: query.recursion_desired, rcode };
-    let question = Question::of(&query);
-    let reply = Reply {
-        metadata: head.metadata(),
-        question,
-        sections: told.sections(&query, &question),
-        edns: opt.as_ref().map(ReplyOpt::hickory),
-    };
-    if reply.write(limit(query.edns, client.transport), out).is_err() {
-        // Records that cannot be written again are as good as none.
-        head.with(Rcode::ServFail).write(out);
-    }
-    if server.forwards_for(client.address) {
-        complete::offer_recursion(out);
-    }
-    Answered::Reply
-}
-
-impl Told {
-    fn rcode(&self) -> Rcode {
-        match self {
-            Self::Message(message) if message.metadata.response_code == ResponseCode::NXDomain => Rcode::NxDomain,
-            Self::Message(_) => Rcode::NoError,
-            Self::Failed | Self::Unreachable | Self::Overloaded => Rcode::ServFail,
-        }
-    }
-
-    fn result(&self) -> ForwardResult {
+impl UpstreamOutcome {
+    /// How metrics count it.
+    pub(super) fn result(&self) -> ForwardResult {
         match self {
             Self::Message(message) if message.answers.is_empty() => ForwardResult::Negative,
             Self::Message(_) => ForwardResult::Answered,
@@ -87,89 +37,45 @@ impl Told {
         }
     }
 
-    fn explanation(&self) -> Option<Explanation> {
-        matches!(self, Self::Unreachable).then_some(Explanation::Unreachable)
-    }
-
-    fn sections(&self, query: &Query<'_>, question: &Question<'_>) -> Sections {
-        let Self::Message(message) = self else { return Sections::default() };
-        let owner = Owner::in_question(question, 0);
-        let asked = Name::from_bytes(query.name_as_asked()).ok();
-        let lines = |records: &[Record]| {
-            let line = |record: &Record| match &asked {
-                Some(asked) if record.name == *asked => {
-                    Line::OfQuestion(Pointed::new(owner, record.ttl, record.data.clone()))
-                }
-                _ => Line::Other(record.clone()),
-            };
-            records.iter().map(line).collect()
-        };
-        Sections {
-            answers: lines(&message.answers),
-            authorities: lines(&message.authorities),
-            additionals: lines(&message.additionals),
-        }
-    }
-}
-
-/// The records of a reply.
-#[derive(Default)]
-struct Sections {
-    answers: Vec<Line>,
-    authorities: Vec<Line>,
-    additionals: Vec<Line>,
-}
-
-/// A record. One of the question's own name takes the client's spelling of it, and a pointer however many there are.
-enum Line {
-    OfQuestion(Pointed),
-    Other(Record),
-}
-
-impl BinEncodable for Line {
-    fn emit(&self, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
+    fn rcode(&self) -> Rcode {
         match self {
-            Self::OfQuestion(record) => record.emit(encoder),
-            Self::Other(record) => record.emit(encoder),
+            Self::Message(message) if message.metadata.response_code == ResponseCode::NXDomain => Rcode::NxDomain,
+            Self::Message(_) => Rcode::NoError,
+            Self::Failed | Self::Unreachable | Self::Overloaded => Rcode::ServFail,
         }
     }
-}
 
-struct Reply<'q> {
-    metadata: Metadata,
-    question: Question<'q>,
-    sections: Sections,
-    edns: Option<HickoryEdns>,
+    fn extended_error(&self) -> Option<ExtendedError> {
+        matches!(self, Self::Unreachable).then_some(ExtendedError::Unreachable)
+    }
 }
 
 impl Reply<'_> {
-    /// Writes all of it; where that is too long, without the additional section, and at last as a truncated reply.
-    fn write(mut self, limit: usize, out: &mut Vec<u8>) -> Result<(), ProtoError> {
-        self.emit(out)?;
-        if out.len() > limit && !self.sections.additionals.is_empty() {
-            self.sections.additionals.clear();
-            self.emit(out)?;
-        }
-        if out.len() > limit {
-            self.metadata.truncation = true;
-            self.sections = Sections::default();
-            self.emit(out)?;
-        }
-        Ok(())
+    /// Fills in what the upstreams answered to this request.
+    pub(super) fn fill_forwarded(&mut self, outcome: &UpstreamOutcome, request: &Request<'_>) {
+        self.set_rcode(outcome.rcode());
+        self.set_extended_error(outcome.extended_error());
+        let UpstreamOutcome::Message(message) = outcome else { return };
+        self.compress_to_question();
+        let owner = self.question().owner();
+        let asked = Name::from_bytes(request.name()).ok();
+        let records =
+            |section: &[Record]| section.iter().map(|record| reply_record(record, asked.as_ref(), &owner)).collect();
+        self.answers = records(&message.answers);
+        self.authorities = records(&message.authorities);
+        self.additionals = records(&message.additionals);
     }
+}
 
-    fn emit(&mut self, out: &mut Vec<u8>) -> Result<(), ProtoError> {
-        out.clear();
-        emit_message_parts(
-            &self.metadata,
-            &mut self.question,
-            &mut self.sections.answers.iter(),
-            &mut self.sections.authorities.iter(),
-            &mut self.sections.additionals.iter(),
-            self.edns.as_ref(),
-            None,
-            &mut BinEncoder::new(out),
-        )?;
-        Ok(())
+/// A record of the question's own name takes the client's spelling of it, and a pointer however many there are.
+fn reply_record(record: &Record, asked: Option<&Name>, owner: &Owner) -> ReplyRecord {
+    if asked == Some(&record.name) {
+        return ReplyRecord::new(owner.clone(), record.ttl, record.data.clone());
+    }
+    ReplyRecord {
+        owner: Owner::Name(Box::new(record.name.clone())),
+        class: record.dns_class,
+        ttl: record.ttl,
+        data: record.data.clone(),
     }
 }

@@ -1,43 +1,44 @@
-//! How what is known is told: octets in, octets out, no socket.
+//! From a message's octets to the reply's octets, without a socket.
 //!
-//! A message passes three rooms. [`query`] reads it and owns silence, FORMERR, NOTIMP and BADVERS. [`resolve()`] looks
-//! at the table and owns every other rcode; it is a function in the strict sense. [`complete`] writes the verdict, with
-//! nodes that a [`Dealer`] deals: chance is an argument. [`answer`] is the door: every transport goes through it. The
-//! everyday question takes the fast lane (`fast`), which does all three at once. A question that only upstreams can
-//! answer comes back later, with what they said, through a door of its own: [`answer_forwarded`].
+//! [`query`] parses a message and decides which get silence, FORMERR, NOTIMP or BADVERS. [`resolve()`] looks the name up
+//! in the table and decides every other rcode; it is a pure function. `records` and `forwarded` fill the records of a
+//! zone or of an upstream into a `Reply`, which `render` writes. A [`Worker`] chooses the nodes: chance is an argument.
+//!
+//! [`Responder::answer`] does all of it for every transport. The plain A or AAAA question takes the fast path (`fast`),
+//! from octets to octets. A question for upstreams is answered later, by [`Responder::answer_forwarded`].
 
-pub mod complete;
 mod cookie;
-mod dealer;
-mod deck;
 mod fast;
 mod forwarded;
 pub mod options;
 pub mod query;
+mod records;
+mod render;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
+pub mod wire;
+mod worker;
 
 use std::net::IpAddr;
 
 pub use self::{
-    dealer::Dealer,
-    forwarded::{Told, answer_forwarded},
-    options::UDP_OCTETS_MAX,
+    forwarded::UpstreamOutcome,
     query::{Parsed, Query, parse},
-    resolve::{Verdict, resolve},
+    resolve::{Resolution, resolve},
+    worker::Worker,
 };
 use self::{
-    options::ReplyOpt,
-    query::{Edns, Reject},
-    resolve::Outcome,
+    query::Request,
+    render::Reply,
+    resolve::{Outcome, query_type_label},
 };
 use crate::{
     metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
-    table::{Admission, ServerSettings, ZoneTable},
+    table::{Admission, ZoneTable},
 };
 
-/// Who asks, over what, and when.
+/// The sender of a message, its transport, and the time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Client {
     /// Where replies go.
@@ -56,128 +57,156 @@ pub enum Answered {
     Reply,
     /// There is none, and `out` is empty.
     Silence,
-    /// The upstreams are to be asked, and `out` is empty; what they say goes to [`answer_forwarded`]. Nothing has been
-    /// counted yet.
+    /// The upstreams are to be asked, and `out` is empty; [`Responder::answer_forwarded`] writes their answer. Nothing
+    /// has been counted yet.
     Forward,
 }
 
-/// Answers one message into `out` and counts it.
-///
-/// `dealer` chooses the nodes and their order. It deals evenly over all questions that it is given, so each worker
-/// keeps one for as long as it works.
-pub fn answer(
-    table: &ZoneTable,
-    counters: &ProcessCounters,
-    message: &[u8],
-    client: &Client,
-    dealer: &mut Dealer,
-    out: &mut Vec<u8>,
-) -> Answered {
-    let answered = if fast::answer(table, counters, message, client, dealer, out) {
+/// Answers messages from one state of the zone table, and counts them.
+#[derive(Clone, Copy, Debug)]
+pub struct Responder<'t> {
+    /// The zones.
+    pub table: &'t ZoneTable,
+    /// Counters of what is no zone's.
+    pub counters: &'t ProcessCounters,
+}
+
+impl Responder<'_> {
+    /// Answers one message into `out`.
+    ///
+    /// `worker` chooses the nodes and their order. It names nodes equally often over all questions that it is given, so
+    /// each thread keeps one.
+    pub fn answer(&self, message: &[u8], client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> Answered {
+        if self.answer_fast(message, client, worker, out) {
+            return Answered::Reply;
+        }
+        self.answer_slow(message, client, worker, out)
+    }
+
+    /// Answers any message. Public so that a fuzzer can compare both paths.
+    #[doc(hidden)]
+    pub fn answer_slow(&self, message: &[u8], client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> Answered {
+        match parse(message) {
+            Parsed::Query(query) => match self.rate_limit(&query.request, client) {
+                RateLimited::No => self.answer_query(&query, client, worker, out),
+                RateLimited::Slip(slip) => self.answer_slip(slip, &query.request, client, out),
+                RateLimited::Drop => self.ignore(IgnoreReason::RateLimited, out),
+            },
+            // An error is as short as a slip, so it is sent in its place.
+            Parsed::Reject { request, rcode } => match self.rate_limit(&request, client) {
+                RateLimited::No | RateLimited::Slip(_) => self.answer_error(rcode, &request, client, out),
+                RateLimited::Drop => self.ignore(IgnoreReason::RateLimited, out),
+            },
+            Parsed::Ignore(reason) => self.ignore(reason, out),
+        }
+    }
+
+    /// Answers into `out` a question for which [`Self::answer`] returned [`Answered::Forward`].
+    pub fn answer_forwarded(
+        &self,
+        message: &[u8],
+        client: &Client,
+        outcome: &UpstreamOutcome,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let Parsed::Query(query) = parse(message) else {
+            // It was a question when it was forwarded.
+            out.clear();
+            return Answered::Silence;
+        };
+        let mut reply = self.reply(&query.request, client);
+        reply.fill_forwarded(outcome, &query.request);
+        self.counters.no_zone.of(query_type_label(query.query_type), reply.rcode(), client.transport).increment();
+        self.counters.forwarded.of(outcome.result()).increment();
+        reply.render(out);
         Answered::Reply
-    } else {
-        complete_lane(table, counters, message, client, dealer, out)
-    };
-    if answered == Answered::Reply && table.server().forwards_for(client.address) {
-        complete::offer_recursion(out);
     }
-    answered
-}
 
-/// Answers any message. Public so that a fuzzer can hold both lanes to the same reply.
-#[doc(hidden)]
-pub fn complete_lane(
-    table: &ZoneTable,
-    counters: &ProcessCounters,
-    message: &[u8],
-    client: &Client,
-    dealer: &mut Dealer,
-    out: &mut Vec<u8>,
-) -> Answered {
-    let server = table.server();
-    match parse(message) {
-        Parsed::Query(query) => {
-            if let Some(outcome) = hold_back(server, counters, &Reject::from(&query), client, out) {
-                return outcome;
-            }
-            let verdict = resolve(table, &query, client);
-            if matches!(verdict.outcome, Outcome::Forward) {
-                out.clear();
-                return Answered::Forward;
-            }
-            let queries = match &verdict.zone {
-                Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
-                _ => &counters.no_zone,
-            };
-            queries.of(resolve::label(query.query_type), verdict.rcode(), client.transport).increment();
-            let opt = query.edns.map(|edns| ReplyOpt::new(&edns, server, client, verdict.explanation));
-            complete::render(&query, &verdict, opt.as_ref(), client, dealer, out);
-            Answered::Reply
+    fn answer_query(&self, query: &Query<'_>, client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> Answered {
+        let resolution = resolve(self.table, query, client);
+        if matches!(resolution.outcome, Outcome::Forward) {
+            out.clear();
+            return Answered::Forward;
         }
-        Parsed::Reject(reject) => {
-            if let Some(outcome) = hold_back(server, counters, &reject, client, out) {
-                return outcome;
-            }
-            reply_bare(server, counters, &reject, client, false, out)
+        let queries = match &resolution.zone {
+            Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
+            _ => &self.counters.no_zone,
+        };
+        queries.of(query_type_label(query.query_type), resolution.rcode(), client.transport).increment();
+        let mut reply = self.reply(&query.request, client);
+        if reply.fill(&resolution, worker).is_err() {
+            reply.fail();
         }
-        Parsed::Ignore(reason) => ignore(counters, reason, out),
+        reply.render(out);
+        Answered::Reply
     }
-}
 
-/// What a client gets whose network asks too much; `None`: its reply, as everybody does.
-fn hold_back(
-    server: &ServerSettings,
-    counters: &ProcessCounters,
-    asked: &Reject<'_>,
-    client: &Client,
-    out: &mut Vec<u8>,
-) -> Option<Answered> {
-    let limiter = server.limiter.as_ref().filter(|_| client.transport == Transport::Udp)?;
-    let cookie = asked.edns.and_then(|edns: Edns| edns.cookie);
-    if cookie.is_some_and(|cookie| cookie::is_valid(&server.cookies.load(), &cookie, client.address, client.now)) {
-        return None;
+    /// Replies with an rcode alone.
+    fn answer_error(&self, rcode: Rcode, request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Answered {
+        let mut reply = self.reply(request, client);
+        reply.set_rcode(rcode);
+        self.send_without_records(reply, client, out)
     }
-    match limiter.admit(client.address, client.now) {
-        Admission::Reply => None,
-        // An error is as short as what would stand in its place.
-        Admission::Slip if asked.rcode != Rcode::Refused => None,
-        // Who knows cookies comes back with the one that it gets now; whoever else, over TCP.
-        Admission::Slip if cookie.is_some() => {
-            let asked = Reject { rcode: Rcode::BadCookie, ..*asked };
-            Some(reply_bare(server, counters, &asked, client, false, out))
+
+    fn answer_slip(&self, slip: Slip, request: &Request<'_>, client: &Client, out: &mut Vec<u8>) -> Answered {
+        let mut reply = self.reply(request, client);
+        match slip {
+            Slip::Truncated => reply.set_truncated(),
+            Slip::BadCookie => reply.set_rcode(Rcode::BadCookie),
         }
-        Admission::Slip => {
-            let asked = Reject { rcode: Rcode::NoError, ..*asked };
-            Some(reply_bare(server, counters, &asked, client, true, out))
+        self.send_without_records(reply, client, out)
+    }
+
+    fn send_without_records(&self, reply: Reply<'_>, client: &Client, out: &mut Vec<u8>) -> Answered {
+        self.counters.no_zone.of(QueryType::Other, reply.rcode(), client.transport).increment();
+        reply.render(out);
+        Answered::Reply
+    }
+
+    fn reply<'m>(&self, request: &Request<'m>, client: &Client) -> Reply<'m> {
+        Reply::new(request, self.table.server(), client)
+    }
+
+    fn ignore(&self, reason: IgnoreReason, out: &mut Vec<u8>) -> Answered {
+        self.counters.ignored.of(reason).increment();
+        out.clear();
+        Answered::Silence
+    }
+
+    /// Applies `rate_limit` to a message. A client with a valid cookie is not limited: its address is its own.
+    fn rate_limit(&self, request: &Request<'_>, client: &Client) -> RateLimited {
+        let server = self.table.server();
+        let Some(limiter) = server.limiter.as_ref().filter(|_| client.transport == Transport::Udp) else {
+            return RateLimited::No;
+        };
+        let cookie = request.edns.and_then(|edns| edns.cookie);
+        if cookie.is_some_and(|cookie| cookie::is_valid(&server.cookies.load(), &cookie, client.address, client.now)) {
+            return RateLimited::No;
         }
-        Admission::Silence => Some(ignore(counters, IgnoreReason::RateLimited, out)),
+        match limiter.admit(client.address, client.now) {
+            Admission::Reply => RateLimited::No,
+            Admission::Slip if cookie.is_some() => RateLimited::Slip(Slip::BadCookie),
+            Admission::Slip => RateLimited::Slip(Slip::Truncated),
+            Admission::Silence => RateLimited::Drop,
+        }
     }
 }
 
-fn reply_bare(
-    server: &ServerSettings,
-    counters: &ProcessCounters,
-    reject: &Reject<'_>,
-    client: &Client,
-    truncated: bool,
-    out: &mut Vec<u8>,
-) -> Answered {
-    counters.no_zone.of(QueryType::Other, reject.rcode, client.transport).increment();
-    let opt = reject.edns.map(|edns| ReplyOpt::new(&edns, server, client, None));
-    complete::render_reject(reject, opt.as_ref(), truncated, out);
-    Answered::Reply
+/// What the rate limit does with a message.
+enum RateLimited {
+    /// It is answered.
+    No,
+    /// It gets a short reply, from which a client with an address of its own learns how to go on.
+    Slip(Slip),
+    /// It gets no reply.
+    Drop,
 }
 
-fn ignore(counters: &ProcessCounters, reason: IgnoreReason, out: &mut Vec<u8>) -> Answered {
-    counters.ignored.of(reason).increment();
-    out.clear();
-    Answered::Silence
-}
-
-impl<'m> From<&Query<'m>> for Reject<'m> {
-    /// The same question, to be answered without records.
-    fn from(query: &Query<'m>) -> Self {
-        let Query { id, recursion_desired, question, edns, .. } = *query;
-        Self { id, opcode: 0, recursion_desired, rcode: Rcode::Refused, question, edns }
-    }
+/// A short reply in place of an answer.
+#[derive(Clone, Copy)]
+enum Slip {
+    /// The client asks again over TCP.
+    Truncated,
+    /// The client, which uses cookies, asks again with the server cookie of this reply.
+    BadCookie,
 }

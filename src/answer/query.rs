@@ -1,171 +1,141 @@
-//! Reads a message as far as an authoritative server needs it: header, question, OPT.
+//! The parser: reads of a message what an authoritative server needs, which is header, question and OPT.
 //!
-//! This parser owns silence, FORMERR, NOTIMP and BADVERS; every other rcode belongs to `resolve`. It allocates
-//! nothing, follows no compression pointer, and no octets make it panic.
+//! It decides which messages get no reply, FORMERR, NOTIMP or BADVERS; every other rcode belongs to `resolve`. It
+//! allocates nothing, follows no compression pointer, and no input makes it panic.
 
-use super::cookie::{CLIENT_OCTETS, SERVER_OCTETS};
+use super::{
+    cookie::{CLIENT_OCTETS, SERVER_OCTETS},
+    wire::{
+        EDNS_DNSSEC_OK, FLAG_RECURSION_DESIRED, FLAG_RESPONSE, HEADER_OCTETS, OPTION_COOKIE, OPTION_KEEPALIVE,
+        OPTION_NSID, OPTION_PADDING, POINTER_BITS, TYPE_AND_CLASS_OCTETS, TYPE_OPT,
+    },
+};
 use crate::{
     metrics::{IgnoreReason, Rcode},
     types::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
-/// Octets in a message's header (RFC 1035, 4.1.1).
-pub const HEADER_OCTETS: usize = 12;
-
-/// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
-const TYPE_AND_CLASS_OCTETS: usize = 4;
-
-/// Header flag: this is a reply.
-const FLAG_REPLY: u16 = 0x8000;
-
-/// Header flag: recursion desired.
-const FLAG_RECURSION_DESIRED: u16 = 0x0100;
-
-/// The two bits that make a label's length the first octet of a compression pointer (RFC 1035, 4.1.4).
-const POINTER_BITS: u8 = 0xC0;
-
-/// Type OPT (RFC 6891, 6.1.1).
-pub(super) const TYPE_OPT: u16 = 41;
-
-/// Options that are understood (IANA, DNS EDNS0 option codes).
-pub(super) const OPTION_NSID: u16 = 3;
-pub(super) const OPTION_COOKIE: u16 = 10;
-pub(super) const OPTION_KEEPALIVE: u16 = 11;
-pub(super) const OPTION_PADDING: u16 = 12;
-
-/// Octets of a server's cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; any other is not ours.
+/// Octets of a server cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; a cookie of another length is another server's.
 const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;
 
-/// The flag DO in an OPT's TTL field (RFC 3225, 3).
-pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;
+/// The version of EDNS that this server implements (RFC 6891, 6.1.3).
+const EDNS_VERSION: u8 = 0;
 
 /// What a message is to a server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "lives on the stack for one answer; a box would cost an allocation")]
 pub enum Parsed<'m> {
-    /// A question that deserves a look at the table.
+    /// A question to be looked up in the table.
     Query(Query<'m>),
     /// A message that is answered with an rcode alone.
-    Reject(Reject<'m>),
+    Reject {
+        /// What the reply copies.
+        request: Request<'m>,
+        /// FORMERR, NOTIMP or BADVERS; NOERROR where a message without a question asks for a cookie (RFC 7873, 5.4).
+        rcode: Rcode,
+    },
     /// A message that gets no reply.
     Ignore(IgnoreReason),
 }
 
-/// One well-formed question with what matters of its header and its OPT.
+/// What a reply copies from the message that it answers, as far as the message could be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request<'m> {
+    /// The identity.
+    pub id: u16,
+    /// 0 to 15.
+    pub opcode: u8,
+    /// RD.
+    pub recursion_desired: bool,
+    /// Name, type and class of the only question, to be echoed octet for octet; empty when there is none or it could not
+    /// be read.
+    pub question: &'m [u8],
+    /// What the first OPT holds: an OPT is answered with an OPT, also in errors (RFC 6891, 7).
+    pub edns: Option<Edns>,
+}
+
+/// One well-formed question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Query<'m> {
-    /// Copied into the reply.
-    pub id: u16,
-    /// RD, copied into the reply.
-    pub recursion_desired: bool,
-    /// Name, type and class as they came, to be echoed octet for octet.
-    pub question: &'m [u8],
+    /// What the reply copies.
+    pub request: Request<'m>,
     /// QTYPE.
     pub query_type: u16,
     /// QCLASS.
     pub class: u16,
-    /// What the OPT said, if there was one.
-    pub edns: Option<Edns>,
     name: LowerName,
 }
 
-impl<'m> Query<'m> {
-    /// QNAME in wire format and lower case, as the table knows names.
+impl Query<'_> {
+    /// QNAME in wire format and lower case, as the table stores names.
     pub fn name(&self) -> &[u8] {
         self.name.octets()
     }
+}
 
-    /// QNAME in wire format as the client wrote it.
-    pub fn name_as_asked(&self) -> &'m [u8] {
-        self.question.get(..usize::from(self.name.length)).unwrap_or_default()
+impl<'m> Request<'m> {
+    /// QNAME in wire format as the client wrote it; empty without a question.
+    pub fn name(&self) -> &'m [u8] {
+        self.question.get(..self.question.len().saturating_sub(TYPE_AND_CLASS_OCTETS)).unwrap_or_default()
     }
 }
 
-/// What an OPT of version 0 tells about its sender (RFC 6891, 6.1). Unknown options and flags are ignored.
+/// The content of an OPT of version 0 (RFC 6891, 6.1). Unknown options and flags are ignored.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Edns {
     /// Octets of the largest UDP reply that the client takes; below 512 it means 512.
     pub payload: u16,
     /// DO, copied into the reply (RFC 3225, 3).
     pub dnssec_ok: bool,
-    /// Asks what this server calls itself (RFC 5001).
+    /// Whether the client asks for the server's identifier (RFC 5001).
     pub nsid: bool,
-    /// Asks how long a connection may be idle (RFC 7828).
+    /// Whether the client asks how long a connection may be idle (RFC 7828).
     pub keepalive: bool,
-    /// Is padded, and so may the reply be (RFC 7830).
+    /// Whether the message is padded: then the reply may be padded too (RFC 7830).
     pub padding: bool,
     /// The first cookie (RFC 7873, 5.2).
-    pub cookie: Option<AskedCookie>,
+    pub cookie: Option<CookieOption>,
 }
 
 /// A COOKIE option of a client (RFC 7873, 4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AskedCookie {
-    /// The client's own, to be echoed.
+pub struct CookieOption {
+    /// The client cookie, to be echoed.
     pub client: [u8; CLIENT_OCTETS],
-    /// The server's that it shows, where that may be one of ours.
+    /// The server cookie, where its length is that of ours.
     pub server: Option<[u8; SERVER_OCTETS]>,
-}
-
-/// A reply that needs no look at the zones. It keeps what could be read, because the reply echoes it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Reject<'m> {
-    /// Copied into the reply.
-    pub id: u16,
-    /// Copied into the reply: 0 to 15.
-    pub opcode: u8,
-    /// RD, copied into the reply.
-    pub recursion_desired: bool,
-    /// FORMERR, NOTIMP or BADVERS; NOERROR where somebody without a question asks for a cookie (RFC 7873, 5.4).
-    pub rcode: Rcode,
-    /// The only question, to be echoed; empty when there is none or it could not be read.
-    pub question: &'m [u8],
-    /// What the first OPT said: an OPT is answered with an OPT, also in errors (RFC 6891, 7).
-    pub edns: Option<Edns>,
 }
 
 /// Reads one message.
 pub fn parse(message: &[u8]) -> Parsed<'_> {
     let mut reader = Reader { message, at: 0 };
     let Some(header) = reader.header() else { return Parsed::Ignore(IgnoreReason::Short) };
-    if header.flags & FLAG_REPLY != 0 {
+    if header.is_response() {
         return Parsed::Ignore(IgnoreReason::Reply);
     }
-    let recursion_desired = header.flags & FLAG_RECURSION_DESIRED != 0;
-    let reject = Reject {
+    let mut request = Request {
         id: header.id,
         opcode: header.opcode(),
-        recursion_desired,
-        rcode: Rcode::FormErr,
+        recursion_desired: header.recursion_desired(),
         question: &[],
         edns: None,
     };
-    if header.opcode() != 0 {
-        // The rest of the message means what the opcode says, so nothing of it is read or echoed.
-        return Parsed::Reject(Reject { rcode: Rcode::NotImp, ..reject });
+    if request.opcode != 0 {
+        // The meaning of the rest depends on the opcode, so it is neither read nor echoed.
+        return Parsed::Reject { request, rcode: Rcode::NotImp };
     }
     let mut body = Body::default();
     let well_formed = body.read(&mut reader, &header).is_some();
-    let edns = body.opt.map(|opt| opt.edns);
-    let Some(question) = body.question else {
-        let rcode = if well_formed { Rcode::NoError } else { Rcode::FormErr };
-        return Parsed::Reject(Reject { rcode, edns, ..reject });
-    };
+    request.edns = body.opt.map(|opt| opt.edns);
+    request.question = body.question.map_or(&[][..], |question| question.octets);
     if !well_formed {
-        return Parsed::Reject(Reject { question: question.octets, edns, ..reject });
+        return Parsed::Reject { request, rcode: Rcode::FormErr };
     }
-    if body.opt.is_some_and(|opt| opt.version > 0) {
-        return Parsed::Reject(Reject { rcode: Rcode::BadVers, question: question.octets, edns, ..reject });
+    let Some(question) = body.question else { return Parsed::Reject { request, rcode: Rcode::NoError } };
+    if body.opt.is_some_and(|opt| opt.version > EDNS_VERSION) {
+        return Parsed::Reject { request, rcode: Rcode::BadVers };
     }
-    Parsed::Query(Query {
-        id: header.id,
-        recursion_desired,
-        question: question.octets,
-        query_type: question.query_type,
-        class: question.class,
-        edns,
-        name: question.name,
-    })
+    Parsed::Query(Query { request, query_type: question.query_type, class: question.class, name: question.name })
 }
 
 /// A name of at most 255 octets in lower case.
@@ -181,7 +151,7 @@ impl LowerName {
         let mut buffer = [0; NAME_OCTETS_MAX];
         let name = buffer.get_mut(..octets.len())?;
         name.copy_from_slice(octets);
-        // Lengths of labels stay what they are: 63 at most, below the first letter.
+        // Label lengths are 63 at most and 'A' is 65, so no length is changed.
         name.make_ascii_lowercase();
         Some(Self { buffer, length: u8::try_from(octets.len()).ok()? })
     }
@@ -201,7 +171,7 @@ impl std::fmt::Debug for LowerName {
 #[derive(Clone, Copy)]
 struct Header {
     id: u16,
-    flags: u16,
+    flags: [u8; 2],
     questions: u16,
     /// Records in the answer and the authority section.
     records_before_additional: u32,
@@ -209,12 +179,20 @@ struct Header {
 }
 
 impl Header {
+    fn is_response(self) -> bool {
+        self.flags[0] & FLAG_RESPONSE != 0
+    }
+
     fn opcode(self) -> u8 {
-        (self.flags >> 11) as u8 & 0x0F
+        self.flags[0] >> 3 & 0x0F
+    }
+
+    fn recursion_desired(self) -> bool {
+        self.flags[0] & FLAG_RECURSION_DESIRED != 0
     }
 }
 
-/// What was found behind the header, as far as it could be read.
+/// The content behind the header, as far as it could be read.
 #[derive(Clone, Copy, Default)]
 struct Body<'m> {
     question: Option<Question<'m>>,
@@ -236,7 +214,7 @@ struct Opt {
 }
 
 impl<'m> Body<'m> {
-    /// Reads question and records; `None` where they are ill-formed. Octets behind the last record are nobody's.
+    /// Reads question and records; `None` where they are ill-formed. Octets behind the last record are ignored.
     fn read(&mut self, reader: &mut Reader<'m>, header: &Header) -> Option<()> {
         for _ in 0..header.questions {
             let question = reader.question()?;
@@ -264,8 +242,8 @@ impl<'m> Body<'m> {
         if !record.owner_is_root {
             return None;
         }
-        // What the options of another version look like, only that version knows.
-        if version > 0 { Some(()) } else { opt.edns.take_options(record.data) }
+        // The format of the options depends on the version.
+        if version > EDNS_VERSION { Some(()) } else { opt.edns.take_options(record.data) }
     }
 }
 
@@ -274,13 +252,14 @@ impl Edns {
     fn take_options(&mut self, data: &[u8]) -> Option<()> {
         let mut reader = Reader { message: data, at: 0 };
         while reader.at < data.len() {
-            let (code, length) = (reader.u16()?, reader.u16()?);
+            let code = reader.u16()?;
+            let length = reader.u16()?;
             let octets = reader.take(usize::from(length))?;
             match code {
                 OPTION_NSID => self.nsid = true,
                 OPTION_KEEPALIVE => self.keepalive = true,
                 OPTION_PADDING => self.padding = true,
-                OPTION_COOKIE if self.cookie.is_none() => self.cookie = Some(AskedCookie::read(octets)?),
+                OPTION_COOKIE if self.cookie.is_none() => self.cookie = Some(CookieOption::read(octets)?),
                 _ => {}
             }
         }
@@ -288,7 +267,7 @@ impl Edns {
     }
 }
 
-impl AskedCookie {
+impl CookieOption {
     /// `None` for lengths that no cookie has (RFC 7873, 5.2.2).
     pub(super) fn read(octets: &[u8]) -> Option<Self> {
         let (client, server) = octets.split_first_chunk()?;
@@ -306,7 +285,7 @@ struct RawRecord<'m> {
     data: &'m [u8],
 }
 
-/// A place in a message. Every method gives `None` at the end of the message or on ill-formed octets.
+/// A position in a message. Every method returns `None` at the end of the message or on ill-formed octets.
 struct Reader<'m> {
     message: &'m [u8],
     at: usize,
@@ -333,9 +312,13 @@ impl<'m> Reader<'m> {
     }
 
     fn header(&mut self) -> Option<Header> {
-        let (id, flags, questions) = (self.u16()?, self.u16()?, self.u16()?);
-        let records_before_additional = u32::from(self.u16()?) + u32::from(self.u16()?);
-        Some(Header { id, flags, questions, records_before_additional, additional: self.u16()? })
+        Some(Header {
+            id: self.u16()?,
+            flags: self.array()?,
+            questions: self.u16()?,
+            records_before_additional: u32::from(self.u16()?) + u32::from(self.u16()?),
+            additional: self.u16()?,
+        })
     }
 
     /// A question's name has nothing before it that it could point to, so a pointer is ill-formed.
@@ -352,25 +335,28 @@ impl<'m> Reader<'m> {
             }
         }
         let name = LowerName::new(self.message.get(start..self.at)?)?;
-        let (query_type, class) = (self.u16()?, self.u16()?);
+        let query_type = self.u16()?;
+        let class = self.u16()?;
         let octets = self.message.get(start..self.at)?;
         debug_assert_eq!(octets.len(), usize::from(name.length) + TYPE_AND_CLASS_OCTETS);
         Some(Question { octets, name, query_type, class })
     }
 
-    /// Reads a record and shows it to `look`, whose `None` makes the message ill-formed.
+    /// Reads a record and passes it to `look`, whose `None` makes the message ill-formed.
     fn record(&mut self, look: impl FnOnce(&RawRecord<'m>) -> Option<()>) -> Option<()> {
         let owner_is_root = self.message.get(self.at) == Some(&0);
         self.skip_name()?;
-        let (record_type, class, ttl) = (self.u16()?, self.u16()?, self.array()?);
+        let record_type = self.u16()?;
+        let class = self.u16()?;
+        let ttl = self.array()?;
         let length = self.u16()?;
-        // An OPT that is cut short was an OPT all the same: `look` sees it before the message is given up.
+        // `look` sees an OPT that is cut short too, so that the FORMERR has an OPT.
         let data = self.take(usize::from(length));
         look(&RawRecord { owner_is_root, record_type, class, ttl, data: data.unwrap_or_default() })?;
         data.map(|_| ())
     }
 
-    /// Walks over an owner's name. A pointer ends it and must lead back, behind the header; it is not followed.
+    /// Skips an owner name. A pointer ends it and must point backwards, behind the header; it is not followed.
     fn skip_name(&mut self) -> Option<()> {
         let start = self.at;
         loop {
@@ -408,12 +394,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_can_break_the_parser(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_input_makes_the_parser_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&octets);
         }
 
         #[test]
-        fn what_is_read_stands_where_it_was_read(
+        fn fields_are_read_from_their_places(
             counts in prop::array::uniform4(0..3_u8),
             labels in prop::collection::vec("[a-zA-Z0-9.]{1,9}", 0..4),
             rest in prop::collection::vec(prop::sample::select(&[0, 1, 4, 10, 12, 41, 0xC0, 0xFF][..]), 0..40),
@@ -424,10 +410,10 @@ mod tests {
             let message = message(counts, &body);
             if let Parsed::Query(query) = parse(&message) {
                 prop_assert_eq!(counts[0], 1);
-                prop_assert_eq!(query.question, &body[..query.question.len()]);
-                prop_assert_eq!(query.name(), query.name_as_asked().to_ascii_lowercase());
-                prop_assert_eq!(query.question.len(), query.name().len() + TYPE_AND_CLASS_OCTETS);
-                prop_assert!(query.edns.is_none() || counts[3] > 0);
+                prop_assert_eq!(query.request.question, &body[..query.request.question.len()]);
+                prop_assert_eq!(query.name(), query.request.name().to_ascii_lowercase());
+                prop_assert_eq!(query.request.question.len(), query.name().len() + TYPE_AND_CLASS_OCTETS);
+                prop_assert!(query.request.edns.is_none() || counts[3] > 0);
             }
         }
     }

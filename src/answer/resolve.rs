@@ -1,4 +1,4 @@
-//! What a question deserves. Every rcode but the parser's is decided here, and nothing by chance.
+//! Decides how a question is answered: every rcode but the parser's. Nothing here depends on chance.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -6,7 +6,11 @@ use arc_swap::Guard;
 
 use super::{
     Client,
-    query::{Query, TYPE_OPT},
+    query::Query,
+    wire::{
+        CLASS_CHAOS, CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_HTTPS, TYPE_IXFR, TYPE_NS,
+        TYPE_OPT, TYPE_SOA, TYPE_TKEY, TYPE_TSIG, TYPE_TXT,
+    },
 };
 use crate::{
     metrics::{QueryType, Rcode},
@@ -14,60 +18,40 @@ use crate::{
     types::{AnswerCount, ZoneName, ZoneState},
 };
 
-/// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
-pub(super) const CLASS_IN: u16 = 1;
-
-/// Class CHAOS, in which a server tells about itself (RFC 4892).
-const CLASS_CHAOS: u16 = 3;
-
-/// The names to ask for a server's version, and for its own name, in the order in which people came to use them.
+/// The names under which clients ask for a server's version and identifier, the older name first.
 const VERSION_NAMES: [&[u8]; 2] = [b"\x07version\x04bind\0", b"\x07version\x06server\0"];
 const ID_NAMES: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
-/// Types that are decided upon, by number (IANA, DNS parameters).
-pub(super) const TYPE_A: u16 = 1;
-const TYPE_NS: u16 = 2;
-const TYPE_SOA: u16 = 6;
-const TYPE_TXT: u16 = 16;
-pub(super) const TYPE_AAAA: u16 = 28;
-const TYPE_DS: u16 = 43;
-const TYPE_HTTPS: u16 = 65;
-const TYPE_TKEY: u16 = 249;
-const TYPE_TSIG: u16 = 250;
-const TYPE_IXFR: u16 = 251;
-const TYPE_AXFR: u16 = 252;
-const TYPE_ANY: u16 = 255;
-
-/// Types that speak of one conversation (OPT, TKEY, TSIG) or of a whole zone: nobody can answer them for another.
+/// Types that concern one message exchange (OPT, TKEY, TSIG) or a whole zone: no server can answer them for another.
 const TYPES_NEVER_FORWARDED: [u16; 5] = [TYPE_OPT, TYPE_TKEY, TYPE_TSIG, TYPE_IXFR, TYPE_AXFR];
 
-/// The longest that a negative answer about a zone without nodes is kept, in seconds: nodes are expected any moment.
+/// The longest TTL of a negative answer about a zone without nodes, in seconds: nodes are expected any moment.
 const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
 
-/// What is to be told about one question. It borrows from the table, so it lives for one answer.
+/// How one question is answered. It borrows from the table, so it lives for one answer.
 #[derive(Debug)]
-pub struct Verdict<'t> {
+pub struct Resolution<'t> {
     /// The zone that the name belongs to; `None` where the question is no zone's.
     pub zone: Option<Zone<'t>>,
-    /// What to tell.
+    /// The content of the answer.
     pub outcome: Outcome<'t>,
-    /// Why, for a client that speaks EDNS.
-    pub explanation: Option<Explanation>,
+    /// The reason, for a client that speaks EDNS.
+    pub extended_error: Option<ExtendedError>,
 }
 
-/// A zone at one moment: what was learnt meanwhile changes nothing in an answer that has begun.
+/// A zone at one moment: what is published later does not change an answer that has begun.
 #[derive(Debug)]
 pub struct Zone<'t> {
-    /// Its place in the table, with its counters.
+    /// Its entry in the table, with its counters.
     pub entry: &'t Arc<ZoneEntry>,
-    /// What it answers.
+    /// Its current answers.
     pub answers: Guard<Arc<Answers>>,
 }
 
-/// The content of a reply, which the renderers put in their own ways.
+/// The content of an answer.
 #[derive(Debug)]
 pub enum Outcome<'t> {
-    /// Nodes of the zone, of one family. Which ones, a dealer chooses once it is known how many fit.
+    /// Nodes of the zone, of one family. A worker chooses them when it is known how many fit.
     Nodes {
         /// Which family; the zone has at least one node of it.
         family: Family,
@@ -75,15 +59,15 @@ pub enum Outcome<'t> {
         count: AnswerCount,
     },
     /// The addresses of one of our own name servers; at least one is of this family.
-    Host {
+    NameServerAddresses {
         /// Which family.
         family: Family,
         /// All its addresses, of both families.
         addresses: &'t [IpAddr],
     },
     /// The zone's SOA.
-    Authority,
-    /// The zone's NS records, with the name servers whose addresses we know.
+    Soa,
+    /// The zone's NS records, with the known addresses of name servers.
     NameServers {
         /// Names inside our zones with their addresses.
         glue: Vec<(ZoneName, &'t [IpAddr])>,
@@ -91,14 +75,14 @@ pub enum Outcome<'t> {
     /// The name exists, the type does not: NOERROR with the zone's SOA (RFC 2308, 2.2).
     NoData,
     /// Neither the name nor anything below it exists: NXDOMAIN with the zone's SOA (RFC 8020).
-    NoSuchName,
-    /// What this server tells about itself, in class CHAOS.
+    NxDomain,
+    /// Version or identifier of this server, in class CHAOS.
     Text(&'t str),
-    /// Nothing is known, so nothing is denied: SERVFAIL keeps what clients have.
+    /// No node is known: SERVFAIL, which clients do not cache as a denial.
     NotReady,
-    /// The upstreams are to be asked. Where that is not done, the reply is SERVFAIL.
+    /// The upstreams are to be asked.
     Forward,
-    /// We do not answer this: REFUSED.
+    /// REFUSED.
     Refused,
 }
 
@@ -120,20 +104,20 @@ impl Family {
 
 /// An extended DNS error (RFC 8914).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Explanation {
-    /// The nodes were not heard of lately.
+pub enum ExtendedError {
+    /// The cluster has not answered lately.
     Stale,
-    /// No node was ever heard of.
+    /// No node is known.
     NotReady,
-    /// The client may not ask this.
+    /// The client is not in `clients`.
     Prohibited,
-    /// The name is of no zone here.
+    /// No zone here has the name.
     NotAuthoritative,
-    /// No upstream could be reached.
+    /// No upstream replied.
     Unreachable,
 }
 
-impl Explanation {
+impl ExtendedError {
     /// INFO-CODE (RFC 8914, 4).
     pub const fn code(self) -> u16 {
         match self {
@@ -156,91 +140,91 @@ impl Explanation {
     }
 }
 
-impl Verdict<'_> {
+impl Resolution<'_> {
     /// The reply's rcode.
     pub fn rcode(&self) -> Rcode {
         match self.outcome {
-            Outcome::NoSuchName => Rcode::NxDomain,
+            Outcome::NxDomain => Rcode::NxDomain,
             Outcome::NotReady | Outcome::Forward => Rcode::ServFail,
             Outcome::Refused => Rcode::Refused,
             _ => Rcode::NoError,
         }
     }
 
-    /// Whether the reply speaks for the zone (AA).
+    /// AA.
     pub fn is_authoritative(&self) -> bool {
         matches!(self.rcode(), Rcode::NoError | Rcode::NxDomain)
     }
 }
 
 impl Zone<'_> {
-    /// TTL of the SOA and its minimum, in seconds: how long a denial is kept (RFC 2308, 4 and 5).
+    /// TTL of the SOA and its minimum, in seconds: how long a denial may be cached (RFC 2308, 4 and 5).
     pub fn negative_ttl(&self) -> u32 {
         let configured = self.answers.settings.negative_ttl.as_secs();
         match self.answers.knowledge {
-            // A domain waits for nothing.
+            // A domain has no nodes to wait for.
             Knowledge::Waiting(_) if !self.entry.is_domain() => configured.min(WAITING_NEGATIVE_TTL_MAX),
             _ => configured,
         }
     }
 }
 
-impl Verdict<'_> {
-    fn refused(explanation: Option<Explanation>) -> Self {
-        Self { zone: None, outcome: Outcome::Refused, explanation }
+impl Resolution<'_> {
+    fn refused(extended_error: Option<ExtendedError>) -> Self {
+        Self { zone: None, outcome: Outcome::Refused, extended_error }
     }
 }
 
-/// Decides what a client's question deserves.
-pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+/// Decides how a client's question is answered.
+pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> Resolution<'t> {
     if query.class != CLASS_IN {
-        return about_ourselves(table.server(), query, client);
+        return other_class(table.server(), query, client);
     }
-    let Some((Row { entry, .. }, place)) = table.find(query.name()) else {
-        return about_others(table.server(), query, client);
+    let Some((Row { entry, .. }, position)) = table.find(query.name()) else {
+        return outside_zones(table.server(), query, client);
     };
     if query.query_type == TYPE_DS
-        && place == Position::Apex
+        && position == Position::Apex
         && let Some(parent) = table.above(query.name())
     {
-        // A delegation's DS belongs to the zone above it (RFC 4035, 3.1.4.1), where this name exists and is not signed.
+        // The DS of a delegation belongs to the parent zone (RFC 4035, 3.1.4.1), where this name exists and is not signed.
         return of_zone(table, parent, Position::EmptyNonTerminal, query, client);
     }
-    of_zone(table, entry, place, query, client)
+    of_zone(table, entry, position, query, client)
 }
 
 fn of_zone<'t>(
     table: &'t ZoneTable,
     entry: &'t Arc<ZoneEntry>,
-    place: Position<'t>,
+    position: Position<'t>,
     query: &Query<'_>,
     client: &Client,
-) -> Verdict<'t> {
+) -> Resolution<'t> {
     let answers = entry.answers();
     if !answers.settings.clients.permit(client.address) {
         let zone = Some(Zone { entry, answers });
-        return Verdict { zone, outcome: Outcome::Refused, explanation: Some(Explanation::Prohibited) };
+        return Resolution { zone, outcome: Outcome::Refused, extended_error: Some(ExtendedError::Prohibited) };
     }
-    let outcome = match (query.query_type, place) {
+    let outcome = match (query.query_type, position) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
         (query_type, Position::Apex) => at_apex(table, entry, &answers, query_type),
-        (query_type, Position::NameServer(addresses)) => at_host(addresses, query_type),
+        (query_type, Position::NameServer(addresses)) => at_name_server(addresses, query_type),
         (query_type, Position::EmptyNonTerminal | Position::BelowApex) if answers.settings.subdomains => {
             nodes(&answers, query_type).unwrap_or(Outcome::NoData)
         }
         (_, Position::EmptyNonTerminal) => Outcome::NoData,
-        (_, Position::BelowApex) => Outcome::NoSuchName,
+        (_, Position::BelowApex) => Outcome::NxDomain,
     };
-    let explanation = match &outcome {
-        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(Explanation::Stale),
-        Outcome::NotReady => Some(Explanation::NotReady),
+    let extended_error = match &outcome {
+        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(ExtendedError::Stale),
+        Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
-    Verdict { zone: Some(Zone { entry, answers }), outcome, explanation }
+    Resolution { zone: Some(Zone { entry, answers }), outcome, extended_error }
 }
 
 /// The type of a question, as metrics name it.
-pub fn label(query_type: u16) -> QueryType {
+pub fn query_type_label(query_type: u16) -> QueryType {
     match query_type {
         TYPE_A => QueryType::A,
         TYPE_AAAA => QueryType::Aaaa,
@@ -253,42 +237,42 @@ pub fn label(query_type: u16) -> QueryType {
     }
 }
 
-/// A name that is no zone's. Who does not desire recursion wants to know what we know, which is nothing.
-fn about_others(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'static> {
-    let can_be_passed_on = query.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
-    if can_be_passed_on && server.forwards_for(client.address) {
-        return Verdict { zone: None, outcome: Outcome::Forward, explanation: None };
+/// A name of no zone. Without RD the client asks for our own data, and we have none.
+fn outside_zones(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Resolution<'static> {
+    let can_be_forwarded = query.request.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
+    if can_be_forwarded && server.forwards_for(client.address) {
+        return Resolution { zone: None, outcome: Outcome::Forward, extended_error: None };
     }
     let permitted = server.clients.permit(client.address);
-    let why = if permitted { Explanation::NotAuthoritative } else { Explanation::Prohibited };
-    Verdict::refused(Some(why))
+    let why = if permitted { ExtendedError::NotAuthoritative } else { ExtendedError::Prohibited };
+    Resolution::refused(Some(why))
 }
 
-/// Whatever is no question about the Internet: ours are who we are and what we run.
-fn about_ourselves<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Client) -> Verdict<'t> {
+/// A class other than IN: of those, only CHAOS has names here, which are version and identifier of this server.
+fn other_class<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Client) -> Resolution<'t> {
     if !server.clients.permit(client.address) {
-        return Verdict::refused(Some(Explanation::Prohibited));
+        return Resolution::refused(Some(ExtendedError::Prohibited));
     }
-    let told = match query.name() {
+    let text = match query.name() {
         name if VERSION_NAMES.contains(&name) => server.version.as_deref(),
         name if ID_NAMES.contains(&name) => server.id.as_deref(),
         _ => None,
     };
-    match told.filter(|_| query.class == CLASS_CHAOS && matches!(query.query_type, TYPE_TXT | TYPE_ANY)) {
-        Some(text) => Verdict { zone: None, outcome: Outcome::Text(text), explanation: None },
-        None => Verdict::refused(None),
+    match text.filter(|_| query.class == CLASS_CHAOS && matches!(query.query_type, TYPE_TXT | TYPE_ANY)) {
+        Some(text) => Resolution { zone: None, outcome: Outcome::Text(text), extended_error: None },
+        None => Resolution::refused(None),
     }
 }
 
 fn at_apex<'t>(table: &'t ZoneTable, entry: &ZoneEntry, answers: &Answers, query_type: u16) -> Outcome<'t> {
     match query_type {
-        TYPE_SOA => Outcome::Authority,
+        TYPE_SOA => Outcome::Soa,
         TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
         TYPE_NS => {
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
             Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
         }
-        TYPE_ANY if entry.is_domain() => Outcome::Authority,
+        TYPE_ANY if entry.is_domain() => Outcome::Soa,
         _ if entry.is_domain() => Outcome::NoData,
         _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
     }
@@ -317,11 +301,11 @@ fn nodes<'t>(answers: &Answers, query_type: u16) -> Option<Outcome<'t>> {
     }
 }
 
-fn at_host(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {
+fn at_name_server(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {
     let has = |family: Family| addresses.iter().any(|address| family.has(address));
     match query_type {
-        TYPE_A | TYPE_ANY if has(Family::V4) => Outcome::Host { family: Family::V4, addresses },
-        TYPE_AAAA | TYPE_ANY if has(Family::V6) => Outcome::Host { family: Family::V6, addresses },
+        TYPE_A | TYPE_ANY if has(Family::V4) => Outcome::NameServerAddresses { family: Family::V4, addresses },
+        TYPE_AAAA | TYPE_ANY if has(Family::V6) => Outcome::NameServerAddresses { family: Family::V6, addresses },
         _ => Outcome::NoData,
     }
 }

@@ -1,11 +1,11 @@
-//! How names of no zone are answered: upstream resolvers are asked, and what they say is kept for as long as they allow.
+//! How names of no zone are answered: upstream resolvers are asked, and their answers are cached as long as their TTLs say.
 //!
-//! hickory-resolver speaks to one upstream (UDP, TCP where that is cut short, TLS) and keeps answers; its `Resolver`
-//! is not used, because it interprets what it hears (it follows aliases by itself, and knows some names of its own),
-//! whereas we pass on what an upstream said. Which upstream is asked, and when the next one, is decided here: the
-//! first of the file that is not doubted, and the next one when it fails or hesitates.
+//! hickory-resolver speaks to one upstream (UDP, TCP after truncation, TLS) and caches answers. Its `Resolver` is not
+//! used, because it interprets answers (it follows aliases, and knows some names of its own), whereas a forwarder passes
+//! them on. The order of upstreams is decided here: the first of the file without a penalty, and the next one when it
+//! fails or is slow.
 
-mod doubt;
+mod penalty;
 mod tls;
 
 use std::{
@@ -31,122 +31,125 @@ use hickory_resolver::{
 };
 use tokio::time::sleep;
 
-use self::doubt::Doubts;
+use self::penalty::UpstreamPenalty;
 use crate::config::Upstream;
 
-/// How long one upstream is waited for. It is less than a question's whole time, so that its silence is noticed.
+/// How long one upstream is waited for. It is shorter than a question's deadline, so that a missing reply is noticed.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// The next upstream is asked as well when the last has not answered by then. Most names take a recursive resolver
-/// less, and a stub resolver, which waits for five seconds, is far from giving up.
-const HESITATION: Duration = Duration::from_millis(750);
+/// The next upstream is asked as well when the last has not replied by then. A recursive resolver takes less for most
+/// names, and a stub resolver, which waits for five seconds, is far from giving up.
+const HEDGE_AFTER: Duration = Duration::from_millis(750);
 
-/// Answers that are kept, of each kind: with and without signatures.
-const ANSWERS_KEPT: u64 = 4096;
+/// Cached answers, with and without signatures each.
+const CACHED_ANSWERS: u64 = 4096;
 
-/// Octets of the largest answer that is kept. With [`ANSWERS_KEPT`] that is 32 MiB on the wire at worst; typical is one.
-const ANSWER_OCTETS_KEPT: usize = 4096;
+/// Octets of the largest answer that is cached. With [`CACHED_ANSWERS`] that is 32 MiB on the wire at worst; one is typical.
+const CACHED_OCTETS_MAX: usize = 4096;
 
-/// Authority records of the largest denial that is kept; with signatures it has eight.
-const DENIAL_RECORDS_KEPT: usize = 32;
+/// Authority records of the largest denial that is cached; with signatures it has eight.
+const CACHED_DENIAL_RECORDS_MAX: usize = 32;
 
-/// Questions on their way over one connection to an upstream (TCP, TLS).
+/// Questions in flight on one connection to an upstream (TCP, TLS).
 const QUESTIONS_PER_CONNECTION: usize = 256;
 
-/// Why there is nothing to tell.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failure {
-    /// An upstream answered with an error: SERVFAIL, REFUSED, and the like.
-    Refusal,
-    /// No upstream answered.
-    Silence,
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UpstreamError {
+    /// An upstream replied with an error: SERVFAIL, REFUSED, and the like.
+    #[error("the upstreams reply with errors")]
+    ErrorReply,
+    /// No upstream replied.
+    #[error("no upstream replies")]
+    NoReply,
 }
 
-/// The resolvers of one configuration, and what they have said.
+/// The resolvers of one configuration, and their cached answers.
 pub struct Upstreams {
     upstreams: Vec<Pool>,
-    doubts: Doubts,
-    kept: ResponseCache,
-    /// Answers to those who asked for signatures (DO).
-    kept_signed: ResponseCache,
+    penalty: UpstreamPenalty,
+    cache: ResponseCache,
+    /// Answers to questions with DO, which ask for signatures.
+    signed_cache: ResponseCache,
 }
 
 type Pool = NameServerPool<TokioRuntimeProvider>;
 
 impl Upstreams {
-    /// Nobody has been asked yet.
+    /// Upstreams that have not been asked yet.
     pub fn new(upstreams: &[Upstream]) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = ATTEMPT;
         options.max_active_requests = QUESTIONS_PER_CONNECTION;
-        let mut tls = tls::nobody();
-        if upstreams.iter().any(|upstream| upstream.tls_name.is_some()) {
-            tls = tls::client();
-        }
+        let uses_tls = upstreams.iter().any(|upstream| upstream.tls_name.is_some());
+        let tls = if uses_tls { tls::with_system_roots() } else { tls::without_roots() };
         let pool = |upstream: &Upstream| {
             let context = PoolContext::new(options.clone(), TlsConfig { config: tls.clone() });
             Pool::from_config([name_server(upstream)], Arc::new(context), TokioRuntimeProvider::new())
         };
-        let cache = || ResponseCache::new(ANSWERS_KEPT, TtlConfig::default());
+        let cache = || ResponseCache::new(CACHED_ANSWERS, TtlConfig::default());
         Self {
             upstreams: upstreams.iter().map(pool).collect(),
-            doubts: Doubts::new(upstreams.len()),
-            kept: cache(),
-            kept_signed: cache(),
+            penalty: UpstreamPenalty::new(upstreams.len()),
+            cache: cache(),
+            signed_cache: cache(),
         }
     }
 
     /// Asks for a name in wire format and a type, in class IN.
     ///
     /// # Errors
-    /// No upstream has an answer. It takes at most three seconds after the last of them was asked; a caller who has less
+    /// No upstream has an answer. It takes at most three seconds after the last of them was asked; a caller with less
     /// time may drop the future.
-    pub async fn ask(&self, name: &[u8], query_type: u16, signed: bool) -> Result<Message, Failure> {
-        let name = Name::from_bytes(name).map_err(|_| Failure::Refusal)?;
+    pub async fn ask(&self, name: &[u8], query_type: u16, dnssec_ok: bool) -> Result<Message, UpstreamError> {
+        let name = Name::from_bytes(name).map_err(|_| UpstreamError::ErrorReply)?;
         let query = Query::query(name, RecordType::from(query_type));
-        let cache = if signed { &self.kept_signed } else { &self.kept };
-        if let Some(Some(known)) = cache.get(&query, Instant::now()).map(answer) {
-            return known;
+        let cache = if dnssec_ok { &self.signed_cache } else { &self.cache };
+        if let Some(Attempt::Answer(cached)) = cache.get(&query, Instant::now()).map(Attempt::from) {
+            return Ok(cached.into_message());
         }
-        let said = self.ask_around(&query, signed).await?;
-        if may_be_kept(&query, &said) {
-            cache.insert(query, said.clone().map(DnsResponse::into_message), Instant::now());
+        let answer = self.ask_in_order(&query, dnssec_ok).await?;
+        let is_cacheable = answer.is_cacheable(&query);
+        let answer = answer.map(DnsResponse::into_message);
+        if is_cacheable {
+            cache.insert(query, answer.clone().into_hickory(), Instant::now());
         }
-        answer(said.map(DnsResponse::into_message)).unwrap_or(Err(Failure::Silence))
+        Ok(answer.into_message())
     }
 
-    /// Asks one upstream after the other until one has answered; those that were too slow for that are doubted.
-    async fn ask_around(&self, query: &Query, signed: bool) -> Result<Result<DnsResponse, NetError>, Failure> {
+    /// Asks one upstream after the other until one has answered; those that were slower than it get a penalty.
+    async fn ask_in_order(&self, query: &Query, dnssec_ok: bool) -> Result<Answer<DnsResponse>, UpstreamError> {
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
-        options.edns_set_dnssec_ok = signed;
+        options.edns_set_dnssec_ok = dnssec_ok;
         options.recursion_desired = true;
-        let mut others = self.doubts.order(Instant::now()).into_iter().peekable();
-        let (mut asked, mut silent) = (FuturesUnordered::new(), Vec::new());
-        let mut failure = Failure::Silence;
+        let mut order = self.penalty.order(Instant::now()).into_iter().peekable();
+        let mut attempts = FuturesUnordered::new();
+        let mut unanswered = Vec::new();
+        let mut error = UpstreamError::NoReply;
         loop {
-            if let Some((number, upstream)) = others.next().and_then(|n| Some((n, self.upstreams.get(n)?))) {
+            if let Some((number, upstream)) = order.next().and_then(|n| Some((n, self.upstreams.get(n)?))) {
                 let request = DnsRequest::from_query(query.clone(), options);
                 let reply = upstream.send(request).first_answer();
-                asked.push(async move { (number, reply.await) });
-                silent.push(number);
-            } else if asked.is_empty() {
-                return Err(failure);
+                attempts.push(async move { (number, Attempt::from(reply.await)) });
+                unanswered.push(number);
+            } else if attempts.is_empty() {
+                return Err(error);
             }
             tokio::select! {
-                Some((number, said)) = asked.next() => match told(&said) {
-                    Told::Answer => {
-                        let earlier = silent.iter().take_while(|silent| **silent != number);
-                        earlier.for_each(|slow| self.doubts.doubt(*slow, Instant::now()));
-                        return Ok(said);
+                Some((number, attempt)) = attempts.next() => match attempt {
+                    Attempt::Answer(answer) => {
+                        let earlier = unanswered.iter().take_while(|upstream| **upstream != number);
+                        earlier.for_each(|slow| self.penalty.penalize(*slow, Instant::now()));
+                        return Ok(answer);
                     }
-                    Told::Refusal => {
-                        silent.retain(|silent| *silent != number);
-                        failure = Failure::Refusal;
+                    Attempt::ErrorReply => {
+                        unanswered.retain(|upstream| *upstream != number);
+                        error = UpstreamError::ErrorReply;
                     }
-                    Told::Nothing => self.doubts.doubt(number, Instant::now()),
+                    Attempt::NoReply => self.penalty.penalize(number, Instant::now()),
                 },
-                () = sleep(HESITATION), if others.peek().is_some() => {}
+                () = sleep(HEDGE_AFTER), if order.peek().is_some() => {}
             }
         }
     }
@@ -172,49 +175,77 @@ fn name_server(upstream: &Upstream) -> NameServerConfig {
     NameServerConfig::new(upstream.address.ip(), true, connections)
 }
 
-/// What an upstream's reply is worth.
-enum Told {
-    /// Records, or that there are none.
-    Answer,
-    /// An error. Another upstream may know better.
-    Refusal,
-    Nothing,
+/// How one upstream replied.
+enum Attempt<R> {
+    Answer(Answer<R>),
+    /// An error. Another upstream may have an answer.
+    ErrorReply,
+    NoReply,
 }
 
-fn told(said: &Result<DnsResponse, NetError>) -> Told {
-    match said {
-        Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Told::Answer,
-        Err(NetError::Dns(_)) => Told::Refusal,
-        Err(_) => Told::Nothing,
+/// An answer. hickory represents a denial as an error.
+#[derive(Clone)]
+enum Answer<R> {
+    Records(R),
+    /// NXDOMAIN or NODATA.
+    Denial(NoRecords),
+}
+
+impl<R> From<Result<R, NetError>> for Attempt<R> {
+    fn from(reply: Result<R, NetError>) -> Self {
+        match reply {
+            Ok(response) => Self::Answer(Answer::Records(response)),
+            Err(NetError::Dns(DnsError::NoRecordsFound(denial))) => Self::Answer(Answer::Denial(denial)),
+            Err(NetError::Dns(_)) => Self::ErrorReply,
+            Err(_) => Self::NoReply,
+        }
     }
 }
 
-/// An answer as a message again: hickory has a denial as an error. `None` for what is neither.
-fn answer(said: Result<Message, NetError>) -> Option<Result<Message, Failure>> {
-    match said {
-        Ok(message) => Some(Ok(message)),
-        Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, authorities, .. }))) => {
-            let mut message = Message::response(0, OpCode::Query);
-            message.metadata.response_code = response_code;
-            message.authorities = authorities.map(|records| records.to_vec()).unwrap_or_default();
-            Some(Ok(message))
+impl<R> Answer<R> {
+    fn map<S>(self, f: impl FnOnce(R) -> S) -> Answer<S> {
+        match self {
+            Self::Records(response) => Answer::Records(f(response)),
+            Self::Denial(denial) => Answer::Denial(denial),
         }
-        Err(_) => None,
     }
 }
 
-/// Whether an answer is kept: neither what is large, nor a chain of aliases that ends in nothing. The cache would keep
-/// such a chain for as long as its aliases live, and its end lives shorter.
-fn may_be_kept(query: &Query, said: &Result<DnsResponse, NetError>) -> bool {
-    match said {
-        Ok(response) => {
-            let wanted = query.query_type();
-            let complete = wanted.is_any() || response.answers.iter().any(|record| record.record_type() == wanted);
-            complete && response.as_buffer().len() <= ANSWER_OCTETS_KEPT
+impl Answer<DnsResponse> {
+    /// Neither what is large, nor a chain of aliases that ends in nothing: the cache would keep such a chain as long as
+    /// its aliases live, and its end lives shorter.
+    fn is_cacheable(&self, query: &Query) -> bool {
+        match self {
+            Self::Records(response) => {
+                let wanted = query.query_type();
+                let complete = wanted.is_any() || response.answers.iter().any(|record| record.record_type() == wanted);
+                complete && response.as_buffer().len() <= CACHED_OCTETS_MAX
+            }
+            Self::Denial(NoRecords { authorities, .. }) => {
+                authorities.as_ref().is_none_or(|records| records.len() <= CACHED_DENIAL_RECORDS_MAX)
+            }
         }
-        Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords { authorities, .. }))) => {
-            authorities.as_ref().is_none_or(|records| records.len() <= DENIAL_RECORDS_KEPT)
+    }
+}
+
+impl Answer<Message> {
+    fn into_message(self) -> Message {
+        match self {
+            Self::Records(message) => message,
+            Self::Denial(NoRecords { response_code, authorities, .. }) => {
+                let mut message = Message::response(0, OpCode::Query);
+                message.metadata.response_code = response_code;
+                message.authorities = authorities.map(|records| records.to_vec()).unwrap_or_default();
+                message
+            }
         }
-        Err(_) => false,
+    }
+
+    /// As hickory's cache stores it.
+    fn into_hickory(self) -> Result<Message, NetError> {
+        match self {
+            Self::Records(message) => Ok(message),
+            Self::Denial(denial) => Err(NetError::Dns(DnsError::NoRecordsFound(denial))),
+        }
     }
 }

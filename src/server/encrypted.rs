@@ -1,8 +1,8 @@
-//! DNS over TLS, HTTPS and QUIC: hickory's own listeners around our answers.
+//! DNS over TLS, HTTPS and QUIC: hickory's listeners around our answers.
 //!
-//! hickory greets clients, decrypts, and keeps time; [`adapter`] has its requests answered as all others are, and
-//! [`certificate`] is what clients are shown. hickory bounds how long a connection may be silent, not how many there
-//! are: that, the limit of open files does. Where it stops, it closes connections at once; what it has read is answered.
+//! hickory accepts, decrypts, and closes idle connections; [`adapter`] answers its requests as all others are answered,
+//! and [`certificate`] holds what clients are shown. hickory does not bound the number of connections: only the limit of
+//! open files does. When it stops, it closes connections at once; what it has read is answered.
 
 mod adapter;
 mod certificate;
@@ -25,22 +25,22 @@ use tokio::{
 
 use self::adapter::Adapter;
 pub use self::certificate::{Certificate, read_certificate};
-use super::{Alarm, BindError, Forwarder, Serving, Stop, bind_tcp};
-use crate::{config::SecureTransport, metrics::ProcessCounters, table::SharedTable};
+use super::{BindError, FailureGuard, Service, Serving, Stop, bind_tcp};
+use crate::config::SecureTransport;
 
-/// How long stopping may take. hickory waits for nobody, so this is for a core that is busy.
+/// How long stopping may take. hickory waits for no client, so this allows for a busy core.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// How connections go.
+/// How connections are served.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// What clients are shown.
+    /// The certificate that clients are shown.
     pub certificate: Certificate,
-    /// How long a connection may be silent before it is closed.
+    /// How long a connection may be idle before it is closed.
     pub idle: Duration,
 }
 
-/// A socket for encrypted questions, bound but silent: nothing is read before [`Self::serve`].
+/// A socket for encrypted DNS, bound but not served: nothing is read before [`Self::serve`].
 #[derive(Debug)]
 pub struct BoundSecure {
     transport: SecureTransport,
@@ -74,39 +74,36 @@ impl BoundSecure {
         self.address
     }
 
-    /// Which of them it is, and where it listens; the port is the one that the kernel chose for port 0.
+    /// What is spoken on it.
     pub fn transport(&self) -> SecureTransport {
         self.transport
     }
 
-    /// Starts to answer. A task that panics, or cannot be started,
-    /// sends its name to `failures`.
+    /// Starts to answer. A task that panics, or cannot be started, sends its name to `failures`.
     pub fn serve(
         self,
-        table: SharedTable,
-        counters: Arc<ProcessCounters>,
-        forwarder: Forwarder,
+        service: Service,
         session: Session,
         runtime: &runtime::Handle,
         failures: UnboundedSender<String>,
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
         let stop = Stop::default();
-        let told_to_stop = stop.tcp.clone();
-        let alarm = Alarm { name: format!("{} on {}", self.transport.transport().word(), self.address), failures };
-        let mut server =
-            Server::new(Adapter::new(self.transport.transport(), table, counters, forwarder, alarm.clone()));
+        let stopped = stop.tcp.clone();
+        let guard =
+            FailureGuard { name: format!("{} on {}", self.transport.transport().word(), self.address), failures };
+        let mut server = Server::new(Adapter::new(self.transport.transport(), service, guard.clone()));
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(runtime.spawn(async move {
             let _running = running;
             if let Err(error) = register(&mut server, self.socket, self.transport, session) {
-                return alarm.ring(&format!("cannot start: {error}"));
+                return guard.report(&format!("cannot start: {error}"));
             }
             tokio::select! {
-                () = told_to_stop.cancelled() => {}
+                () = stopped.cancelled() => {}
                 ended = server.block_until_done() => {
                     let reason = ended.map_or_else(|error| error.to_string(), |()| "ended".into());
-                    return alarm.ring(&reason);
+                    return guard.report(&reason);
                 }
             }
             // What is still open afterwards is aborted.
@@ -131,7 +128,7 @@ fn register(
             let socket = tokio::net::TcpListener::from_std(socket)?;
             match transport {
                 SecureTransport::Https => {
-                    // Whatever name a client has for us: the certificate says which are good.
+                    // Any host name is served: the client checks it against the certificate.
                     let (host, path) = (None, DEFAULT_DNS_QUERY_PATH.into());
                     server.register_https_listener(socket, idle, certificate, host, path)
                 }
@@ -141,7 +138,7 @@ fn register(
     }
 }
 
-/// Without `SO_REUSEPORT`, so that it tells when somebody else is there.
+/// Without `SO_REUSEPORT`, so that it fails when the address is in use.
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {

@@ -1,8 +1,8 @@
-//! Questions that go to upstreams: workers and conversations leave them here, and wait for nothing.
+//! Questions for upstreams: workers and connections submit them here without waiting.
 //!
-//! A worker that meets such a question hands over the message and the way back, and goes on. The [`Desk`], on a thread
-//! of its own, has each question asked in a task of its own, with a deadline, and sends the reply from the very socket
-//! and address that were asked. Where too many are under way the client is told so at once.
+//! The submitter hands over the message and where the reply goes. The [`ForwardTask`], on a runtime of its own, asks the
+//! upstreams in one task for each question, with a deadline, and replies from the very socket and address that were
+//! asked. Where too many questions are in flight, the submitter replies so at once.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,150 +20,133 @@ use tokio::{
 };
 
 use super::{
-    Alarm,
-    udp::batch::{self, Source},
+    FailureGuard,
+    udp::batch::{self, SourceAddress},
 };
 use crate::{
-    answer::{Answered, Client, Parsed, Told, answer_forwarded, parse},
-    forward::{Failure, Upstreams},
+    answer::{Answered, Client, Parsed, Responder, UpstreamOutcome, parse},
+    forward::{UpstreamError, Upstreams},
     metrics::ProcessCounters,
     table::SharedTable,
 };
 
-/// Questions under way. Each may hold a socket towards two upstreams, so this is half of the descriptors that a process
-/// has where nobody has raised the limit. Names that are not kept take 50 ms, so five thousand a second go through.
-const UNDER_WAY_MAX: usize = 256;
+/// Questions in flight. Each may hold a socket towards two upstreams, so this is half of the default limit of
+/// descriptors of a process. Names that are not cached take 50 ms, so five thousand a second go through.
+const IN_FLIGHT_MAX: usize = 256;
 
 /// From a question's arrival to its reply. Stub resolvers wait for five seconds, and an error that comes in time sends
 /// them to their next server, if they have one.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long the end of the server waits for questions under way. Most are answered by then, and the rest is asked again.
+/// How long a stopping server waits for questions in flight. Most are answered by then, and clients repeat the others.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// Where questions for upstreams are left. Clones are the same place.
+/// Takes questions for the upstreams. Clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
-    questions: mpsc::Sender<Question>,
-    places: Arc<Semaphore>,
-    answering: Answering,
+    requests: mpsc::Sender<Request>,
+    permits: Arc<Semaphore>,
+    upstreams: Arc<ArcSwapOption<Upstreams>>,
 }
 
-/// Takes what is left with a [`Forwarder`].
+/// Asks the upstreams what a [`Forwarder`] takes.
 #[derive(Debug)]
-pub struct Desk {
-    questions: mpsc::Receiver<Question>,
-    answering: Answering,
+pub struct ForwardTask {
+    requests: mpsc::Receiver<Request>,
+    shared: Shared,
 }
 
-/// What it takes to ask and to write a reply.
+/// What asking and replying needs.
 #[derive(Clone, Debug)]
-struct Answering {
+struct Shared {
     table: SharedTable,
     counters: Arc<ProcessCounters>,
     upstreams: Arc<ArcSwapOption<Upstreams>>,
 }
 
+/// A question in flight.
 #[derive(Debug)]
-struct Question {
+struct Request {
     message: Vec<u8>,
     client: Client,
     deadline: Instant,
-    way_back: WayBack,
-    /// Given back when the reply has been sent.
-    _place: OwnedSemaphorePermit,
+    reply_to: ReplyTo,
+    /// Released when the reply has been sent.
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Where a reply goes.
 #[derive(Debug)]
-pub(super) enum WayBack {
+pub(super) enum ReplyTo {
     /// To this client, from the socket that it asked.
     Datagram {
         socket: Arc<Socket>,
         client: SocketAddr,
         /// The address that was asked, on a wildcard socket.
-        source: Option<Source>,
+        source: Option<SourceAddress>,
     },
-    /// To the conversation that waits for it.
-    Conversation(oneshot::Sender<Vec<u8>>),
+    /// To the connection that waits for it.
+    Stream(oneshot::Sender<Vec<u8>>),
 }
+
+/// Too many questions are in flight.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too many questions to the upstreams are in flight")]
+pub(super) struct Overloaded;
 
 impl Forwarder {
     /// Without upstreams: every question is answered with SERVFAIL.
-    pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, Desk) {
-        // Nobody sends without a place, so the channel is never full.
-        let (sender, receiver) = mpsc::channel(UNDER_WAY_MAX);
-        let answering = Answering { table, counters, upstreams: Arc::default() };
-        let forwarder =
-            Self { questions: sender, places: Arc::new(Semaphore::new(UNDER_WAY_MAX)), answering: answering.clone() };
-        (forwarder, Desk { questions: receiver, answering })
+    pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, ForwardTask) {
+        // Each request has a permit, so the channel is never full.
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+        let shared = Shared { table, counters, upstreams: Arc::default() };
+        let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let forwarder = Self { requests: sender, permits, upstreams: shared.upstreams.clone() };
+        (forwarder, ForwardTask { requests: receiver, shared })
     }
 
-    /// Asks these from now on. Questions under way are answered by those that were asked.
-    pub fn adopt(&self, upstreams: Option<Upstreams>) {
-        self.answering.upstreams.store(upstreams.map(Arc::new));
+    /// Asks these upstreams from now on. Questions in flight are answered by those that were asked.
+    pub fn replace_upstreams(&self, upstreams: Option<Upstreams>) {
+        self.upstreams.store(upstreams.map(Arc::new));
     }
 
-    /// Waits until no question is under way, but not for long. No more come once the listeners have stopped.
+    /// Waits until no question is in flight, but not for long. No more come once the listeners have stopped.
     pub async fn drain(&self) {
-        let all = u32::try_from(UNDER_WAY_MAX).unwrap_or(u32::MAX);
-        // Neither the end of the time nor a desk that is gone changes what comes next.
-        let _ = timeout(DRAIN_MAX, self.places.acquire_many(all)).await;
+        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+        // The server stops all the same after a timeout, or when the task is gone.
+        let _ = timeout(DRAIN_MAX, self.permits.acquire_many(all)).await;
     }
 
-    /// Leaves a question, never waiting. Where that cannot be, the reply that says so is in `out`.
-    pub(super) fn leave(
-        &self,
-        message: &[u8],
-        client: &Client,
-        way_back: WayBack,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Answered> {
-        let left = self.places.clone().try_acquire_owned().is_ok_and(|place| {
-            let (message, deadline) = (message.to_vec(), Instant::now() + DEADLINE);
-            self.questions.try_send(Question { message, client: *client, deadline, way_back, _place: place }).is_ok()
-        });
-        if left { Ok(()) } else { Err(self.answering.write(message, client, &Told::Overloaded, out)) }
-    }
-
-    /// Has a question answered into `out`.
-    pub(super) async fn ask(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Answered {
-        let (sender, reply) = oneshot::channel();
-        if let Err(answered) = self.leave(message, client, WayBack::Conversation(sender), out) {
-            return answered;
-        }
-        match reply.await {
-            Ok(reply) => {
-                *out = reply;
-                Answered::Reply
-            }
-            // The task has panicked, or the server ends.
-            Err(_) => Answered::Silence,
-        }
+    /// Submits a question, without waiting.
+    pub(super) fn submit(&self, message: &[u8], client: &Client, reply_to: ReplyTo) -> Result<(), Overloaded> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Overloaded)?;
+        let deadline = Instant::now() + DEADLINE;
+        let request = Request { message: message.to_vec(), client: *client, deadline, reply_to, _permit: permit };
+        self.requests.try_send(request).map_err(|_| Overloaded)
     }
 }
 
-impl Desk {
-    /// Starts to work on its runtime. If it ends before its forwarders, it sends its name to `failures`.
+impl ForwardTask {
+    /// Starts to work on a runtime. If it ends before its forwarders, it sends its name to `failures`.
     pub fn start(self, runtime: &runtime::Handle, failures: UnboundedSender<String>) {
-        let alarm = Alarm { name: "forward".into(), failures };
+        let guard = FailureGuard { name: "forward".into(), failures };
         // It ends with the last forwarder, or with its runtime.
         drop(runtime.spawn(async move {
-            let _alarm = alarm;
+            let _guard = guard;
             self.run().await;
         }));
     }
 
     async fn run(mut self) {
-        let mut under_way = JoinSet::new();
+        let mut in_flight = JoinSet::new();
         loop {
             tokio::select! {
-                question = self.questions.recv() => match question {
-                    Some(question) => _ = under_way.spawn(self.answering.clone().answer(question)),
+                request = self.requests.recv() => match request {
+                    Some(request) => _ = in_flight.spawn(self.shared.clone().answer(request)),
                     None => return,
                 },
-                // Whatever an upstream says must not end the process, so a panic costs one question.
-                Some(Err(error)) = under_way.join_next() => {
+                // No reply of an upstream may end the process, so a panic costs one question.
+                Some(Err(error)) = in_flight.join_next() => {
                     tracing::error!(%error, "a question to the upstreams was lost");
                 }
             }
@@ -171,38 +154,39 @@ impl Desk {
     }
 }
 
-impl Answering {
-    async fn answer(self, question: Question) {
-        let told = self.ask(&question).await;
+impl Shared {
+    async fn answer(self, request: Request) {
+        let outcome = self.ask(&request).await;
         let mut reply = Vec::new();
-        if self.write(&question.message, &question.client, &told, &mut reply) != Answered::Reply {
+        let answered = {
+            let responder = Responder { table: &self.table.now(), counters: &self.counters };
+            responder.answer_forwarded(&request.message, &request.client, &outcome, &mut reply)
+        };
+        if answered != Answered::Reply {
             return;
         }
-        match question.way_back {
-            WayBack::Datagram { socket, client, source } => {
+        match request.reply_to {
+            ReplyTo::Datagram { socket, client, source } => {
                 if let Err(error) = batch::send_one(&socket, client, source.as_ref(), &reply) {
                     tracing::debug!(%error, "a reply was not taken");
                     self.counters.send_errors.increment();
                 }
             }
-            // A conversation that has ended needs no reply.
-            WayBack::Conversation(conversation) => _ = conversation.send(reply),
+            // A connection that has ended needs no reply.
+            ReplyTo::Stream(connection) => _ = connection.send(reply),
         }
     }
 
-    async fn ask(&self, question: &Question) -> Told {
-        let (Some(upstreams), Parsed::Query(query)) = (self.upstreams.load_full(), parse(&question.message)) else {
-            return Told::Failed;
+    async fn ask(&self, request: &Request) -> UpstreamOutcome {
+        let (Some(upstreams), Parsed::Query(query)) = (self.upstreams.load_full(), parse(&request.message)) else {
+            return UpstreamOutcome::Failed;
         };
-        let signed = query.edns.is_some_and(|edns| edns.dnssec_ok);
-        match timeout_at(question.deadline, upstreams.ask(query.name(), query.query_type, signed)).await {
-            Ok(Ok(message)) => Told::Message(Box::new(message)),
-            Ok(Err(Failure::Refusal)) => Told::Failed,
-            Ok(Err(Failure::Silence)) | Err(_) => Told::Unreachable,
+        let dnssec_ok = query.request.edns.is_some_and(|edns| edns.dnssec_ok);
+        let asked = timeout_at(request.deadline, upstreams.ask(query.name(), query.query_type, dnssec_ok)).await;
+        match asked.unwrap_or(Err(UpstreamError::NoReply)) {
+            Ok(message) => UpstreamOutcome::Message(Box::new(message)),
+            Err(UpstreamError::ErrorReply) => UpstreamOutcome::Failed,
+            Err(UpstreamError::NoReply) => UpstreamOutcome::Unreachable,
         }
-    }
-
-    fn write(&self, message: &[u8], client: &Client, told: &Told, out: &mut Vec<u8>) -> Answered {
-        answer_forwarded(&self.table.now(), &self.counters, message, client, told, out)
     }
 }

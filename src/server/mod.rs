@@ -1,12 +1,13 @@
-//! How questions travel: sockets, threads and tasks around [`crate::answer`].
+//! The transports: sockets, threads and tasks around [`crate::answer`].
 //!
 //! Bind, then serve; drain, then close. [`Bound::bind`] takes UDP and TCP of one address or fails with a sentence
-//! for a person. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
+//! for the operator. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
 //! [`Serving::stop`] answers what has arrived before it closes. [`BoundSecure`] is the same for DNS over TLS, HTTPS and
-//! QUIC, with hickory's listeners.
+//! QUIC, with hickory's listeners. All of them answer with one [`Service`].
 
 mod encrypted;
 mod forward;
+mod service;
 mod tcp;
 mod udp;
 
@@ -27,12 +28,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::service::StreamWorker;
 pub use self::{
     encrypted::{BoundSecure, Certificate, Session, read_certificate},
-    forward::{Desk, Forwarder},
-    tcp::{Limits, Register, framing},
+    forward::{ForwardTask, Forwarder},
+    service::Service,
+    tcp::{ConnectionLimits, Limits, framing},
 };
-use crate::{metrics::ProcessCounters, table::SharedTable};
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
 const TCP_BACKLOG: i32 = 4096;
@@ -40,7 +42,7 @@ const TCP_BACKLOG: i32 = 4096;
 /// How often port 0 is tried: the kernel gives a free TCP port, which another program may hold for UDP.
 const FREE_PORT_ATTEMPTS: usize = 16;
 
-/// Sockets of one address, bound but silent: nothing is read before [`Bound::serve`].
+/// Sockets of one address, bound but not served: nothing is read before [`Bound::serve`].
 #[derive(Debug)]
 pub struct Bound {
     address: SocketAddr,
@@ -48,7 +50,7 @@ pub struct Bound {
     udp: Vec<Socket>,
 }
 
-/// Why an address cannot be listened on: a sentence for whoever wrote it into the file.
+/// Why an address cannot be listened on: a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The port is taken.
@@ -75,12 +77,12 @@ pub enum BindError {
         /// Where.
         address: SocketAddr,
     },
-    /// Anything else that the system says.
+    /// Any other error of the system.
     #[error("cannot listen on {address}: {reason}")]
     Other {
         /// Where.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
 }
@@ -118,52 +120,49 @@ impl Bound {
         self.address
     }
 
-    /// Starts to answer. A thread or task that panics, or cannot be started, sends its name to `failures`: part of
-    /// the address is served no more, and the process should end.
+    /// Starts to answer. A thread or task that panics, or cannot be started, sends its name to `failures`: a part of the
+    /// address is no longer served, and the process should end.
     pub fn serve(
         self,
-        table: SharedTable,
-        counters: Arc<ProcessCounters>,
-        forwarder: Forwarder,
-        tcp: &runtime::Handle,
-        register: Register,
+        service: Service,
+        limits: ConnectionLimits,
+        runtime: &runtime::Handle,
         failures: UnboundedSender<String>,
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
         let stop = Stop::default();
         for (number, socket) in self.udp.into_iter().enumerate() {
             let name = format!("udp-{number}");
-            let alarm = Alarm { name: format!("{name} on {}", self.address), failures: failures.clone() };
-            let (table, counters, forwarder) = (table.clone(), counters.clone(), forwarder.clone());
-            let worker = udp::Worker::new(socket, self.address, table, counters, forwarder, stop.udp.clone());
+            let guard = FailureGuard { name: format!("{name} on {}", self.address), failures: failures.clone() };
+            let worker = udp::UdpWorker::new(socket, self.address, service.clone(), stop.udp.clone());
             let running = running.clone();
-            let also = alarm.clone();
+            let start_guard = guard.clone();
             let thread = move || {
                 let _running = running;
-                let _alarm = alarm;
+                let _guard = guard;
                 worker.run();
             };
-            // From a thread that answers too: a thread begins with the priority of the one that starts it, and whoever
-            // calls here may have stepped back.
-            drop(tcp.spawn(async move {
+            // From a thread of this runtime: a thread begins with the priority of the one that starts it, and that of the
+            // caller may be lower.
+            drop(runtime.spawn(async move {
                 if let Err(error) = thread::Builder::new().name(name).spawn(thread) {
-                    also.ring(&format!("cannot start: {error}"));
+                    start_guard.report(&format!("cannot start: {error}"));
                 }
             }));
         }
-        let alarm = Alarm { name: format!("tcp on {}", self.address), failures };
-        let dealer = Arc::default();
-        let listener = tcp::Listener { table, dealer, counters, forwarder, register, alarm, stop: stop.tcp.clone() };
+        let guard = FailureGuard { name: format!("tcp on {}", self.address), failures };
+        let worker = StreamWorker::default();
+        let listener = tcp::Listener { service, worker, limits, guard, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
-        drop(tcp.spawn(async move {
+        drop(runtime.spawn(async move {
             let _running = running;
             listener.run(self.tcp).await;
         }));
         Serving { address: self.address, stop, all_ended }
     }
 
-    /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without complaint, so
-    /// only TCP tells that somebody else is there.
+    /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without an error, so only
+    /// TCP reports that the address is in use.
     fn try_bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
         let tcp = bind_tcp(address)?;
         let address = tcp.local_addr()?;
@@ -177,7 +176,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Connections that a former process left in TIME_WAIT are no reason to refuse a restart.
+    // Connections of an earlier process in TIME_WAIT must not prevent a restart.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(TCP_BACKLOG)?;
@@ -185,7 +184,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sockets in service. Dropping it stops them, without waiting.
+/// Sockets that are served. Dropping it stops them, without waiting.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
@@ -200,7 +199,7 @@ impl Serving {
         self.address
     }
 
-    /// Asks threads and tasks to answer what has arrived and to end. Several can be asked before one is waited for.
+    /// Makes threads and tasks answer what has arrived and end, without waiting for them.
     pub fn begin_stop(&self) {
         self.stop.now();
     }
@@ -208,7 +207,7 @@ impl Serving {
     /// Stops, and waits until the sockets are closed: well under a second.
     pub async fn stop(mut self) {
         self.begin_stop();
-        // Nothing is ever sent; the channel closes when its last sender goes.
+        // Nothing is ever sent; the channel closes when its last sender is dropped.
         while self.all_ended.recv().await.is_some() {}
     }
 }
@@ -219,7 +218,7 @@ impl Drop for Serving {
     }
 }
 
-/// Tells threads, which look at it between batches, and tasks, which wait for it.
+/// Stops threads, which check it between batches, and tasks, which wait for it.
 #[derive(Debug, Default)]
 struct Stop {
     udp: Arc<AtomicBool>,
@@ -235,22 +234,22 @@ impl Stop {
 
 /// Reports the thread or task that owns it when it panics.
 #[derive(Clone, Debug)]
-struct Alarm {
+struct FailureGuard {
     name: String,
     failures: UnboundedSender<String>,
 }
 
-impl Alarm {
-    fn ring(&self, reason: &str) {
+impl FailureGuard {
+    fn report(&self, reason: &str) {
         // Without a receiver the process is ending already.
         let _ = self.failures.send(format!("{} ({reason})", self.name));
     }
 }
 
-impl Drop for Alarm {
+impl Drop for FailureGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.ring("panicked");
+            self.report("panicked");
         }
     }
 }

@@ -1,13 +1,14 @@
-//! TCP: one task accepts, one task a connection talks, and a register keeps them within bounds (RFC 7766, RFC 9210).
+//! TCP: one task accepts connections, one task serves each of them, and limits keep them within bounds (RFC 7766,
+//! RFC 9210).
 
-mod register;
+mod limits;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     ops::Deref,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,37 +23,39 @@ use tokio_util::{
     sync::CancellationToken,
 };
 
-use self::register::Entered;
-pub use self::register::Register;
-use super::{Alarm, TCP_BACKLOG, forward::Forwarder};
+use self::limits::ConnectionGuard;
+pub use self::limits::ConnectionLimits;
+use super::{
+    FailureGuard, TCP_BACKLOG,
+    service::{Service, StreamWorker},
+};
 use crate::{
-    answer::{Answered, Client, Dealer, answer},
+    answer::Client,
     metrics::{ProcessCounters, Transport},
-    table::SharedTable,
     types::unix_now,
 };
 
 /// The pause after a failed accept (no file descriptor is left, for instance), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection without a question stays open while stopping: its question may be on the way.
+/// How long a connection without a question stays open while the server stops: its question may be on the way.
 const STOP_LINGER: Duration = Duration::from_millis(100);
 
-/// How long stopping may take; questions that still come by then are not waited for.
+/// How long stopping may take; connections that are still open then are aborted.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// What clients may take of all listening addresses together.
+/// Bounds of TCP connections, over all listening addresses together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Connections in all; over it the one that is idle for longest goes. Each may hold a message, so 64 MiB at most.
+    /// Connections in all; above it the one that is idle for longest is closed. Each may hold a message, so 64 MiB at most.
     pub max_connections: usize,
-    /// Connections from one address; over it the one of them that is idle for longest goes.
+    /// Connections from one address; above it the one of them that is idle for longest is closed.
     pub max_per_client: usize,
     /// From the last reply to the first octet of a question.
     pub idle: Duration,
-    /// From the first octet of a question to its last, and for a reply to be taken.
+    /// From the first octet of a question to its last, and for a reply to be sent.
     pub message: Duration,
-    /// Questions on one connection. Whoever has more to ask connects again, and is measured again.
+    /// Questions on one connection, which is closed then; the client's next one is counted anew.
     pub max_questions: usize,
 }
 
@@ -68,139 +71,134 @@ impl Default for Limits {
     }
 }
 
-/// What it takes to accept connections on one address.
+/// Accepts connections on one address.
 pub(super) struct Listener {
-    pub(super) table: SharedTable,
-    /// One for all connections, so that clients with a connection for each question get every node equally often.
-    pub(super) dealer: Arc<Mutex<Dealer>>,
-    pub(super) counters: Arc<ProcessCounters>,
-    pub(super) forwarder: Forwarder,
-    /// One for all addresses.
-    pub(super) register: Register,
-    pub(super) alarm: Alarm,
+    pub(super) service: Service,
+    pub(super) worker: StreamWorker,
+    /// Shared by all addresses.
+    pub(super) limits: ConnectionLimits,
+    pub(super) guard: FailureGuard,
     pub(super) stop: CancellationToken,
 }
 
 impl Listener {
-    /// Accepts until told to stop; then answers what has been asked, and closes.
+    /// Accepts until it is stopped; then answers what has been asked, and closes.
     pub(super) async fn run(self, socket: std::net::TcpListener) {
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
-            Err(error) => return self.alarm.ring(&format!("cannot start: {error}")),
+            Err(error) => return self.guard.report(&format!("cannot start: {error}")),
         };
-        let mut crowd = Crowd::new();
-        let mut troubled = false;
+        let mut connections = Connections::new();
+        let mut is_failing = false;
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some(_) = crowd.join_next() => {}
+                Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, client)) => {
-                        troubled = false;
-                        self.admit(stream, client, &mut crowd);
+                        is_failing = false;
+                        self.admit(stream, client, &mut connections);
                     }
-                    Err(error) if is_the_peers(&error) => {}
+                    Err(error) if concerns_one_connection(&error) => {}
                     Err(error) => {
-                        if !std::mem::replace(&mut troubled, true) {
+                        if !std::mem::replace(&mut is_failing, true) {
                             tracing::warn!(%error, "cannot accept connections; trying on");
                         }
-                        self.register.close_longest_idle();
+                        self.limits.close_longest_idle();
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
             }
         }
-        self.admit_backlog(listener, &mut crowd);
+        self.admit_backlog(listener, &mut connections);
         // What is still open afterwards is aborted.
-        let _ = timeout(STOP_MAX, async { while crowd.join_next().await.is_some() {} }).await;
-        crowd.shutdown().await;
+        let _ = timeout(STOP_MAX, async { while connections.join_next().await.is_some() {} }).await;
+        connections.shutdown().await;
     }
 
-    fn admit(&self, stream: TcpStream, client: SocketAddr, crowd: &mut Crowd) {
-        let (entered, limits) = self.register.enter(client.ip());
-        let number = entered.number();
-        let conversation = Conversation {
-            open: Open::new(self.counters.clone()),
-            table: self.table.clone(),
-            dealer: self.dealer.clone(),
-            forwarder: self.forwarder.clone(),
+    fn admit(&self, stream: TcpStream, client: SocketAddr, connections: &mut Connections) {
+        let (guard, limits) = self.limits.enter(client.ip());
+        let number = guard.number();
+        let connection = Connection {
+            _gauge: OpenGauge::new(self.service.counters().clone()),
+            service: self.service.clone(),
+            worker: self.worker.clone(),
             client: client.ip(),
             limits,
-            entered,
+            guard,
             stop: self.stop.clone(),
         };
-        let alarm = self.alarm.clone();
-        let task = crowd.spawn(async move {
-            let _alarm = alarm;
-            conversation.run(stream).await;
+        let failure_guard = self.guard.clone();
+        let task = connections.spawn(async move {
+            let _guard = failure_guard;
+            connection.run(stream).await;
         });
-        self.register.may_be_aborted(number, task);
+        self.limits.set_task(number, task);
     }
 
-    /// Clients whose connection the kernel has taken already believe to be connected, and may have asked. No more are
-    /// let in than the kernel's queue holds, or a flood of newcomers would keep the server from stopping.
-    fn admit_backlog(&self, listener: TcpListener, crowd: &mut Crowd) {
+    /// Admits the connections that the kernel has accepted: their clients may have asked already. No more are admitted
+    /// than the kernel's queue holds, or a flood of new ones would keep the server from stopping.
+    fn admit_backlog(&self, listener: TcpListener, connections: &mut Connections) {
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..TCP_BACKLOG {
             let (stream, client) = match listener.accept() {
                 Ok(accepted) => accepted,
-                Err(error) if is_the_peers(&error) => continue,
+                Err(error) if concerns_one_connection(&error) => continue,
                 Err(_) => break,
             };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.admit(stream, client, crowd);
+                self.admit(stream, client, connections);
             }
         }
     }
 }
 
-/// How messages follow each other on a stream: two octets of length before each (RFC 1035, 4.2.2). Public so that a
-/// fuzzer cuts streams as the server does.
+/// The codec of messages on a stream: two octets of length before each (RFC 1035, 4.2.2). Public so that a fuzzer cuts
+/// streams as the server does.
 #[doc(hidden)]
 pub fn framing() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec()
 }
 
 /// Whether only the connection that was to be accepted has failed.
-fn is_the_peers(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Any who is connected to one address.
-type Crowd = JoinSet<()>;
+/// The tasks of one address's connections.
+type Connections = JoinSet<()>;
 
 /// Counts a connection for as long as it lives, however it ends.
-struct Open(Arc<ProcessCounters>);
+struct OpenGauge(Arc<ProcessCounters>);
 
-impl Open {
+impl OpenGauge {
     fn new(counters: Arc<ProcessCounters>) -> Self {
         counters.tcp_connections.increment();
         Self(counters)
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenGauge {
     fn drop(&mut self) {
         self.0.tcp_connections.decrement();
     }
 }
 
 /// One connection.
-struct Conversation {
-    open: Open,
-    table: SharedTable,
-    dealer: Arc<Mutex<Dealer>>,
-    forwarder: Forwarder,
+struct Connection {
+    _gauge: OpenGauge,
+    service: Service,
+    worker: StreamWorker,
     client: IpAddr,
     limits: Limits,
-    entered: Entered,
+    guard: ConnectionGuard,
     stop: CancellationToken,
 }
 
-impl Conversation {
-    /// Question, reply, question, reply. Whatever ends it ends it without a word: the client sees it close.
+impl Connection {
+    /// Answers one question after the other. Whatever ends the connection, the client sees it close.
     async fn run(self, stream: TcpStream) {
         // A reply is one write already; waiting for more of them would only delay it.
         if stream.set_nodelay(true).is_err() {
@@ -210,45 +208,38 @@ impl Conversation {
         let mut out = Vec::new();
         for _ in 0..self.limits.max_questions {
             let Some(message) = self.next_message(&mut frames).await else { return };
-            // Who sends what deserves no reply over TCP has lost the frames or does not speak DNS.
-            if self.reply(&message, &mut out).await == Answered::Silence {
+            if !self.reply(&message, &mut frames, &mut out).await {
                 return;
             }
-            let Ok(Ok(())) = timeout(self.limits.message, frames.send(&out[..])).await else { return };
-            self.entered.touch();
+            self.guard.touch();
         }
     }
 
-    /// Only this conversation waits for upstreams; what its client asks meanwhile is answered afterwards.
-    async fn reply(&self, message: &[u8], out: &mut Vec<u8>) -> Answered {
+    /// Sends the replies to one message; `false` where the connection is to be closed: it has failed, or the message gets
+    /// no reply, which over TCP means that the frames are lost or that the client does not speak DNS. Only this
+    /// connection waits for upstreams; its next questions are answered afterwards.
+    async fn reply(&self, message: &[u8], frames: &mut Frames, out: &mut Vec<u8>) -> bool {
         let client = Client { address: self.client, transport: Transport::Tcp, now: unix_now() };
-        match self.answer(message, &client, out) {
-            Answered::Forward => self.forwarder.ask(message, &client, out).await,
-            answered => answered,
+        let mut replies = self.service.answer_stream(message, &client, &self.worker, out);
+        let mut is_answered = false;
+        while let Some(reply) = replies.next().await {
+            let Ok(Ok(())) = timeout(self.limits.message, frames.send(reply)).await else { return false };
+            is_answered = true;
         }
+        is_answered
     }
 
-    fn answer(&self, message: &[u8], client: &Client, out: &mut Vec<u8>) -> Answered {
-        // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock. A
-        // panic behind it ends the process.
-        let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&self.table.now(), &self.open.0, message, client, &mut dealer, out)
-    }
-
-    async fn next_message(
-        &self,
-        frames: &mut Framed<TcpStream, LengthDelimitedCodec>,
-    ) -> Option<impl Deref<Target = [u8]> + use<>> {
+    async fn next_message(&self, frames: &mut Frames) -> Option<impl Deref<Target = [u8]> + use<>> {
         if frames.read_buffer().is_empty() && !self.first_octet(frames.get_ref()).await {
             return None;
         }
-        self.entered.touch();
+        self.guard.touch();
         timeout(self.limits.message, frames.next()).await.ok()??.ok()
     }
 
-    /// Waits for the client to say something; `false` when it will not, or not in time.
+    /// Waits for the client to send something; `false` when it closes, or does not send in time.
     async fn first_octet(&self, stream: &TcpStream) -> bool {
-        let told_to_stop = pin!(async {
+        let stopped = pin!(async {
             self.stop.cancelled().await;
             sleep(STOP_LINGER).await;
         });
@@ -258,10 +249,13 @@ impl Conversation {
             biased;
             peeked = stream.peek(&mut octet) => peeked.is_ok_and(|octets| octets > 0),
             () = sleep(self.limits.idle) => false,
-            () = told_to_stop => false,
+            () = stopped => false,
         }
     }
 }
+
+/// Messages on a stream.
+type Frames = Framed<TcpStream, LengthDelimitedCodec>;
 
 #[cfg(test)]
 mod tests {
@@ -275,7 +269,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+        server::forward::Forwarder,
+        table::{Knowledge, SharedTable, ZoneEntry, ZoneSettings, ZoneTable},
         types::{AnswerCount, NodeSet, ZoneName},
     };
 
@@ -298,19 +293,18 @@ mod tests {
         let entry = Arc::new(ZoneEntry::new(ZoneName::parse("a.test").unwrap(), settings, 1));
         let nodes = NodeSet::new((1..=200).map(|n| [10, 0, 0, n].into())).unwrap();
         entry.learn(&Knowledge::up(&nodes, crate::types::ZoneState::Live), 1);
-        let (table, counters, stop) =
-            (SharedTable::default(), Arc::new(ProcessCounters::default()), CancellationToken::new());
+        let table = SharedTable::default();
+        let counters = Arc::new(ProcessCounters::default());
+        let stop = CancellationToken::new();
         table.replace(ZoneTable::new([entry]));
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let alarm = Alarm { name: "tcp".into(), failures: unbounded_channel().0 };
-        let dealer = Arc::default();
-        let register = Register::new(limits);
+        let guard = FailureGuard { name: "tcp".into(), failures: unbounded_channel().0 };
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
-        let (counters_of_listener, stopped) = (counters.clone(), stop.clone());
-        let listener =
-            Listener { table, dealer, counters: counters_of_listener, forwarder, register, alarm, stop: stopped };
+        let service = Service::new(table, counters.clone(), forwarder);
+        let limits = ConnectionLimits::new(limits);
+        let listener = Listener { service, worker: StreamWorker::default(), limits, guard, stop: stop.clone() };
         World { address, counters, stop, task: tokio::spawn(listener.run(socket)) }
     }
 
@@ -332,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_nothing_is_closed() {
+    async fn an_idle_client_is_closed() {
         let world = start(Limits { idle: SHORT, message: LONG, ..Limits::default() });
         let stream = TcpStream::connect(world.address).await.unwrap();
         assert_eq!(world.closes(stream, SHORT / 2).await, 0);
@@ -343,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_says_half_is_closed() {
+    async fn a_client_that_sends_half_a_message_is_closed() {
         let world = start(Limits { idle: LONG, message: SHORT, ..Limits::default() });
         for part in [1, 2, 20] {
             let mut stream = TcpStream::connect(world.address).await.unwrap();
@@ -354,18 +348,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_is_closed() {
+    async fn a_client_that_does_not_read_is_closed() {
         let world = start(Limits { idle: LONG, message: SHORT, ..Limits::default() });
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         let many = QUESTION.repeat(1000);
-        // Buffers on the way fill up; then the server gives up, and so does the connection.
+        // The buffers on the way fill up; then the server closes the connection.
         let refused = timeout(LONG / 2, async { while stream.write_all(&many).await.is_ok() {} }).await;
         assert!(refused.is_ok(), "the server has closed");
         world.ends().await;
     }
 
     #[tokio::test]
-    async fn who_asks_too_much_must_connect_again() {
+    async fn a_connection_is_closed_after_its_last_question() {
         let world = start(Limits { idle: LONG, message: LONG, max_questions: 3, ..Limits::default() });
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         stream.write_all(&QUESTION.repeat(3)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Over real sockets on loopback addresses. Nothing waits for luck: each wait has a condition and a deadline.
+//! Over real sockets on loopback addresses. Each wait has a condition and a deadline.
 
 use std::{
     io::{Read, Write},
@@ -10,8 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::{
-    metrics::{IgnoreReason, QueryType, Rcode, Transport},
-    table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
+    metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
+    table::{Knowledge, SharedTable, ZoneEntry, ZoneSettings, ZoneTable},
     types::{NodeSet, ZoneName},
 };
 
@@ -70,8 +70,8 @@ impl World {
         let (failed, failures) = unbounded_channel();
         let address = bound.local_address();
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
-        let register = Register::new(Limits::default());
-        let serving = bound.serve(table, counters.clone(), forwarder, runtime.handle(), register, failed);
+        let service = Service::new(table, counters.clone(), forwarder);
+        let serving = bound.serve(service, ConnectionLimits::new(Limits::default()), runtime.handle(), failed);
         Self { runtime, counters, failures, serving: Some(serving), address }
     }
 
@@ -163,12 +163,12 @@ fn a_wildcard_replies_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn stopping_loses_nothing_that_is_queued() {
+fn stopping_answers_what_is_queued() {
     for (listen, asked) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.2"), ("[::]:0", "::1")] {
         if !can_listen(listen) {
             continue;
         }
-        // Nobody reads yet, so the questions queue up; then service begins and is stopped at once.
+        // The socket is not read yet, so the questions queue up; then it is served and stopped at once.
         let bound = Bound::bind(listen.parse().unwrap(), 2).unwrap();
         let asked = SocketAddr::new(asked.parse().unwrap(), bound.local_address().port());
         let client = UdpSocket::bind(if asked.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
@@ -209,7 +209,7 @@ fn stopping_under_load_answers_all_that_the_kernel_took() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         serving.stop().await;
     });
-    // One question at a time: the first that nobody takes is refused at once, and no other was lost.
+    // One question at a time: the first that is not taken is refused at once, and no other was lost.
     let mut buffer = [0; 600];
     let start = Instant::now();
     let mut answered = 0;
@@ -257,7 +257,7 @@ fn an_address_that_is_taken_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn tcp_answers_pipelined_questions_and_pieces() {
+fn tcp_answers_pipelined_and_fragmented_questions() {
     let mut world = World::start("127.0.0.1:0", 1);
     let mut stream = world.connect();
     stream.write_all(&[framed(&question(1)), framed(&question(2)), framed(&question(3))].concat()).unwrap();
@@ -275,7 +275,7 @@ fn tcp_answers_pipelined_questions_and_pieces() {
 }
 
 #[test]
-fn tcp_closes_on_what_deserves_no_reply() {
+fn tcp_closes_after_a_message_without_reply() {
     let mut world = World::start("127.0.0.1:0", 1);
     let mut reply_to_us = question(9);
     reply_to_us[2] = 0x80;
@@ -319,9 +319,9 @@ fn a_client_with_too_many_connections_loses_its_longest_idle() {
 #[test]
 fn a_panic_is_reported_by_name() {
     let (failures, mut reported) = unbounded_channel();
-    let alarm = Alarm { name: "udp-0 on 127.0.0.1:53".into(), failures };
+    let guard = FailureGuard { name: "udp-0 on 127.0.0.1:53".into(), failures };
     let thread = thread::spawn(move || {
-        let _alarm = alarm;
+        let _guard = guard;
         panic!("on purpose");
     });
     assert!(thread.join().is_err());

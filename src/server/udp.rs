@@ -1,4 +1,4 @@
-//! UDP: one socket and one thread per worker, a batch of datagrams per system call.
+//! UDP: one socket for each thread, a batch of datagrams per system call.
 
 pub(super) mod batch;
 
@@ -20,26 +20,25 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use self::batch::{Arrival, Inbox, Outbox, Source, Wait};
-use super::forward::{Forwarder, WayBack};
+use self::batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait};
+use super::{forward::ReplyTo, service::Service};
 use crate::{
-    answer::{Answered, Client, Dealer, answer},
-    metrics::{IgnoreReason, ProcessCounters, Transport},
-    table::SharedTable,
+    answer::{Answered, Client, Worker},
+    metrics::{IgnoreReason, Transport},
     types::unix_now,
 };
 
-/// How long a worker waits for a datagram before it looks whether it should stop.
+/// How long a thread waits for a datagram before it checks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(250);
 
-/// How long a stopping worker goes on while datagrams keep coming. What is queued takes a few milliseconds.
+/// How long a stopping thread goes on while datagrams keep coming. What is queued takes a few milliseconds.
 const DRAIN_MAX: Duration = Duration::from_millis(300);
 
-/// The pause after an error that is none of ours (no memory, for instance), so that it does not fill the log.
+/// The pause after an error of the system (no memory, for instance), so that the thread does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Octets that the kernel may queue for one socket, twice that with its own bookkeeping. The default of 208 kB holds
-/// some 270 small datagrams, which a burst fills while the worker waits for a core. The kernel cuts it to
+/// some 270 small datagrams, which a burst fills while the thread waits for a core. The kernel cuts it to
 /// `net.core.rmem_max`.
 const RECEIVE_BUFFER_OCTETS: usize = 4 << 20;
 
@@ -54,7 +53,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
     if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS) {
         tracing::debug!(%address, %error, "the receive buffer keeps its size");
     }
-    // Before the first datagram can arrive, so that each one comes with the address that it was sent to.
+    // Before the first datagram can arrive, so that each one comes with its destination address.
     if address.ip().is_unspecified() {
         match address {
             SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -66,81 +65,74 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// What one thread needs to answer from one socket.
-pub(super) struct Worker {
-    /// Shared with replies that come later than those of their batch.
+pub(super) struct UdpWorker {
+    /// Shared with forwarded questions, whose replies come later than those of their batch.
     socket: Arc<Socket>,
     address: SocketAddr,
-    table: SharedTable,
-    counters: Arc<ProcessCounters>,
-    forwarder: Forwarder,
+    service: Service,
     stop: Arc<AtomicBool>,
 }
 
-impl Worker {
-    pub(super) fn new(
-        socket: Socket,
-        address: SocketAddr,
-        table: SharedTable,
-        counters: Arc<ProcessCounters>,
-        forwarder: Forwarder,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
-        Self { socket: Arc::new(socket), address, table, counters, forwarder, stop }
+impl UdpWorker {
+    pub(super) fn new(socket: Socket, address: SocketAddr, service: Service, stop: Arc<AtomicBool>) -> Self {
+        Self { socket: Arc::new(socket), address, service, stop }
     }
 
-    /// Answers until told to stop, then what is queued. No error of the network ends it.
+    /// Answers until it is stopped, then what is queued. No error of the network ends it.
     pub(super) fn run(self) {
-        let mut inbox = Inbox::new(self.address);
-        let mut outbox = Outbox::new(self.address);
-        let mut dealer = Dealer::new();
-        let mut weather = Weather::default();
+        let mut received = ReceiveBatch::new(self.address);
+        let mut replies = SendBatch::new(self.address);
+        let mut worker = Worker::new();
+        let mut last_error = LastError::default();
         while !self.stop.load(Relaxed) {
-            match inbox.receive(self.fd(), Wait::ForOne) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
+            match received.receive(self.fd(), Wait::ForOne) {
+                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(error) => weather.report(self.address, error),
+                Err(error) => last_error.report(self.address, error),
             }
         }
         self.refuse_more();
         let deadline = Instant::now() + DRAIN_MAX;
         while Instant::now() < deadline {
-            match inbox.receive(self.fd(), Wait::Never) {
-                Ok(()) => self.answer_batch(&mut inbox, &mut outbox, &mut dealer),
+            match received.receive(self.fd(), Wait::Never) {
+                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
                 Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
     }
 
-    fn answer_batch(&self, inbox: &mut Inbox, outbox: &mut Outbox, dealer: &mut Dealer) {
+    fn answer_batch(&self, received: &mut ReceiveBatch, replies: &mut SendBatch, worker: &mut Worker) {
         {
-            let (table, now) = (self.table.now(), unix_now());
-            for (arrival, message) in inbox.arrivals() {
+            // Once for the whole batch.
+            let table = self.service.table().now();
+            let responder = self.service.responder(&table);
+            let now = unix_now();
+            for (arrival, message) in received.arrivals() {
                 if arrival.client.port() == 0 {
-                    self.counters.ignored.of(IgnoreReason::PortZero).increment();
+                    self.service.counters().ignored.of(IgnoreReason::PortZero).increment();
                     continue;
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
-                outbox.put(arrival.client, arrival.local, |out| {
-                    match answer(&table, &self.counters, message, &client, dealer, out) {
-                        Answered::Forward => self.pass_on(arrival, message, &client, out),
-                        answered => answered == Answered::Reply,
-                    }
+                replies.push(arrival.client, arrival.local, |out| {
+                    let answered = match responder.answer(message, &client, worker, out) {
+                        Answered::Forward => self.service.forward(message, &client, self.reply_to(arrival), out),
+                        answered => answered,
+                    };
+                    answered == Answered::Reply
                 });
             }
         }
-        let lost = outbox.send(self.fd());
-        self.counters.send_errors.add(lost);
+        let lost = replies.send(self.fd());
+        self.service.counters().send_errors.add(lost);
     }
 
-    /// Leaves a question to the upstreams; whether there is a reply already, which says that it cannot be left.
-    fn pass_on(&self, arrival: &Arrival, message: &[u8], client: &Client, out: &mut Vec<u8>) -> bool {
-        let way_back = WayBack::Datagram {
+    fn reply_to(&self, arrival: &Arrival) -> ReplyTo {
+        ReplyTo::Datagram {
             socket: self.socket.clone(),
             client: arrival.client,
-            source: self.address.ip().is_unspecified().then(|| Source::new(arrival.local)),
-        };
-        self.forwarder.leave(message, client, way_back, out) == Err(Answered::Reply)
+            source: self.address.ip().is_unspecified().then(|| SourceAddress::new(arrival.local)),
+        }
     }
 
     /// Connects the socket to itself, whereupon the kernel queues nothing more: what arrives later goes to the other
@@ -155,7 +147,7 @@ impl Worker {
         if let Some(target) = target
             && let Err(error) = self.socket.connect(&SockAddr::from(target))
         {
-            // Then a datagram that comes between the last look and the close is lost, as without this step.
+            // Then a datagram that comes between the last read and the close is lost, as it would be without this step.
             tracing::debug!(address = %self.address, %error, "the closing socket goes on receiving");
         }
     }
@@ -165,11 +157,11 @@ impl Worker {
     }
 }
 
-/// The last error of a socket: told once, not for every call.
+/// The last error of a socket, which is logged once and not for every call.
 #[derive(Default)]
-struct Weather(Option<Errno>);
+struct LastError(Option<Errno>);
 
-impl Weather {
+impl LastError {
     fn report(&mut self, address: SocketAddr, error: Errno) {
         if self.0.replace(error) != Some(error) {
             tracing::warn!(%address, %error, "cannot receive datagrams; trying on");

@@ -27,8 +27,8 @@ impl Forwarding {
         runtime: &Handle,
         failures: UnboundedSender<String>,
     ) -> Self {
-        let (forwarder, desk) = Forwarder::new(table, counters);
-        desk.start(runtime, failures);
+        let (forwarder, task) = Forwarder::new(table, counters);
+        task.start(runtime, failures);
         Self { forwarder, in_force: Vec::new() }
     }
 
@@ -49,7 +49,7 @@ impl Forwarding {
             let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
             tracing::info!(upstreams = names.join(" "), "names of no zone are passed on");
         }
-        self.forwarder.adopt((!wanted.is_empty()).then(|| Upstreams::new(wanted)));
+        self.forwarder.replace_upstreams((!wanted.is_empty()).then(|| Upstreams::new(wanted)));
         self.in_force = wanted.to_vec();
     }
 }

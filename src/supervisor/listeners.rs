@@ -1,26 +1,22 @@
 //! The sockets in use: new ones are bound before anything changes, old ones are drained.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::StartError;
 use crate::{
     config::{Encryption, SecureTransport, Server, collide},
-    metrics::ProcessCounters,
-    server::{BindError, Bound, BoundSecure, Certificate, Forwarder, Limits, Register, Serving, Session},
-    table::SharedTable,
+    server::{BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Limits, Service, Serving, Session},
 };
 
 /// What every listener needs.
 #[derive(Clone, Debug)]
 pub(super) struct Floor {
-    pub table: SharedTable,
-    pub counters: Arc<ProcessCounters>,
-    pub forwarder: Forwarder,
+    pub service: Service,
     pub tcp: Handle,
     pub encrypted: Handle,
-    pub register: Register,
+    pub connections: ConnectionLimits,
     pub failures: mpsc::UnboundedSender<String>,
     /// UDP sockets, and threads, for each address.
     pub workers: usize,
@@ -105,16 +101,16 @@ impl Listeners {
         self.secure.extend(fresh.secure.into_iter().map(|(door, bound)| {
             let transport = door.0.transport().word();
             tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
-            let Floor { table, counters, forwarder, encrypted, failures, .. } = floor.clone();
-            let session = Session { certificate: certificate.clone(), idle: floor.register.limits().idle };
-            (door, bound.serve(table, counters, forwarder, session, &encrypted, failures))
+            let Floor { service, encrypted, failures, .. } = floor.clone();
+            let session = Session { certificate: certificate.clone(), idle: floor.connections.limits().idle };
+            (door, bound.serve(service, session, &encrypted, failures))
         }));
         let unwanted = self.secure.extract_if(.., |(door, _)| !doors(encryption).contains(door));
         let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
         self.serving.extend(fresh.plain.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let Floor { table, counters, forwarder, tcp, register, failures, .. } = floor.clone();
-            let serving = bound.serve(table, counters, forwarder, &tcp, register, failures);
+            let Floor { service, tcp, connections, failures, .. } = floor.clone();
+            let serving = bound.serve(service, connections, &tcp, failures);
             (address, serving)
         }));
         let unwanted = self.serving.extract_if(.., |(address, _)| !listen.contains(address));
@@ -124,7 +120,7 @@ impl Listeners {
 
     /// Other limits of TCP from now on.
     pub(super) fn limit(&self, limits: Limits) {
-        self.floor.register.limit(limits);
+        self.floor.connections.replace(limits);
     }
 
     /// What is spoken where, encrypted.

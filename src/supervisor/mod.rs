@@ -47,7 +47,7 @@ use crate::{
     },
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
-    server::{BindError, Register, Serving},
+    server::{BindError, ConnectionLimits, Service, Serving},
     systemd,
     table::{SharedTable, ZoneTable},
     types::{ZoneName, ZoneState, unix_now},
@@ -171,12 +171,10 @@ impl Supervisor {
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = Forwarding::start(table.clone(), counters.clone(), &forward, failed.clone());
         let floor = Floor {
-            table: table.clone(),
-            counters: counters.clone(),
-            forwarder: forwarding.forwarder(),
+            service: Service::new(table.clone(), counters.clone(), forwarding.forwarder()),
             tcp,
             encrypted,
-            register: Register::new(limits(&config.server)),
+            connections: ConnectionLimits::new(limits(&config.server)),
             failures: failed,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         };

@@ -1,12 +1,12 @@
-//! The fast lane allocates nothing once a worker has warmed up. A test binary of its own, because the allocator that
-//! counts is the whole process's.
+//! The fast path allocates nothing once a worker has warmed up. It is a test binary of its own, because the counting
+//! allocator is the whole process's.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{alloc::System, sync::Arc};
 
 use alternator_dns::{
-    answer::{Answered, Client, Dealer, answer},
+    answer::{Answered, Client, Responder, Worker},
     metrics::{ProcessCounters, Transport},
     table::{Knowledge, ZoneEntry, ZoneSettings, ZoneTable},
     types::{NodeSet, ZoneName, ZoneState},
@@ -16,7 +16,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Questions before the counting begins: each deck has been dealt through by then.
+/// Questions before the counting begins: by then each shuffle bag has been emptied.
 const WARM_UP: usize = 100;
 
 /// Questions that are counted.
@@ -34,17 +34,20 @@ fn with(additional: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_everyday_question_costs_no_allocation() {
+fn the_fast_path_allocates_nothing() {
     let nodes = NodeSet::new((1..=9).map(|n| [10, 0, 0, n].into())).unwrap();
     let entry = ZoneEntry::new(ZoneName::parse("a.test").unwrap(), ZoneSettings::example(), 1);
     entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
-    let (table, counters) = (ZoneTable::new([Arc::new(entry)]), ProcessCounters::default());
+    let table = ZoneTable::new([Arc::new(entry)]);
+    let counters = ProcessCounters::default();
+    let responder = Responder { table: &table, counters: &counters };
     let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
-    let (mut dealer, mut out) = (Dealer::new(), Vec::with_capacity(1232));
+    let mut worker = Worker::new();
+    let mut out = Vec::with_capacity(1232);
     for question in [PLAIN.to_vec(), with(OPT), with(COOKIE)] {
         let mut ask = |times: usize| {
             for _ in 0..times {
-                assert_eq!(answer(&table, &counters, &question, &client, &mut dealer, &mut out), Answered::Reply);
+                assert_eq!(responder.answer(&question, &client, &mut worker, &mut out), Answered::Reply);
             }
         };
         ask(WARM_UP);

@@ -30,6 +30,7 @@ use crate::{
     ca::{Authority, Certified},
     daemon::{Daemon, scratch, zone},
     dns::{self, Question, Reply},
+    upstream::Upstream,
     wait,
 };
 
@@ -123,6 +124,26 @@ fn questions_over_tls_get_the_same_answers() {
             .metric("alternator_dns_queries_total{zone=\"a.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"tls\"}")
             >= 3.0
     );
+}
+
+/// A forwarded reply is padded as a zone's is: its length must not tell an eavesdropper which names a client asks for.
+#[test]
+fn forwarded_replies_over_tls_are_padded() {
+    let authority = Authority::new("ours");
+    let upstream = Upstream::start([127, 0, 0, 8]);
+    let zones =
+        format!("[forward]\nupstreams = [\"{}\"]\n[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n", upstream.address);
+    let (mut daemon, _) = start("tls_forward", &authority.certify([NAME]), &zones);
+    let mut stream = connect(daemon.secure_address("tls"), &authority).expect("a certificate that fits");
+    for (name, rcode, answers) in [("a.test", "NoError", 1), ("none.test", "NXDomain", 0)] {
+        let question = Question::new(name, "A").edns(1232);
+        let plain = ask(&mut stream, &question);
+        assert_eq!((&*plain.rcode, plain.answers.len()), (rcode, answers), "{name}: {plain:?}");
+        assert!(plain.octets < BLOCK, "{name}: {plain:?}");
+        let padded = ask(&mut stream, &question.option(OPTION_PADDING, &[0; 60]));
+        assert_eq!((&padded.rcode, &padded.data()), (&plain.rcode, &plain.data()), "{name}");
+        assert_eq!(padded.octets, BLOCK, "{name}: {padded:?}");
+    }
 }
 
 /// hickory's client for HTTPS or QUIC, connected; `None`: the server is not who it should be.

@@ -1,12 +1,10 @@
-//! Our answers in hickory's hands.
+//! Our answers as hickory's responses.
 //!
-//! hickory takes records, not octets, and writes them by itself: the same message, names less compressed. So a reply of
-//! ours is read back and handed over section by section, and what depends on its length (padding, and whether it fits)
-//! is decided once more. A property test holds both to the same message.
+//! hickory takes records, not octets, and encodes them itself: the same message, with names less compressed. So a reply of
+//! ours is parsed and handed over section by section, and what depends on its length (padding, and whether it fits) is
+//! decided again. A property test holds both to the same message.
 //!
-//! Questions that hickory cannot read it answers by itself, with FORMERR; they are not counted.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Questions that hickory cannot parse it answers itself, with FORMERR; they are not counted.
 
 use hickory_server::{
     net::runtime::Time,
@@ -20,109 +18,89 @@ use hickory_server::{
     zone_handler::{MessageResponse, MessageResponseBuilder, Queries},
 };
 
-use super::super::{Alarm, forward::Forwarder};
+use super::super::{
+    FailureGuard,
+    service::{Replies, Service, StreamWorker},
+};
 use crate::{
-    answer::{Answered, Client, Dealer, answer, options},
-    metrics::{ProcessCounters, Transport},
-    table::SharedTable,
+    answer::{Client, options, wire::HEADER_OCTETS},
+    metrics::Transport,
     types::unix_now,
 };
 
 /// Octets of a message: its length has sixteen bits on every transport (RFC 7858, 3.3; RFC 9250, 4.2).
 const OCTETS_MAX: usize = u16::MAX as usize;
 
-/// Octets before the question.
-const HEADER_OCTETS: usize = 12;
-
 /// Answers what hickory has decrypted.
 pub(super) struct Adapter {
     transport: Transport,
-    table: SharedTable,
-    counters: Arc<ProcessCounters>,
-    forwarder: Forwarder,
-    /// One for all connections, so that clients with a connection for each question get every node equally often.
-    dealer: Mutex<Dealer>,
-    alarm: Alarm,
+    service: Service,
+    worker: StreamWorker,
+    guard: FailureGuard,
 }
 
 impl Adapter {
-    pub(super) fn new(
-        transport: Transport,
-        table: SharedTable,
-        counters: Arc<ProcessCounters>,
-        forwarder: Forwarder,
-        alarm: Alarm,
-    ) -> Self {
-        Self { transport, table, counters, forwarder, dealer: Mutex::default(), alarm }
+    pub(super) fn new(transport: Transport, service: Service, guard: FailureGuard) -> Self {
+        Self { transport, service, worker: StreamWorker::default(), guard }
     }
 
-    /// The reply's octets; `None`: it deserves none.
-    async fn reply(&self, request: &Request) -> Option<Vec<u8>> {
+    fn answer<'o>(&self, request: &Request, out: &'o mut Vec<u8>) -> Replies<'o> {
+        // hickory would hide a panic: it ends only the connection.
+        let _guard = self.guard.clone();
         let client = Client { address: request.src().ip(), transport: self.transport, now: unix_now() };
-        let mut out = Vec::new();
-        let answered = match self.answer(request, &client, &mut out) {
-            Answered::Forward => self.forwarder.ask(request.as_slice(), &client, &mut out).await,
-            answered => answered,
-        };
-        (answered == Answered::Reply).then_some(out)
-    }
-
-    fn answer(&self, request: &Request, client: &Client, out: &mut Vec<u8>) -> Answered {
-        // hickory would bury a panic with the connection.
-        let _alarm = self.alarm.clone();
-        // All connections share one thread and nothing waits while it deals, so nobody ever waits for this lock.
-        let mut dealer = self.dealer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer(&self.table.now(), &self.counters, request.as_slice(), client, &mut dealer, out)
+        self.service.answer_stream(request.as_slice(), &client, &self.worker, out)
     }
 }
 
 #[async_trait::async_trait]
 impl RequestHandler for Adapter {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut client: R) -> ResponseInfo {
-        let reply = self.reply(request).await.and_then(|octets| match Handed::read(&octets) {
-            Ok(reply) => Some(reply),
-            Err(error) => {
-                // No reply of ours is known to come here. The client sees its stream end and asks again.
-                tracing::error!(%error, "a reply of ours cannot be read");
-                None
-            }
-        });
-        match reply {
-            // A client that has gone takes no reply; hickory notices by itself.
-            Some(reply) => client.send_response(reply.response()).await.unwrap_or_else(|_| nothing(request.metadata)),
-            None => nothing(request.metadata),
+        let mut out = Vec::new();
+        let mut replies = self.answer(request, &mut out);
+        let mut info = nothing(request.metadata);
+        while let Some(octets) = replies.next().await {
+            info = match HickoryReply::read(octets) {
+                // hickory notices by itself when the client is gone.
+                Ok(reply) => client.send_response(reply.response()).await.unwrap_or_else(|_| nothing(request.metadata)),
+                Err(error) => {
+                    // No reply of ours is known to cause this. The client sees its stream end and asks again.
+                    tracing::error!(%error, "a reply of ours cannot be read");
+                    break;
+                }
+            };
         }
+        info
     }
 }
 
-/// What hickory is told where nothing was sent; it only logs it.
+/// What hickory gets where nothing was sent; it only logs it.
 fn nothing(metadata: Metadata) -> ResponseInfo {
     Header { metadata, counts: HeaderCounts::default() }.into()
 }
 
-/// A reply of ours as hickory takes it.
-struct Handed {
+/// A reply of ours in hickory's types.
+struct HickoryReply {
     message: Message,
     question: Queries,
 }
 
-impl Handed {
+impl HickoryReply {
     fn read(octets: &[u8]) -> Result<Self, ProtoError> {
         let mut message = Message::from_vec(octets)?;
         let after_header = octets.get(HEADER_OCTETS..).unwrap_or_default();
         let question = Queries::read(&mut BinDecoder::new(after_header), message.queries.len())?;
-        let padded = message.edns.as_mut().is_some_and(options::strip);
-        let mut handed = Self { message, question };
-        let length = handed.fit()?;
-        if let Some(edns) = handed.message.edns.as_mut().filter(|_| padded) {
+        let is_padded = message.edns.as_mut().is_some_and(options::remove_padding);
+        let mut reply = Self { message, question };
+        let length = reply.fit()?;
+        if let Some(edns) = reply.message.edns.as_mut().filter(|_| is_padded) {
             options::pad(edns, length, OCTETS_MAX);
         }
-        Ok(handed)
+        Ok(reply)
     }
 
-    /// Makes it a truncated reply where hickory's longer spelling does not fit. Gives its octets.
+    /// Truncates the reply where hickory's less compressed form does not fit. Returns its length.
     fn fit(&mut self) -> Result<usize, ProtoError> {
-        let (info, octets) = self.written()?;
+        let (info, octets) = self.encode()?;
         if info.truncation == self.message.metadata.truncation {
             return Ok(octets.len());
         }
@@ -131,11 +109,11 @@ impl Handed {
         for section in [answers, authorities, additionals] {
             section.clear();
         }
-        Ok(self.written()?.1.len())
+        Ok(self.encode()?.1.len())
     }
 
-    /// As hickory will write it.
-    fn written(&self) -> Result<(ResponseInfo, Vec<u8>), ProtoError> {
+    /// As hickory encodes it.
+    fn encode(&self) -> Result<(ResponseInfo, Vec<u8>), ProtoError> {
         let mut octets = Vec::new();
         let info = self.response().destructive_emit(&mut BinEncoder::new(&mut octets))?;
         Ok((info, octets))
@@ -164,17 +142,22 @@ impl Handed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use hickory_server::{net::NetError, proto::op::Query, server::ResponseHandler};
     use proptest::prelude::*;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
     use crate::{
-        table::{Knowledge, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
+        answer::{Answered, Worker},
+        metrics::ProcessCounters,
+        server::forward::Forwarder,
+        table::{Knowledge, NameServers, SharedTable, ZoneEntry, ZoneSettings, ZoneTable},
         types::{AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
     };
 
-    /// Takes what hickory would send, as hickory writes it.
+    /// Records what hickory would send, as hickory encodes it.
     #[derive(Clone, Default)]
     struct Receiver(Arc<Mutex<Vec<u8>>>);
 
@@ -198,7 +181,7 @@ mod tests {
         }
     }
 
-    /// A zone of one node, ones that name all of many, and some whose names are long.
+    /// A zone of one node, zones that answer all of many nodes, and zones with long names.
     fn world() -> SharedTable {
         let all = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let host = |name: &str| (ZoneName::parse(name).unwrap(), vec!["192.0.2.53".parse().unwrap()]);
@@ -214,29 +197,35 @@ mod tests {
         table.replace(ZoneTable::new([
             zone("one.test", &one, 1),
             zone("all.test", &all, 200),
-            zone("crowd.test", &all, 3000),
-            zone(&far("few"), &all, 150),
-            zone(&far("many"), &all, 450),
+            zone("large.test", &all, 3000),
+            zone(&long_name("few"), &all, 150),
+            zone(&long_name("many"), &all, 450),
         ]));
         table
     }
 
-    /// A name that is nearly as long as one may be.
-    fn far(label: &str) -> String {
+    /// A name that is nearly as long as a name may be.
+    fn long_name(label: &str) -> String {
         format!("{0}.{0}.{0}.{label}.test", "x".repeat(63))
     }
 
-    fn adapter() -> Adapter {
-        let alarm = Alarm { name: "tls".into(), failures: unbounded_channel().0 };
-        let (table, counters) = (world(), Arc::<ProcessCounters>::default());
+    fn service() -> Service {
+        let table = world();
+        let counters = Arc::<ProcessCounters>::default();
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
-        Adapter::new(Transport::Tls, table, counters, forwarder, alarm)
+        Service::new(table, counters, forwarder)
+    }
+
+    fn adapter() -> Adapter {
+        let guard = FailureGuard { name: "tls".into(), failures: unbounded_channel().0 };
+        Adapter::new(Transport::Tls, service(), guard)
     }
 
     fn answered(request: &Request) -> Option<Vec<u8>> {
         let client = Client { address: request.src().ip(), transport: Transport::Tls, now: 1 };
         let mut out = Vec::new();
-        (adapter().answer(request, &client, &mut out) == Answered::Reply).then_some(out)
+        let answered = service().answer(request.as_slice(), &client, &mut Worker::default(), &mut out);
+        (answered == Answered::Reply).then_some(out)
     }
 
     /// A question with an OPT of these options.
@@ -261,15 +250,15 @@ mod tests {
         Request::from_bytes(octets.to_vec(), client, hickory_server::net::xfer::Protocol::Tls).ok()
     }
 
-    /// Everything that a message says, its padding apart.
-    fn told(octets: &[u8]) -> (String, bool) {
+    /// The content of a message without its padding, and whether it was padded.
+    fn content(octets: &[u8]) -> (String, bool) {
         let mut message = Message::from_vec(octets).unwrap();
-        let padded = message.edns.as_mut().is_some_and(options::strip);
+        let padded = message.edns.as_mut().is_some_and(options::remove_padding);
         (format!("{message:?}"), padded)
     }
 
-    fn handed(octets: &[u8]) -> Vec<u8> {
-        Handed::read(octets).unwrap().written().unwrap().1
+    fn by_hickory(octets: &[u8]) -> Vec<u8> {
+        HickoryReply::read(octets).unwrap().encode().unwrap().1
     }
 
     /// No OPT, an empty one, and ones with keepalive, padding, and a cookie with padding.
@@ -279,33 +268,33 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
-        /// The promise of the adapter: hickory sends the message that we answered.
+        /// hickory sends the message that we answered.
         #[test]
-        fn the_message_stays_the_same(
+        fn hickory_sends_the_same_message(
             name in prop::sample::select(
-                &["one.test", "ONE.tesT", "x.One.test", "ns.one.test", "all.test", "far", "no.example", "test", "."][..]
+                &["one.test", "ONE.tesT", "x.One.test", "ns.one.test", "all.test", "long", "no.example", "test", "."][..]
             ),
             query_type in prop::sample::select(&[1u16, 2, 6, 16, 28, 41, 252, 255][..]),
             options in prop::sample::select(OPTIONS),
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
         ) {
-            let mut asked = question(&if name == "far" { far("few") } else { name.into() }, query_type, options);
+            let mut asked = question(&if name == "long" { long_name("few") } else { name.into() }, query_type, options);
             for (at, octet) in changes {
                 let at = at.index(asked.len());
                 asked[at] = octet;
             }
             let Some(request) = request(&asked) else { return Ok(()) };
             let Some(ours) = answered(&request) else { return Ok(()) };
-            let theirs = handed(&ours);
-            prop_assert_eq!(told(&theirs), told(&ours));
-            if told(&theirs).1 {
+            let theirs = by_hickory(&ours);
+            prop_assert_eq!(content(&theirs), content(&ours));
+            if content(&theirs).1 {
                 prop_assert!(theirs.len().is_multiple_of(468) || theirs.len() == OCTETS_MAX);
             }
         }
     }
 
     #[tokio::test]
-    async fn what_is_sent_is_what_was_answered() {
+    async fn a_request_is_answered_and_padded() {
         let receiver = Receiver::default();
         let asked = request(&question("One.test", 1, Some(b"\0\x0c\0\0"))).unwrap();
         let info =
@@ -321,12 +310,12 @@ mod tests {
     /// Beyond 120 records hickory compresses names no more, so a reply of ours that is 48 kB long, or 7 kB with a
     /// long name, is longer than a message.
     #[test]
-    fn what_hickory_cannot_fit_is_truncated_and_keeps_its_opt() {
-        let far = far("many");
-        for (name, is_truncated) in [("all.test", false), ("crowd.test", true), (&far, true)] {
+    fn a_reply_that_hickory_cannot_fit_is_truncated_and_keeps_its_opt() {
+        let long = long_name("many");
+        for (name, is_truncated) in [("all.test", false), ("large.test", true), (&long, true)] {
             let asked = request(&question(name, 1, Some(b"\0\x0c\0\0"))).unwrap();
             let ours = answered(&asked).unwrap();
-            let theirs = Message::from_vec(&handed(&ours)).unwrap();
+            let theirs = Message::from_vec(&by_hickory(&ours)).unwrap();
             assert!(!Message::from_vec(&ours).unwrap().metadata.truncation);
             assert_eq!((theirs.metadata.truncation, theirs.answers.is_empty()), (is_truncated, is_truncated), "{name}");
             assert!(theirs.edns.is_some());

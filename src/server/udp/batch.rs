@@ -1,8 +1,8 @@
 //! Batches of datagrams: one system call receives many, one sends many.
 //!
-//! Two traits of nix 0.31 shape this file. `recvmmsg` does not restore the room for control messages that an earlier
-//! call used up, so headers are made anew once it was too small. `sendmmsg` gives one control message to a whole
-//! batch, so the replies of a wildcard socket go out grouped by the address that they come from.
+//! Two properties of nix 0.31 shape this file. `recvmmsg` does not restore the space for control messages that an earlier
+//! call used, so headers are recreated once it was too small. `sendmmsg` sends one control message with a whole batch, so
+//! the replies of a wildcard socket are grouped by source address.
 
 use std::{
     array,
@@ -21,19 +21,19 @@ use nix::{
     },
 };
 
-use crate::answer::UDP_OCTETS_MAX;
+use crate::answer::wire::UDP_OCTETS_MAX;
 
-/// Datagrams per system call. With 32 the call's own cost is spread thin, and the first of a batch still waits for
-/// no more than some fifty microseconds of answering.
+/// Datagrams per system call. With 32 the call's own cost is small for each, and the first of a batch waits no longer than
+/// some fifty microseconds.
 const BATCH: usize = 32;
 
-/// Octets kept of a datagram: as many as we tell clients that we take. What is longer is cut and fails to parse.
+/// Octets kept of a datagram: as many as we advertise. A longer one is cut and fails to parse.
 const DATAGRAM_OCTETS: usize = UDP_OCTETS_MAX as usize;
 
 /// How long to wait for datagrams.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wait {
-    /// For the first one, as long as the socket's timeout says.
+    /// For the first one, until the socket's timeout.
     ForOne,
     /// Not at all.
     Never,
@@ -53,20 +53,20 @@ impl Wait {
 pub(super) struct Arrival {
     /// The sender, to whom the reply goes.
     pub(super) client: SocketAddr,
-    /// Where it was sent to, on a wildcard socket; unspecified on any other, and where the kernel did not tell.
+    /// Its destination, on a wildcard socket; unspecified on any other, and where the kernel did not report it.
     pub(super) local: IpAddr,
     length: usize,
 }
 
-/// Room for a batch of datagrams, and what the last call put there.
-pub(super) struct Inbox {
+/// Buffers for a batch of datagrams, and the content that the last call received.
+pub(super) struct ReceiveBatch {
     socket_address: SocketAddr,
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Vec<[u8; DATAGRAM_OCTETS]>,
     arrivals: Vec<Arrival>,
 }
 
-impl Inbox {
+impl ReceiveBatch {
     pub(super) fn new(socket_address: SocketAddr) -> Self {
         Self {
             socket_address,
@@ -76,7 +76,7 @@ impl Inbox {
         }
     }
 
-    /// Receives at least one datagram, or fails with what the system says: `EAGAIN` when there is none.
+    /// Receives at least one datagram, or fails with the system's error: `EAGAIN` when there is none.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, wait: Wait) -> Result<(), Errno> {
         self.arrivals.clear();
         let mut buffers = self.buffers.iter_mut();
@@ -86,7 +86,7 @@ impl Inbox {
         for message in recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), wait.flags(), None)? {
             headers_spent |= message.flags.contains(MsgFlags::MSG_CTRUNC);
             let local = asked_address(&message, self.socket_address);
-            // Every datagram has a sender. If one had none, port 0 keeps its place and says that it gets no reply.
+            // Every datagram has a sender. If one had none, port 0 marks it as one that gets no reply.
             let client = message.address.as_ref().and_then(socket_address).unwrap_or(SocketAddr::new(local, 0));
             let length = message.bytes.min(DATAGRAM_OCTETS);
             self.arrivals.push(Arrival { client, local, length });
@@ -104,24 +104,24 @@ impl Inbox {
 }
 
 /// A batch of replies.
-pub(super) struct Outbox {
+pub(super) struct SendBatch {
     headers: MultiHeaders<SockaddrStorage>,
     wildcard: bool,
-    replies: Vec<Reply>,
-    /// How many of the replies are to be sent; the others keep their room for later batches.
+    replies: Vec<QueuedReply>,
+    /// How many of the replies are to be sent; the others keep their buffers for later batches.
     filled: usize,
     clients: Vec<Option<SockaddrStorage>>,
 }
 
-struct Reply {
+struct QueuedReply {
     client: SocketAddr,
     local: IpAddr,
     octets: Vec<u8>,
 }
 
-impl Outbox {
+impl SendBatch {
     pub(super) fn new(socket_address: SocketAddr) -> Self {
-        let reply = || Reply {
+        let reply = || QueuedReply {
             client: socket_address,
             local: socket_address.ip(),
             octets: Vec::with_capacity(usize::from(UDP_OCTETS_MAX)),
@@ -135,9 +135,9 @@ impl Outbox {
         }
     }
 
-    /// Adds the reply that `render` writes, unless it says that there is none.
-    pub(super) fn put(&mut self, client: SocketAddr, local: IpAddr, render: impl FnOnce(&mut Vec<u8>) -> bool) {
-        // A batch in has room for a batch out, so there is always a place.
+    /// Adds the reply that `render` writes, unless it returns `false`.
+    pub(super) fn push(&mut self, client: SocketAddr, local: IpAddr, render: impl FnOnce(&mut Vec<u8>) -> bool) {
+        // A batch holds as many replies as datagrams, so there is always a buffer.
         let Some(reply) = self.replies.get_mut(self.filled) else { return };
         if render(&mut reply.octets) {
             (reply.client, reply.local) = (client, local);
@@ -145,7 +145,7 @@ impl Outbox {
         }
     }
 
-    /// Sends all replies and forgets them. Tells how many the kernel did not take.
+    /// Sends all replies and removes them. Returns how many the kernel did not take.
     pub(super) fn send(&mut self, socket: BorrowedFd<'_>) -> u64 {
         let Self { headers, wildcard, replies, filled, clients } = self;
         let batch = &mut replies[..std::mem::take(filled)];
@@ -156,23 +156,23 @@ impl Outbox {
         for group in batch.chunk_by(|a, b| a.local == b.local) {
             clients.clear();
             clients.extend(group.iter().map(|reply| Some(SockaddrStorage::from(reply.client))));
-            let source = wildcard.then(|| group.first().map(|reply| Source::new(reply.local))).flatten();
+            let source = wildcard.then(|| group.first().map(|reply| SourceAddress::new(reply.local))).flatten();
             lost += send_group(socket, headers, group, clients, source.as_ref());
         }
         lost
     }
 }
 
-/// Sends replies that leave from one address. A reply that the kernel does not take is left out, not tried again: its
-/// client asks again anyway.
+/// Sends replies from one source address. A reply that the kernel does not take is dropped, not tried again: its client
+/// asks again anyway.
 fn send_group(
     socket: BorrowedFd<'_>,
     headers: &mut MultiHeaders<SockaddrStorage>,
-    group: &[Reply],
+    group: &[QueuedReply],
     clients: &[Option<SockaddrStorage>],
-    source: Option<&Source>,
+    source: Option<&SourceAddress>,
 ) -> u64 {
-    let control = source.map(Source::control_message);
+    let control = source.map(SourceAddress::control_message);
     let control = control.as_slice();
     let (mut done, mut lost) = (0, 0);
     while let (Some(rest), Some(clients)) = (group.get(done..), clients.get(done..))
@@ -193,26 +193,26 @@ fn send_group(
     lost
 }
 
-/// Sends one reply that was not ready when its batch went out, from whatever thread, without waiting.
+/// Sends one reply that was not ready when its batch was sent, from any thread, without waiting.
 pub(in crate::server) fn send_one(
     socket: &impl AsRawFd,
     client: SocketAddr,
-    source: Option<&Source>,
+    source: Option<&SourceAddress>,
     octets: &[u8],
 ) -> Result<(), Errno> {
-    let control = source.map(Source::control_message);
+    let control = source.map(SourceAddress::control_message);
     let (slices, client) = ([IoSlice::new(octets)], SockaddrStorage::from(client));
     sendmsg(socket.as_raw_fd(), &slices, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&client)).map(|_| ())
 }
 
-/// The address that replies come from: the one that was asked, or none of ours knows them (RFC 2181, 4.1).
+/// The source address of replies: the one that was asked, or clients ignore them (RFC 2181, 4.1).
 #[derive(Debug)]
-pub(in crate::server) enum Source {
+pub(in crate::server) enum SourceAddress {
     V4(libc::in_pktinfo),
     V6(libc::in6_pktinfo),
 }
 
-impl Source {
+impl SourceAddress {
     /// The interface stays open: the route to the client decides.
     pub(in crate::server) fn new(local: IpAddr) -> Self {
         match local {
@@ -236,7 +236,7 @@ impl Source {
     }
 }
 
-/// Headers for one batch in one direction, with room for a control message only where one is used.
+/// Headers for one batch in one direction, with space for a control message only where one is used.
 fn headers(socket_address: SocketAddr) -> MultiHeaders<SockaddrStorage> {
     let control = match socket_address {
         _ if !socket_address.ip().is_unspecified() => None,
@@ -246,19 +246,19 @@ fn headers(socket_address: SocketAddr) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, control)
 }
 
-/// Where a datagram was sent to. Unspecified lets the kernel choose a reply's source, as if it had not been asked.
+/// The destination of a datagram. Unspecified lets the kernel choose the reply's source.
 fn asked_address(message: &RecvMsg<'_, '_, SockaddrStorage>, socket: SocketAddr) -> IpAddr {
     let unknown = match socket {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let Ok(mut messages) = message.cmsgs() else { return unknown };
-    let told = messages.find_map(|message| match message {
+    let destination = messages.find_map(|message| match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => Some(IpAddr::V4(u32::from_be(info.ipi_spec_dst.s_addr).into())),
         ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::V6(info.ipi6_addr.s6_addr.into())),
         _ => None,
     });
-    told.unwrap_or(unknown)
+    destination.unwrap_or(unknown)
 }
 
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
@@ -273,43 +273,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_that_is_not_taken_does_not_hold_up_the_others() {
+    fn a_reply_that_the_kernel_refuses_does_not_stop_the_others() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut outbox = Outbox::new(server.local_addr().unwrap());
+        let mut batch = SendBatch::new(server.local_addr().unwrap());
         for number in 0..5 {
             // No datagram can go to port 0.
             let port = if number == 1 { 0 } else { client.local_addr().unwrap().port() };
             let to = SocketAddr::from(([127, 0, 0, 1], port));
-            outbox.put(to, to.ip(), |out| {
+            batch.push(to, to.ip(), |out| {
                 out.clear();
                 out.push(number);
                 number != 3
             });
         }
-        assert_eq!(outbox.send(server.as_fd()), 1);
+        assert_eq!(batch.send(server.as_fd()), 1);
         let mut octet = [0];
         for expected in [0, 2, 4] {
             assert_eq!(client.recv(&mut octet).unwrap(), 1);
             assert_eq!(octet, [expected]);
         }
-        assert_eq!(outbox.send(server.as_fd()), 0, "nothing is left over");
+        assert_eq!(batch.send(server.as_fd()), 0, "nothing is left over");
     }
 
     #[test]
-    fn what_is_longer_than_we_take_is_cut() {
+    fn a_datagram_that_is_too_long_is_cut() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = server.local_addr().unwrap();
-        let mut inbox = Inbox::new(address);
-        assert_eq!(inbox.receive(server.as_fd(), Wait::Never).unwrap_err(), Errno::EAGAIN);
+        let mut received = ReceiveBatch::new(address);
+        assert_eq!(received.receive(server.as_fd(), Wait::Never).unwrap_err(), Errno::EAGAIN);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&[7; 4000], address).unwrap();
         client.send_to(&[8; 3], address).unwrap();
         let mut lengths = Vec::new();
         while lengths.len() < 2 {
-            inbox.receive(server.as_fd(), Wait::ForOne).unwrap();
-            lengths.extend(inbox.arrivals().map(|(arrival, message)| (arrival.client, message.len())));
+            received.receive(server.as_fd(), Wait::ForOne).unwrap();
+            lengths.extend(received.arrivals().map(|(arrival, message)| (arrival.client, message.len())));
         }
         let from = client.local_addr().unwrap();
         assert_eq!(lengths, [(from, DATAGRAM_OCTETS), (from, 3)]);

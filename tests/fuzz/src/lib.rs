@@ -1,4 +1,4 @@
-//! What the targets share that ask questions: zones to ask for, and what holds for every reply.
+//! What the targets share that send questions: zones to ask for, and what holds for every reply.
 
 use std::{
     collections::HashSet,
@@ -9,7 +9,8 @@ use std::{
 
 use alternator_dns::{
     answer::{
-        Answered, Client, Dealer, Told, UDP_OCTETS_MAX, answer, answer_forwarded, complete_lane, query::HEADER_OCTETS,
+        Answered, Client, Responder, UpstreamOutcome, Worker,
+        wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
     metrics::{ProcessCounters, Transport},
     table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneSettings, ZoneEntry, ZoneTable},
@@ -29,30 +30,33 @@ const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 /// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
 const TYPE_AND_CLASS_OCTETS: usize = 4;
 
-/// Nothing in it changes but numbers that nobody reads here.
+/// Nothing in it changes but counters, which are not read here.
 static WORLD: LazyLock<(ZoneTable, ProcessCounters)> = LazyLock::new(|| (world(), ProcessCounters::default()));
 
-/// The reply to a message; always the same to the same message, so that what was found can be found again.
+/// The reply to a message; always the same to the same message, so that a finding can be reproduced.
 ///
 /// # Panics
-/// When the two lanes differ.
+/// When the two paths differ.
 pub fn answered(message: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let (table, counters) = &*WORLD;
-    let [reply, complete] = [answer, complete_lane].map(|answer| {
+    let [fast, slow] = [Responder::answer, Responder::answer_slow].map(|answer| {
         let mut out = Vec::new();
-        let answered = answer(table, counters, message, &client(transport), &mut Dealer::seeded(1), &mut out);
+        let answered = answer(&responder(), message, &client(transport), &mut Worker::seeded(1), &mut out);
         (answered == Answered::Reply).then_some(out)
     });
-    assert_eq!(reply, complete, "both lanes say the same, octet for octet");
-    reply
+    assert_eq!(fast, slow, "both paths give the same reply, octet for octet");
+    fast
 }
 
-/// The reply to a message about which an upstream was asked.
-pub fn forwarded(message: &[u8], transport: Transport, told: &Told) -> Option<Vec<u8>> {
-    let (table, counters) = &*WORLD;
+/// The reply to a message that was forwarded to an upstream.
+pub fn forwarded(message: &[u8], transport: Transport, outcome: &UpstreamOutcome) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let answered = answer_forwarded(table, counters, message, &client(transport), told, &mut out);
+    let answered = responder().answer_forwarded(message, &client(transport), outcome, &mut out);
     (answered == Answered::Reply).then_some(out)
+}
+
+fn responder() -> Responder<'static> {
+    let (table, counters) = &*WORLD;
+    Responder { table, counters }
 }
 
 fn client(transport: Transport) -> Client {
@@ -74,7 +78,7 @@ pub fn check_outcome(message: &[u8], reply: Option<&[u8]>, transport: Transport)
     }
 }
 
-/// What holds for every reply, whoever knew the answer. Another parser reads it.
+/// What holds for every reply, whichever server has the answer. Another parser reads it.
 ///
 /// # Panics
 /// When it does not hold.
@@ -127,7 +131,7 @@ fn question(message: &[u8]) -> Option<&[u8]> {
     octets.get(..octets.len() - root_and_rest.len() + 1 + TYPE_AND_CLASS_OCTETS)
 }
 
-/// Says all that it can say, and limits nobody: a reply must not depend on how many came before.
+/// Every optional answer is on, and no client is rate-limited: a reply must not depend on how many came before.
 fn world() -> ZoneTable {
     zones().with_server(ServerSettings {
         id: Some("dns-east-1".into()),

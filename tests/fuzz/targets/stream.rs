@@ -13,13 +13,13 @@ use tokio_util::codec::{Decoder, Encoder};
 fuzz_target!(|input: &[u8]| {
     let Some((&count, rest)) = input.split_first() else { return };
     let Some((sizes, stream)) = rest.split_at_checked(usize::from(count)) else { return };
-    let exchanges = converse(&[stream]);
-    assert_eq!(converse(&pieces(sizes, stream)), exchanges, "pieces are answered otherwise than the whole");
+    let exchanges = exchange(&[stream]);
+    assert_eq!(exchange(&pieces(sizes, stream)), exchanges, "pieces get the same replies as the whole");
     for (message, reply) in &exchanges {
         check_outcome(message, reply.as_deref(), Transport::Tcp);
     }
     let replies: Vec<_> = exchanges.into_iter().filter_map(|(_, reply)| reply).collect();
-    assert_eq!(heard(&replies), replies, "the client hears what was said");
+    assert_eq!(received(&replies), replies, "the client receives what was sent");
 });
 
 fn pieces<'s>(sizes: &[u8], mut stream: &'s [u8]) -> Vec<&'s [u8]> {
@@ -35,7 +35,7 @@ fn pieces<'s>(sizes: &[u8], mut stream: &'s [u8]) -> Vec<&'s [u8]> {
 }
 
 /// The messages of a connection with their replies, up to the first that gets none.
-fn converse(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+fn exchange(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let (mut codec, mut unread, mut exchanges) = (framing(), BytesMut::new(), Vec::new());
     for piece in pieces {
         unread.extend_from_slice(piece);
@@ -51,8 +51,8 @@ fn converse(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     exchanges
 }
 
-/// The replies after a journey in the frames of their own.
-fn heard(replies: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// The replies after they were framed and read again.
+fn received(replies: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let (mut codec, mut wire) = (framing(), BytesMut::new());
     for reply in replies {
         codec.encode(Bytes::from(reply.clone()), &mut wire).expect("a reply fits in a frame");

@@ -1,10 +1,10 @@
-//! What an upstream says: whatever it is, what a client is told about it is a reply to the client's own question.
+//! A reply of an upstream: whatever is in it, the client gets a reply to its own question.
 //!
 //! The message is written anew, so that a reply can be longer, or impossible to write, where the message was not.
 
 #![no_main]
 
-use alternator_dns::{answer::Told, metrics::Transport};
+use alternator_dns::{answer::UpstreamOutcome, metrics::Transport};
 use alternator_dns_fuzz::{check_reply, forwarded};
 use hickory_server::proto::op::{Message, Metadata, OpCode, ResponseCode};
 use libfuzzer_sys::fuzz_target;
@@ -14,17 +14,17 @@ const PLAIN: &[u8] = b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\0\x08uPstream\x07example\0
 const WITH_OPT: &[u8] =
     b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\x01\x08uPstream\x07example\0\0\x01\0\x01\0\0\x29\x04\xD0\0\0\0\0\0\0";
 
-fuzz_target!(|said: &[u8]| {
-    let Ok(message) = Message::from_vec(said) else { return };
-    // Of what else an upstream says only the client's SERVFAIL remains. And in an update a record may lack its data,
-    // which the parser that reads the reply back takes for a mistake.
+fuzz_target!(|reply: &[u8]| {
+    let Ok(message) = Message::from_vec(reply) else { return };
+    // Of any other rcode only the client's SERVFAIL remains. And in an update a record may lack its data, which the parser
+    // that reads the reply back rejects.
     let Metadata { response_code, op_code, .. } = message.metadata;
     if !matches!(response_code, ResponseCode::NoError | ResponseCode::NXDomain) || op_code == OpCode::Update {
         return;
     }
-    let told = Told::Message(Box::new(message));
+    let outcome = UpstreamOutcome::Message(Box::new(message));
     for (question, transport) in [(PLAIN, Transport::Udp), (WITH_OPT, Transport::Udp), (WITH_OPT, Transport::Tcp)] {
-        let reply = forwarded(question, transport, &told).expect("every question gets a reply");
+        let reply = forwarded(question, transport, &outcome).expect("every question gets a reply");
         check_reply(question, &reply, transport);
     }
 });

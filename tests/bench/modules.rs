@@ -1,11 +1,11 @@
-//! What no system call is part of, each room by itself: `cargo bench --bench rooms`.
+//! The modules without their system calls, each by itself: `cargo bench --bench modules`.
 //!
-//! tests/bench/peers says what a question costs; this says which room spends it.
+//! tests/bench/peers measures what a question costs; this measures which module spends it.
 
 use std::{hint::black_box, net::IpAddr, path::Path, sync::Arc};
 
 use alternator_dns::{
-    answer::{Answered, Client, Dealer, answer, complete_lane},
+    answer::{Answered, Client, Responder, Worker},
     config::Config,
     discovery,
     metrics::{ProcessCounters, Transport},
@@ -14,7 +14,7 @@ use alternator_dns::{
 };
 use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
 
-/// Zones in a table: the smallest and the largest that speed is promised for.
+/// Zones in a table: the smallest number and the largest that a speed is stated for.
 const ZONES: [usize; 2] = [1, 10_000];
 
 /// Nodes of each zone.
@@ -29,8 +29,8 @@ const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
 /// An OPT with a client's cookie (RFC 7873).
 const COOKIE: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08cookie-8";
 
-criterion_group!(rooms, names, answers, lists, files);
-criterion_main!(rooms);
+criterion_group!(modules, names, answers, lists, files);
+criterion_main!(modules);
 
 fn zone(number: usize) -> ZoneName {
     ZoneName::parse(&format!("z{number}.alternator.example.com")).expect("a name")
@@ -45,7 +45,7 @@ fn table(zones: usize) -> ZoneTable {
     }))
 }
 
-/// Names in an order that has nothing to do with memory's.
+/// Names in an order that is unrelated to their order in memory.
 fn scattered(zones: usize) -> impl Iterator<Item = usize> {
     (0..zones).map(move |at| at * 7919 % zones).cycle()
 }
@@ -64,39 +64,42 @@ fn names(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The door of the room and, behind it, the complete lane, which answers the same when it is asked the same.
-type Lane = fn(&ZoneTable, &ProcessCounters, &[u8], &Client, &mut Dealer, &mut Vec<u8>) -> Answered;
+/// Both paths of the responder give the same reply to the same question.
+type AnswerFn = fn(&Responder<'_>, &[u8], &Client, &mut Worker, &mut Vec<u8>) -> Answered;
 
-/// Each lane with the questions that it is for. The everyday ones are the fast lane's; asked of the complete lane they
-/// show what the fast one is for.
+/// The fast path with the questions that it is for, and the slow path with some of the same and with others.
 fn answers(criterion: &mut Criterion) {
+    let fast: AnswerFn = |responder, message, client, worker, out| responder.answer(message, client, worker, out);
+    let slow: AnswerFn = |responder, message, client, worker, out| responder.answer_slow(message, client, worker, out);
     for zones in ZONES {
-        for (lane, name, title, prefix, additional) in [
-            (answer as Lane, "fast lane", "everyday", &b""[..], &b""[..]),
-            (answer, "fast lane", "with EDNS", b"", OPT),
-            (answer, "fast lane", "with a cookie", b"", COOKIE),
-            (complete_lane, "complete lane", "everyday", b"", b""),
-            (complete_lane, "complete lane", "with a cookie", b"", COOKIE),
-            (complete_lane, "complete lane", "no such name", b"\x04none", b""),
+        for (path, name, title, prefix, additional) in [
+            (fast, "fast path", "plain", &b""[..], &b""[..]),
+            (fast, "fast path", "with EDNS", b"", OPT),
+            (fast, "fast path", "with a cookie", b"", COOKIE),
+            (slow, "slow path", "plain", b"", b""),
+            (slow, "slow path", "with a cookie", b"", COOKIE),
+            (slow, "slow path", "no such name", b"\x04none", b""),
         ] {
             let table = table(zones);
             let messages: Vec<_> =
                 (0..zones).map(|number| message(&[prefix, zone(number).wire()].concat(), additional)).collect();
             criterion
                 .benchmark_group(name)
-                .bench_function(format!("{title}, of {zones} zones"), |bencher| ask(bencher, lane, &table, &messages));
+                .bench_function(format!("{title}, of {zones} zones"), |bencher| ask(bencher, path, &table, &messages));
         }
     }
 }
 
-fn ask(bencher: &mut Bencher<'_>, lane: Lane, table: &ZoneTable, messages: &[Vec<u8>]) {
+fn ask(bencher: &mut Bencher<'_>, path: AnswerFn, table: &ZoneTable, messages: &[Vec<u8>]) {
     let counters = ProcessCounters::default();
+    let responder = Responder { table, counters: &counters };
     let client = Client { address: [192, 0, 2, 1].into(), transport: Transport::Udp, now: 1 };
-    let (mut dealer, mut out) = (Dealer::new(), Vec::with_capacity(1232));
+    let mut worker = Worker::new();
+    let mut out = Vec::with_capacity(1232);
     let mut order = scattered(messages.len()).map(|number| &messages[number]);
     bencher.iter(|| {
         let message = order.next().map_or(&[][..], |message| message);
-        let answered = lane(table, &counters, black_box(message), &client, &mut dealer, &mut out);
+        let answered = path(&responder, black_box(message), &client, &mut worker, &mut out);
         assert_eq!(answered, Answered::Reply);
     });
 }
@@ -120,7 +123,7 @@ fn lists(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The file, from its text to what it says.
+/// The configuration, from its text to its values.
 fn files(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("configuration");
     group.sample_size(20);

@@ -1,0 +1,142 @@
+//! The records that a [`Resolution`] becomes in a reply.
+
+use std::net::IpAddr;
+
+use hickory_server::proto::{
+    ProtoError,
+    rr::{
+        DNSClass, Name, RData,
+        rdata::{A, AAAA, NS, SOA, TXT},
+    },
+};
+
+use super::{
+    render::{Owner, Reply, ReplyRecord},
+    resolve::{Family, Outcome, Resolution, Zone},
+    worker::Worker,
+};
+use crate::types::{AnswerCount, ZoneName};
+
+/// TTL of NS records and of the addresses of name servers, in seconds: they change with the configuration alone.
+const NAME_SERVER_TTL: u32 = 3600;
+
+/// SOA timers, in seconds. These zones are not transferred, so the values are customary and have no effect.
+const SOA_REFRESH: i32 = 60;
+const SOA_RETRY: i32 = 10;
+const SOA_EXPIRE: i32 = 1_209_600;
+
+/// The mailbox that an SOA names as responsible (RFC 2142, 7).
+const RESPONSIBLE: &str = "hostmaster";
+
+impl Reply<'_> {
+    /// Fills in a resolution. `worker` chooses among the zone's nodes.
+    ///
+    /// # Errors
+    /// When a name cannot be written, which no resolution is known to cause.
+    pub(super) fn fill(&mut self, resolution: &Resolution<'_>, worker: &mut Worker) -> Result<(), ProtoError> {
+        self.set_rcode(resolution.rcode());
+        self.set_authoritative(resolution.is_authoritative());
+        self.set_extended_error(resolution.extended_error);
+        match (&resolution.zone, &resolution.outcome) {
+            (Some(zone), outcome) => {
+                self.compress_to(zone.entry.name());
+                self.fill_zone(zone, outcome, worker)?;
+            }
+            (None, Outcome::Text(text)) => self.fill_text(text),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    fn fill_zone(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, worker: &mut Worker) -> Result<(), ProtoError> {
+        match outcome {
+            Outcome::Nodes { family, count } => self.fill_nodes(zone, (*family, *count), worker),
+            Outcome::NameServerAddresses { family, addresses } => {
+                let addresses = addresses.iter().filter(|address| family.has(address));
+                self.answer(NAME_SERVER_TTL, addresses.map(|address| address_data(*address)));
+            }
+            Outcome::Soa => self.answers = vec![self.soa(zone)?],
+            Outcome::NameServers { glue } => self.fill_name_servers(zone, glue)?,
+            Outcome::NoData | Outcome::NxDomain => self.authorities = vec![self.soa(zone)?],
+            Outcome::NotReady | Outcome::Forward | Outcome::Refused | Outcome::Text(_) => {}
+        }
+        Ok(())
+    }
+
+    /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
+    fn fill_nodes(&mut self, zone: &Zone<'_>, (family, count): (Family, AnswerCount), worker: &mut Worker) {
+        let answers = &zone.answers;
+        let (total, data_octets) = match family {
+            Family::V4 => (answers.v4.len(), 4),
+            Family::V6 => (answers.v6.len(), 16),
+        };
+        let capacity = self.capacity(data_octets);
+        let take = match count {
+            AnswerCount::AtMost(count) => capacity.min(usize::from(count.get())),
+            AnswerCount::All if total <= capacity => total,
+            AnswerCount::All => return self.set_truncated(),
+        };
+        let (ttl, id) = (answers.address_ttl(), zone.entry.id());
+        match family {
+            Family::V4 => self.answer(ttl, worker.pick_from(id, &answers.v4, take).iter().map(|&v4| RData::A(A(v4)))),
+            Family::V6 => {
+                self.answer(ttl, worker.pick_from(id, &answers.v6, take).iter().map(|&v6| RData::AAAA(AAAA(v6))));
+            }
+        }
+    }
+
+    /// Answers with this data of the question's name.
+    fn answer(&mut self, ttl: u32, data: impl Iterator<Item = RData>) {
+        let owner = self.question().owner();
+        self.answers = data.map(|data| ReplyRecord::new(owner.clone(), ttl, data)).collect();
+    }
+
+    /// Version or identifier of this server: class CHAOS, and not to be cached.
+    fn fill_text(&mut self, text: &str) {
+        let owner = self.question().owner();
+        let data = RData::TXT(TXT::new(vec![text.to_owned()]));
+        self.answers = vec![ReplyRecord { owner, class: DNSClass::CH, ttl: 0, data }];
+    }
+
+    fn soa(&self, zone: &Zone<'_>) -> Result<ReplyRecord, ProtoError> {
+        let apex = zone.entry.name();
+        let settings = &zone.answers.settings;
+        let primary = settings.name_servers.first().unwrap_or(apex);
+        let responsible = match apex.child(RESPONSIBLE) {
+            Some(name) => self.question().spell(&name, apex)?,
+            None => Name::root(),
+        };
+        let soa = SOA::new(
+            self.question().spell(primary, apex)?,
+            responsible,
+            zone.answers.serial,
+            SOA_REFRESH,
+            SOA_RETRY,
+            SOA_EXPIRE,
+            zone.negative_ttl(),
+        );
+        Ok(ReplyRecord::new(self.question().zone_owner(), zone.negative_ttl(), RData::SOA(soa)))
+    }
+
+    fn fill_name_servers(&mut self, zone: &Zone<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
+        let apex = zone.entry.name();
+        let owner = self.question().owner();
+        for (name, _) in zone.answers.settings.name_servers.iter() {
+            let data = RData::NS(NS(self.question().spell(name, apex)?));
+            self.answers.push(ReplyRecord::new(owner.clone(), NAME_SERVER_TTL, data));
+        }
+        for (name, addresses) in glue {
+            let owner = Owner::Name(Box::new(self.question().spell(name, apex)?));
+            let records = addresses.iter().map(|a| ReplyRecord::new(owner.clone(), NAME_SERVER_TTL, address_data(*a)));
+            self.additionals.extend(records);
+        }
+        Ok(())
+    }
+}
+
+fn address_data(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(v4) => RData::A(A(v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+    }
+}

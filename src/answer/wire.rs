@@ -1,0 +1,78 @@
+//! Numbers of the wire format that parser, renderer and fast path share (IANA, DNS parameters).
+
+use super::query::Edns;
+use crate::metrics::Transport;
+
+/// Octets in a message's header (RFC 1035, 4.1.1).
+pub const HEADER_OCTETS: usize = 12;
+
+/// Octets of the largest UDP message that we send and advertise: it passes every link unfragmented (DNS flag day 2020).
+pub const UDP_OCTETS_MAX: u16 = 1232;
+
+/// Octets of a UDP reply that every client takes (RFC 1035, 2.3.4).
+const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
+
+/// Octets of a message over anything but UDP: over TCP its length has sixteen bits (RFC 1035, 4.2.2), as over TLS and
+/// QUIC.
+const STREAM_OCTETS_MAX: u16 = u16::MAX;
+
+/// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
+pub(super) const TYPE_AND_CLASS_OCTETS: usize = 4;
+
+/// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
+pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
+
+/// The two bits that make a label's length the first octet of a compression pointer (RFC 1035, 4.1.4).
+pub(super) const POINTER_BITS: u8 = 0xC0;
+
+/// Flags in the third octet of a header (RFC 1035, 4.1.1).
+pub(super) const FLAG_RESPONSE: u8 = 0x80;
+pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
+pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
+
+/// Flag in the fourth octet of a header.
+pub(super) const FLAG_RECURSION_AVAILABLE: u8 = 0x80;
+
+/// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
+pub(super) const CLASS_IN: u16 = 1;
+
+/// Class CHAOS, in which a server describes itself (RFC 4892).
+pub(super) const CLASS_CHAOS: u16 = 3;
+
+pub(super) const TYPE_A: u16 = 1;
+pub(super) const TYPE_NS: u16 = 2;
+pub(super) const TYPE_SOA: u16 = 6;
+pub(super) const TYPE_TXT: u16 = 16;
+pub(super) const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_OPT: u16 = 41;
+pub(super) const TYPE_DS: u16 = 43;
+pub(super) const TYPE_HTTPS: u16 = 65;
+pub(super) const TYPE_TKEY: u16 = 249;
+pub(super) const TYPE_TSIG: u16 = 250;
+pub(super) const TYPE_IXFR: u16 = 251;
+pub(super) const TYPE_AXFR: u16 = 252;
+pub(super) const TYPE_ANY: u16 = 255;
+
+/// Octets of an OPT without options (RFC 6891, 6.1.2).
+pub(super) const OPT_OCTETS: usize = 11;
+
+/// The flag DO in an OPT's TTL field (RFC 3225, 3).
+pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;
+
+/// Octets of an option before its data: code and length (RFC 6891, 6.1.2).
+pub(super) const OPTION_HEAD_OCTETS: usize = 4;
+
+pub(super) const OPTION_NSID: u16 = 3;
+pub(super) const OPTION_COOKIE: u16 = 10;
+pub(super) const OPTION_KEEPALIVE: u16 = 11;
+pub(super) const OPTION_PADDING: u16 = 12;
+pub(super) const OPTION_EXTENDED_ERROR: u16 = 15;
+
+/// Octets of the largest reply that may go to a client.
+pub(super) fn octets_max(edns: Option<&Edns>, transport: Transport) -> usize {
+    usize::from(match (transport, edns) {
+        (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => STREAM_OCTETS_MAX,
+        (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
+        (Transport::Udp, Some(edns)) => edns.payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
+    })
+}
