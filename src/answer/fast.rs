@@ -37,7 +37,9 @@ impl Responder<'_> {
         if server.limiter.is_some() {
             return false;
         }
-        let Some((row, position)) = self.table.find(query.name()) else { return false };
+        let mut buffer = [0; NAME_OCTETS_MAX];
+        let Some(name) = query.lower_name(&mut buffer) else { return false };
+        let Some((row, position)) = self.table.find(name) else { return false };
         let answer = PlainAnswer { query: &query, row, position, server, client };
         let is_written = match query.query_type {
             QueryType::A => answer.write::<Ipv4Addr>(worker, out),
@@ -57,13 +59,12 @@ struct PlainQuery<'m> {
     recursion_desired: u8,
     /// Name, type and class.
     question: &'m [u8],
-    lower_name: [u8; NAME_OCTETS_MAX],
-    name_octets: usize,
     query_type: QueryType,
     edns: Option<Edns>,
 }
 
 impl<'m> PlainQuery<'m> {
+    #[inline]
     fn read(message: &'m [u8]) -> Option<Self> {
         let (&[id_high, id_low, flags, _, 0, 1, 0, 0, 0, 0, 0, additional], body) =
             message.split_first_chunk::<HEADER_OCTETS>()?
@@ -74,7 +75,7 @@ impl<'m> PlainQuery<'m> {
             return None;
         }
         let name_octets = name_octets(body)?;
-        let (name, rest) = body.split_at_checked(name_octets)?;
+        let (_name, rest) = body.split_at_checked(name_octets)?;
         let (&[type_high, type_low, class_high, class_low], rest) = rest.split_first_chunk()?;
         let query_type = match u16::from_be_bytes([type_high, type_low]) {
             TYPE_A => QueryType::A,
@@ -85,23 +86,23 @@ impl<'m> PlainQuery<'m> {
             return None;
         }
         let edns = if additional == 1 { Some(edns(rest)?) } else { None };
-        let mut lower_name = [0; NAME_OCTETS_MAX];
-        let lower = lower_name.get_mut(..name_octets)?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
         Some(Self {
             id: [id_high, id_low],
             recursion_desired: flags,
             question: body.get(..name_octets + TYPE_AND_CLASS_OCTETS)?,
-            lower_name,
-            name_octets,
             query_type,
             edns,
         })
     }
 
-    fn name(&self) -> &[u8] {
-        self.lower_name.get(..self.name_octets).unwrap_or_default()
+    /// The name in lower case, as the table stores names.
+    #[inline]
+    fn lower_name<'b>(&self, buffer: &'b mut [u8; NAME_OCTETS_MAX]) -> Option<&'b [u8]> {
+        let (name, _) = self.question.split_last_chunk::<TYPE_AND_CLASS_OCTETS>()?;
+        let lower = buffer.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        Some(lower)
     }
 
     /// Type and class, which the records share with the question.

@@ -50,7 +50,7 @@ impl Reply<'_> {
 
     fn fill_zone(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, worker: &mut Worker) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, count } => self.fill_nodes(zone, (*family, *count), worker),
+            Outcome::Nodes { family, count } => self.fill_nodes(zone, *family, *count, worker),
             Outcome::NameServerAddresses { family, addresses } => {
                 let addresses = addresses.iter().filter(|address| family.has(address));
                 self.answer(NAME_SERVER_TTL, addresses.map(|address| address_data(*address)));
@@ -64,7 +64,7 @@ impl Reply<'_> {
     }
 
     /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
-    fn fill_nodes(&mut self, zone: &Zone<'_>, (family, count): (Family, AnswerCount), worker: &mut Worker) {
+    fn fill_nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
         let answers = &zone.answers;
         let (total, data_octets) = match family {
             Family::V4 => (answers.v4.len(), 4),
@@ -76,7 +76,8 @@ impl Reply<'_> {
             AnswerCount::All if total <= capacity => total,
             AnswerCount::All => return self.set_truncated(),
         };
-        let (ttl, id) = (answers.address_ttl(), zone.entry.id());
+        let ttl = answers.address_ttl();
+        let id = zone.entry.id();
         match family {
             Family::V4 => self.answer(ttl, worker.pick_from(id, &answers.v4, take).iter().map(|&v4| RData::A(A(v4)))),
             Family::V6 => {

@@ -178,9 +178,8 @@ impl Shared {
     }
 
     async fn ask(&self, request: &Request) -> UpstreamOutcome {
-        let (Some(upstreams), Parsed::Query(query)) = (self.upstreams.load_full(), parse(&request.message)) else {
-            return UpstreamOutcome::Failed;
-        };
+        let Some(upstreams) = self.upstreams.load_full() else { return UpstreamOutcome::Failed };
+        let Parsed::Query(query) = parse(&request.message) else { return UpstreamOutcome::Failed };
         let dnssec_ok = query.request.edns.is_some_and(|edns| edns.dnssec_ok);
         let asked = timeout_at(request.deadline, upstreams.ask(query.name(), query.query_type, dnssec_ok)).await;
         match asked.unwrap_or(Err(UpstreamError::NoReply)) {

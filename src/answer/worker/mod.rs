@@ -98,6 +98,7 @@ impl Address for Ipv4Addr {
         &mut scratch.v4
     }
 
+    #[inline]
     fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.octets());
     }
@@ -115,6 +116,7 @@ impl Address for Ipv6Addr {
         &mut scratch.v6
     }
 
+    #[inline]
     fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.octets());
     }

@@ -140,7 +140,8 @@ impl SendBatch {
         // A batch holds as many replies as datagrams, so there is always a buffer.
         let Some(reply) = self.replies.get_mut(self.filled) else { return };
         if render(&mut reply.octets) {
-            (reply.client, reply.local) = (client, local);
+            reply.client = client;
+            reply.local = local;
             self.filled += 1;
         }
     }
@@ -174,7 +175,8 @@ fn send_group(
 ) -> u64 {
     let control = source.map(SourceAddress::control_message);
     let control = control.as_slice();
-    let (mut done, mut lost) = (0, 0);
+    let mut done = 0;
+    let mut lost = 0;
     while let (Some(rest), Some(clients)) = (group.get(done..), clients.get(done..))
         && !rest.is_empty()
     {
@@ -186,7 +188,8 @@ fn send_group(
             Err(Errno::EINTR) => {}
             Err(error) => {
                 tracing::debug!(%error, "a reply was not taken");
-                (done, lost) = (done + 1, lost + 1);
+                done += 1;
+                lost += 1;
             }
         }
     }
