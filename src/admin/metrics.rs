@@ -306,8 +306,10 @@ mod tests {
     /// Parses OpenMetrics text and checks its grammar: each family once, HELP and TYPE before its samples, UNIT as the
     /// name's suffix, suffixes by type, EOF last. Returns the type of each family and the value of each series.
     fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
-        let (mut types, mut samples) = (BTreeMap::new(), BTreeMap::new());
-        let (mut family, mut helped) = (String::new(), BTreeSet::new());
+        let mut types = BTreeMap::new();
+        let mut samples = BTreeMap::new();
+        let mut family = String::new();
+        let mut helped = BTreeSet::new();
         let lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
         for line in lines {
             let words: Vec<_> = line.splitn(4, ' ').collect();

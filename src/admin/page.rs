@@ -174,7 +174,9 @@ struct Row {
 
 impl Row {
     fn of(name: String, entry: &ZoneEntry) -> Self {
-        let (state, nodes, answers) = (entry.state(), entry.nodes(), entry.answers());
+        let state = entry.state();
+        let nodes = entry.nodes();
+        let answers = entry.answers();
         let seeds = if nodes.is_empty() { answers.answered.clone() } else { None };
         Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
     }

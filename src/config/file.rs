@@ -200,7 +200,10 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
         }
     }
     let exposed = server.dns_addresses().into_iter().find(|address| !address.ip().is_loopback());
-    if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
+    if let Some(root) = zones.get(&ZoneName::root())
+        && let Some(address) = exposed
+        && !server.answer_everything
+    {
         let message = format!(
             "zone \".\" answers every name to every client that reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
         );
