@@ -324,7 +324,7 @@ pub struct ZoneCounters {
     /// Entries of lists that were left out.
     pub dropped: PerLabel<{ DropReason::ALL.len() }>,
     /// Lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.
-    pub claims_set_aside: Counter,
+    pub lists_set_aside: Counter,
     /// Restarts of the poller after a panic or a stall.
     pub poller_restarts: Counter,
 }

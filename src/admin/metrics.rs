@@ -109,7 +109,7 @@ impl Scrape {
         families.counters("entries_dropped", "Entries of node lists that were left out.", dropped)?;
         let restarts = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().poller_restarts.value()));
         families.counters("poller_restarts", "Restarts of pollers after a panic or a stall.", restarts)?;
-        let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().claims_set_aside.value()));
+        let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().lists_set_aside.value()));
         let help = "Node lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.";
         families.counters("lists_set_aside", help, aside)?;
         let intervals = self

@@ -1,4 +1,4 @@
-//! `/`: the status page, for a person who was woken up.
+//! `/`: the status page, for operators.
 //!
 //! It shows a summary, then the state of the file, then the zones, those with problems first. It needs no script and no
 //! other file, and escapes every text that does not come from this module.

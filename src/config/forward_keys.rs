@@ -64,9 +64,9 @@ impl ForwardKeys {
     pub(super) fn cross_checks(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<SpannedError> {
         let itself = self.upstreams.iter().filter_map(|upstream| {
             let address = upstream.get_ref().address;
-            let ours = listen.iter().find(|listen| is_same_host(address, **listen))?;
+            let own = listen.iter().find(|listen| is_same_host(address, **listen))?;
             let message = format!(
-                "upstream {address} is this server itself (listen has {ours}), so queries would loop; \
+                "upstream {address} is this server itself (listen has {own}), so queries would loop; \
                  name another resolver"
             );
             Some(SpannedError::new(upstream.span(), message))

@@ -299,6 +299,6 @@ impl ZoneKeys {
 
 /// The translations of `[defaults]` and of the zone; for the same network the zone's one counts.
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
-    let ours = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
-    shared.iter().filter(ours).chain(own).copied().collect()
+    let not_replaced = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
+    shared.iter().filter(not_replaced).chain(own).copied().collect()
 }
