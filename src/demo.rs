@@ -113,10 +113,13 @@ impl Drop for ConfigFile {
 }
 
 fn file_content(clusters: &[Simulated]) -> String {
-    let (dns, admin) = (free_port(DNS_PORT), free_port(ADMIN_PORT));
+    let dns = free_port(DNS_PORT);
+    let admin = free_port(ADMIN_PORT);
     let mut text = format!("[server]\nlisten = [\"127.0.0.1:{dns}\"]\nadmin  = \"127.0.0.1:{admin}\"\n");
     for simulated in clusters {
-        let (host, seed, port) = (simulated.host(), simulated.cluster.node(0), simulated.cluster.port());
+        let host = simulated.host();
+        let seed = simulated.cluster.node(0);
+        let port = simulated.cluster.port();
         text += &format!("\n[zones.\"{host}\"]\nseeds = [\"{seed}\"]\nport  = {port}\n");
     }
     text

@@ -1,23 +1,70 @@
-//! One DNS resolver for many ScyllaDB Alternator clusters. This page is the map of the house.
+//! One DNS resolver for many ScyllaDB Alternator clusters. This page says where to find what.
 //!
-//! A TOML file names zones. One poller per zone asks the cluster who is alive (`GET /localnodes`) and feeds the
-//! zone table; the DNS handler answers from that table. Editing the file changes the zones without a restart.
+//! A TOML file names zones. One poller per zone asks the cluster which nodes are alive (`GET /localnodes`) and
+//! publishes them to the zone table; the server answers DNS queries from that table. An edit of the file changes the
+//! zones without a restart.
 //!
-//! Rooms lie on floors. A room uses only rooms on lower floors, rooms on one floor never meet, and the zone table
-//! is the only door between learning and answering. `tests/blackbox/floors.rs` keeps it so.
+//! # Layers
+//!
+//! A module uses only modules of lower layers, and modules of one layer never import each other. The zone table is the
+//! only interface between learning (`discovery`) and answering (`answer`). A test checks this.
 //!
 //! ```text
-//! 6  main  cli  demo                     says when
-//! 5  supervisor                          conducts: binds, starts, applies plans, drains
-//! 4  reload  admin                       the doors: the file, HTTP
-//! 3  server (udp, tcp)                   touches sockets
-//! 2  discovery  forward   answer         decides
-//! 1  config               table          knows
-//! 0  types  metrics  systemd  telemetry  simulation   the words
+//! 7  main  cli  demo                       the commands
+//! 6  supervisor                            binds, starts, applies configurations in two phases, drains
+//! 5  reload  admin                         the file; HTTP and the control socket
+//! 4  server (udp, tcp, tls, https, quic)   sockets
+//! 3  discovery   forward   answer          decisions
+//! 2  snapshot                              the known nodes, kept for the next start
+//! 1  config  table  net                    the file; the zone table; HTTP client, TLS roots, PEM, watched files
+//! 0  types  metrics  systemd  telemetry    shared types and plumbing
+//! -  simulation                            a simulated cluster, used only by `demo` and tests
 //! ```
 //!
-//! Read it from below: [`types`] for the words, [`table`] for what is shared, [`discovery`] for how it is learnt,
-//! [`answer`] for how it is told, [`forward`] for what others are asked about names of no zone, [`server`] for how it travels, then [`reload`] and [`supervisor`].
+//! # A query
+//!
+//! 1. `server/udp.rs` receives a batch of datagrams on the worker's own socket (`server/udp/batch.rs`); `server/tcp.rs`
+//!    and `server/encrypted.rs` read messages from streams. All of them call `server/service.rs`, `Service::answer`.
+//! 2. `answer/fast.rs` answers a plain A or AAAA query for a zone, from octets to octets. Every other message takes the
+//!    slow path, which gives the same replies:
+//! 3. `answer/query.rs` parses the message, and decides on silence, FORMERR, NOTIMP and BADVERS.
+//! 4. `answer/resolve.rs` looks up the name in the table (`table/mod.rs`), and decides every other rcode.
+//! 5. `answer/worker/` chooses the nodes (`shuffle.rs`: each node equally often, in an unpredictable order).
+//! 6. `answer/records.rs` fills the records into a reply, which `answer/render.rs` writes: EDNS options, truncation,
+//!    padding.
+//!
+//! A query for a name outside all zones goes from `server/forward.rs` to `forward/`, if there is a `[forward]` section;
+//! `answer/forwarded.rs` fills the upstream's records into the same kind of reply.
+//!
+//! # A poll
+//!
+//! 1. `discovery/poller.rs` is the loop of one zone. It feeds events to `membership` and performs the resulting
+//!    actions.
+//! 2. `discovery/poll/` runs one round: which nodes to ask (`candidates.rs`), and how many at a time (`hedge.rs`).
+//! 3. `discovery/node/` sends a request to a node (`client.rs`) and parses the list (`localnodes.rs`).
+//! 4. `discovery/membership/` decides, without clock or socket: whether to accept the list (`evidence.rs`), which node
+//!    is healthy (`health.rs`), which zone owns an address (`ownership.rs`), and what to publish.
+//! 5. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`.
+//! 6. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
+//!    workers read.
+//! 7. `snapshot/` writes the nodes to the state directory.
+//!
+//! Host names among seeds are looked up in `discovery/seeds/`, so that a resolver that hangs delays no poll.
+//!
+//! # An edit of the file
+//!
+//! 1. `reload/watch.rs` sees that something changed; `net/watched.rs` reads the file with a deadline;
+//!    `reload/settle.rs` decides when the file is stable.
+//! 2. `config/` parses it: `file.rs` walks the tables, `*_keys.rs` take the keys, `value.rs` reads values, and
+//!    `diagnostic.rs` reports what is wrong, with line and column.
+//! 3. `supervisor/apply.rs` puts it in force in two phases: prepare binds and reads everything and may fail; commit
+//!    cannot fail.
+//! 4. `supervisor/plan.rs` says which zones are added, removed or changed; `supervisor/pollers.rs` starts and stops
+//!    pollers; `supervisor/listeners.rs` binds new sockets and drains old ones.
+//! 5. `table/mod.rs` gets the new table. `admin/` shows the result; `admin/control.rs` returns it to `alternator-dns
+//!    reload`.
+//!
+//! `.github/CONTRIBUTING.md` says where to change what, and how to run each test.
 
 #![forbid(unsafe_code)]
 

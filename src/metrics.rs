@@ -341,8 +341,8 @@ pub struct ZoneCounters {
     pub polls: PerLabel<PollResult>,
     /// Entries of lists that were left out.
     pub dropped: PerLabel<DropReason>,
-    /// Lists that were set aside: unrelated, foreign, or contradicted by whom they leave out.
-    pub claims_set_aside: Counter,
+    /// Lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.
+    pub lists_set_aside: Counter,
     /// Restarts of the poller after a panic or a stall.
     pub poller_restarts: Counter,
 }

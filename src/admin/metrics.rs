@@ -108,7 +108,7 @@ impl Scrape {
         families.counters("entries_dropped", "Entries of node lists that were left out.", dropped)?;
         let restarts = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().poller_restarts.value()));
         families.counters("poller_restarts", "Restarts of pollers after a panic or a stall.", restarts)?;
-        let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().claims_set_aside.value()));
+        let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().lists_set_aside.value()));
         let help = "Node lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.";
         families.counters("lists_set_aside", help, aside)?;
         let intervals = self
@@ -305,8 +305,10 @@ mod tests {
     /// Parses OpenMetrics text and checks its grammar: each family once, HELP and TYPE before its samples, UNIT as the
     /// name's suffix, suffixes by type, EOF last. Returns the type of each family and the value of each series.
     fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
-        let (mut types, mut samples) = (BTreeMap::new(), BTreeMap::new());
-        let (mut family, mut helped) = (String::new(), BTreeSet::new());
+        let mut types = BTreeMap::new();
+        let mut samples = BTreeMap::new();
+        let mut family = String::new();
+        let mut helped = BTreeSet::new();
         let lines = text.strip_suffix("# EOF\n").expect("the end is marked").lines();
         for line in lines {
             let words: Vec<_> = line.splitn(4, ' ').collect();

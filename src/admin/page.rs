@@ -1,4 +1,4 @@
-//! `/`: the status page, for a person who was woken up.
+//! `/`: the status page, for operators.
 //!
 //! It shows a summary, then the state of the file, then the zones, those with problems first. It needs no script and no
 //! other file, and escapes every text that does not come from this module.
@@ -174,7 +174,9 @@ struct Row {
 
 impl Row {
     fn of(name: String, entry: &ZoneEntry) -> Self {
-        let (state, nodes, answers) = (entry.state(), entry.nodes(), entry.answers());
+        let state = entry.state();
+        let nodes = entry.nodes();
+        let answers = entry.answers();
         let seeds = if nodes.is_empty() { answers.answered.clone() } else { None };
         Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
     }

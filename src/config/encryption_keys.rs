@@ -52,14 +52,18 @@ impl EncryptionKeys {
                 errors.push(SpannedError::missing(list.span(), message));
             }
         }
-        if let (Some(tls), true) = (&self.tls, self.lists.is_empty()) {
+        if let Some(tls) = &self.tls
+            && self.lists.is_empty()
+        {
             let message = "nothing uses tls of [server]; add listen_tls, listen_https or listen_quic, or remove it";
             errors.push(SpannedError::missing(tls.span(), message));
         }
         let others = listen.iter().map(|address| ("listen", true, true, *address));
         let mut taken: Vec<_> = others.chain(admin.map(|address| ("admin", true, false, address))).collect();
         for (transport, address) in self.addresses() {
-            let (key, tcp, udp) = (transport.key(), !transport.is_datagrams(), transport.is_datagrams());
+            let key = transport.key();
+            let udp = transport.is_datagrams();
+            let tcp = !udp;
             let wanted = *address.get_ref();
             let other = taken.iter().find(|(_, other_tcp, other_udp, other)| {
                 (tcp && *other_tcp || udp && *other_udp) && collide(*other, wanted)
@@ -91,7 +95,8 @@ fn tls(value: &Value<'_>) -> Read<(PathBuf, PathBuf)> {
     let table = value::table(value.clone(), "a table, tls = { cert = \"...\", key = \"...\" }")?;
     let mut keys = Keys::new(table, "tls of [server]");
     let missing: Vec<_> = TLS_KEYS.into_iter().filter(|key| !keys.table.contains_key(*key)).collect();
-    let (cert, key) = (keys.get("cert", value::path), keys.get("key", value::path));
+    let cert = keys.get("cert", value::path);
+    let key = keys.get("key", value::path);
     let mut errors = keys.finish(&TLS_KEYS, &[]);
     errors.extend(missing.into_iter().map(|key| {
         let what = if key == "cert" { "the PEM file of the certificate" } else { "the PEM file of its private key" };

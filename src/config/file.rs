@@ -169,11 +169,11 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
     for read in zones.values() {
         for seed in &read.seeds {
             if let Seed::Host(host) = seed.get_ref()
-                && let Some(ours) = enclosing(host, server, zones)
+                && let Some(outer) = enclosing(host, server, zones)
             {
                 let seed_name = seed.get_ref();
                 let message = format!(
-                    "seed {seed_name} lies inside this server's {ours}, so looking it up would need this server; use an address"
+                    "seed {seed_name} lies inside this server's {outer}, so looking it up would need this server; use an address"
                 );
                 errors.push(SpannedError::new(seed.span(), message));
             }
@@ -193,14 +193,17 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
             let message = format!("name server {name} is a {what}; give the server a name of its own");
             errors.push(SpannedError::new(nameserver.span(), message));
         } else if addresses.is_empty()
-            && let Some(ours) = enclosing(name, server, zones)
+            && let Some(outer) = enclosing(name, server, zones)
         {
-            let message = format!("name server {name} lies inside this server's {ours}; add its addresses");
+            let message = format!("name server {name} lies inside this server's {outer}; add its addresses");
             errors.push(SpannedError::missing(nameserver.span(), message));
         }
     }
     let exposed = server.dns_addresses().into_iter().find(|address| !address.ip().is_loopback());
-    if let (Some(root), Some(address), false) = (zones.get(&ZoneName::root()), exposed, server.answer_everything) {
+    if let Some(root) = zones.get(&ZoneName::root())
+        && let Some(address) = exposed
+        && !server.answer_everything
+    {
         let message = format!(
             "zone \".\" answers every name to every client that reaches {address}; listen on loopback only, or set answer_everything = true in [server]"
         );

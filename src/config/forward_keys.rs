@@ -64,9 +64,9 @@ impl ForwardKeys {
     pub(super) fn cross_checks(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<SpannedError> {
         let itself = self.upstreams.iter().filter_map(|upstream| {
             let address = upstream.get_ref().address;
-            let ours = listen.iter().find(|listen| is_same_host(address, **listen))?;
+            let own = listen.iter().find(|listen| is_same_host(address, **listen))?;
             let message = format!(
-                "upstream {address} is this server itself (listen has {ours}), so queries would loop; \
+                "upstream {address} is this server itself (listen has {own}), so queries would loop; \
                  name another resolver"
             );
             Some(SpannedError::new(upstream.span(), message))
@@ -100,38 +100,52 @@ fn upstreams(value: &Value<'_>) -> Read<Vec<Spanned<Upstream>>> {
 
 fn upstream(value: &Value<'_>) -> Read<Upstream> {
     let text = value::text(value, "the address of a resolver in quotes")?;
-    upstream_in(text).map_err(|message| vec![SpannedError::new(value.span(), message)])
+    parse_upstream(text).map_err(|error| vec![SpannedError::new(value.span(), error.to_string())])
+}
+
+/// Why a text is not an upstream.
+#[derive(Debug, thiserror::Error)]
+enum UpstreamError {
+    #[error(
+        "{0:?} is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \
+         \"tls://10.0.0.2#dns.example\""
+    )]
+    Address(String),
+    #[error("{0} is not the address of one host")]
+    NotOneHost(IpAddr),
+    #[error("no resolver can be asked on port 0")]
+    PortZero,
+    #[error("{0:?} is not a name that a certificate can have")]
+    TlsName(String),
+    #[error("{0:?} lacks the name in the resolver's certificate; write \"{0}#dns.example\"")]
+    MissingTlsName(String),
+    #[error("{text:?} has a name, which only TLS needs; write \"tls://{text}\", or \"{address}\"")]
+    NameWithoutTls { text: String, address: String },
 }
 
 /// `address`, `address:port`, or one of both as `tls://address#name`.
-fn upstream_in(text: &str) -> Result<Upstream, String> {
+fn parse_upstream(text: &str) -> Result<Upstream, UpstreamError> {
     let over_tls = text.strip_prefix("tls://");
-    let (place, name) = match over_tls.unwrap_or(text).split_once('#') {
-        Some((place, name)) => (place, Some(name)),
-        None => (over_tls.unwrap_or(text), None),
+    let rest = over_tls.unwrap_or(text);
+    let (endpoint, name) = match rest.split_once('#') {
+        Some((endpoint, name)) => (endpoint, Some(name)),
+        None => (rest, None),
     };
     let port = if over_tls.is_some() { PORT_TLS } else { PORT };
-    let address = address(place, port).ok_or_else(|| {
-        format!(
-            "{text:?} is no address of a resolver; write one such as \"10.0.0.2\", \"10.0.0.2:5353\" or \
-             \"tls://10.0.0.2#dns.example\""
-        )
-    })?;
+    let address = address(endpoint, port).ok_or_else(|| UpstreamError::Address(text.into()))?;
     if !is_publishable(address.ip()) {
-        return Err(format!("{} is not the address of one host", address.ip()));
+        return Err(UpstreamError::NotOneHost(address.ip()));
     }
     if address.port() == 0 {
-        return Err("no resolver can be asked on port 0".into());
+        return Err(UpstreamError::PortZero);
     }
-    let tls_name = match (over_tls, name) {
-        (None, None) => None,
-        (Some(_), Some(name)) if ServerName::try_from(name).is_ok() => Some(name.to_owned()),
-        (Some(_), Some(name)) => return Err(format!("{name:?} is not a name that a certificate can have")),
-        (Some(_), None) => {
-            return Err(format!("{text:?} lacks the name in the resolver's certificate; write \"{text}#dns.example\""));
-        }
-        (None, Some(_)) => {
-            return Err(format!("{text:?} has a name, which only TLS needs; write \"tls://{text}\", or \"{place}\""));
+    let tls_name = match (over_tls.is_some(), name) {
+        (false, None) => None,
+        (true, Some(name)) if ServerName::try_from(name).is_ok() => Some(name.to_owned()),
+        (true, Some(name)) => return Err(UpstreamError::TlsName(name.into())),
+        (true, None) => return Err(UpstreamError::MissingTlsName(text.into())),
+        (false, Some(_)) => {
+            return Err(UpstreamError::NameWithoutTls { text: text.into(), address: endpoint.into() });
         }
     };
     Ok(Upstream { address, tls_name })

@@ -46,7 +46,8 @@ impl<'i, P: Display> Keys<'i, P> {
     /// Reports every key that is left. `known` are the keys of this version, `later` those of a coming one.
     pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<SpannedError> {
         for key in self.table.keys() {
-            let (name, place) = (key.get_ref().as_ref(), &self.place);
+            let name = key.get_ref().as_ref();
+            let place = &self.place;
             let message = if later.contains(&name) {
                 format!("{name} is not supported yet by this version; remove it")
             } else if let Some(meant) = closest(name, known) {

@@ -148,8 +148,12 @@ pub struct TcpLimits {
 
 impl Default for TcpLimits {
     fn default() -> Self {
-        let (idle, message) = (Duration::from_secs(10), Duration::from_secs(5));
-        Self { max_connections: 1024, max_per_client: 128, idle, message }
+        Self {
+            max_connections: 1024,
+            max_per_client: 128,
+            idle: Duration::from_secs(10),
+            message: Duration::from_secs(5),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use rustls::pki_types::{
 /// The certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// A message that names the file.
+/// A sentence that names the file.
 pub fn certificates(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(octets).collect();
     let found = found.map_err(|error| malformed(path, &error))?;
@@ -20,7 +20,7 @@ pub fn certificates(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'st
 /// The private key of a PEM file.
 ///
 /// # Errors
-/// A message that names the file.
+/// A sentence that names the file.
 pub fn private_key(path: &Path, octets: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(octets).map_err(|error| match error {
         Error::NoItemsFound => format!("{} has no private key in PEM, or only an encrypted one", path.display()),

@@ -212,18 +212,27 @@ pub(super) fn location_names(value: &Value<'_>) -> Read<Vec<String>> {
 /// A network such as `10.0.0.0/8`, or one address.
 pub(super) fn network(value: &Value<'_>) -> Read<IpNet> {
     let text = text(value, "a network such as \"10.0.0.0/8\", or an address")?;
-    network_in(text).or_else(|message| invalid(value, message))
+    parse_network(text).or_else(|error| invalid(value, error.to_string()))
+}
+
+/// Why a text is not a network.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NetworkError {
+    #[error("{text:?} has bits beyond its prefix; write \"{network}\"")]
+    HostBits { text: String, network: IpNet },
+    #[error("{0:?} is neither a network such as \"10.0.0.0/8\" nor an address")]
+    Syntax(String),
 }
 
 /// The same for a plain text; the keys of `map` have no [`Value`].
-pub(super) fn network_in(text: &str) -> Result<IpNet, String> {
+pub(super) fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(canonical(address).into());
     }
     match text.parse::<IpNet>() {
         Ok(network) if network == network.trunc() => Ok(network),
-        Ok(network) => Err(format!("{text:?} has bits beyond its prefix; write \"{}\"", network.trunc())),
-        Err(_) => Err(format!("{text:?} is neither a network such as \"10.0.0.0/8\" nor an address")),
+        Ok(network) => Err(NetworkError::HostBits { text: text.into(), network: network.trunc() }),
+        Err(_) => Err(NetworkError::Syntax(text.into())),
     }
 }
 

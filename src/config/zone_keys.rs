@@ -177,9 +177,10 @@ fn scope(value: &Value<'_>) -> Read<Scope> {
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
     let table = value::table(value.clone(), "a table, map = { \"10.0.1.0/24\" = \"203.0.113.0/24\" }")?;
-    let (mut map, mut errors) = (Vec::new(), Vec::new());
+    let mut map = Vec::new();
+    let mut errors = Vec::new();
     for (from, to) in table {
-        match (value::network_in(from.get_ref()), value::network(&to)) {
+        match (value::parse_network(from.get_ref()), value::network(&to)) {
             (Ok(inside), Ok(outside)) => match Translation::new(inside, outside) {
                 Some(line) => map.push(line),
                 None => {
@@ -190,7 +191,7 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
                 }
             },
             (inside, outside) => {
-                errors.extend(inside.err().map(|message| SpannedError::new(from.span(), message)));
+                errors.extend(inside.err().map(|error| SpannedError::new(from.span(), error.to_string())));
                 errors.extend(outside.err().unwrap_or_default());
             }
         }
@@ -239,7 +240,8 @@ impl ZoneKeys {
     /// Merges `tls` key by key. `tls` in `[defaults]` concerns only zones with scheme https.
     fn resolve_scheme(&self, defaults: &Self) -> Read<Scheme> {
         let https = self.https.or(defaults.https).unwrap_or_default();
-        let (own, shared) = (self.tls.as_ref(), defaults.tls.as_ref());
+        let own = self.tls.as_ref();
+        let shared = defaults.tls.as_ref();
         if !https {
             return match own {
                 Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls has no effect without scheme = \"https\"")]),
@@ -248,7 +250,8 @@ impl ZoneKeys {
         }
         let place = own.or(shared).map(Spanned::span).unwrap_or_default();
         let keys = |tls: Option<&Spanned<TlsKeys>>| tls.map(|tls| tls.get_ref().clone()).unwrap_or_default();
-        let (own, shared) = (keys(own), keys(shared));
+        let own = keys(own);
+        let shared = keys(shared);
         let client = match (own.cert.or(shared.cert), own.key.or(shared.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
@@ -296,6 +299,6 @@ impl ZoneKeys {
 
 /// The translations of `[defaults]` and of the zone; for the same network the zone's one counts.
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
-    let ours = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
-    shared.iter().filter(ours).chain(own).copied().collect()
+    let not_replaced = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
+    shared.iter().filter(not_replaced).chain(own).copied().collect()
 }

@@ -251,7 +251,7 @@ impl<A: Ask> Poller<A> {
             verdict = self.belief().settle(errand.number, claim, &heard, now(), is_strange);
         }
         if let Verdict::SetAside(why) = &verdict {
-            self.entry.counters().claims_set_aside.increment();
+            self.entry.counters().lists_set_aside.increment();
             debug!(zone = %name, node = %claim.sender, "list set aside: the node {why}");
         }
         verdict

@@ -354,7 +354,8 @@ mod tests {
         let mut stream = TcpStream::connect((node, cluster.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
-        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
         while answer.len() < 1 << 20 {
             match stream.read(&mut piece) {
                 Ok(0) | Err(_) => break,

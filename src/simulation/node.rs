@@ -122,7 +122,9 @@ impl From<&str> for Parsed {
     fn from(head: &str) -> Self {
         let mut lines = head.split("\r\n");
         let mut words = lines.next().unwrap_or_default().split(' ');
-        let (method, target, version) = (words.next(), words.next().unwrap_or_default(), words.next());
+        let method = words.next();
+        let target = words.next().unwrap_or_default();
+        let version = words.next();
         let mut parsed = Self {
             path: match (method, target.split('?').next().unwrap_or_default()) {
                 (Some("GET"), "/localnodes" | "/localnodes/") => Path::LocalNodes,
