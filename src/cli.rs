@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::control::{self, ControlError},
-    config::{Config, LoadError},
-    supervisor::{StartError, Supervisor},
+    config::{Config, FILE_OCTETS_MAX, Mistakes},
+    net::watched::{FileReader, ReadError, read_any},
+    supervisor::{StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
 };
 
@@ -46,7 +47,7 @@ pub enum Command {
     Check(ConfigArguments),
     /// Show everything at work: two simulated clusters, the resolver and its status page
     Demo(LogArguments),
-    /// Make the running server read its file again; waits, and tells what was refused
+    /// Make the running server read its file again; waits, and prints what was refused
     Reload,
 }
 
@@ -85,7 +86,9 @@ pub struct RunArguments {
 #[allow(missing_docs)]
 pub enum Failure {
     #[error(transparent)]
-    Config(#[from] LoadError),
+    Unreadable(#[from] ReadError),
+    #[error(transparent)]
+    Config(#[from] Mistakes),
     #[error(transparent)]
     Usage(#[from] FilterError),
     #[error(transparent)]
@@ -97,19 +100,19 @@ pub enum Failure {
     #[error("the reload was refused, and nothing has changed: {0}")]
     ReloadRefused(String),
     #[error("stopped at once by a second signal")]
-    Impatience,
+    SecondSignal,
 }
 
 impl Failure {
     /// Prints the failure and gives the exit status that belongs to it.
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
-        if let Self::Config(LoadError::Refused(mistakes)) = self {
+        if let Self::Config(mistakes) = self {
             text += &format!("\nThe configuration has {}.", plural(mistakes.list().len(), "mistake"));
         }
         print(std::io::stderr(), &text);
         ExitCode::from(match self {
-            Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
+            Self::Unreadable(_) | Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -122,20 +125,19 @@ impl Failure {
 /// The file is refused, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?);
-    let path = &arguments.config.config;
-    let config = Config::load(path)?;
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(path, config));
-    // A look-up that hangs in the system's resolver must not keep the process.
+    let runtime = control_runtime()?;
+    let outcome = runtime.block_on(serve(&arguments.config.config));
+    // A thread that hangs in the system's resolver, or in a file system, must not keep the process.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
+async fn serve(path: &Path) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
+    let config = load(path).await?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let supervisor = Supervisor::start(path, config).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
@@ -148,8 +150,17 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
     };
     tokio::select! {
         outcome = supervisor.run(stopped) => Ok(outcome?),
-        () = twice => Err(Failure::Impatience),
+        () = twice => Err(Failure::SecondSignal),
     }
+}
+
+/// Reads and parses a configuration file.
+///
+/// # Errors
+/// It cannot be read, is not a regular file, or has mistakes: then all of them.
+pub async fn load(path: &Path) -> Result<Config, Failure> {
+    let content = FileReader::new().read(path, FILE_OCTETS_MAX).await?;
+    Ok(Config::parse(path, &content.octets)?)
 }
 
 /// `alternator-dns check`.
@@ -157,7 +168,8 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
 /// # Errors
 /// The file cannot be read or has mistakes.
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
-    let config = Config::load(&arguments.config)?;
+    let path = &arguments.config;
+    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
     let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
     print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())

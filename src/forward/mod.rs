@@ -29,6 +29,7 @@ use hickory_resolver::{
         serialize::binary::BinDecodable,
     },
 };
+use rustls::RootCertStore;
 use tokio::time::sleep;
 
 use self::doubt::Doubts;
@@ -74,15 +75,12 @@ pub struct Upstreams {
 type Pool = NameServerPool<TokioRuntimeProvider>;
 
 impl Upstreams {
-    /// Nobody has been asked yet.
-    pub fn new(upstreams: &[Upstream]) -> Self {
+    /// Nothing has been asked yet. `roots` are the authorities that upstreams with TLS are checked against.
+    pub fn new(upstreams: &[Upstream], roots: Arc<RootCertStore>) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = ATTEMPT;
         options.max_active_requests = QUESTIONS_PER_CONNECTION;
-        let mut tls = tls::nobody();
-        if upstreams.iter().any(|upstream| upstream.tls_name.is_some()) {
-            tls = tls::client();
-        }
+        let tls = tls::client(roots);
         let pool = |upstream: &Upstream| {
             let context = PoolContext::new(options.clone(), TlsConfig { config: tls.clone() });
             Pool::from_config([name_server(upstream)], Arc::new(context), TokioRuntimeProvider::new())

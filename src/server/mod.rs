@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    encrypted::{BoundSecure, Certificate, Session, read_certificate},
+    encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{Desk, Forwarder},
     tcp::{Limits, Register, framing},
 };
