@@ -110,7 +110,7 @@ impl Failure {
         if let Self::Config(mistakes) = self {
             text += &format!("\nThe configuration has {}.", plural(mistakes.list().len(), "mistake"));
         }
-        print(std::io::stderr(), &text);
+        telemetry::write_last(&text);
         ExitCode::from(match self {
             Self::Unreadable(_) | Self::Config(_) | Self::ReloadRefused(_) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
@@ -124,7 +124,7 @@ impl Failure {
 /// # Errors
 /// The file is refused, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?);
+    telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?)?;
     let runtime = control_runtime()?;
     let outcome = runtime.block_on(serve(&arguments.config.config));
     // A thread that hangs in the system's resolver, or in a file system, must not keep the process.

@@ -44,7 +44,7 @@ const QUIET: &str = "warn";
 /// # Errors
 /// The clusters, the file or the resolver cannot be set up.
 pub fn run(arguments: &LogArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(QUIET)))?);
+    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(QUIET)))?)?;
     let runtime = control_runtime()?;
     let outcome = runtime.block_on(stage());
     runtime.shutdown_background();

@@ -12,7 +12,7 @@
 //! 4  reload  admin                       the doors: the file, HTTP
 //! 3  server (udp, tcp)                   touches sockets
 //! 2  discovery  forward   answer         decides
-//! 1  config               table          knows
+//! 1  config               table   net    knows
 //! 0  types  metrics  systemd  telemetry  simulation   the words
 //! ```
 //!
