@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::control::{self, ControlError},
-    config::{Config, LoadError},
-    supervisor::{StartError, Supervisor},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX},
+    net::watched::{FileReader, ReadError, read_any},
+    supervisor::{StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
 };
 
@@ -85,7 +86,9 @@ pub struct RunArguments {
 #[allow(missing_docs)]
 pub enum Failure {
     #[error(transparent)]
-    Config(#[from] LoadError),
+    Unreadable(#[from] ReadError),
+    #[error(transparent)]
+    Config(#[from] Diagnostics),
     #[error(transparent)]
     Usage(#[from] FilterError),
     #[error(transparent)]
@@ -95,19 +98,19 @@ pub enum Failure {
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error("stopped at once by a second signal")]
-    Impatience,
+    SecondSignal,
 }
 
 impl Failure {
     /// Prints the failure and gives the exit status that belongs to it.
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
-        if let Self::Config(LoadError::Refused(diagnostics)) = self {
+        if let Self::Config(diagnostics) = self {
             text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "error"));
         }
-        print(std::io::stderr(), &text);
+        telemetry::write_last(&text);
         ExitCode::from(match self {
-            Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
+            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -119,21 +122,20 @@ impl Failure {
 /// # Errors
 /// The file is refused, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?);
-    let path = &arguments.config.config;
-    let config = Config::load(path)?;
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(path, config));
-    // A look-up that hangs in the system's resolver must not keep the process.
+    telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?)?;
+    let runtime = control_runtime()?;
+    let outcome = runtime.block_on(serve(&arguments.config.config));
+    // A thread that hangs in the system's resolver, or in a file system, must not keep the process.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
+async fn serve(path: &Path) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
+    let config = load(path).await?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let supervisor = Supervisor::start(path, config).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
@@ -146,8 +148,17 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
     };
     tokio::select! {
         outcome = supervisor.run(stopped) => Ok(outcome?),
-        () = twice => Err(Failure::Impatience),
+        () = twice => Err(Failure::SecondSignal),
     }
+}
+
+/// Reads and parses a configuration file.
+///
+/// # Errors
+/// It cannot be read, is not a regular file, or has diagnostics: then all of them.
+pub async fn load(path: &Path) -> Result<Config, Failure> {
+    let content = FileReader::new().read(path, FILE_OCTETS_MAX).await?;
+    Ok(Config::parse(path, &content.octets)?)
 }
 
 /// `alternator-dns check`.
@@ -155,7 +166,8 @@ async fn serve(path: &Path, config: Config) -> Result<(), Failure> {
 /// # Errors
 /// The file cannot be read or has errors.
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
-    let config = Config::load(&arguments.config)?;
+    let path = &arguments.config;
+    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
     let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
     print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())

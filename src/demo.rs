@@ -10,10 +10,9 @@ use std::{
 };
 
 use crate::{
-    cli::{Failure, LogArguments, StopSignals},
-    config::Config,
+    cli::{self, Failure, LogArguments, StopSignals},
     simulation::Cluster,
-    supervisor::Supervisor,
+    supervisor::{Supervisor, control_runtime},
     table::SharedTable,
     telemetry::{self, LogFilter},
     types::ZoneName,
@@ -45,8 +44,8 @@ const DEFAULT_LOG: &str = "warn";
 /// # Errors
 /// The clusters, the file or the resolver cannot be set up.
 pub fn run(arguments: &LogArguments) -> Result<(), Failure> {
-    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(DEFAULT_LOG)))?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    telemetry::init(arguments.log_format, LogFilter::choose(Some(arguments.log.as_deref().unwrap_or(DEFAULT_LOG)))?)?;
+    let runtime = control_runtime()?;
     let outcome = runtime.block_on(play());
     runtime.shutdown_background();
     outcome
@@ -56,7 +55,7 @@ async fn play() -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let clusters = [Simulated::start("east")?, Simulated::start("west")?];
     let file = ConfigFile::write(&clusters)?;
-    let supervisor = Supervisor::start(&file.path, Config::load(&file.path)?).await?;
+    let supervisor = Supervisor::start(&file.path, cli::load(&file.path).await?).await?;
     let table = supervisor.table();
     introduce(&clusters, &file.path, &supervisor);
     let stop = async {

@@ -76,6 +76,7 @@ pub mod demo;
 pub mod discovery;
 pub mod forward;
 pub mod metrics;
+pub mod net;
 pub mod reload;
 pub mod server;
 pub mod simulation;

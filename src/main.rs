@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use alternator_dns::{
     cli::{self, Arguments, Command},
-    demo,
+    demo, telemetry,
 };
 use clap::Parser;
 
@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         Command::Reload => cli::reload(),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            telemetry::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => failure.report(),
     }
 }

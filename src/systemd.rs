@@ -1,49 +1,51 @@
-//! What systemd is told: that the server is ready, what it does, that it reloads, that it stops. And what it tells:
-//! where state may be kept.
+//! What is reported to systemd (that the server is ready, what it does, that it stops), and the directory that systemd
+//! provides.
 //!
 //! Without `$NOTIFY_SOCKET` nothing is sent. A message that cannot be sent is no reason to stop serving: it is logged at
-//! `debug` and forgotten. The variable stays set, because every later message needs it.
-
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+//! `debug` and forgotten. The caller never waits for systemd to read.
 
 use std::{
-    env, io,
+    env,
+    ffi::OsStr,
+    io,
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixDatagram},
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
     },
+    path::PathBuf,
+    thread,
 };
 
 use sd_notify::NotifyState;
 
 /// The server answers. `status` is one sentence for `systemctl status`.
-///
-/// It also ends a reload that [`reloading`] announced.
 pub fn ready(status: &str) {
     let status = one_line(status);
-    send(&[NotifyState::Ready, NotifyState::Status(&status)]);
-}
-
-/// One sentence for `systemctl status`. It is sent without waiting, and lost when systemd does not keep up: it only says
-/// what the next one says better, and must never hold the server up.
-pub fn status(status: &str) {
-    if let Err(error) = send_without_waiting(&format!("STATUS={}", one_line(status))) {
-        tracing::debug!(%error, "cannot tell systemd the status");
+    if send_without_waiting(&format!("READY=1\nSTATUS={status}")).is_ok() {
+        return;
+    }
+    // This one must arrive, so a thread waits until systemd reads. A missing thread is a message that is lost.
+    let wait = move || send(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    if let Err(error) = thread::Builder::new().name("notify".into()).spawn(wait) {
+        tracing::debug!(%error, "cannot notify systemd");
     }
 }
 
-/// A reload begins; [`ready`] ends it.
-pub fn reloading() {
-    // systemd 253 and newer want the clock beside it, to tell this reload from the one before.
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => send(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "cannot read the monotonic clock; systemd is not told of the reload"),
+/// One sentence for `systemctl status`. It is lost when systemd does not keep up: the next one replaces it.
+pub fn status(status: &str) {
+    if let Err(error) = send_without_waiting(&format!("STATUS={}", one_line(status))) {
+        tracing::debug!(%error, "cannot send systemd the status");
     }
 }
 
 /// The server drains and ends.
 pub fn stopping() {
-    send(&[NotifyState::Stopping]);
+    if let Err(error) = send_without_waiting("STOPPING=1") {
+        tracing::debug!(%error, "cannot notify systemd");
+    }
 }
 
 /// The directory that the unit's `StateDirectory=` has made for us; the first, if it names several.
@@ -83,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_cannot_smuggle_in_another_assignment() {
+    fn a_status_cannot_contain_another_assignment() {
         assert_eq!(one_line("two zones\nMAINPID=1"), "two zones MAINPID=1");
         assert_eq!(one_line("12 zones live"), "12 zones live");
     }

@@ -202,6 +202,8 @@ impl Scrape {
             let open = descriptors.count().saturating_sub(1);
             families.gauge("process_open_fds", "Open file descriptors.", None, open)?;
         }
+        let dropped = crate::telemetry::log_lines_dropped();
+        families.counter("log_lines_dropped", "Log lines that standard error did not take.", dropped)?;
         families.gauge(
             "uptime",
             "Time since the process started.",
@@ -374,6 +376,7 @@ mod tests {
             "config_reloads",
             "snapshot_ignored",
             "snapshot_writes",
+            "log_lines_dropped",
         ];
         let gauges = [
             "tcp_connections",

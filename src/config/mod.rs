@@ -11,14 +11,12 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
-pub mod pem;
 mod server_keys;
 mod value;
 mod zone_keys;
 
 use std::{
     collections::BTreeMap,
-    io::Read,
     net::{IpAddr, SocketAddr},
     num::{NonZeroU8, NonZeroU16},
     path::{Path, PathBuf},
@@ -288,32 +286,7 @@ pub struct ReloadRequest {
     pub reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {}", path.display(), plain(error))]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        error: std::io::Error,
-    },
-    /// The file is read and refused.
-    #[error(transparent)]
-    Refused(#[from] Diagnostics),
-}
-
 impl Config {
-    /// Reads and parses a file.
-    ///
-    /// # Errors
-    /// The file cannot be read, is larger than [`FILE_OCTETS_MAX`], or is refused.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self::parse(path, &read_file(path)?)?)
-    }
-
     /// Parses the content of a file; `path` only names it in diagnostics.
     ///
     /// # Errors
@@ -352,21 +325,6 @@ pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     same && one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4()
 }
 
-/// The content of a file.
-///
-/// # Errors
-/// It cannot be opened or read, or is larger than [`FILE_OCTETS_MAX`].
-pub fn read_file(path: &Path) -> Result<Vec<u8>, LoadError> {
-    let mut content = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_OCTETS_MAX + 1).read_to_end(&mut content))
-        .and_then(|octets| match octets as u64 {
-            0..=FILE_OCTETS_MAX => Ok(content),
-            _ => Err(std::io::Error::other(format!("it is larger than {} MiB", FILE_OCTETS_MAX >> 20))),
-        })
-        .map_err(|error| LoadError::Unreadable { path: path.into(), error })
-}
-
 /// Identifies a content: its [`digest`] in hexadecimal.
 pub fn content_hash(content: &[u8]) -> String {
     format!("{:016x}", digest(content))
@@ -377,16 +335,6 @@ pub fn digest(content: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME))
-}
-
-/// A system error without its number.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        std::io::ErrorKind::IsADirectory => "it is a directory".into(),
-        _ => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! Clients for nodes that speak TLS, and the files that they need.
 //!
 //! Zones with equal `tls` share everything: the files are read once, and looked at again when they are used, once a
-//! second at most. Files that have become bad are said to be so, and what they said before goes on being used. Files
-//! that are bad from the start are weather: each poll fails with a sentence about them.
+//! second at most. Files that have become bad are reported, and their last good contents stay in use. Files that are bad
+//! from the start are no mistake of the configuration: each poll fails with a sentence about them.
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use reqwest::{Client, Url};
@@ -23,8 +22,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{
-    sync::{Mutex as Turn, Semaphore},
-    task::spawn_blocking,
+    sync::{Mutex as Turn, OwnedMutexGuard},
     time::timeout,
 };
 use tracing::{info, warn};
@@ -33,28 +31,31 @@ use super::{
     alternator::{Clients, Keep, client},
     lately::Lately,
 };
-use crate::config::{Tls, content_hash, pem, read_file};
+use crate::{
+    config::Tls,
+    net::{
+        pem::{self, PemError},
+        roots::{RootsError, SystemRoots},
+        watched::{FileReader, Look, WatchedFiles},
+    },
+};
 
 /// Between two looks at the same files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long somebody who could go on with what is known waits for a look. Local files take a hundredth of that; a
-/// file system that hangs must not hold up polls.
+/// How long a caller who could go on with what is known waits for a look. Local files take a hundredth of that; a file
+/// system that hangs must not hold up polls.
 const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Looks at files in flight, for all values of `tls` together: each blocks a thread.
-const LOOKS_MAX: usize = 16;
+/// The largest file that is read. The bundle of all public authorities takes a quarter of a megabyte.
+const FILE_OCTETS_MAX: u64 = 16 << 20;
 
-/// A file that changed so short a time ago may change again without looking different: times of files are as coarse
-/// as this.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// Files that nobody uses are forgotten after so long. It is more than the longest refresh, so that a zone never
-/// loses what its files said before they became bad.
+/// Files that no zone uses are forgotten after so long. It is more than the longest refresh, so that a zone never loses
+/// the last good contents of its files.
 const FILES_KEPT: Duration = Duration::from_secs(2 * 3600);
 
-/// The client of a node that nobody asks is forgotten after so long: it has long lost its connection, and the node
-/// has probably left.
+/// The client of a node that is not asked is forgotten after so long: it has long lost its connection, and the node has
+/// probably left.
 const NODE_KEPT: Duration = Duration::from_secs(300);
 
 /// Clients for every value of `tls`. Clones share them.
@@ -64,8 +65,9 @@ pub struct TlsClients(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     values: Mutex<Lately<Tls, Arc<Files>>>,
-    slots: Arc<Semaphore>,
-    maker: Arc<Maker>,
+    reader: FileReader,
+    roots: SystemRoots,
+    maker: Maker,
 }
 
 /// A configuration that trusts nobody, for clients that never speak TLS. It costs nothing, while a client that sets
@@ -87,9 +89,12 @@ pub struct Ready {
 impl TlsClients {
     /// Reads nothing yet.
     pub fn new() -> Self {
-        let maker = Maker { provider: Arc::new(ring::default_provider()), system: Mutex::default() };
-        let values = Mutex::new(Lately::new(FILES_KEPT));
-        Self(Arc::new(Shared { values, slots: Arc::new(Semaphore::new(LOOKS_MAX)), maker: Arc::new(maker) }))
+        Self(Arc::new(Shared {
+            values: Mutex::new(Lately::new(FILES_KEPT)),
+            reader: FileReader::new(),
+            roots: SystemRoots::default(),
+            maker: Maker { provider: Arc::new(ring::default_provider()) },
+        }))
     }
 
     /// A client for a node, from files that were looked at a moment ago.
@@ -97,8 +102,7 @@ impl TlsClients {
     /// # Errors
     /// A sentence: what is wrong with which file.
     pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
-        let known =
-            || Ok::<_, String>(Arc::new(Files { tls: tls.clone(), turn: Arc::default(), state: Mutex::default() }));
+        let known = || Ok::<_, String>(Arc::new(Files::new(tls.clone())));
         let files = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known)?;
         files.freshen(&self.0).await;
         let outfit = files.outfit()?;
@@ -144,31 +148,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 struct Files {
     tls: Tls,
-    /// Whose turn it is to look.
-    turn: Arc<Turn<()>>,
+    /// Locked during a look.
+    watched: Arc<Turn<Watched>>,
     state: Mutex<State>,
 }
 
+type Watched = WatchedFiles<Outfit, TlsFileError>;
+
+/// What the last look found; readable during the next one.
 #[derive(Debug, Default)]
 struct State {
-    /// When a look last ended.
+    /// When it ended.
     looked: Option<Instant>,
-    /// How the files looked from outside; `None` where they may change without looking different.
-    stamps: Option<Vec<Stamp>>,
     /// What is used.
     outfit: Option<Arc<Outfit>>,
     /// Why the files as they are now cannot be used.
-    complaint: Option<String>,
+    error: Option<String>,
 }
 
 impl Files {
-    fn outfit(&self) -> Result<Arc<Outfit>, String> {
-        let state = lock(&self.state);
-        state.outfit.clone().ok_or_else(|| state.complaint.clone().unwrap_or_else(|| "its files are not read".into()))
+    fn new(tls: Tls) -> Self {
+        let watched = WatchedFiles::new(paths(&tls), FILE_OCTETS_MAX);
+        Self { tls, watched: Arc::new(Turn::new(watched)), state: Mutex::default() }
     }
 
-    /// Looks at the files if the last look is long ago. Who can go on without does not wait for others, nor for long.
-    async fn freshen(self: &Arc<Self>, shared: &Shared) {
+    fn outfit(&self) -> Result<Arc<Outfit>, String> {
+        let state = lock(&self.state);
+        state.outfit.clone().ok_or_else(|| state.error.clone().unwrap_or_else(|| "its files are not read".into()))
+    }
+
+    /// Looks at the files if the last look is long ago. A caller who can go on without does not wait for the look of
+    /// another, nor long for his own.
+    async fn freshen(self: &Arc<Self>, shared: &Arc<Shared>) {
         let (fresh, known) = {
             let state = lock(&self.state);
             (state.looked.is_some_and(|looked| looked.elapsed() < LOOK), state.outfit.is_some())
@@ -176,154 +187,118 @@ impl Files {
         if fresh {
             return;
         }
-        let turn = match self.turn.clone().try_lock_owned() {
-            Ok(turn) => turn,
+        let watched = match self.watched.clone().try_lock_owned() {
+            Ok(watched) => watched,
             Err(_) if known => return,
-            Err(_) => return drop(self.turn.lock().await),
+            Err(_) => return drop(self.watched.lock().await),
         };
-        // The semaphore is never closed; if it were, nobody would look any more.
-        let Ok(slot) = shared.slots.clone().acquire_owned().await else { return };
-        let (files, maker) = (self.clone(), shared.maker.clone());
-        let look = spawn_blocking(move || {
-            files.look(&maker);
-            drop((turn, slot));
-        });
+        let look = tokio::spawn(self.clone().look(watched, shared.clone()));
         if known {
-            // Late or not, it tells the next one.
+            // A late look serves the next caller.
             let _ = timeout(LOOK_PATIENCE, look).await;
         } else {
-            // A panic has been reported by the thread, and leaves things as they are.
+            // A panic has been reported by its hook, and leaves things as they are.
             let _ = look.await;
         }
     }
 
-    /// Reads the files if they have changed, and makes of them what is used from now on. It may block.
-    fn look(&self, maker: &Maker) {
-        let stamps = stamps(&self.tls);
-        let unchanged = {
-            let state = lock(&self.state);
-            state.complaint.is_none() && state.outfit.is_some() && state.stamps.is_some() && state.stamps == stamps
-        };
-        let read = if unchanged { None } else { Some(Material::read(&self.tls)) };
-        let before = lock(&self.state).outfit.clone();
-        let made = read.map(|read| {
-            let material = read?;
-            match before {
-                Some(before) if before.fingerprint == material.fingerprint() => Ok(before),
-                _ => Ok(Arc::new(maker.outfit(&self.tls, &material)?)),
-            }
-        });
-        let mut state = lock(&self.state);
-        state.looked = Some(Instant::now());
-        match made {
-            None => {}
-            Some(Ok(outfit)) => {
-                if state.outfit.as_ref().is_some_and(|before| !Arc::ptr_eq(before, &outfit)) {
-                    info!(files = self.names(), "TLS files have changed and are used from now on");
-                } else if state.complaint.is_some() {
-                    info!(files = self.names(), "TLS files are good again");
-                }
-                *state = State { stamps, outfit: Some(outfit), complaint: None, looked: state.looked };
-            }
-            Some(Err(complaint)) => {
-                if state.complaint.as_ref() != Some(&complaint) {
-                    let then = if state.outfit.is_some() {
-                        "what they said before goes on being used"
-                    } else {
-                        "nobody is asked"
-                    };
-                    warn!(why = complaint, "TLS files cannot be used; {then}");
-                }
-                state.complaint = Some(complaint);
+    /// Reads the files if they have changed, and makes of them what is used from now on.
+    async fn look(self: Arc<Self>, mut watched: OwnedMutexGuard<Watched>, shared: Arc<Shared>) {
+        let is_first = watched.value().is_none();
+        let roots = if self.tls.ca.is_some() || self.tls.insecure { None } else { Some(shared.roots.get().await) };
+        let tls = self.tls.clone();
+        let maker = shared.maker.clone();
+        let make = move |contents: Vec<Vec<u8>>| maker.outfit(&tls, &Contents::new(&tls, contents), roots);
+        match watched.look(&shared.reader, make).await {
+            Look::Unchanged => {}
+            Look::Changed(_) if is_first => {}
+            Look::Changed(_) => info!(files = names(&watched), "TLS files have changed and are used from now on"),
+            Look::Recovered => info!(files = names(&watched), "TLS files are good again"),
+            Look::Failed(error) => {
+                let consequence = if is_first { "no node is asked" } else { "their last good contents stay in use" };
+                warn!(why = %error, "TLS files cannot be used; {consequence}");
             }
         }
+        *lock(&self.state) = State {
+            looked: Some(Instant::now()),
+            outfit: watched.value().cloned(),
+            error: watched.error().map(ToString::to_string),
+        };
     }
-
-    fn names(&self) -> String {
-        let names: Vec<_> = paths(&self.tls).map(|path| path.display().to_string()).collect();
-        names.join(", ")
-    }
 }
 
-/// The files that are needed. Without checks no authority is.
-fn paths(tls: &Tls) -> impl Iterator<Item = &Path> {
-    let ca = tls.ca.as_deref().filter(|_| !tls.insecure);
-    let client = tls.client.iter().flat_map(|(cert, key)| [cert.as_path(), key.as_path()]);
-    ca.into_iter().chain(client)
+fn names(watched: &Watched) -> String {
+    let names: Vec<_> = watched.paths().iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }
 
-/// What changes when a file is written, replaced, or another one is linked to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamp {
-    place: (u64, u64),
-    octets: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-/// How all files look; `None` when one is not there, or may change without looking different.
-fn stamps(tls: &Tls) -> Option<Vec<Stamp>> {
-    let now = SystemTime::now();
-    let stamp = |path: &Path| {
-        let seen = path.metadata().ok()?;
-        let changed = UNIX_EPOCH + Duration::from_secs(seen.ctime().try_into().ok()?);
-        let settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED);
-        settled.then(|| Stamp {
-            place: (seen.dev(), seen.ino()),
-            octets: seen.len(),
-            modified: (seen.mtime(), seen.mtime_nsec()),
-            changed: (seen.ctime(), seen.ctime_nsec()),
-        })
-    };
-    paths(tls).map(stamp).collect()
+/// The files that are needed: authorities, then the client's certificate and key. Without checks no authority is.
+fn paths(tls: &Tls) -> Vec<PathBuf> {
+    let ca = tls.ca.clone().filter(|_| !tls.insecure);
+    let client = tls.client.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]);
+    ca.into_iter().chain(client).collect()
 }
 
 /// What the files contain.
-struct Material {
+struct Contents {
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Material {
-    fn read(tls: &Tls) -> Result<Self, String> {
-        let read = |path: &Path| {
-            // Whoever opens a pipe may wait for ever.
-            if path.metadata().is_ok_and(|seen| !seen.is_file()) {
-                return Err(format!("{} is not a file", path.display()));
-            }
-            read_file(path).map_err(|error| error.to_string())
-        };
-        let ca = tls.ca.as_deref().filter(|_| !tls.insecure).map(read).transpose()?;
-        let client = tls.client.as_ref().map(|(cert, key)| Ok::<_, String>((read(cert)?, read(key)?))).transpose()?;
-        Ok(Self { ca, client })
+impl Contents {
+    /// Takes the contents of [`paths`] apart again.
+    fn new(tls: &Tls, contents: Vec<Vec<u8>>) -> Self {
+        let mut contents = contents.into_iter();
+        let ca = if tls.ca.is_some() && !tls.insecure { contents.next() } else { None };
+        let client = contents.next().zip(contents.next());
+        Self { ca, client }
     }
+}
 
-    /// What tells edits apart, in place of contents that would have to be kept.
-    fn fingerprint(&self) -> Vec<String> {
-        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
-        self.ca.iter().chain(client).map(|octets| content_hash(octets)).collect()
-    }
+/// Why contents of TLS files cannot be used.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+enum TlsFileError {
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error("{} has no certificate that can be used", .0.display())]
+    NoAuthority(PathBuf),
+    #[error("{} is not the key of {}", key.display(), cert.display())]
+    OtherKey { cert: PathBuf, key: PathBuf },
+    #[error("{} and {} cannot be used: {reason}", cert.display(), key.display())]
+    Client { cert: PathBuf, key: PathBuf, reason: String },
+    #[error("server_name is nothing that a certificate can bear")]
+    ServerName,
+    #[error("the authorities cannot be used: {0}")]
+    Authorities(String),
+    #[error("{0}")]
+    Library(String),
 }
 
 /// Makes outfits of what files contain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Maker {
     provider: Arc<CryptoProvider>,
-    /// The system's authorities, read when they are first needed: 120 kB, so one for all.
-    system: Mutex<Option<Arc<RootCertStore>>>,
 }
 
+type Roots = Result<Arc<RootCertStore>, RootsError>;
+
 impl Maker {
-    fn outfit(&self, tls: &Tls, material: &Material) -> Result<Outfit, String> {
+    /// `system` are the system's authorities, where they are needed.
+    fn outfit(&self, tls: &Tls, contents: &Contents, system: Option<Roots>) -> Result<Outfit, TlsFileError> {
+        let library = |error: &dyn std::fmt::Display| TlsFileError::Library(error.to_string());
         let builder = ClientConfig::builder_with_provider(self.provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(self.check(tls, material)?));
-        let mut config = match (&tls.client, &material.client) {
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| library(&error))?;
+        let verifier = Arc::new(self.check(tls, contents, system)?);
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = match (&tls.client, &contents.client) {
             (Some((cert, key)), Some((cert_pem, key_pem))) => {
-                let (chain, secret) = (pem::certificates(cert, cert_pem)?, pem::private_key(key, key_pem)?);
+                let chain = pem::certificates(cert, cert_pem)?;
+                let secret = pem::private_key(key, key_pem)?;
                 builder.with_client_auth_cert(chain, secret).map_err(|error| match error {
-                    TlsError::InconsistentKeys(_) => format!("{} is not the key of {}", key.display(), cert.display()),
-                    error => format!("{} and {} cannot be used: {error}", cert.display(), key.display()),
+                    TlsError::InconsistentKeys(_) => TlsFileError::OtherKey { cert: cert.clone(), key: key.clone() },
+                    error => TlsFileError::Client { cert: cert.clone(), key: key.clone(), reason: error.to_string() },
                 })?
             }
             _ => builder.with_no_client_auth(),
@@ -331,54 +306,33 @@ impl Maker {
         // A resumed session would spare a node from showing its certificate, which may have expired since; a client
         // that is new to the node would see it.
         config.resumption = Resumption::disabled();
-        let clients = Clients::new(&config).map_err(|error| error.to_string())?;
+        let clients = Clients::new(&config).map_err(|error| library(&error))?;
         let host = tls.server_name.as_deref().and_then(in_url);
-        Ok(Outfit {
-            fingerprint: material.fingerprint(),
-            config,
-            clients,
-            host,
-            nodes: Mutex::new(Lately::new(NODE_KEPT)),
-        })
+        Ok(Outfit { config, clients, host, nodes: Mutex::new(Lately::new(NODE_KEPT)) })
     }
 
-    fn check(&self, tls: &Tls, material: &Material) -> Result<Check, String> {
-        let name = tls.server_name.clone().map(|name| {
-            ServerName::try_from(name).map_err(|_| "server_name is nothing that a certificate can bear".to_owned())
-        });
+    fn check(&self, tls: &Tls, contents: &Contents, system: Option<Roots>) -> Result<Check, TlsFileError> {
         let schemes = self.provider.signature_verification_algorithms.supported_schemes();
         if tls.insecure {
             return Ok(Check { verifier: None, name: None, schemes });
         }
-        let roots = match (&tls.ca, &material.ca) {
-            (Some(path), Some(octets)) => Arc::new(authorities(path, octets)?),
-            _ => self.system()?,
+        let name = tls.server_name.clone().map(|name| ServerName::try_from(name).map_err(|_| TlsFileError::ServerName));
+        let roots = match (&tls.ca, &contents.ca, system) {
+            (Some(path), Some(octets), _) => Arc::new(authorities(path, octets)?),
+            (_, _, Some(system)) => system?,
+            _ => return Err(RootsError::None { why: String::new() }.into()),
         };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build();
-        let verifier = verifier.map_err(|error| format!("the authorities cannot be used: {error}"))?;
+        let verifier = verifier.map_err(|error| TlsFileError::Authorities(error.to_string()))?;
         Ok(Check { verifier: Some(verifier), name: name.transpose()?, schemes })
-    }
-
-    fn system(&self) -> Result<Arc<RootCertStore>, String> {
-        let mut system = lock(&self.system);
-        if let Some(roots) = &*system {
-            return Ok(roots.clone());
-        }
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        if roots.add_parsable_certificates(found.certs).0 == 0 {
-            let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-            return Err(format!("this system has no certificate authorities{why}; name a file with ca"));
-        }
-        Ok(system.insert(Arc::new(roots)).clone())
     }
 }
 
 /// The authorities of a PEM file. Bundles have odd ones among them, so one that can be used is enough.
-fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, String> {
+fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, TlsFileError> {
     let mut roots = RootCertStore::empty();
     match roots.add_parsable_certificates(pem::certificates(path, octets)?) {
-        (0, _) => Err(format!("{} has no certificate that can be used", path.display())),
+        (0, _) => Err(TlsFileError::NoAuthority(path.into())),
         _ => Ok(roots),
     }
 }
@@ -441,8 +395,6 @@ impl ServerCertVerifier for Check {
 /// What the files of one value of `tls` come to.
 #[derive(Debug)]
 struct Outfit {
-    /// Of the files that it was made of.
-    fingerprint: Vec<String>,
     config: ClientConfig,
     /// For nodes that are asked by their address.
     clients: Clients,
@@ -580,20 +532,20 @@ mod tests {
         assert_eq!((error.to_string(), error.is_refusal()), (sentence.into(), false));
     }
 
-    #[test]
-    fn every_bad_file_is_named_with_what_is_wrong() {
+    #[tokio::test]
+    async fn every_bad_file_is_named_with_what_is_wrong() {
         let desk = Desk::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
         let (good, good_key) = (desk.put("good.pem", &certificate), desk.put("good.key", &key));
-        let complaint = |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
+        let complaint = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
-            let TlsClients(shared) = TlsClients::new();
-            let made = Material::read(&tls).and_then(|material| shared.maker.outfit(&tls, &material));
+            let node = "127.0.0.1:1".parse().unwrap();
+            let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
             made.map(drop).map_err(|sentence| sentence.replace(&desk.0.display().to_string(), ""))
         };
-        assert_eq!(complaint(&good, Some((&good, &good_key))), Ok(()));
+        assert_eq!(complaint(&good, Some((&good, &good_key))).await, Ok(()));
         let half = &certificate[..certificate.len() / 2];
         for (content, sentence) in [
             ("", "/ca.pem has no certificate in PEM"),
@@ -605,15 +557,15 @@ mod tests {
                 "/ca.pem has no certificate that can be used",
             ),
         ] {
-            assert_eq!(complaint(&desk.put("ca.pem", content), None).unwrap_err(), sentence);
+            assert_eq!(complaint(&desk.put("ca.pem", content), None).await.unwrap_err(), sentence);
         }
-        assert_eq!(complaint(&desk.0, None).unwrap_err(), " is not a file");
+        assert_eq!(complaint(&desk.0, None).await.unwrap_err(), "cannot read : it is a directory");
         let missing = desk.0.join("missing");
-        assert_eq!(complaint(&missing, None).unwrap_err(), "cannot read /missing: there is no such file");
+        assert_eq!(complaint(&missing, None).await.unwrap_err(), "cannot read /missing: there is no such file");
         let other = desk.put("other.key", &other_key);
-        let mismatch = complaint(&good, Some((&good, &other))).unwrap_err();
+        let mismatch = complaint(&good, Some((&good, &other))).await.unwrap_err();
         assert_eq!(mismatch, "/other.key is not the key of /good.pem");
-        let none = complaint(&good, Some((&good, &good))).unwrap_err();
+        let none = complaint(&good, Some((&good, &good))).await.unwrap_err();
         assert_eq!(none, "/good.pem has no private key in PEM, or only an encrypted one");
     }
 
@@ -626,29 +578,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn files_that_say_the_same_keep_their_connections() {
+    #[tokio::test]
+    async fn files_with_the_same_contents_keep_their_connections() {
         let desk = Desk::new("same");
         let (certificate, _) = certificate(&["a".into()]);
         let (other, _) = super::tests::certificate(&["b".into()]);
         let tls = Tls { ca: Some(desk.put("ca.pem", &certificate)), ..Tls::default() };
         let TlsClients(shared) = TlsClients::new();
-        let files = Files { tls, turn: Arc::default(), state: Mutex::default() };
-        let look = || {
-            files.look(&shared.maker);
+        let files = Arc::new(Files::new(tls));
+        let look = async || {
+            let watched = files.watched.clone().lock_owned().await;
+            files.clone().look(watched, shared.clone()).await;
             files.outfit().unwrap()
         };
-        let first = look();
-        assert!(lock(&files.state).stamps.is_none(), "a file that is so young may change again unseen");
+        let first = look().await;
         desk.put("ca.pem", &certificate);
-        assert!(Arc::ptr_eq(&first, &look()));
+        assert!(Arc::ptr_eq(&first, &look().await));
         desk.put("ca.pem", "bad");
-        assert!(Arc::ptr_eq(&first, &look()));
-        assert!(lock(&files.state).complaint.is_some());
+        assert!(Arc::ptr_eq(&first, &look().await));
+        assert!(lock(&files.state).error.is_some());
         desk.put("ca.pem", &certificate);
-        assert!(Arc::ptr_eq(&first, &look()));
-        assert!(lock(&files.state).complaint.is_none());
+        assert!(Arc::ptr_eq(&first, &look().await));
+        assert!(lock(&files.state).error.is_none());
         desk.put("ca.pem", &other);
-        assert!(!Arc::ptr_eq(&first, &look()));
+        assert!(!Arc::ptr_eq(&first, &look().await));
     }
 }

@@ -29,6 +29,7 @@ use hickory_resolver::{
         serialize::binary::BinDecodable,
     },
 };
+use rustls::RootCertStore;
 use tokio::time::sleep;
 
 use self::penalty::UpstreamPenalty;
@@ -76,13 +77,12 @@ pub struct Upstreams {
 type Pool = NameServerPool<TokioRuntimeProvider>;
 
 impl Upstreams {
-    /// Upstreams that have not been asked yet.
-    pub fn new(upstreams: &[Upstream]) -> Self {
+    /// Upstreams that have not been asked yet. `roots` are the authorities that upstreams with TLS are checked against.
+    pub fn new(upstreams: &[Upstream], roots: Arc<RootCertStore>) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = ATTEMPT;
         options.max_active_requests = QUESTIONS_PER_CONNECTION;
-        let uses_tls = upstreams.iter().any(|upstream| upstream.tls_name.is_some());
-        let tls = if uses_tls { tls::with_system_roots() } else { tls::without_roots() };
+        let tls = tls::client(roots);
         let pool = |upstream: &Upstream| {
             let context = PoolContext::new(options.clone(), TlsConfig { config: tls.clone() });
             Pool::from_config([name_server(upstream)], Arc::new(context), TokioRuntimeProvider::new())

@@ -1,8 +1,8 @@
-//! The door of the file: notices that it changed, waits until it is whole, understands it, and hands it over.
+//! Reloads: notices that the configuration file changed, waits until it is whole, parses it, and has it put in force.
 //!
-//! A change is seen by notify, by SIGHUP, by a request on the control socket, or at the latest by a slow timer.
-//! Only the content counts. A bad file changes nothing: the complaint goes to the log, to the metrics and to the
-//! status that `admin` shows.
+//! A change is noticed by notify, by SIGHUP, by a request on the control socket, or at the latest by a slow timer.
+//! Only the content counts. A bad file changes nothing: the log, the metrics and the status that `admin` shows say what
+//! is wrong with it.
 
 mod settle;
 mod watch;
@@ -26,78 +26,82 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{Config, ConfigStatus, ReloadRequest, content_hash, read_file},
+    config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
+    net::watched::FileReader,
 };
 
-/// Time between looks at the file when nothing is heard: the floor under file systems that tell nothing (NFS).
-const FLOOR: Duration = Duration::from_secs(5);
+/// Between looks at the file when no event comes: some file systems (NFS) report none.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A file that was understood, on its way to the supervisor.
+/// A configuration without mistakes, on its way to the supervisor.
 #[derive(Debug)]
 pub struct Accepted {
-    /// What it says.
+    /// The configuration.
     pub config: Arc<Config>,
     /// A summary of what changed, or why it could not be put in force (then nothing has changed).
     pub reply: oneshot::Sender<Result<String, String>>,
 }
 
-/// Everything that the reloader is given.
+/// What brings changes to the reloader, and where its outcomes go.
 #[derive(Debug)]
-pub struct Doors {
+pub struct ReloadChannels {
     /// SIGHUP.
     pub hangup: Signal,
     /// Requests from the control socket.
     pub requests: mpsc::Receiver<ReloadRequest>,
-    /// Accepted files, to the supervisor.
+    /// Configurations without mistakes, to the supervisor.
     pub accepted: mpsc::Sender<Accepted>,
-    /// What the status page tells about the file.
+    /// What the status page shows about the file.
     pub status: Arc<ArcSwap<ConfigStatus>>,
     /// Reloads are counted here.
     pub counters: Arc<ProcessCounters>,
+    /// Reads the file.
+    pub reader: FileReader,
 }
 
-/// What a reading asks for. Understanding a file is most of what a reload costs, so it is done once.
+/// What a reading asks for. Parsing a file is most of what a reload costs, so it is done once.
 #[derive(Debug)]
 enum Wanted {
     /// What is in force already.
     InForce,
-    /// Something else, or nothing that can be understood.
+    /// Another configuration, or why there is none.
     Other(Result<Arc<Config>, String>),
 }
 
-/// Follows one configuration file.
+/// Watches one configuration file.
 #[derive(Debug)]
 pub struct Reloader {
     path: PathBuf,
-    doors: Doors,
+    channels: ReloadChannels,
     watch: Watch,
     in_force: Arc<Config>,
-    /// The last reading that was refused, so that it is complained about once.
+    /// The last reading that was refused, so that it is reported once.
     refused: Option<Reading>,
-    /// Who waits for the attempt under way.
+    /// Requests that wait for the attempt under way.
     waiting: Vec<ReloadRequest>,
-    /// Somebody asked for this attempt, by signal or request.
+    /// This attempt was asked for, by signal or request.
     asked: bool,
 }
 
 impl Reloader {
-    /// Follows `path`, whose content `in_force` was started with.
-    pub fn new(path: PathBuf, in_force: Arc<Config>, doors: Doors) -> Self {
-        let watch = Watch::new(&path);
-        Self { path, doors, watch, in_force, refused: None, waiting: Vec::new(), asked: false }
+    /// Watches `path`, whose content `in_force` was started with.
+    pub fn new(path: PathBuf, in_force: Arc<Config>, channels: ReloadChannels) -> Self {
+        let watch = Watch::new(path.clone());
+        Self { path, channels, watch, in_force, refused: None, waiting: Vec::new(), asked: false }
     }
 
     /// Runs until dropped.
     pub async fn run(mut self) -> Infallible {
+        self.watch.arm().await;
         loop {
-            self.wait(Instant::now() + FLOOR).await;
-            self.watch.arm(&self.path);
+            self.wait(Instant::now() + POLL_INTERVAL).await;
+            self.watch.arm().await;
             let (reading, wanted) = self.settled().await;
             let outcome = self.attempt(reading, wanted).await;
             self.asked = false;
             for request in self.waiting.drain(..) {
-                // The one who asked may have gone away meanwhile.
+                // The client may have gone away meanwhile.
                 let _ = request.reply.send(outcome.clone());
             }
         }
@@ -107,12 +111,12 @@ impl Reloader {
     async fn wait(&mut self, deadline: Instant) -> bool {
         tokio::select! {
             () = self.watch.event() => true,
-            _ = self.doors.hangup.recv() => {
+            _ = self.channels.hangup.recv() => {
                 tracing::info!("SIGHUP: looking at {}", self.path.display());
                 self.asked = true;
                 false
             }
-            Some(request) = self.doors.requests.recv() => {
+            Some(request) = self.channels.requests.recv() => {
                 self.waiting.push(request);
                 self.asked = true;
                 false
@@ -126,7 +130,7 @@ impl Reloader {
         let mut settling = Settling::new(self.read().await, Instant::now());
         loop {
             self.agree(&mut settling, SETTLE).await;
-            let wanted = self.understand(settling.reading()).await;
+            let wanted = self.resolve(settling.reading()).await;
             let must_wait = !self.asked && self.refused.as_ref() != Some(settling.reading()) && self.is_bulk(&wanted);
             if !must_wait || self.agree(&mut settling, BULK_QUIET).await {
                 return (settling.into_reading(), wanted);
@@ -135,14 +139,14 @@ impl Reloader {
     }
 
     /// Waits until two readings that lie `patience` apart agree and no event came between. A wait beyond
-    /// [`SETTLE`] is given up, with `false`, when the content changes or somebody asks.
+    /// [`SETTLE`] is given up, with `false`, when the content changes or a reload is asked for.
     async fn agree(&mut self, settling: &mut Settling, patience: Duration) -> bool {
         let may_give_up = patience > SETTLE;
         while !(may_give_up && self.asked) {
             let due = settling.due(patience);
             if self.wait(due).await {
                 settling.event(Instant::now());
-                self.watch.arm(&self.path);
+                self.watch.arm().await;
             }
             if Instant::now() < due {
                 continue;
@@ -157,18 +161,15 @@ impl Reloader {
         false
     }
 
-    /// Reads beside the runtime: what is there may hang (a FIFO, a file server that is gone), and pollers go on.
     async fn read(&self) -> Reading {
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_file(&path).map_err(|error| error.to_string()));
-        read.await.unwrap_or_else(|error| Err(format!("reading {} failed: {error}", self.path.display())))
+        self.channels.reader.read(&self.path, FILE_OCTETS_MAX).await.map(|content| content.octets)
     }
 
     fn is_bulk(&self, wanted: &Wanted) -> bool {
         matches!(wanted, Wanted::Other(Ok(wanted)) if removes_in_bulk(&self.in_force.zones, &wanted.zones))
     }
 
-    async fn understand(&self, reading: &Reading) -> Wanted {
+    async fn resolve(&self, reading: &Reading) -> Wanted {
         if reading.as_ref().is_ok_and(|content| content_hash(content) == self.in_force.hash) {
             return Wanted::InForce;
         }
@@ -176,27 +177,28 @@ impl Reloader {
     }
 
     async fn parse(&self, reading: &Reading) -> Result<Config, String> {
-        let (path, content) = (self.path.clone(), reading.clone()?);
+        let content = reading.clone().map_err(|error| error.to_string())?;
+        let path = self.path.clone();
         let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
         match parsed {
             Ok(parsed) => parsed.map_err(|mistakes| mistakes.to_string()),
-            Err(error) => Err(format!("reading {} failed: {error}", self.path.display())),
+            Err(lost) => Err(format!("reading {} failed: {lost}", self.path.display())),
         }
     }
 
-    /// Puts what a reading says in force, or says why not.
+    /// Has what was read put in force, or reports why not.
     async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, String> {
-        let Wanted::Other(understood) = wanted else { return Ok(self.unchanged()) };
+        let Wanted::Other(parsed) = wanted else { return Ok(self.unchanged()) };
         let again = !self.asked && self.refused.as_ref() == Some(&reading);
-        let outcome = match understood {
+        let outcome = match parsed {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
             Err(complaint) => Err(complaint),
         };
         match &outcome {
             Ok(summary) => self.applied(summary),
-            // Said once is enough while nobody asks.
-            Err(complaint) if again && self.doors.status.load().error.as_ref() == Some(complaint) => {}
+            // Reporting it once is enough while no reload is asked for.
+            Err(complaint) if again && self.channels.status.load().error.as_ref() == Some(complaint) => {}
             Err(complaint) => self.refuse(reading, complaint),
         }
         outcome
@@ -205,7 +207,7 @@ impl Reloader {
     async fn hand_over(&mut self, config: Arc<Config>) -> Result<String, String> {
         let (reply, answer) = oneshot::channel();
         let gone = || "the server is stopping".to_owned();
-        self.doors.accepted.send(Accepted { config: config.clone(), reply }).await.map_err(|_| gone())?;
+        self.channels.accepted.send(Accepted { config: config.clone(), reply }).await.map_err(|_| gone())?;
         let summary = answer.await.map_err(|_| gone())??;
         self.in_force = config;
         Ok(summary)
@@ -214,7 +216,7 @@ impl Reloader {
     fn unchanged(&mut self) -> String {
         if self.refused.take().is_some() {
             tracing::info!(path = %self.path.display(), "the file is back to what is in force");
-            self.doors.status.rcu(|status| ConfigStatus { error: None, ..ConfigStatus::clone(status) });
+            self.channels.status.rcu(|status| ConfigStatus { error: None, ..ConfigStatus::clone(status) });
         }
         if self.asked {
             self.count(ReloadResult::Unchanged);
@@ -229,7 +231,7 @@ impl Reloader {
         }
         self.count(ReloadResult::Applied);
         self.refused = None;
-        self.doors.status.store(Arc::new(ConfigStatus {
+        self.channels.status.store(Arc::new(ConfigStatus {
             path: self.path.clone(),
             hash: self.in_force.hash.clone(),
             loaded: SystemTime::now(),
@@ -242,10 +244,10 @@ impl Reloader {
         self.count(ReloadResult::Refused);
         self.refused = Some(reading);
         let error = Some(complaint.to_owned());
-        self.doors.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
+        self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
     }
 
     fn count(&self, result: ReloadResult) {
-        self.doors.counters.reloads.of(result).increment();
+        self.channels.counters.reloads.of(result).increment();
     }
 }

@@ -1,8 +1,10 @@
-//! When a file is whole: pure policy, with time as an argument.
+//! When a file counts as whole: pure policy, with time as an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
+
+use crate::net::watched::ReadError;
 
 /// Two readings so far apart must agree. Editors and tools write within milliseconds; people do not notice 200 ms.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
@@ -10,11 +12,11 @@ pub(super) const SETTLE: Duration = Duration::from_millis(200);
 /// Quiet that a file needs which removes most zones: half-written TOML is often valid, with fewer zones.
 pub(super) const BULK_QUIET: Duration = Duration::from_secs(3);
 
-/// Readings that agree for so long are believed although events keep coming: other files live in that directory.
+/// Readings that agree for so long count although events keep coming: they may be about other files of the directory.
 const DESPITE_EVENTS: Duration = Duration::from_secs(2);
 
-/// What the file said at one moment, or why it said nothing.
-pub(super) type Reading = Result<Vec<u8>, String>;
+/// What the file contained at one moment, or why it could not be read.
+pub(super) type Reading = Result<Vec<u8>, ReadError>;
 
 /// A reading, and since when nothing has contradicted it.
 #[derive(Debug)]

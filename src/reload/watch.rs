@@ -1,16 +1,25 @@
-//! Hears that something happened near a file. What happened, the file itself tells.
+//! Notices that something happened near a file. What happened, only the file itself shows.
+//!
+//! Looking for the directories blocks where a file system hangs, so it is done beside the runtime.
 
 use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use crate::net::watched::READ_DEADLINE;
 
 /// Links that are followed before the chain counts as a loop, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -21,29 +30,34 @@ type Identity = (u64, u64);
 /// Watches the directories through which a file is reached.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// `None` when the system gives none (its limit is reached): then the slow timer alone looks.
-    watcher: Option<RecommendedWatcher>,
-    armed: BTreeMap<PathBuf, Identity>,
+    path: PathBuf,
+    /// Locked by the thread that arms it, so that no more than one hangs.
+    armed: Arc<Mutex<Armed>>,
     events: watch::Receiver<u64>,
-    /// Keeps the channel open when there is no watcher.
-    _sender: watch::Sender<u64>,
+}
+
+/// The directories that are watched.
+#[derive(Debug)]
+struct Armed {
+    watcher: Watcher,
+    directories: BTreeMap<PathBuf, Identity>,
+    events: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+enum Watcher {
+    NotStarted,
+    /// The system gives none (its limit is reached): then only the slow timer looks.
+    Unavailable,
+    Running(RecommendedWatcher),
 }
 
 impl Watch {
-    pub(super) fn new(path: &Path) -> Self {
+    /// Watches nothing before it is armed.
+    pub(super) fn new(path: PathBuf) -> Self {
         let (sender, events) = watch::channel(0);
-        let hears = sender.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| is_change(event.kind)) {
-                hears.send_modify(|count| *count += 1);
-            }
-        });
-        let watcher = watcher.map_err(|error| {
-            tracing::warn!(%error, "changes of the file will be seen by the slow timer only: the system gives no watch");
-        });
-        let mut watch = Self { watcher: watcher.ok(), armed: BTreeMap::new(), events, _sender: sender };
-        watch.arm(path);
-        watch
+        let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), events: sender };
+        Self { path, armed: Arc::new(Mutex::new(armed)), events }
     }
 
     /// Waits for the next event.
@@ -54,22 +68,55 @@ impl Watch {
         }
     }
 
-    /// Watches every directory that now leads to the file; forgets those that no longer do.
-    pub(super) fn arm(&mut self, path: &Path) {
-        let Some(watcher) = &mut self.watcher else { return };
+    /// Watches every directory that now leads to the file, and no longer those that did. Gives up waiting when a file
+    /// system does not answer; then the slow timer remains.
+    pub(super) async fn arm(&mut self) {
+        let (armed, path) = (self.armed.clone(), self.path.clone());
+        let arming = async move {
+            let mut armed = armed.lock_owned().await;
+            // A panic has been reported by its hook, and leaves the slow timer.
+            let _ = spawn_blocking(move || armed.arm(&path)).await;
+        };
+        if timeout(READ_DEADLINE, arming).await.is_err() {
+            tracing::debug!(path = %self.path.display(), "the directories of the file cannot be watched now");
+        }
+    }
+}
+
+impl Armed {
+    fn arm(&mut self, path: &Path) {
+        if matches!(self.watcher, Watcher::NotStarted) {
+            self.watcher = start_watcher(self.events.clone());
+        }
+        let Watcher::Running(watcher) = &mut self.watcher else { return };
         let wanted = directories(path);
-        for (gone, _) in self.armed.extract_if(.., |path, identity| wanted.get(path) != Some(identity)) {
+        for (gone, _) in self.directories.extract_if(.., |path, identity| wanted.get(path) != Some(identity)) {
             // A directory that was removed has lost its watch already.
             let _ = watcher.unwatch(&gone);
         }
         for (directory, identity) in wanted {
-            if self.armed.contains_key(&directory) {
+            if self.directories.contains_key(&directory) {
                 continue;
             }
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
-                Ok(()) => _ = self.armed.insert(directory, identity),
+                Ok(()) => _ = self.directories.insert(directory, identity),
                 Err(error) => tracing::debug!(directory = %directory.display(), %error, "cannot watch"),
             }
+        }
+    }
+}
+
+fn start_watcher(events: watch::Sender<u64>) -> Watcher {
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.map_or(true, |event| is_change(event.kind)) {
+            events.send_modify(|count| *count += 1);
+        }
+    });
+    match watcher {
+        Ok(watcher) => Watcher::Running(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the system gives no watch, so changes of the file are noticed by the slow timer only");
+            Watcher::Unavailable
         }
     }
 }
@@ -90,7 +137,7 @@ fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
             let Some(parent) = place.parent() else { break };
             let target = std::fs::read_link(place).ok();
             if depth == 0 || target.is_some() {
-                remember(parent, &mut directories);
+                add(parent, &mut directories);
             }
             if let Some(target) = target
                 && links < LINKS_MAX
@@ -103,7 +150,7 @@ fn directories(path: &Path) -> BTreeMap<PathBuf, Identity> {
     directories
 }
 
-fn remember(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
+fn add(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
     let existing = directory.ancestors().find_map(|place| Some((place, std::fs::metadata(place).ok()?)));
     if let Some((place, metadata)) = existing {
         directories.insert(place.into(), (metadata.dev(), metadata.ino()));

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use self::adapter::Adapter;
-pub use self::certificate::{Certificate, read_certificate};
+pub use self::certificate::{Certificate, CertificateError, certified_key};
 use super::{BindError, FailureGuard, Service, Serving, Stop, bind_tcp};
 use crate::config::SecureTransport;
 

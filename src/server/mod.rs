@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::service::StreamWorker;
 pub use self::{
-    encrypted::{BoundSecure, Certificate, Session, read_certificate},
+    encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{ForwardTask, Forwarder},
     service::Service,
     tcp::{ConnectionLimits, Limits, framing},

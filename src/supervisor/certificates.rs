@@ -1,87 +1,99 @@
-//! The certificate that clients of encrypted DNS are shown, and the files that it comes from.
+//! The certificate that clients of encrypted DNS see, and the files that it comes from.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::PathBuf;
 
 use rustls::sign::CertifiedKey;
+use tokio_util::task::JoinMap;
 
-use super::StartError;
+use super::LOOK_INTERVAL;
 use crate::{
     config::Encryption,
-    server::{Certificate, read_certificate},
+    net::watched::{FileReader, Look, WatchError, WatchedFiles},
+    server::{Certificate, CertificateError, certified_key},
 };
 
-/// Between two looks at the files.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// The largest certificate chain, or key, that is read.
+const FILE_OCTETS_MAX: u64 = 1 << 20;
+
+/// The task that looks at the files.
+const TASK: &str = "certificate";
+
+type Files = WatchedFiles<CertifiedKey, CertificateError>;
 
 /// The certificate in force.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Certificates {
-    shown: Certificate,
-    /// Certificate and key; `None` while nothing is encrypted.
-    files: Option<(PathBuf, PathBuf)>,
-    trouble: Option<Trouble>,
+    in_force: Certificate,
+    reader: FileReader,
 }
 
-/// Why the files cannot be used as they are now. A certificate and its key are replaced one after the other, so what one
-/// look alone has seen is not said.
-#[derive(Debug, Eq, PartialEq)]
-enum Trouble {
-    Seen(String),
-    Said(String),
-}
-
-/// A certificate that has been read, and where.
-pub(super) type Read = Option<((PathBuf, PathBuf), Arc<CertifiedKey>)>;
+/// A certificate that has been read and is not in force yet; `None` where nothing is encrypted.
+#[derive(Debug)]
+pub(super) struct PreparedCertificate(Option<Files>);
 
 impl Certificates {
+    pub(super) fn new(reader: FileReader) -> Self {
+        Self { in_force: Certificate::default(), reader }
+    }
+
     /// What listeners show.
-    pub(super) fn shown(&self) -> Certificate {
-        self.shown.clone()
+    pub(super) fn in_force(&self) -> Certificate {
+        self.in_force.clone()
     }
 
-    /// Reads what the file names. Nothing changes before [`Self::adopt`].
-    pub(super) fn read(wanted: Option<&Encryption>) -> Result<Read, StartError> {
-        let Some(Encryption { cert, key, .. }) = wanted else { return Ok(None) };
-        let certified = read_certificate(cert, key).map_err(StartError::Certificate)?;
-        Ok(Some(((cert.clone(), key.clone()), certified)))
+    /// Reads the files that are wanted. Nothing changes before [`Self::commit`].
+    pub(super) async fn prepare(
+        &self,
+        wanted: Option<&Encryption>,
+    ) -> Result<PreparedCertificate, WatchError<CertificateError>> {
+        let Some(Encryption { cert, key, .. }) = wanted else { return Ok(PreparedCertificate(None)) };
+        let paths = vec![cert.clone(), key.clone()];
+        let (files, _) = WatchedFiles::open(&self.reader, paths.clone(), FILE_OCTETS_MAX, make(paths)).await?;
+        Ok(PreparedCertificate(Some(files)))
     }
 
-    /// Shows what was read from now on.
-    pub(super) fn adopt(&mut self, read: Read) {
-        self.trouble = None;
-        self.files = read.map(|(files, certified)| {
-            self.shown.replace(certified);
-            files
-        });
+    /// Shows what was prepared from now on, and watches its files.
+    pub(super) fn commit(&mut self, PreparedCertificate(files): PreparedCertificate, tasks: &mut JoinMap<String, ()>) {
+        let Some(files) = files else {
+            tasks.abort(TASK);
+            return;
+        };
+        if let Some(certified) = files.value() {
+            self.in_force.replace(certified.clone());
+        }
+        tasks.spawn(TASK.into(), watch(files, self.reader.clone(), self.in_force.clone()));
     }
+}
 
-    /// Looks whether the files have changed. Those that cannot be used leave everything as it is.
-    pub(super) fn look(&mut self) {
-        let Some((cert, key)) = &self.files else { return };
-        match read_certificate(cert, key) {
-            Ok(certified) => {
-                self.trouble = None;
-                if self.shown.replace(certified) {
-                    tracing::info!(file = %cert.display(), "another certificate is shown to new connections");
+/// The certificate and key that two files contain, in this order.
+fn make(paths: Vec<PathBuf>) -> impl FnOnce(Vec<Vec<u8>>) -> Result<CertifiedKey, CertificateError> + Send {
+    move |contents| match (paths.as_slice(), contents.as_slice()) {
+        ([cert, key], [cert_pem, key_pem]) => certified_key((cert, cert_pem), (key, key_pem)),
+        // There are always two files.
+        _ => Err(CertificateError::Unusable(PathBuf::new())),
+    }
+}
+
+async fn watch(mut files: Files, reader: FileReader, in_force: Certificate) {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let paths = files.paths().to_vec();
+        match files.look(&reader, make(paths)).await {
+            Look::Unchanged => {}
+            Look::Changed(certified) => {
+                if in_force.replace(certified) {
+                    tracing::info!(files = names(&files), "new connections get another certificate");
                 }
             }
-            Err(sentence) => {
-                let is_old = self.trouble.as_ref().is_some_and(|trouble| trouble.sentence() == sentence);
-                if is_old && matches!(self.trouble, Some(Trouble::Seen(_))) {
-                    tracing::warn!("clients are shown the certificate as it was: {sentence}");
-                }
-                self.trouble = Some(if is_old { Trouble::Said(sentence) } else { Trouble::Seen(sentence) });
-            }
+            Look::Recovered => tracing::info!(files = names(&files), "the certificate's files are good again"),
+            Look::Failed(error) => tracing::warn!("clients get the certificate as it was: {error}"),
         }
     }
 }
 
-impl Trouble {
-    fn sentence(&self) -> &str {
-        match self {
-            Self::Seen(sentence) | Self::Said(sentence) => sentence,
-        }
-    }
+fn names(files: &Files) -> String {
+    let names: Vec<_> = files.paths().iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -92,28 +104,28 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_one_look_alone_has_seen_is_not_said() {
+    #[tokio::test]
+    async fn a_pair_that_is_half_replaced_is_not_reported() {
         let directory = std::env::temp_dir().join(format!("alternator-dns-certificates-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        let paths = vec![directory.join("cert.pem"), directory.join("key.pem")];
         let secret = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&secret).unwrap();
-        fs::write(&cert, certificate.pem()).unwrap();
-        fs::write(&key, secret.serialize_pem()).unwrap();
-        let listen = vec![(crate::config::SecureTransport::Tls, "127.0.0.1:853".parse().unwrap())];
-        let wanted = Encryption { listen, cert, key: key.clone() };
-        let mut certificates = Certificates::default();
-        certificates.adopt(Certificates::read(Some(&wanted)).unwrap());
-        let mut looked_at = |content: &str| {
-            fs::write(&key, content).unwrap();
-            certificates.look();
-            certificates.trouble.as_ref().map(|trouble| matches!(trouble, Trouble::Said(_)))
-        };
-        let stranger = KeyPair::generate().unwrap().serialize_pem();
         let own = secret.serialize_pem();
-        let seen = [&own, &stranger, &own, &stranger, &stranger, &stranger].into_iter().map(|key| looked_at(key));
-        assert_eq!(seen.collect::<Vec<_>>(), [None, Some(false), None, Some(false), Some(true), Some(true)]);
+        let stranger = KeyPair::generate().unwrap().serialize_pem();
+        fs::write(&paths[0], certificate.pem()).unwrap();
+        fs::write(&paths[1], &own).unwrap();
+        let reader = FileReader::new();
+        let opened = WatchedFiles::open(&reader, paths.clone(), FILE_OCTETS_MAX, make(paths.clone())).await;
+        let mut files = opened.unwrap().0;
+        let mut reported = Vec::new();
+        for key in [&own, &stranger, &own, &stranger, &stranger, &stranger] {
+            fs::write(&paths[1], key).unwrap();
+            let look = files.look(&reader, make(paths.clone())).await;
+            reported.push(matches!(look, Look::Failed(_)));
+            assert_eq!(files.error().is_some(), *key == stranger);
+        }
+        assert_eq!(reported, [false, false, false, false, true, false]);
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,101 +1,130 @@
-//! The secrets that cookies are made with: one of our own, or those of a file that replicas share.
+//! The secrets that cookies are made with: a random one, or those of a file that replicas share.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
+use tokio_util::task::JoinMap;
 
-use super::StartError;
-use crate::table::{CookieSecret, CookieSecrets};
+use super::LOOK_INTERVAL;
+use crate::{
+    net::watched::{FileReader, Look, WatchError, WatchedFiles},
+    table::{CookieSecret, CookieSecrets},
+};
 
 /// Secrets in one file. A rollover needs two at a time.
 const SECRETS_MAX: usize = 8;
 
-/// The largest file that is read: so many secrets, and comments about them.
+/// The largest file that is read: that many secrets, and comments about them.
 const FILE_OCTETS_MAX: u64 = 4096;
 
+/// The task that looks at the file.
+const TASK: &str = "cookie secrets";
+
+/// Why a content gives no secrets. Each reads as the end of a sentence that starts with the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SecretsError {
+    /// It is not UTF-8.
+    #[error("it is not text")]
+    NotText,
+    /// This line is not a secret.
+    #[error("line {0} is not 32 hexadecimal digits")]
+    Line(usize),
+    /// It has only comments and empty lines.
+    #[error("it holds no secret; write 32 hexadecimal digits on a line")]
+    None,
+    /// It has too many secrets.
+    #[error("it holds more than {SECRETS_MAX} secrets")]
+    TooMany,
+}
+
+type Files = WatchedFiles<CookieSecrets, SecretsError>;
+
 /// The secrets in force, and where they come from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cookies {
     in_force: Arc<ArcSwap<CookieSecrets>>,
     /// Used while there is no file.
-    own: CookieSecrets,
-    file: Option<PathBuf>,
-    /// The file cannot be used as it is now, and that has been said.
-    complained: bool,
+    random: CookieSecrets,
+    reader: FileReader,
 }
 
+/// Secrets that have been read and are not in force yet; `None` where no file is configured.
+#[derive(Debug)]
+pub(super) struct PreparedSecrets(Option<Files>);
+
 impl Cookies {
+    pub(super) fn new(reader: FileReader) -> Self {
+        Self { in_force: Arc::default(), random: CookieSecrets::default(), reader }
+    }
+
     /// What answers read.
     pub(super) fn in_force(&self) -> Arc<ArcSwap<CookieSecrets>> {
         self.in_force.clone()
     }
 
-    /// The secrets of a file, or our own without one. Nothing changes before [`Self::adopt`].
-    pub(super) fn read(&self, file: Option<&Path>) -> Result<CookieSecrets, StartError> {
-        let Some(path) = file else { return Ok(self.own.clone()) };
-        read(path).map_err(|sentence| StartError::CookieSecrets { path: path.into(), sentence })
+    /// Reads the file, if one is wanted. Nothing changes before [`Self::commit`].
+    pub(super) async fn prepare(&self, file: Option<&Path>) -> Result<PreparedSecrets, WatchError<SecretsError>> {
+        let Some(path) = file else { return Ok(PreparedSecrets(None)) };
+        let (files, _) = WatchedFiles::open(&self.reader, vec![path.into()], FILE_OCTETS_MAX, make).await?;
+        Ok(PreparedSecrets(Some(files)))
     }
 
-    /// Puts secrets in force.
-    pub(super) fn adopt(&mut self, file: Option<PathBuf>, secrets: CookieSecrets) {
-        (self.file, self.complained) = (file, false);
-        self.in_force.store(Arc::new(secrets));
+    /// Uses what was prepared from now on, and watches its file.
+    pub(super) fn commit(&mut self, PreparedSecrets(files): PreparedSecrets, tasks: &mut JoinMap<String, ()>) {
+        let Some(files) = files else {
+            tasks.abort(TASK);
+            self.in_force.store(Arc::new(self.random.clone()));
+            return;
+        };
+        if let Some(secrets) = files.value() {
+            self.in_force.store(secrets.clone());
+        }
+        tasks.spawn(TASK.into(), watch(files, self.reader.clone(), self.in_force.clone()));
     }
+}
 
-    /// Looks whether the file has changed. One that cannot be used leaves everything as it is.
-    pub(super) fn look(&mut self) {
-        let Some(path) = &self.file else { return };
-        match read(path) {
-            Ok(secrets) => {
-                self.complained = false;
-                if secrets != **self.in_force.load() {
-                    tracing::info!(file = %path.display(), "other secrets for cookies are in force");
-                    self.in_force.store(Arc::new(secrets));
-                }
+async fn watch(mut files: Files, reader: FileReader, in_force: Arc<ArcSwap<CookieSecrets>>) {
+    let file = files.paths().first().map(|path| path.display().to_string()).unwrap_or_default();
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        match files.look(&reader, make).await {
+            Look::Unchanged => {}
+            Look::Changed(secrets) => {
+                tracing::info!(file, "other secrets for cookies are in force");
+                in_force.store(secrets);
             }
-            Err(sentence) if !self.complained => {
-                self.complained = true;
-                tracing::warn!(file = %path.display(), "cookies keep their secrets: {sentence}");
-            }
-            Err(_) => {}
+            Look::Recovered => tracing::info!(file, "the secrets for cookies can be read again"),
+            Look::Failed(error) => tracing::warn!(file, "cookies keep their secrets: {}", reason(&error)),
         }
     }
 }
 
-fn read(path: &Path) -> Result<CookieSecrets, String> {
-    let mut text = String::new();
-    let octets = File::open(path).and_then(|file| file.take(FILE_OCTETS_MAX + 1).read_to_string(&mut text)).map_err(
-        |error| match error.kind() {
-            io::ErrorKind::NotFound => "there is no such file".into(),
-            io::ErrorKind::InvalidData => "it is not text".into(),
-            _ => error.to_string(),
-        },
-    )?;
-    if octets as u64 > FILE_OCTETS_MAX {
-        return Err(format!("it is larger than {FILE_OCTETS_MAX} octets"));
+/// The error without the file, which the sentence around it names.
+pub(super) fn reason(error: &WatchError<SecretsError>) -> String {
+    match error {
+        WatchError::Read(error) => error.reason.to_string(),
+        WatchError::Content(error) => error.to_string(),
     }
+}
+
+fn make(contents: Vec<Vec<u8>>) -> Result<CookieSecrets, SecretsError> {
+    let text = String::from_utf8(contents.concat()).map_err(|_| SecretsError::NotText)?;
     parse(&text)
 }
 
-/// One secret a line, the one that makes cookies first. Empty lines and those that begin with `#` say nothing.
-fn parse(text: &str) -> Result<CookieSecrets, String> {
+/// One secret a line, the one that makes cookies first. Empty lines and those that begin with `#` mean nothing.
+fn parse(text: &str) -> Result<CookieSecrets, SecretsError> {
     let mut secrets = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let secret = secret(line).ok_or_else(|| format!("line {} is not 32 hexadecimal digits", number + 1))?;
-        secrets.push(secret);
+        secrets.push(secret(line).ok_or(SecretsError::Line(number + 1))?);
     }
     match secrets.split_first() {
-        None => Err("it holds no secret; write 32 hexadecimal digits on a line".into()),
-        Some(_) if secrets.len() > SECRETS_MAX => Err(format!("it holds more than {SECRETS_MAX} secrets")),
+        None => Err(SecretsError::None),
+        Some(_) if secrets.len() > SECRETS_MAX => Err(SecretsError::TooMany),
         Some((&current, others)) => Ok(CookieSecrets { current, others: others.to_vec() }),
     }
 }
@@ -118,7 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_secret_makes_and_all_are_believed() {
+    fn the_first_secret_makes_cookies_and_all_verify_them() {
         let (one, two) = ("00112233445566778899aabbccddeeff", "FF".repeat(16));
         let secrets = parse(&format!("# rolled over in May\n\n  {one}\n{two}\n")).unwrap();
         assert_eq!((secrets.current.0[..3].to_vec(), secrets.iter().count()), (vec![0, 0x11, 0x22], 2));
@@ -126,17 +155,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_secret_says_so() {
-        let refusal = |text: &str| parse(text).unwrap_err();
+    fn a_file_without_secrets_is_refused_with_the_reason() {
+        let refusal = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(refusal("# nothing\n"), "it holds no secret; write 32 hexadecimal digits on a line");
         assert_eq!(refusal("# one\n0011\n"), "line 2 is not 32 hexadecimal digits");
         assert_eq!(refusal(&"é".repeat(16)), "line 1 is not 32 hexadecimal digits");
         assert_eq!(refusal(&format!("{}\n", "0".repeat(32)).repeat(9)), "it holds more than 8 secrets");
+        assert_eq!(make(vec![vec![0xff]]), Err(SecretsError::NotText));
     }
 
     proptest! {
         #[test]
-        fn no_text_can_break_the_reader(text in "([0-9a-fA-F#é \n]|\\PC){0,100}") {
+        fn no_text_panics_the_parser(text in "([0-9a-fA-F#é \n]|\\PC){0,100}") {
             if let Ok(secrets) = parse(&text) {
                 prop_assert!(secrets.iter().count() <= SECRETS_MAX);
             }

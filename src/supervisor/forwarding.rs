@@ -2,25 +2,38 @@
 
 use std::sync::Arc;
 
+use rustls::RootCertStore;
 use tokio::{runtime::Handle, sync::mpsc::UnboundedSender};
 
 use crate::{
     config::{Forward, Upstream},
     forward::Upstreams,
     metrics::ProcessCounters,
+    net::roots::SystemRoots,
     server::Forwarder,
     table::SharedTable,
 };
 
-/// Passes on what `[forward]` says.
+/// Forwards names of no zone as `[forward]` says.
 pub(super) struct Forwarding {
     forwarder: Forwarder,
-    /// Empty: nobody is asked.
+    /// Empty: names of no zone are refused.
     in_force: Vec<Upstream>,
+    roots: SystemRoots,
+}
+
+/// Upstreams that are set up and not asked yet.
+pub(super) enum PreparedUpstreams {
+    /// Those in force stay.
+    Unchanged,
+    /// Names of no zone are to be refused.
+    Off,
+    /// Others are asked.
+    New { upstreams: Box<Upstreams>, wanted: Vec<Upstream> },
 }
 
 impl Forwarding {
-    /// Asks nobody yet. Whoever waits for upstreams does so on this runtime.
+    /// Forwards nothing yet. What waits for upstreams does so on this runtime.
     pub(super) fn start(
         table: SharedTable,
         counters: Arc<ProcessCounters>,
@@ -29,7 +42,7 @@ impl Forwarding {
     ) -> Self {
         let (forwarder, task) = Forwarder::new(table, counters);
         task.start(runtime, failures);
-        Self { forwarder, in_force: Vec::new() }
+        Self { forwarder, in_force: Vec::new(), roots: SystemRoots::default() }
     }
 
     /// Where listeners leave questions.
@@ -37,19 +50,41 @@ impl Forwarding {
         self.forwarder.clone()
     }
 
-    /// Has the upstreams asked that are wanted, if any. Those that stay the same keep what they have said.
-    pub(super) fn adopt(&mut self, wanted: Option<&Forward>) {
+    /// Sets up the upstreams that are wanted. Nothing changes before [`Self::commit`].
+    pub(super) async fn prepare(&self, wanted: Option<&Forward>) -> PreparedUpstreams {
         let wanted = wanted.map_or(&[][..], |forward| &forward.upstreams);
         if wanted == self.in_force {
-            return;
+            return PreparedUpstreams::Unchanged;
         }
         if wanted.is_empty() {
-            tracing::info!("names of no zone are no longer passed on");
-        } else {
-            let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
-            tracing::info!(upstreams = names.join(" "), "names of no zone are passed on");
+            return PreparedUpstreams::Off;
         }
-        self.forwarder.replace_upstreams((!wanted.is_empty()).then(|| Upstreams::new(wanted)));
-        self.in_force = wanted.to_vec();
+        let mut roots = Arc::new(RootCertStore::empty());
+        if wanted.iter().any(|upstream| upstream.tls_name.is_some()) {
+            // Without authorities every upstream with TLS fails, which is no mistake of the configuration.
+            match self.roots.get().await {
+                Ok(system) => roots = system,
+                Err(error) => tracing::warn!("{error}, so no upstream can be asked over TLS"),
+            }
+        }
+        PreparedUpstreams::New { upstreams: Box::new(Upstreams::new(wanted, roots)), wanted: wanted.to_vec() }
+    }
+
+    /// Asks the prepared upstreams from now on. Those that stay the same keep their cache.
+    pub(super) fn commit(&mut self, prepared: PreparedUpstreams) {
+        match prepared {
+            PreparedUpstreams::Unchanged => {}
+            PreparedUpstreams::Off => {
+                tracing::info!("names of no zone are no longer forwarded");
+                self.forwarder.replace_upstreams(None);
+                self.in_force.clear();
+            }
+            PreparedUpstreams::New { upstreams, wanted } => {
+                let names: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+                tracing::info!(upstreams = names.join(" "), "names of no zone are forwarded");
+                self.forwarder.replace_upstreams(Some(*upstreams));
+                self.in_force = wanted;
+            }
+        }
     }
 }

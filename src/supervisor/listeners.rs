@@ -12,7 +12,7 @@ use crate::{
 
 /// What every listener needs.
 #[derive(Clone, Debug)]
-pub(super) struct Floor {
+pub(super) struct ListenerContext {
     pub service: Service,
     pub tcp: Handle,
     pub encrypted: Handle,
@@ -25,37 +25,38 @@ pub(super) struct Floor {
 /// The addresses that are served, each as the file writes it.
 #[derive(Debug)]
 pub(super) struct Listeners {
-    floor: Floor,
+    context: ListenerContext,
     serving: Vec<(SocketAddr, Serving)>,
     /// The same for encrypted DNS.
-    secure: Vec<(Door, Serving)>,
+    secure: Vec<(Endpoint, Serving)>,
 }
 
-/// What is spoken on an address.
-type Door = (SecureTransport, SocketAddr);
+/// A transport, and the address that it is served on.
+type Endpoint = (SecureTransport, SocketAddr);
 
-/// Sockets that nobody reads yet.
+/// Sockets that are bound and not read yet.
 #[derive(Debug, Default)]
-pub(super) struct Fresh {
+pub(super) struct PreparedSockets {
     plain: Vec<(SocketAddr, Bound)>,
-    secure: Vec<(Door, BoundSecure)>,
+    secure: Vec<(Endpoint, BoundSecure)>,
 }
 
 impl Listeners {
-    pub(super) fn new(floor: Floor) -> Self {
-        Self { floor, serving: Vec::new(), secure: Vec::new() }
+    pub(super) fn new(context: ListenerContext) -> Self {
+        Self { context, serving: Vec::new(), secure: Vec::new() }
     }
 
-    /// Binds the addresses that are not served yet: all of them, or none. Of those that nobody wrote IPv6 may be
-    /// missing, because not every host has it. `admin` is where the admin interface is now.
-    pub(super) fn bind_missing(&self, wanted: &Server, admin: Option<SocketAddr>) -> Result<Fresh, StartError> {
+    /// Binds the addresses that are not served yet: all of them, or none. Of the default addresses
+    /// those of IPv6 may be missing, because not every host has it. `admin` is where the admin interface is now.
+    pub(super) fn prepare(&self, wanted: &Server, admin: Option<SocketAddr>) -> Result<PreparedSockets, StartError> {
         let plain = self.bind_plain(wanted, admin)?;
-        let secure = doors(wanted.encryption.as_ref())
+        let secure = endpoints(wanted.encryption.as_ref())
             .iter()
-            .filter(|door| self.secure.iter().all(|(served, _)| served != *door));
-        let secure =
-            secure.map(|door| Ok((*door, self.bind_secure(*door, admin)?))).collect::<Result<_, StartError>>()?;
-        Ok(Fresh { plain, secure })
+            .filter(|endpoint| self.secure.iter().all(|(served, _)| served != *endpoint));
+        let secure = secure
+            .map(|endpoint| Ok((*endpoint, self.bind_secure(*endpoint, admin)?)))
+            .collect::<Result<_, StartError>>()?;
+        Ok(PreparedSockets { plain, secure })
     }
 
     fn bind_plain(&self, wanted: &Server, admin: Option<SocketAddr>) -> Result<Vec<(SocketAddr, Bound)>, StartError> {
@@ -76,13 +77,17 @@ impl Listeners {
     }
 
     fn bind(&self, address: SocketAddr, admin: Option<SocketAddr>) -> Result<Bound, StartError> {
-        Bound::bind(address, self.floor.workers).map_err(|error| match (error, self.overlapping(address, admin)) {
+        Bound::bind(address, self.context.workers).map_err(|error| match (error, self.overlapping(address, admin)) {
             (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
         })
     }
 
-    fn bind_secure(&self, (transport, address): Door, admin: Option<SocketAddr>) -> Result<BoundSecure, StartError> {
+    fn bind_secure(
+        &self,
+        (transport, address): Endpoint,
+        admin: Option<SocketAddr>,
+    ) -> Result<BoundSecure, StartError> {
         BoundSecure::bind(transport, address).map_err(|error| match (error, self.overlapping(address, admin)) {
             (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
@@ -94,22 +99,27 @@ impl Listeners {
         self.all_addresses().into_iter().chain(admin).find(|served| collide(*served, wanted))
     }
 
-    /// Serves what was bound and takes the addresses out that are wanted no more; they are to be stopped.
-    pub(super) fn replace(&mut self, wanted: Wanted<'_>, fresh: Fresh, certificate: &Certificate) -> Vec<Serving> {
+    /// Serves what was prepared, and returns the listeners whose addresses are not wanted any more, to be stopped.
+    pub(super) fn commit(
+        &mut self,
+        wanted: Wanted<'_>,
+        prepared: PreparedSockets,
+        certificate: &Certificate,
+    ) -> Vec<Serving> {
         let Wanted { listen, encryption } = wanted;
-        let floor = &self.floor;
-        self.secure.extend(fresh.secure.into_iter().map(|(door, bound)| {
-            let transport = door.0.transport().word();
+        let context = &self.context;
+        self.secure.extend(prepared.secure.into_iter().map(|(endpoint, bound)| {
+            let transport = endpoint.0.transport().word();
             tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
-            let Floor { service, encrypted, failures, .. } = floor.clone();
-            let session = Session { certificate: certificate.clone(), idle: floor.connections.limits().idle };
-            (door, bound.serve(service, session, &encrypted, failures))
+            let ListenerContext { service, encrypted, failures, .. } = context.clone();
+            let session = Session { certificate: certificate.clone(), idle: context.connections.limits().idle };
+            (endpoint, bound.serve(service, session, &encrypted, failures))
         }));
-        let unwanted = self.secure.extract_if(.., |(door, _)| !doors(encryption).contains(door));
+        let unwanted = self.secure.extract_if(.., |(endpoint, _)| !endpoints(encryption).contains(endpoint));
         let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
-        self.serving.extend(fresh.plain.into_iter().map(|(address, bound)| {
+        self.serving.extend(prepared.plain.into_iter().map(|(address, bound)| {
             tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let Floor { service, tcp, connections, failures, .. } = floor.clone();
+            let ListenerContext { service, tcp, connections, failures, .. } = context.clone();
             let serving = bound.serve(service, connections, &tcp, failures);
             (address, serving)
         }));
@@ -120,15 +130,15 @@ impl Listeners {
 
     /// Other limits of TCP from now on.
     pub(super) fn limit(&self, limits: Limits) {
-        self.floor.connections.replace(limits);
+        self.context.connections.replace(limits);
     }
 
-    /// What is spoken where, encrypted.
-    pub(super) fn secure_addresses(&self) -> Vec<Door> {
+    /// The encrypted transports and their addresses as bound.
+    pub(super) fn secure_addresses(&self) -> Vec<Endpoint> {
         self.secure.iter().map(|((transport, _), serving)| (*transport, serving.address())).collect()
     }
 
-    /// Every address, of whatever is spoken there.
+    /// Every address, encrypted or not.
     pub(super) fn all_addresses(&self) -> Vec<SocketAddr> {
         let secure = self.secure.iter().map(|(_, serving)| serving.address());
         self.addresses().into_iter().chain(secure).collect()
@@ -147,6 +157,6 @@ pub(super) struct Wanted<'c> {
     pub(super) encryption: Option<&'c Encryption>,
 }
 
-fn doors(encryption: Option<&Encryption>) -> &[Door] {
+fn endpoints(encryption: Option<&Encryption>) -> &[Endpoint] {
     encryption.map_or(&[], |encryption| &encryption.listen)
 }

@@ -1,4 +1,7 @@
-//! The pollers: one task a zone, named by it, started again when it panics or stalls.
+//! The pollers: one task for each zone, started again when it panics or stalls.
+//!
+//! They all run on the learning thread, and so does [`PollerTask`], which starts and stops them. One thread runs one task
+//! at a time: a poller that is stopped is not in the middle of anything, and publishes nothing afterwards.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 use tokio_util::task::JoinMap;
 
 use crate::{
@@ -16,20 +23,73 @@ use crate::{
     types::ZoneName,
 };
 
+/// Between looks for stalled pollers.
+const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A check that comes so late shows that the whole process was held up (stopped, or starved of a core), and nothing about
+/// one poller: they all look stalled at that moment, and all of them go on by themselves.
+const CHECK_LATE_MAX: Duration = Duration::from_secs(1);
+
 /// The first pause before a poller that panicked is started again; it doubles with each further one.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
 /// The longest such pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// A poller that has run so long without trouble starts with the shortest pause again.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+/// A poller that has run for so long without trouble starts with the shortest pause again.
+const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(600);
 
-/// Every poller, by zone.
-pub(super) struct Pollers {
+/// Starts and stops pollers.
+#[derive(Debug)]
+pub(super) struct Pollers(mpsc::UnboundedSender<(PollerChanges, oneshot::Sender<()>)>);
+
+/// What a configuration changes about pollers.
+#[derive(Debug)]
+pub(super) struct PollerChanges {
+    /// Zones there are from now on.
+    pub(super) zones: usize,
+    /// Zones that are removed.
+    pub(super) removed: Vec<ZoneName>,
+    /// Pollers to start, in place of the ones that run.
+    pub(super) started: Vec<PollerStart>,
+}
+
+/// A poller to start.
+#[derive(Debug)]
+pub(super) struct PollerStart {
+    pub(super) zone: Arc<Zone>,
+    pub(super) entry: Arc<ZoneEntry>,
+    pub(super) start: Start,
+}
+
+/// Owns every poller. It must run on the learning thread.
+pub(super) struct PollerTask {
+    changes: mpsc::UnboundedReceiver<(PollerChanges, oneshot::Sender<()>)>,
+    pollers: RunningPollers,
+}
+
+struct RunningPollers {
     tools: Tools,
     tasks: JoinMap<ZoneName, Infallible>,
     running: BTreeMap<ZoneName, Running>,
+}
+
+impl Pollers {
+    /// Nothing is polled yet.
+    pub(super) fn new(tools: Tools) -> (Self, PollerTask) {
+        let (sender, changes) = mpsc::unbounded_channel();
+        let pollers = RunningPollers { tools, tasks: JoinMap::new(), running: BTreeMap::new() };
+        (Self(sender), PollerTask { changes, pollers })
+    }
+
+    /// Stops and starts pollers, and waits until that is done. What each zone's first answer needs is published by then.
+    pub(super) async fn apply(&self, changes: PollerChanges) {
+        let (done, is_done) = oneshot::channel();
+        // Where the task has ended, the process is about to: its supervisor has been notified.
+        if self.0.send((changes, done)).is_ok() {
+            let _ = is_done.await;
+        }
+    }
 }
 
 /// What is needed to start a poller again.
@@ -40,41 +100,59 @@ struct Running {
     backoff: Duration,
 }
 
-impl Pollers {
-    pub(super) fn new(tools: Tools) -> Self {
-        Self { tools, tasks: JoinMap::new(), running: BTreeMap::new() }
+impl PollerTask {
+    /// Runs until the server ends.
+    pub(super) async fn run(mut self) {
+        let mut checks = tokio::time::interval(STALL_CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changes = self.changes.recv() => {
+                    let Some((changes, done)) = changes else { return };
+                    self.pollers.apply(changes);
+                    // The supervisor may have been dropped meanwhile.
+                    let _ = done.send(());
+                }
+                () = self.pollers.restart_panicked() => {}
+                due = checks.tick() => if due.elapsed() < CHECK_LATE_MAX {
+                    self.pollers.restart_stalled(Instant::now());
+                }
+            }
+        }
     }
+}
 
-    /// Says how many zones there are, before pollers are started.
-    pub(super) fn expect(&mut self, zones: usize) {
-        self.tools.crowd = zones > CROWD_ZONES;
+impl RunningPollers {
+    fn apply(&mut self, changes: PollerChanges) {
+        self.tools.crowd = changes.zones > CROWD_ZONES;
+        for name in &changes.removed {
+            self.running.remove(name);
+            self.tasks.abort(name);
+            self.tools.neighbours.forget(name);
+            // After its poller, which would write it down again.
+            if let Some(memory) = &self.tools.memory {
+                memory.forget(name);
+            }
+        }
+        for start in changes.started {
+            self.start(start);
+        }
     }
 
     /// Starts a zone's poller, in place of the one that runs.
-    pub(super) fn start(&mut self, name: &ZoneName, zone: &Zone, entry: &Arc<ZoneEntry>, start: Start) {
+    fn start(&mut self, PollerStart { zone, entry, start }: PollerStart) {
+        let name = entry.name().clone();
         if start == Start::Afresh {
-            // What it publishes next it has learnt from another cluster.
-            self.tools.neighbours.forget(name);
+            // What it publishes next comes from another cluster.
+            self.tools.neighbours.forget(&name);
         }
-        let running = Running {
-            zone: Arc::new(zone.clone()),
-            entry: entry.clone(),
-            started: Instant::now(),
-            backoff: BACKOFF_MIN,
-        };
-        self.spawn(name, &running, start, Duration::ZERO);
-        self.running.insert(name.clone(), running);
-    }
-
-    /// Stops a zone's poller; it publishes nothing afterwards.
-    pub(super) fn stop(&mut self, name: &ZoneName) {
-        self.running.remove(name);
-        self.tasks.abort(name);
-        self.tools.neighbours.forget(name);
+        let running = Running { zone, entry, started: Instant::now(), backoff: BACKOFF_MIN };
+        self.spawn(&name, &running, start, Duration::ZERO);
+        self.running.insert(name, running);
     }
 
     /// Waits until a poller has panicked, and starts it again. Safe to drop at any moment.
-    pub(super) async fn restart_the_fallen(&mut self) {
+    async fn restart_panicked(&mut self) {
         let Some((name, ended)) = self.tasks.join_next().await else {
             return std::future::pending().await;
         };
@@ -87,7 +165,7 @@ impl Pollers {
     }
 
     /// Starts every poller again that has not ended a tick for longer than it may take.
-    pub(super) fn restart_the_stalled(&mut self, now: Instant) {
+    fn restart_stalled(&mut self, now: Instant) {
         let stalled: Vec<_> =
             self.running.iter().filter(|(_, running)| running.has_stalled(now)).map(|(name, _)| name.clone()).collect();
         for name in stalled {
@@ -98,8 +176,8 @@ impl Pollers {
     fn restart(&mut self, name: &ZoneName, why: &str) {
         let Some(mut running) = self.running.remove(name) else { return };
         let now = Instant::now();
-        let forgiven = now.duration_since(running.started) > FORGIVEN_AFTER;
-        let pause = if forgiven { BACKOFF_MIN } else { running.backoff };
+        let is_reset = now.duration_since(running.started) > BACKOFF_RESET_AFTER;
+        let pause = if is_reset { BACKOFF_MIN } else { running.backoff };
         tracing::error!(zone = %name, pause = ?pause, "the poller {why} and is started again; the zone keeps its nodes");
         running.entry.counters().poller_restarts.increment();
         running.started = now;

@@ -50,17 +50,21 @@ fn niceness(pid: &str) -> Vec<(String, i32)> {
 }
 
 #[test]
-fn threads_that_learn_step_back_for_those_that_answer() {
+fn threads_that_learn_have_a_lower_priority_than_those_that_answer() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("nice", &config(&zone("a.example", &cluster)));
-    // Threads that start while it runs are no others.
+    // Threads that start while it runs are no exception.
     let more = format!("[server]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n{}", zone("a.example", &cluster));
     fs::write(daemon.config_path(), more).unwrap();
     assert_eq!(daemon.reload().0, 0);
     let own = niceness("self")[0].1;
-    for (thread, nice) in niceness(&daemon.pid().to_string()) {
+    let threads = niceness(&daemon.pid().to_string());
+    for name in ["learning", "blocking", "udp-0", "tcp"] {
+        assert!(threads.iter().any(|(thread, _)| thread == name), "{name} is not among {threads:?}");
+    }
+    for (thread, nice) in threads {
         let answers = ["udp-", "tcp", "encrypted", "forward"].iter().any(|name| thread.starts_with(name));
-        let learns = thread == "alternator-dns" || thread.starts_with("tokio");
+        let learns = ["learning", "blocking"].contains(&thread.as_str());
         assert!(!answers || nice == own, "{thread} answers, and has {nice} where the test has {own}");
         assert!(!learns || nice == (own + 10).min(19), "{thread} learns, and has {nice} where the test has {own}");
     }
@@ -165,6 +169,22 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
     wait::until("a change, which is logged", || (daemon.nodes("a.example").len() == 1).then_some(()));
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
+}
+
+#[test]
+fn a_log_that_is_not_read_holds_nothing_up() {
+    let cluster = Cluster::start(2).unwrap();
+    let zones = config(&zone("a.example", &cluster));
+    // At this level every poll logs many lines, and a pipe takes 64 KiB.
+    let mut daemon = Daemon::with_log_pipe_and("full", &zones, &[("RUST_LOG", "trace")]);
+    let dropped = "alternator_dns_log_lines_dropped_total";
+    wait::until("lines that do not fit", || (daemon.metric(dropped) > 0.0).then_some(()));
+    cluster.stop(cluster.node(1));
+    wait::until("a change to be learnt", || (daemon.nodes("a.example").len() == 1).then_some(()));
+    assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    assert_eq!(daemon.reload().0, 0);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(3)).code(), Some(0));
 }
 
 #[test]

@@ -130,20 +130,61 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
 }
 
+/// Puts a pipe without a writer in a file's place: who opens it to read, waits.
+fn replace_by_pipe(path: &Path) {
+    let pipe = path.with_extension("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::rename(pipe, path).unwrap();
+}
+
 #[test]
-fn a_file_that_hangs_when_it_is_read_stops_nothing_else() {
+fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = Cluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
-    let path = daemon.config_path();
-    // Whoever opens it to read waits for a writer.
-    assert!(std::process::Command::new("mkfifo").arg(path.with_extension("next")).status().unwrap().success());
-    fs::rename(path.with_extension("next"), &path).unwrap();
-    // More than the slow timer, so that the file has been opened by then.
-    let polls = cluster.total(HttpPath::LocalNodes) + 30;
-    wait::until("thirty more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
+    replace_by_pipe(&daemon.config_path());
+    wait::until("the complaint", || {
+        daemon.api()["config"]["error"].as_str().filter(|error| error.contains("not a regular file")).map(drop)
+    });
+    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("not a regular file"), "{stderr}");
+    let polls = cluster.total(HttpPath::LocalNodes) + 5;
+    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
     assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    rename_over(&daemon.config_path(), &zones("ab", &cluster));
+    follows(&daemon, "ab", "");
+    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 1.0);
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
+}
+
+#[test]
+fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
+    let cluster = Cluster::start(1).unwrap();
+    let directory = scratch("secrets");
+    let secrets = directory.join("secrets");
+    fs::write(&secrets, "00112233445566778899aabbccddeeff\n").unwrap();
+    let file = |names: &str| {
+        let key = format!("[server]\ncookie_secret_file = \"{}\"\n", secrets.display());
+        zones(names, &cluster).replacen("[server]\n", &key, 1)
+    };
+    let mut daemon = Daemon::with_config("secrets", &file("a"));
+    replace_by_pipe(&secrets);
+    wait::until("the complaint", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
+    fs::write(daemon.config_path(), file("ab")).unwrap();
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("not a regular file"), "{stderr}");
+    let polls = cluster.total(HttpPath::LocalNodes) + 5;
+    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
+    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    rename_over(&secrets, "ffeeddccbbaa99887766554433221100\n");
+    assert_eq!(daemon.reload().0, 0);
+    follows(&daemon, "ab", "");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn parsed(text: &str) -> Config {
 fn every_shipped_file_is_good() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
         let path = entry.unwrap().path();
-        Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        parsed(&fs::read_to_string(&path).unwrap());
     }
 }
 

@@ -86,10 +86,16 @@ impl Daemon {
     /// Starts with exactly this file and a pipe for its log; waits until it is ready.
     #[track_caller]
     pub fn with_log_pipe(name: &str, config: &str) -> Self {
+        Self::with_log_pipe_and(name, config, &[])
+    }
+
+    /// The same with these variables in its environment.
+    #[track_caller]
+    pub fn with_log_pipe_and(name: &str, config: &str, environment: &[(&str, &str)]) -> Self {
         let directory = scratch(name);
         let file = directory.join("config.toml");
         std::fs::write(&file, config).unwrap();
-        let mut daemon = Self::launch_logging(directory, &file, &[], Stdio::piped());
+        let mut daemon = Self::launch_logging(directory, &file, environment, Stdio::piped());
         daemon.wait_ready();
         daemon
     }

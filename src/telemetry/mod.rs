@@ -1,7 +1,9 @@
 //! Log lines: to standard error, as text for people or as JSON for machines.
 //!
-//! Under journald nothing is said twice: the journal has its own clock, so a line of text carries no time, and a prefix that
-//! the journal takes off (`<6>`, see sd-daemon(3)) tells it the level.
+//! Under journald a line of text carries no time, because the journal has its own clock, and a prefix that the journal
+//! removes (`<6>`, see sd-daemon(3)) gives it the level.
+
+mod queue;
 
 use std::{env, fmt, fs, io::IsTerminal as _, os::unix::fs::MetadataExt as _, str::FromStr};
 
@@ -21,10 +23,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// What is logged when nobody says otherwise.
+pub use self::queue::{flush, log_lines_dropped, write_last};
+
+/// What is logged by default.
 const DEFAULT_DIRECTIVES: &str = "warn,alternator_dns=info";
 
-/// Libraries that stay silent until a filter names them: a stranger's packet must not become a line of our log.
+/// Libraries that stay silent until a filter names them: a packet of any sender must not become a line of the log.
 const QUIET_DIRECTIVES: &str = "hickory=off,hyper=off,reqwest=off";
 
 /// How lines look.
@@ -95,7 +99,7 @@ impl LogFilter {
                 return Err(FilterError { origin, part: (*part).to_owned() });
             }
         }
-        // Who asks for one library by name still wants to hear the rest as usual.
+        // A filter that names one library leaves the rest as by default.
         let base = if parts.iter().any(|part| is_level(part)) { "" } else { DEFAULT_DIRECTIVES };
         let directives = [QUIET_DIRECTIVES, base, &parts.join(",")].join(",");
         // Several directives can only fail together when a part spans a comma, as `[{a,b}]` does.
@@ -105,21 +109,25 @@ impl LogFilter {
     }
 }
 
-/// Starts logging. A second call changes nothing: what the first one set up stays.
-pub fn init(format: LogFormat, filter: LogFilter) {
+/// Starts logging, on a thread of its own. A second call changes nothing: what the first one set up stays.
+///
+/// # Errors
+/// The system refuses the thread.
+pub fn init(format: LogFormat, filter: LogFilter) -> std::io::Result<()> {
     let journal = stderr_is_journal(env::var("JOURNAL_STREAM").ok().as_deref());
     let color = !journal && env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-    if tracing::dispatcher::set_global_default(dispatch(format, filter, journal, color, std::io::stderr)).is_err() {
+    let queue = queue::start()?;
+    if tracing::dispatcher::set_global_default(dispatch(format, filter, journal, color, queue)).is_err() {
         tracing::debug!("logging has started before");
     }
+    Ok(())
 }
 
 fn dispatch<W>(format: LogFormat, filter: LogFilter, journal: bool, color: bool, writer: W) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    // A line that cannot be written is lost. The library would complain about it on standard error, which is where the
-    // line could not go, and a failed `eprintln!` panics: whoever reads the log must not take the server along.
+    // A line that cannot be written is lost. The library would report that on standard error, where the line could not go.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter.0)
         .with_writer(writer)

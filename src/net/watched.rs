@@ -1,0 +1,532 @@
+//! The one way to read files that may change while the program runs: the configuration, certificates, keys and secrets.
+//!
+//! A file is opened and read on a thread that may block, and the caller waits no longer than a deadline, because a file
+//! system can hang for minutes. The open never waits for a writer (`O_NONBLOCK`), and whether the file is a regular one
+//! is asked of the open descriptor: the name may lead to another file a moment later. At most one thread hangs for each
+//! file, and at most [`READS_MAX`] for one [`FileReader`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::{File, Metadata, OpenOptions},
+    hash::{DefaultHasher, Hasher},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::OFlags;
+use tokio::{
+    sync::{Mutex as Turn, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+/// How long reading a file may take. A local file takes a millisecond.
+pub const READ_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Reads of one [`FileReader`] at the same time: each blocks a thread.
+const READS_MAX: usize = 16;
+
+/// A file that changed less than this ago may change again and look the same: file systems keep coarse times.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a file cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("cannot read {}: {reason}", path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub reason: ReadFailure,
+}
+
+/// What is wrong with a file that cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ReadFailure {
+    #[error("there is no such file")]
+    Missing,
+    #[error("permission denied")]
+    Denied,
+    #[error("it is a directory")]
+    Directory,
+    #[error("it is not a regular file")]
+    NotRegular,
+    #[error("it is larger than {}", Size(*.0))]
+    TooLarge(u64),
+    #[error("the file system does not answer")]
+    TimedOut,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a file contained.
+#[derive(Clone, Debug)]
+pub struct FileContent {
+    /// All of it.
+    pub octets: Vec<u8>,
+    /// How the file looked from outside; `None` where it may change and look the same.
+    stamp: Option<Stamp>,
+}
+
+/// What changes when a file is written, replaced, or another one is linked to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    octets: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Reads a regular file, or gives `None` where it still looks as given. It may block.
+type ReadFile = dyn Fn(&Path, u64, Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> + Send + Sync;
+
+/// Reads files beside the runtime. Clones share their threads.
+#[derive(Clone)]
+pub struct FileReader(Arc<Shared>);
+
+struct Shared {
+    read: Box<ReadFile>,
+    deadline: Duration,
+    slots: Arc<Semaphore>,
+    /// Held by the thread that reads a file. Only files that are being read, or waited for, are in here.
+    turns: Mutex<HashMap<PathBuf, Arc<Turn<()>>>>,
+}
+
+impl FileReader {
+    /// Reads nothing yet.
+    pub fn new() -> Self {
+        Self::with(read_if_changed, READ_DEADLINE)
+    }
+
+    fn with(
+        read: impl Fn(&Path, u64, Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> + Send + Sync + 'static,
+        deadline: Duration,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(READS_MAX));
+        Self(Arc::new(Shared { read: Box::new(read), deadline, slots, turns: Mutex::default() }))
+    }
+
+    /// A regular file's content, of at most `size_max` octets.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not a regular one, is too large, or the file system does not answer in time.
+    pub async fn read(&self, path: &Path, size_max: u64) -> Result<FileContent, ReadError> {
+        let content = self.read_unless(path, size_max, None).await?;
+        // Without a stamp to compare with, there always is a content.
+        content.ok_or_else(|| ReadError { path: path.into(), reason: ReadFailure::Other("it has no content".into()) })
+    }
+
+    async fn read_unless(
+        &self,
+        path: &Path,
+        size_max: u64,
+        known: Option<Stamp>,
+    ) -> Result<Option<FileContent>, ReadError> {
+        let shared = self.0.clone();
+        let own_path = path.to_path_buf();
+        let read = async move {
+            let turn = shared.turn(&own_path).lock_owned().await;
+            let slot = shared.slots.clone().acquire_owned().await;
+            let job = spawn_blocking(move || {
+                let content = (shared.read)(&own_path, size_max, known.as_ref());
+                drop((slot, turn));
+                content
+            });
+            job.await.unwrap_or_else(|lost| Err(ReadFailure::Other(lost.to_string())))
+        };
+        let content = timeout(self.0.deadline, read).await.unwrap_or(Err(ReadFailure::TimedOut));
+        content.map_err(|reason| ReadError { path: path.into(), reason })
+    }
+}
+
+impl Default for FileReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for FileReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileReader").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn turn(&self, path: &Path) -> Arc<Turn<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(path.into()).or_default().clone()
+    }
+}
+
+/// Files that are used together, and the value that was made of their last good contents.
+#[derive(Debug)]
+pub struct WatchedFiles<T, E> {
+    paths: Vec<PathBuf>,
+    size_max: u64,
+    /// How all files looked when [`Self::value`] was made; `None` where they may change and look the same.
+    stamps: Option<Vec<Stamp>>,
+    /// Of the contents that [`Self::value`] was made of, in place of contents, which may be secret.
+    digest: Option<u64>,
+    value: Option<Arc<T>>,
+    trouble: Option<Trouble<E>>,
+}
+
+/// Why the files cannot be used as they are now.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum WatchError<E> {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Their contents cannot be used.
+    #[error("{0}")]
+    Content(E),
+}
+
+#[derive(Debug)]
+struct Trouble<E> {
+    error: WatchError<E>,
+    is_reported: bool,
+}
+
+/// What a look at the files found.
+#[derive(Debug)]
+pub enum Look<T, E> {
+    /// What was known already: the same contents, or the same trouble.
+    Unchanged,
+    /// Another good value, which is used from now on.
+    Changed(Arc<T>),
+    /// The files are good again, and contain what they did before a reported trouble.
+    Recovered,
+    /// The files cannot be used, and this has not been reported before. The last good value stays.
+    Failed(WatchError<E>),
+}
+
+impl<T, E> WatchedFiles<T, E>
+where
+    T: Send + 'static,
+    E: Clone + Eq + Send + 'static,
+{
+    /// Watches these files; nothing is read yet.
+    pub fn new(paths: Vec<PathBuf>, size_max: u64) -> Self {
+        Self { paths, size_max, stamps: None, digest: None, value: None, trouble: None }
+    }
+
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or their contents cannot be used.
+    pub async fn open(
+        reader: &FileReader,
+        paths: Vec<PathBuf>,
+        size_max: u64,
+        make: impl FnOnce(Vec<Vec<u8>>) -> Result<T, E> + Send + 'static,
+    ) -> Result<(Self, Arc<T>), WatchError<E>> {
+        let mut files = Self::new(paths, size_max);
+        match files.look(reader, make).await {
+            Look::Failed(error) => Err(error),
+            Look::Changed(value) => Ok((files, value)),
+            // The first look either fails or gives a value.
+            Look::Unchanged | Look::Recovered => unreachable!("nothing was known before the first look"),
+        }
+    }
+
+    /// The last good value.
+    pub fn value(&self) -> Option<&Arc<T>> {
+        self.value.as_ref()
+    }
+
+    /// The files, in the order in which `make` gets their contents.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Why the files cannot be used as they are now.
+    pub fn error(&self) -> Option<&WatchError<E>> {
+        self.trouble.as_ref().map(|trouble| &trouble.error)
+    }
+
+    /// Looks whether the contents have changed, and makes another value of them on a thread that may block.
+    ///
+    /// Files that belong together are replaced one after the other. So trouble is reported when two looks in a row see
+    /// it; at once only while there is no good value.
+    pub async fn look(
+        &mut self,
+        reader: &FileReader,
+        make: impl FnOnce(Vec<Vec<u8>>) -> Result<T, E> + Send + 'static,
+    ) -> Look<T, E> {
+        match self.value_now(reader, make).await {
+            Ok(value) => {
+                let was_reported = self.trouble.take().is_some_and(|trouble| trouble.is_reported);
+                match value {
+                    Some(value) => Look::Changed(self.value.insert(Arc::new(value)).clone()),
+                    None if was_reported => Look::Recovered,
+                    None => Look::Unchanged,
+                }
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: WatchError<E>) -> Look<T, E> {
+        let former = self.trouble.take().filter(|former| former.error == error);
+        let was_reported = former.as_ref().is_some_and(|former| former.is_reported);
+        let is_reported = was_reported || former.is_some() || self.value.is_none();
+        self.trouble = Some(Trouble { error: error.clone(), is_reported });
+        if is_reported && !was_reported { Look::Failed(error) } else { Look::Unchanged }
+    }
+
+    /// Another value; `None` when the contents are those that the last good one was made of.
+    async fn value_now(
+        &mut self,
+        reader: &FileReader,
+        make: impl FnOnce(Vec<Vec<u8>>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<T>, WatchError<E>> {
+        // A file that failed may have been mended without a change of its content: an authority above it, say.
+        if self.trouble.is_none() && self.looks_the_same(reader).await? {
+            return Ok(None);
+        }
+        let mut contents = Vec::with_capacity(self.paths.len());
+        for path in &self.paths {
+            contents.push(reader.read(path, self.size_max).await?);
+        }
+        let stamps = contents.iter().map(|content| content.stamp.clone()).collect();
+        let digest = digest(&contents);
+        if self.digest == Some(digest) {
+            self.stamps = stamps;
+            return Ok(None);
+        }
+        let octets = contents.into_iter().map(|content| content.octets).collect();
+        let made = spawn_blocking(move || make(octets)).await;
+        let value = match made {
+            Ok(made) => made.map_err(WatchError::Content)?,
+            // Only a panic in `make` gets here, or the end of the runtime.
+            Err(lost) => {
+                let path = self.paths.first().cloned().unwrap_or_default();
+                return Err(ReadError { path, reason: ReadFailure::Other(lost.to_string()) }.into());
+            }
+        };
+        self.stamps = stamps;
+        self.digest = Some(digest);
+        Ok(Some(value))
+    }
+
+    async fn looks_the_same(&self, reader: &FileReader) -> Result<bool, ReadError> {
+        let Some(stamps) = &self.stamps else { return Ok(false) };
+        for (path, stamp) in self.paths.iter().zip(stamps) {
+            if reader.read_unless(path, self.size_max, Some(stamp.clone())).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A file's content, also that of a pipe, for which it waits: only for commands that a person runs.
+///
+/// # Errors
+/// It cannot be opened or read, or is larger than `size_max` octets.
+pub fn read_any(path: &Path, size_max: u64) -> Result<Vec<u8>, ReadError> {
+    let content = File::open(path).map_err(ReadFailure::from).and_then(|file| read_all(file, size_max));
+    content.map_err(|reason| ReadError { path: path.into(), reason })
+}
+
+fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(ReadFailure::Directory);
+    }
+    if !metadata.is_file() {
+        return Err(ReadFailure::NotRegular);
+    }
+    let stamp = Stamp::of(&metadata, SystemTime::now());
+    if known.is_some() && known == stamp.as_ref() {
+        return Ok(None);
+    }
+    Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp }))
+}
+
+fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
+    let mut octets = Vec::new();
+    let length = file.take(size_max + 1).read_to_end(&mut octets)?;
+    if length as u64 > size_max { Err(ReadFailure::TooLarge(size_max)) } else { Ok(octets) }
+}
+
+impl Stamp {
+    fn of(file: &Metadata, now: SystemTime) -> Option<Self> {
+        let changed = UNIX_EPOCH + Duration::from_secs(file.ctime().try_into().ok()?);
+        let has_settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER);
+        has_settled.then(|| Self {
+            device: file.dev(),
+            inode: file.ino(),
+            octets: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })
+    }
+}
+
+impl From<io::Error> for ReadFailure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            io::ErrorKind::IsADirectory => Self::Directory,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Tells contents apart within one process.
+fn digest(contents: &[FileContent]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for content in contents {
+        hasher.write_usize(content.octets.len());
+        hasher.write(&content.octets);
+    }
+    hasher.finish()
+}
+
+/// A number of octets, as people say it.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            octets if octets > 0 && octets % (1 << 20) == 0 => write!(f, "{} MiB", octets >> 20),
+            octets => write!(f, "{octets} octets"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        sync::{
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+    };
+
+    use super::*;
+
+    /// A directory that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("alternator-dns-watched-{}-{name}", std::process::id()));
+            fs::create_dir_all(&directory).unwrap();
+            Self(directory)
+        }
+
+        fn put(&self, name: &str, content: &str) -> PathBuf {
+            fs::write(self.0.join(name), content).unwrap();
+            self.0.join(name)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn text(contents: Vec<Vec<u8>>) -> Result<String, String> {
+        let text = String::from_utf8(contents.concat()).unwrap();
+        if text.contains("bad") { Err(text) } else { Ok(text) }
+    }
+
+    #[tokio::test]
+    async fn only_a_regular_file_of_the_stated_size_is_read() {
+        let scratch = Scratch::new("kinds");
+        let reader = FileReader::new();
+        let read = async |path: &Path| reader.read(path, 4).await.map(|content| content.octets).map_err(|e| e.reason);
+        assert_eq!(read(&scratch.put("four", "four")).await, Ok(b"four".to_vec()));
+        assert_eq!(read(&scratch.put("five", "fives")).await, Err(ReadFailure::TooLarge(4)));
+        assert_eq!(read(&scratch.0).await, Err(ReadFailure::Directory));
+        assert_eq!(read(&scratch.0.join("missing")).await, Err(ReadFailure::Missing));
+        assert_eq!(read(Path::new("/dev/zero")).await, Err(ReadFailure::NotRegular));
+        let pipe = scratch.0.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(read(&pipe).await, Err(ReadFailure::NotRegular), "without waiting for a writer");
+    }
+
+    #[test]
+    fn sizes_are_written_in_plain_units() {
+        assert_eq!(ReadFailure::TooLarge(64 << 20).to_string(), "it is larger than 64 MiB");
+        assert_eq!(ReadFailure::TooLarge(4096).to_string(), "it is larger than 4096 octets");
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_holds_up_one_thread_for_each_file() {
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let opens = Arc::new(AtomicUsize::new(0));
+        let counted = opens.clone();
+        let hang = move |_: &Path, _, _: Option<&Stamp>| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let _ = released.lock().unwrap().recv();
+            Ok(Some(FileContent { octets: b"late".to_vec(), stamp: None }))
+        };
+        let reader = FileReader::with(hang, Duration::from_millis(50));
+        let path = Path::new("/hangs");
+        for _ in 0..3 {
+            assert_eq!(reader.read(path, 9).await.unwrap_err().reason, ReadFailure::TimedOut);
+        }
+        assert_eq!(opens.load(Ordering::Relaxed), 1);
+        drop(release);
+        let content = loop {
+            if let Ok(content) = reader.read(path, 9).await {
+                break content;
+            }
+        };
+        assert_eq!(content.octets, b"late");
+    }
+
+    #[tokio::test]
+    async fn the_last_good_value_stays_and_trouble_is_reported_once() {
+        let scratch = Scratch::new("value");
+        let reader = FileReader::new();
+        let paths = vec![scratch.put("one", "1"), scratch.put("two", "2")];
+        let (mut files, value) = WatchedFiles::open(&reader, paths, 9, text).await.unwrap();
+        assert_eq!(*value, "12");
+        scratch.put("two", "bad");
+        assert!(matches!(files.look(&reader, text).await, Look::Unchanged), "a pair may be half replaced");
+        assert!(matches!(files.look(&reader, text).await, Look::Failed(WatchError::Content(error)) if error == "1bad"));
+        assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
+        assert_eq!(**files.value().unwrap(), "12");
+        scratch.put("two", "2");
+        assert!(matches!(files.look(&reader, text).await, Look::Recovered));
+        scratch.put("two", "3");
+        assert!(matches!(files.look(&reader, text).await, Look::Changed(value) if *value == "13"));
+        assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
+        assert!(files.error().is_none());
+    }
+
+    #[tokio::test]
+    async fn without_a_good_value_trouble_is_reported_at_once() {
+        let scratch = Scratch::new("first");
+        let paths = vec![scratch.0.join("missing")];
+        let error = WatchedFiles::open(&FileReader::new(), paths, 9, text).await.map(drop).unwrap_err();
+        assert!(matches!(error, WatchError::Read(ReadError { reason: ReadFailure::Missing, .. })));
+    }
+
+    #[test]
+    fn a_file_that_changed_a_moment_ago_has_no_stamp() {
+        let scratch = Scratch::new("stamp");
+        let path = scratch.put("file", "1");
+        let metadata = fs::metadata(path).unwrap();
+        let now = SystemTime::now();
+        assert_eq!(Stamp::of(&metadata, now), None);
+        assert!(Stamp::of(&metadata, now + 2 * SETTLED_AFTER).is_some());
+    }
+}

@@ -1,0 +1,118 @@
+//! The admin interface's socket, which a reload may move, open or close.
+
+use std::{io, net::SocketAddr};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::JoinMap};
+
+use super::StartError;
+use crate::{
+    admin::{self, View},
+    config::collide,
+};
+
+/// Why the admin interface cannot have an address.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AdminRefusal {
+    #[error("another program uses this address; stop it or change `admin`")]
+    InUse,
+    #[error("no permission for this port; choose one above 1023")]
+    Denied,
+    #[error("this host has no such address")]
+    NotLocal,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The admin interface, which may move or go.
+pub(super) struct Admin {
+    view: View,
+    serving: Option<AdminListener>,
+}
+
+struct AdminListener {
+    wanted: SocketAddr,
+    bound: SocketAddr,
+    stop: CancellationToken,
+}
+
+/// A change of the admin interface that is not made yet.
+#[derive(Debug)]
+pub(super) enum PreparedAdmin {
+    /// It stays where it is, or switched off.
+    Unchanged,
+    /// It is switched off.
+    Off,
+    /// It moves to a socket that is bound.
+    Bound {
+        /// As the file writes it.
+        wanted: SocketAddr,
+        listener: TcpListener,
+    },
+}
+
+impl Admin {
+    /// Serves nothing yet.
+    pub(super) fn new(view: View) -> Self {
+        Self { view, serving: None }
+    }
+
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.serving.as_ref().map(|serving| serving.bound)
+    }
+
+    /// Binds the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
+    pub(super) fn prepare(
+        &self,
+        wanted: Option<SocketAddr>,
+        listening: &[SocketAddr],
+    ) -> Result<PreparedAdmin, StartError> {
+        if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
+            return Ok(PreparedAdmin::Unchanged);
+        }
+        let Some(wanted) = wanted else { return Ok(PreparedAdmin::Off) };
+        let listener = std::net::TcpListener::bind(wanted).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        });
+        match listener {
+            Ok(listener) => Ok(PreparedAdmin::Bound { wanted, listener }),
+            Err(error) => Err(self.refusal(wanted, listening, &error)),
+        }
+    }
+
+    fn refusal(&self, wanted: SocketAddr, listening: &[SocketAddr], error: &io::Error) -> StartError {
+        let mut ours = self.address().into_iter().chain(listening.iter().copied());
+        if error.kind() == io::ErrorKind::AddrInUse
+            && let Some(served) = ours.find(|ours| collide(*ours, wanted))
+        {
+            return StartError::Overlap { wanted, served };
+        }
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => AdminRefusal::InUse,
+            io::ErrorKind::PermissionDenied => AdminRefusal::Denied,
+            io::ErrorKind::AddrNotAvailable => AdminRefusal::NotLocal,
+            _ => AdminRefusal::Other(error.to_string()),
+        };
+        StartError::Admin { address: wanted, reason }
+    }
+
+    /// Serves the new socket, and lets the former one drain.
+    pub(super) fn commit(&mut self, prepared: PreparedAdmin, tasks: &mut JoinMap<String, ()>) {
+        let serving = match prepared {
+            PreparedAdmin::Unchanged => return,
+            PreparedAdmin::Off => None,
+            PreparedAdmin::Bound { wanted, listener } => {
+                let bound = listener.local_addr().unwrap_or(wanted);
+                let stop = CancellationToken::new();
+                // A name of its own: under the former one's, the map would abort the former one before it has drained.
+                tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
+                Some(AdminListener { wanted, bound, stop })
+            }
+        };
+        if let Some(former) = std::mem::replace(&mut self.serving, serving) {
+            former.stop.cancel();
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Puts a configuration in force in two phases: everything that may fail comes first and changes nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    StartError, Supervisor,
+    admin_listener::PreparedAdmin,
+    certificates::PreparedCertificate,
+    cookies::PreparedSecrets,
+    forwarding::PreparedUpstreams,
+    listeners::{PreparedSockets, Wanted},
+    plan::{Plan, Polling, plan},
+    pollers::{PollerChanges, PollerStart},
+    settings::{domain, entries, limits, server},
+    snapshot_settings::{AT_NEXT_START, SnapshotSettings},
+};
+use crate::{
+    config::{Config, Zone},
+    discovery::Start,
+    server::Serving,
+    table::ZoneTable,
+    types::{ZoneName, unix_now},
+};
+
+/// What is polled before the first configuration is in force.
+static NO_ZONES: BTreeMap<ZoneName, Zone> = BTreeMap::new();
+
+/// A configuration with everything that it needs: its sockets are bound and its files are read. Dropped, it leaves no
+/// trace; put in force, it cannot fail.
+pub(super) struct Prepared {
+    config: Arc<Config>,
+    plan: Plan,
+    sockets: PreparedSockets,
+    admin: PreparedAdmin,
+    secrets: PreparedSecrets,
+    certificate: PreparedCertificate,
+    upstreams: PreparedUpstreams,
+}
+
+impl Supervisor {
+    /// Binds and reads everything that a configuration needs. It changes nothing, and may be dropped at any moment.
+    pub(super) async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, StartError> {
+        let wanted = &config.server;
+        let sockets = self.listeners.prepare(wanted, self.admin.address())?;
+        let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
+        let secrets = match self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                let path = wanted.cookie_secret_file.clone().unwrap_or_default();
+                return Err(StartError::CookieSecrets { path, error });
+            }
+        };
+        let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
+        let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
+        let in_force = self.in_force.as_deref();
+        let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &config.zones);
+        Ok(Prepared { plan, sockets, admin, secrets, certificate, upstreams, config })
+    }
+
+    /// Puts a prepared configuration in force. Returns what has changed, in a sentence.
+    pub(super) async fn commit(&mut self, prepared: Prepared) -> String {
+        let Prepared { config, plan, sockets, admin, secrets, certificate, upstreams } = prepared;
+        let table = self.table_of(&config, &plan);
+        self.certificates.commit(certificate, &mut self.tasks);
+        self.cookies.commit(secrets, &mut self.tasks);
+        self.listeners.limit(limits(&config.server));
+        // A poller begins by publishing its seeds, and no question may see a new zone before that.
+        self.pollers.apply(poller_changes(&config, &plan, &table)).await;
+        // Upstreams are there before questions go to them, and until none go.
+        let last = if matches!(upstreams, PreparedUpstreams::Off) {
+            Some(upstreams)
+        } else {
+            self.forwarding.commit(upstreams);
+            None
+        };
+        self.table.replace(table);
+        if let Some(upstreams) = last {
+            self.forwarding.commit(upstreams);
+        }
+        let addresses = Wanted { listen: &config.server.listen, encryption: config.server.encryption.as_ref() };
+        for closed in self.listeners.commit(addresses, sockets, &self.certificates.in_force()) {
+            self.draining.spawn(drain(closed));
+        }
+        self.admin.commit(admin, &mut self.tasks);
+        let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
+        self.in_force = Some(config);
+        if same_snapshot {
+            return plan.to_string();
+        }
+        tracing::warn!("{AT_NEXT_START}");
+        format!("{plan}; {AT_NEXT_START}")
+    }
+
+    /// The table of a configuration; entries of zones that stay get their new settings at once.
+    fn table_of(&self, config: &Config, plan: &Plan) -> ZoneTable {
+        let before = self.table.snapshot();
+        let now = unix_now();
+        let mut entries = entries(&before, self.in_force.as_deref(), config, plan, now);
+        entries.extend(config.server.domains.iter().map(|name| domain(&before, name, config, now)));
+        ZoneTable::new(entries).with_server(server(&before, config, self.cookies.in_force()))
+    }
+}
+
+fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChanges {
+    let added = plan.added.iter().map(|name| (name, Start::Continue));
+    let changed = plan.changed.iter().filter_map(|(name, polling)| match polling {
+        Polling::Keep => None,
+        Polling::Resume => Some((name, Start::Continue)),
+        Polling::Afresh => Some((name, Start::Afresh)),
+    });
+    let started = added.chain(changed).filter_map(|(name, start)| {
+        let (zone, entry) = (config.zones.get(name)?, table.zone(name)?);
+        Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
+    });
+    PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }
+}
+
+/// Lets a listener answer what has arrived, and closes it.
+pub(super) async fn drain(serving: Serving) {
+    let address = serving.address();
+    serving.stop().await;
+    tracing::info!(%address, "no longer listening");
+}

@@ -1,0 +1,40 @@
+//! Why the server did not start, refused a configuration, or had to end.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{
+    admin_listener::AdminRefusal,
+    cookies::{SecretsError, reason},
+};
+use crate::{
+    discovery::{MemoryError, SetUpError},
+    net::watched::WatchError,
+    server::{BindError, CertificateError},
+};
+
+/// Why the server did not start, refused a configuration, or had to end.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(
+        "cannot listen on {wanted} beside {served}, which is served now and needs the same port; restart the server for \
+         this change"
+    )]
+    Overlap { wanted: SocketAddr, served: SocketAddr },
+    #[error("cannot serve the admin interface on {address}: {reason}")]
+    Admin { address: SocketAddr, reason: AdminRefusal },
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    #[error(transparent)]
+    Polling(#[from] SetUpError),
+    #[error(transparent)]
+    Snapshot(#[from] MemoryError),
+    #[error("cannot serve encrypted DNS: {0}; correct that, or change tls in [server]")]
+    Certificate(#[from] WatchError<CertificateError>),
+    #[error("cannot use the cookie_secret_file {}: {}", path.display(), reason(error))]
+    CookieSecrets { path: PathBuf, error: WatchError<SecretsError> },
+    #[error("{0} ended unexpectedly, so the server ends too")]
+    Lost(String),
+}

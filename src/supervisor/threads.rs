@@ -1,0 +1,90 @@
+//! The runtime threads, and what the process asks of the system for them.
+//!
+//! Every part has a runtime of its own: the thread that answers over TCP shares none with the one that does handshakes,
+//! the one that waits for upstreams, and the one that learns. The supervisor and the admin interface run on the thread
+//! that starts the server.
+
+use std::io;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Added to the niceness of threads that learn, read files or draw pages. Where they share a core with answering
+/// threads, a question need not wait until a thousand polls are through; and where all cores are flooded, a tenth of
+/// what an answering thread gets remains to learn with.
+const LOW_PRIORITY_NICE: i32 = 10;
+
+/// The runtime of the supervisor and the admin interface, for the thread that starts the server. What blocks (reading
+/// files, drawing pages) is done on threads of low priority beside it.
+///
+/// # Errors
+/// The system refuses.
+pub fn control_runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().thread_name("blocking").on_thread_start(lower_priority).build()
+}
+
+/// The runtimes beside the one of the supervisor. They outlive the listeners and tasks that run on them.
+pub(super) struct Runtimes {
+    pub(super) tcp: RuntimeThread,
+    pub(super) encrypted: RuntimeThread,
+    pub(super) forward: RuntimeThread,
+    pub(super) learning: RuntimeThread,
+}
+
+impl Runtimes {
+    pub(super) fn start() -> io::Result<Self> {
+        let low_priority = |builder: &mut Builder| _ = builder.on_thread_start(lower_priority);
+        Ok(Self {
+            tcp: RuntimeThread::start("tcp", |_| {})?,
+            encrypted: RuntimeThread::start("encrypted", |_| {})?,
+            forward: RuntimeThread::start("forward", |_| {})?,
+            learning: RuntimeThread::start("learning", low_priority)?,
+        })
+    }
+}
+
+/// A runtime with one thread, and more only for what blocks.
+pub(super) struct RuntimeThread {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl RuntimeThread {
+    fn start(name: &str, set_up: impl FnOnce(&mut Builder)) -> io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name(name).enable_all();
+        set_up(&mut builder);
+        let runtime = builder.build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for RuntimeThread {
+    fn drop(&mut self) {
+        // An ordinary drop waits for the thread, which must not be done inside another runtime.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Lets answering threads go before the calling one.
+fn lower_priority() {
+    if let Err(error) = rustix::process::nice(LOW_PRIORITY_NICE) {
+        tracing::debug!(%error, "a thread keeps its priority");
+    }
+}
+
+/// A kept connection for each zone and every TCP client needs a descriptor; the soft limit is often 1024.
+pub(super) fn raise_open_files_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, hard, "the limit of open files stays as it is");
+    }
+}
