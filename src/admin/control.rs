@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Limits};
-use crate::{config::ReloadRequest, discovery::plain_http};
+use crate::config::ReloadRequest;
 
 /// Where the socket is without systemd.
 const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
@@ -150,7 +150,11 @@ pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>,
 /// There was nobody to ask, or no answer.
 pub async fn reload(path: &Path) -> Result<Result<String, String>, ControlError> {
     let failed = |error: reqwest::Error| refusal(path, &error);
-    let client = plain_http().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
+    let client = crate::net::http::plain()
+        .unix_socket(path)
+        .timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX)
+        .build()
+        .map_err(failed)?;
     // The host is only for the Host header; the path of the socket says where to.
     let mut response = client.post("http://alternator-dns/reload").send().await.map_err(failed)?;
     let mut text = Vec::new();

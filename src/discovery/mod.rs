@@ -14,39 +14,20 @@
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
 //! that hangs delays no poll. What is known is kept for the next start ([`Memory`]).
 
-mod alternator;
-mod asking;
-mod belief;
-mod cadence;
-mod candidates;
-mod claims;
-mod health;
-mod lately;
-mod localnodes;
-mod lookup;
-mod neighbours;
-mod news;
+mod changelog;
+mod clock;
+mod membership;
+mod node;
+mod poll;
 mod poller;
 mod probes;
 mod seeds;
-mod snapshot;
-mod tick;
-mod tls;
 
 pub use self::{
-    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError, plain_http},
-    asking::{Ask, Nodes},
-    belief::{Belief, Pace, Verdict},
-    candidates::CROWD_ZONES,
-    claims::Claim,
-    health::{Change, Heard, Standings},
-    localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
-    lookup::HostLookup,
-    neighbours::{Neighbours, Relations},
+    membership::Neighbours,
+    node::{Alternator, BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, SetUpError, parse},
+    poll::CROWD_ZONES,
     poller::{Poller, Start, Tools},
-    probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
-    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered, rewrite_snapshot},
+    probes::{Prober, ZONE_PROBES_PER_SECOND},
+    seeds::HostLookup,
 };
-
-#[cfg(test)]
-mod search;

@@ -15,22 +15,18 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    alternator::{Alternator, Endpoint},
-    asking::{Ask, Nodes, Support},
-    belief::{Belief, Pace},
-    cadence::{now, pause},
-    candidates::Rota,
-    lookup::{self, HostLookup},
-    neighbours::{Neighbours, Relations},
-    news,
+    changelog,
+    clock::{now, pause},
+    membership::{Belief, Neighbours, Pace, Relations},
+    node::{Alternator, Endpoint},
+    poll::{Ask, Nodes, Rota, Support, TIMEOUTS_IN_TICK},
     probes::{Following, Prober},
-    seeds::{self, Seeds},
-    snapshot::Memory,
-    tick::TIMEOUTS_IN_TICK,
+    seeds::{self, HostLookup, Seeds},
 };
 use crate::{
     config,
     metrics::ProcessCounters,
+    snapshot::Memory,
     table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
     types::{NodeSet, ZoneName, unix_now},
 };
@@ -165,7 +161,7 @@ impl<A: Ask> Poller<A> {
         self.begin(&mut seeds).await;
         loop {
             let started = Instant::now();
-            seeds.freshen(lookup::AGE_MAX);
+            seeds.freshen(seeds::AGE_MAX);
             let addresses = seeds.addresses();
             let seeds_failed = failed_ticks > 0 && failed_ticks * SEEDS_IN_TICK >= addresses.len();
             let nobody = addresses.is_empty() && self.belief().candidates(seeds_failed).is_empty();
@@ -265,7 +261,7 @@ impl<A: Ask> Poller<A> {
         {
             self.tools.counters.node_change.observe(arrived.elapsed());
         }
-        news::tell(self.entry.name(), &before, &after, error.as_deref());
+        changelog::tell(self.entry.name(), &before, &after, error.as_deref());
         tell_neighbours(&self.tools.neighbours, self.entry.name(), &self.zone.cluster, origin, &after);
     }
 
@@ -313,7 +309,7 @@ impl<A: Ask> Poller<A> {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
                         let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
                         if news {
-                            news::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+                            changelog::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
                         }
                     }
                     // Who says nothing contradicts nobody.

@@ -42,12 +42,11 @@ use self::{
 use crate::{
     admin::{View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{
-        Alternator, HostLookup, Memory, MemoryError, MemoryKeeper, Neighbours, Prober, SetUpError, Start, Tools,
-    },
+    discovery::{Alternator, HostLookup, Neighbours, Prober, SetUpError, Start, Tools},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Register, Serving},
+    snapshot::{Memory, MemoryError, MemoryKeeper},
     systemd,
     table::{SharedTable, ZoneTable},
     types::{ZoneName, ZoneState, unix_now},

@@ -13,10 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::{
-    discovery::{
-        alternator::{FetchError, Keep, Place, Reply},
-        localnodes,
-    },
+    discovery::node::{FetchError, Keep, Place, Reply, parse},
     metrics::{DropReason, PollResult},
     simulation::{Cluster, Content, Delivery, Path},
     table::ZoneSettings,
@@ -72,7 +69,7 @@ impl Ask for World {
             return Err(FetchError::Timeout(SECOND));
         }
         sleep(delay).await;
-        Ok(Reply { listing: localnodes::parse(list.as_bytes())?, arrived: Instant::now() })
+        Ok(Reply { listing: parse(list.as_bytes())?, arrived: Instant::now() })
     }
 }
 

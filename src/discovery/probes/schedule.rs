@@ -17,7 +17,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::super::{alternator::Endpoint, cadence::pause, health::Heard};
+use super::super::{clock::pause, membership::Heard, node::Endpoint};
 use crate::config::Health;
 
 /// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the

@@ -3,6 +3,10 @@
 //! The poller asks, hears and probes; whatever comes back is put in here, and [`Belief::knowledge`] says what is to be
 //! answered. Time is an argument.
 
+mod evidence;
+mod health;
+mod ownership;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -10,10 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    claims::{Claim, Judgement, Ours, judge, outweighs, speaks_of_others},
-    health::{Change, Heard, Standings},
-    neighbours::Relations,
+pub use self::{
+    evidence::Claim,
+    health::Heard,
+    ownership::{Neighbours, Relations},
+};
+use self::{
+    evidence::{Judgement, Ours, judge, outweighs, speaks_of_others},
+    health::{Change, Standings},
 };
 use crate::{
     config,
@@ -496,7 +504,7 @@ impl Belief {
 #[cfg(test)]
 impl Belief {
     /// Hashes what decides anything from now on; of moments only what has not yet run out. The moments of
-    /// [`Relations`] mean something only beside [`Neighbours`](super::Neighbours), which compares them.
+    /// [`Relations`] mean something only beside [`Neighbours`](Neighbours), which compares them.
     pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let left = |since: Instant| (since + self.stale_after() + self.pace.refresh).saturating_duration_since(now);
@@ -520,3 +528,6 @@ impl Belief {
 fn unverified(address: IpAddr) -> Node {
     Node { address, state: NodeState::New, slow: false, ever_up: false }
 }
+
+#[cfg(test)]
+mod model_check;

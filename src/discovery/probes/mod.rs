@@ -33,8 +33,8 @@ use tracing::{debug, error};
 pub use self::schedule::ZONE_PROBES_PER_SECOND;
 use self::schedule::{Flight, Schedule, ZoneKey};
 use super::{
-    alternator::{Alternator, Endpoint},
-    health::Heard,
+    membership::Heard,
+    node::{Alternator, Endpoint},
 };
 use crate::{config::Health, types::ZoneName};
 

@@ -1,5 +1,8 @@
 //! Whom a poller asks in one tick, what it asks, and what it makes of the answers.
 
+mod candidates;
+mod hedge;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -12,15 +15,16 @@ use rand::seq::IndexedRandom;
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::hedge::{Failures, Tick};
+pub use self::{
+    candidates::{CROWD_ZONES, Rota},
+    hedge::TIMEOUTS_IN_TICK,
+};
 use super::{
-    alternator::{Alternator, Endpoint, FetchError, Keep, Place, Reply},
-    belief::Verdict,
-    cadence::now,
-    candidates::Rota,
-    claims::Claim,
-    localnodes::{Dropped, ListError},
+    clock::now,
+    membership::{Claim, Verdict},
+    node::{Alternator, Dropped, Endpoint, FetchError, Keep, ListError, Place, Reply},
     poller::Poller,
-    tick::{Failures, Tick},
 };
 use crate::{
     config::{self, Scheme, Scope},

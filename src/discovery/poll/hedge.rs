@@ -122,10 +122,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::discovery::{
-        alternator::{FetchError, Reply},
-        localnodes::{self, ListError},
-    };
+    use crate::discovery::node::{FetchError, ListError, Reply, parse};
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -154,7 +151,7 @@ mod tests {
             match self.habits.get(&node) {
                 Some(Habit::Answers(delay)) => {
                     sleep(*delay).await;
-                    let listing = localnodes::parse(format!("[\"{node}\"]").as_bytes()).unwrap();
+                    let listing = parse(format!("[\"{node}\"]").as_bytes()).unwrap();
                     Ok(Reply { listing, arrived: Instant::now() })
                 }
                 Some(Habit::Refuses) => Err(FetchError::Refused),

@@ -32,13 +32,7 @@ use std::{
 };
 
 use self::world::{ADDRESSES, ALL, Event, World, address, letter, number};
-use super::{
-    belief::{Belief, Pace, Verdict},
-    claims::Claim,
-    health::Heard,
-    neighbours::Neighbours,
-    poller::tell_neighbours,
-};
+use super::{super::poller::tell_neighbours, Belief, Claim, Heard, Neighbours, Pace, Verdict};
 use crate::{
     config,
     table::{Answers, Knowledge, Node, ZoneSettings},

@@ -9,25 +9,15 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, header, redirect::Policy};
-use rustls::ClientConfig;
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    connections::{Clients, Keep},
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
     tls::{self, Ready, TlsClients},
 };
-use crate::{config::Scheme, metrics::PollResult};
-
-/// How long a connection is kept for [`Keep::Shortly`] that nobody uses. A few nodes polled in turn every second are
-/// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
-const IDLE: Duration = Duration::from_secs(10);
-
-/// The same for [`Keep::Long`]: over a refresh of a minute. Who is asked less often costs nothing worth a connection.
-const IDLE_LONG: Duration = Duration::from_secs(75);
-
-/// Connections kept for each node: a tick asks a node at most once.
-const IDLE_CONNECTIONS_MAX: usize = 1;
+use crate::{config::Scheme, metrics::PollResult, net::http};
 
 /// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; whoever sends
 /// more is not Alternator, and need not be heard to the end.
@@ -63,33 +53,6 @@ pub struct Place<'a> {
     pub datacenter: &'a str,
     /// Only this rack of it.
     pub rack: Option<&'a str>,
-}
-
-/// What becomes of a connection once the node has answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub enum Keep {
-    /// It is closed. A probe is to find out whether the node takes a new one, as a client's would be; and who is asked
-    /// once is not worth a connection.
-    Never,
-    /// It is kept for a few seconds: the node is one of a few that are asked in turn.
-    Shortly,
-    /// It is kept over a refresh: the node is asked again next time.
-    Long,
-}
-
-impl Keep {
-    /// No longer than a node needs that is asked again after `refresh`, give or take a tenth. A zone whose answering node
-    /// changes often leaves connections behind, each for that long.
-    pub fn over(refresh: Duration) -> Self {
-        let late = refresh + refresh / 10;
-        if late < IDLE {
-            Self::Shortly
-        } else if late < IDLE_LONG {
-            Self::Long
-        } else {
-            Self::Never
-        }
-    }
 }
 
 /// A usable list.
@@ -141,12 +104,6 @@ pub enum FetchError {
 #[error("cannot set up HTTP")]
 pub struct SetUpError(#[source] reqwest::Error);
 
-/// A client to be for plain HTTP. Whatever in this program speaks HTTP begins with it: a client without a TLS
-/// configuration would look for cryptography that is not built in, and panic.
-pub fn plain_http() -> ClientBuilder {
-    prepared(&tls::nobody())
-}
-
 impl FetchError {
     /// The label under which the attempt is counted.
     pub fn result(&self) -> PollResult {
@@ -176,7 +133,7 @@ impl Alternator {
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        Ok(Self { plain: Clients::new(&tls::nobody()).map_err(SetUpError)?, tls: TlsClients::new() })
+        Ok(Self { plain: Clients::new(&http::no_authorities()).map_err(SetUpError)?, tls: TlsClients::new() })
     }
 
     /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
@@ -226,51 +183,6 @@ impl Alternator {
         };
         Ok(if keep == Keep::Never { request.header(header::CONNECTION, "close") } else { request })
     }
-}
-
-/// Clients for as many nodes as one likes, by what becomes of their connections.
-#[derive(Clone, Debug)]
-pub(super) struct Clients {
-    never: Client,
-    shortly: Client,
-    long: Client,
-}
-
-impl Clients {
-    pub(super) fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
-        let build = |keep| client(tls, keep).build();
-        Ok(Self { never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
-    }
-
-    pub(super) fn of(&self, keep: Keep) -> &Client {
-        match keep {
-            Keep::Never => &self.never,
-            Keep::Shortly => &self.shortly,
-            Keep::Long => &self.long,
-        }
-    }
-}
-
-/// A client to be, for nodes.
-pub(super) fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
-    let (connections, idle) = match keep {
-        Keep::Never => (0, Duration::ZERO),
-        Keep::Shortly => (IDLE_CONNECTIONS_MAX, IDLE),
-        Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
-    };
-    prepared(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)
-}
-
-/// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
-/// comes from the very one that was asked.
-#[allow(clippy::disallowed_methods)]
-fn prepared(tls: &ClientConfig) -> ClientBuilder {
-    Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .no_proxy()
-        .redirect(Policy::none())
-        .referer(false)
-        .http1_only()
 }
 
 /// Where a node's list is, limited to a place.
@@ -529,12 +441,6 @@ mod tests {
         }
         bench.cluster.stop(bench.node);
         assert_eq!(bench.ask().await.unwrap_err().to_string(), "refused the connection");
-    }
-
-    #[test]
-    fn a_connection_is_kept_until_the_node_is_asked_again() {
-        let kept = [1, 9, 10, 60, 70, 3600].map(|seconds| Keep::over(Duration::from_secs(seconds)));
-        assert_eq!(kept, [Keep::Shortly, Keep::Shortly, Keep::Long, Keep::Long, Keep::Never, Keep::Never]);
     }
 
     #[tokio::test]

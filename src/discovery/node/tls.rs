@@ -30,8 +30,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    alternator::{Clients, Keep, client},
-    lately::Lately,
+    connections::{Clients, Keep, client},
+    expiring::Lately,
 };
 use crate::config::{Tls, content_hash, pem, read_file};
 
@@ -66,14 +66,6 @@ struct Shared {
     values: Mutex<Lately<Tls, Arc<Files>>>,
     slots: Arc<Semaphore>,
     maker: Arc<Maker>,
-}
-
-/// A configuration that trusts nobody, for clients that never speak TLS. It costs nothing, while a client that sets
-/// up TLS by itself reads the system's authorities (120 kB, four milliseconds).
-pub fn nobody() -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("ring has ciphers for TLS 1.2 and 1.3");
-    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
 }
 
 /// A client that is ready for a node.
@@ -478,7 +470,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Scheme,
-        discovery::{Alternator, Endpoint, FetchError, alternator::Keep},
+        discovery::node::{Alternator, Endpoint, FetchError, Keep},
         simulation::{Cluster, Delivery, Identity, Path as Asked},
     };
 

@@ -1,0 +1,3 @@
+//! What every part that uses the network shares.
+
+pub mod http;
