@@ -42,11 +42,11 @@ use self::{
 use crate::{
     admin::{View, control},
     config::{Config, ConfigStatus, ReloadRequest, Server, Zone},
-    discovery::{Alternator, HostLookup, Neighbours, Prober, SetUpError, Start, Tools},
+    discovery::{AddressOwnership, HostLookup, NodeClient, Prober, Resources, SetUpError, Start},
     metrics::ProcessCounters,
     reload::{Accepted, Doors, Reloader},
     server::{BindError, Register, Serving},
-    snapshot::{Memory, MemoryError, MemoryKeeper},
+    snapshot::{SnapshotError, SnapshotStore, SnapshotWriter},
     systemd,
     table::{SharedTable, ZoneTable},
     types::{ZoneName, ZoneState, unix_now},
@@ -86,7 +86,7 @@ pub enum StartError {
     #[error(transparent)]
     Polling(#[from] SetUpError),
     #[error(transparent)]
-    Memory(#[from] MemoryError),
+    SnapshotStore(#[from] SnapshotError),
     #[error("cannot serve encrypted DNS: {0}; mend that, or change tls in [server]")]
     Certificate(String),
     #[error("cannot use the cookie_secret_file {}: {sentence}", path.display())]
@@ -95,7 +95,7 @@ pub enum StartError {
     Lost(String),
 }
 
-/// What a reload says that changes the keys of the memory. They matter at a start and hardly ever change: moving to
+/// What a reload says that changes the keys of the snapshot. They matter at a start and hardly ever change: moving to
 /// another directory, which may be locked or not writable, while this one is written is not worth its ways to fail.
 const LATER: &str = "a change of state_dir or snapshot_max_age takes effect at the next start";
 
@@ -108,9 +108,9 @@ pub struct Supervisor {
     in_force: Option<Arc<Config>>,
     table: SharedTable,
     pollers: Pollers,
-    memory: Option<Memory>,
-    /// The keys that `memory` was opened with.
-    memory_keys: MemoryKeys,
+    snapshot: Option<SnapshotStore>,
+    /// The keys that `snapshot` was opened with.
+    snapshot_keys: SnapshotKeys,
     listeners: Listeners,
     admin: Admin,
     certificates: Certificates,
@@ -161,8 +161,8 @@ impl Supervisor {
     pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
         raise_open_files_limit();
         let counters = Arc::<ProcessCounters>::default();
-        let memory_keys = MemoryKeys::of(&config.server);
-        let (memory, keeper) = memory_keys.open(&counters)?.unzip();
+        let snapshot_keys = SnapshotKeys::of(&config.server);
+        let (snapshot, keeper) = snapshot_keys.open(&counters)?.unzip();
         let threads = [Thread::start("tcp")?, Thread::start("encrypted")?, Thread::start("forward")?];
         step_back();
         let [tcp, encrypted, forward] = threads.each_ref().map(|thread| thread.handle.clone());
@@ -193,15 +193,15 @@ impl Supervisor {
             ready: is_ready,
             started: Instant::now(),
         };
-        let alternator = Alternator::new()?;
-        let tools = Tools {
+        let alternator = NodeClient::new()?;
+        let resources = Resources {
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),
-            neighbours: Neighbours::default(),
+            ownership: AddressOwnership::default(),
             counters: counters.clone(),
-            crowd: false,
-            memory: memory.clone(),
+            at_scale: false,
+            snapshot: snapshot.clone(),
         };
         let (accept, accepted) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
@@ -209,9 +209,9 @@ impl Supervisor {
             Doors { hangup: signal(SignalKind::hangup())?, requests: requested, accepted: accept, status, counters };
         let mut supervisor = Self {
             in_force: None,
-            pollers: Pollers::new(tools),
-            memory,
-            memory_keys,
+            pollers: Pollers::new(resources),
+            snapshot,
+            snapshot_keys,
             listeners: Listeners::new(floor),
             admin: Admin::new(view),
             certificates: Certificates::default(),
@@ -270,7 +270,7 @@ impl Supervisor {
                     let _ = reply.send(outcome);
                 }
                 Ok(()) = ready.changed() => systemd::ready(&self.describe()),
-                () = self.pollers.restart_the_fallen() => {}
+                () = self.pollers.restart_panicked() => {}
                 Some(name) = self.failures.recv() => break Err(StartError::Lost(name)),
                 Some((name, ended)) = self.tasks.join_next() => match ended {
                     Ok(()) => {}
@@ -283,7 +283,7 @@ impl Supervisor {
                 _ = certificate_looks.tick() => self.certificates.look(),
                 due = rounds.tick() => {
                     if due.elapsed() < ROUND_LATE_MAX {
-                        self.pollers.restart_the_stalled(Instant::now());
+                        self.pollers.restart_stalled(Instant::now());
                     }
                     self.cookies.look();
                     self.tell_systemd();
@@ -313,8 +313,8 @@ impl Supervisor {
         for name in &plan.removed {
             self.pollers.stop(name);
             // After its poller, which cannot remember it again.
-            if let Some(memory) = &self.memory {
-                memory.forget(name);
+            if let Some(snapshot) = &self.snapshot {
+                snapshot.forget(name);
             }
         }
         let starts = plan.added.iter().map(|name| (name, Polling::Resume));
@@ -322,7 +322,7 @@ impl Supervisor {
             let start = match polling {
                 Polling::Keep => continue,
                 Polling::Resume => Start::Continue,
-                Polling::Afresh => Start::Afresh,
+                Polling::NewCluster => Start::NewCluster,
             };
             if let (Some(zone), Some(entry)) = (wanted.zones.get(name), table.zone(name)) {
                 self.pollers.start(name, zone, entry, start);
@@ -345,20 +345,20 @@ impl Supervisor {
         if let Some(closed) = self.admin.replace(admin, wanted.server.admin, &mut self.tasks) {
             closed.cancel();
         }
-        let same_memory = self.memory_keys == MemoryKeys::of(&wanted.server);
+        let same_snapshot = self.snapshot_keys == SnapshotKeys::of(&wanted.server);
         self.in_force = Some(wanted);
-        if same_memory {
+        if same_snapshot {
             return Ok(plan.to_string());
         }
         tracing::warn!("{LATER}");
         Ok(format!("{plan}; {LATER}"))
     }
 
-    /// Has the memory written down, without zones that left the file while no server ran.
-    fn remember(&mut self, keeper: Option<MemoryKeeper>, config: &Config) {
-        if let (Some(memory), Some(keeper)) = (&self.memory, keeper) {
-            memory.retain(|zone| config.zones.contains_key(zone));
-            self.tasks.spawn("memory".into(), async { match keeper.run().await {} });
+    /// Has the snapshot written down, without zones that left the file while no server ran.
+    fn remember(&mut self, keeper: Option<SnapshotWriter>, config: &Config) {
+        if let (Some(snapshot), Some(keeper)) = (&self.snapshot, keeper) {
+            snapshot.retain(|zone| config.zones.contains_key(zone));
+            self.tasks.spawn("snapshot".into(), async { match keeper.run().await {} });
         }
     }
 
@@ -408,8 +408,8 @@ impl Supervisor {
         }
         while self.draining.join_next().await.is_some() {}
         self.forwarding.forwarder().drain().await;
-        if let Some(memory) = &self.memory {
-            memory.flush().await;
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.flush().await;
         }
         tracing::info!("stopped");
     }
@@ -417,20 +417,20 @@ impl Supervisor {
 
 /// Where the last known nodes are kept, and for how long they are believed.
 #[derive(Debug, Eq, PartialEq)]
-struct MemoryKeys {
+struct SnapshotKeys {
     directory: Option<PathBuf>,
     max_age: Duration,
 }
 
-impl MemoryKeys {
+impl SnapshotKeys {
     fn of(server: &Server) -> Self {
         let directory = server.state_dir.clone().or_else(systemd::state_directory);
         Self { directory, max_age: server.snapshot_max_age }
     }
 
-    fn open(&self, counters: &Arc<ProcessCounters>) -> Result<Option<(Memory, MemoryKeeper)>, MemoryError> {
+    fn open(&self, counters: &Arc<ProcessCounters>) -> Result<Option<(SnapshotStore, SnapshotWriter)>, SnapshotError> {
         let directory = self.directory.as_deref();
-        directory.map(|directory| Memory::open(directory, self.max_age, counters.clone())).transpose()
+        directory.map(|directory| SnapshotStore::open(directory, self.max_age, counters.clone())).transpose()
     }
 }
 

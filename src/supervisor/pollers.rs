@@ -11,7 +11,7 @@ use tokio_util::task::JoinMap;
 
 use crate::{
     config::Zone,
-    discovery::{CROWD_ZONES, Poller, Start, Tools},
+    discovery::{MANY_ZONES, Poller, Resources, Start},
     table::ZoneEntry,
     types::ZoneName,
 };
@@ -27,7 +27,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 /// Every poller, by zone.
 pub(super) struct Pollers {
-    tools: Tools,
+    resources: Resources,
     tasks: JoinMap<ZoneName, Infallible>,
     running: BTreeMap<ZoneName, Running>,
 }
@@ -41,20 +41,20 @@ struct Running {
 }
 
 impl Pollers {
-    pub(super) fn new(tools: Tools) -> Self {
-        Self { tools, tasks: JoinMap::new(), running: BTreeMap::new() }
+    pub(super) fn new(resources: Resources) -> Self {
+        Self { resources, tasks: JoinMap::new(), running: BTreeMap::new() }
     }
 
     /// Says how many zones there are, before pollers are started.
     pub(super) fn expect(&mut self, zones: usize) {
-        self.tools.crowd = zones > CROWD_ZONES;
+        self.resources.at_scale = zones > MANY_ZONES;
     }
 
     /// Starts a zone's poller, in place of the one that runs.
     pub(super) fn start(&mut self, name: &ZoneName, zone: &Zone, entry: &Arc<ZoneEntry>, start: Start) {
-        if start == Start::Afresh {
+        if start == Start::NewCluster {
             // What it publishes next it has learnt from another cluster.
-            self.tools.neighbours.forget(name);
+            self.resources.ownership.forget(name);
         }
         let running = Running {
             zone: Arc::new(zone.clone()),
@@ -70,11 +70,11 @@ impl Pollers {
     pub(super) fn stop(&mut self, name: &ZoneName) {
         self.running.remove(name);
         self.tasks.abort(name);
-        self.tools.neighbours.forget(name);
+        self.resources.ownership.forget(name);
     }
 
     /// Waits until a poller has panicked, and starts it again. Safe to drop at any moment.
-    pub(super) async fn restart_the_fallen(&mut self) {
+    pub(super) async fn restart_panicked(&mut self) {
         let Some((name, ended)) = self.tasks.join_next().await else {
             return std::future::pending().await;
         };
@@ -87,7 +87,7 @@ impl Pollers {
     }
 
     /// Starts every poller again that has not ended a tick for longer than it may take.
-    pub(super) fn restart_the_stalled(&mut self, now: Instant) {
+    pub(super) fn restart_stalled(&mut self, now: Instant) {
         let stalled: Vec<_> =
             self.running.iter().filter(|(_, running)| running.has_stalled(now)).map(|(name, _)| name.clone()).collect();
         for name in stalled {
@@ -109,7 +109,7 @@ impl Pollers {
     }
 
     fn spawn(&mut self, name: &ZoneName, running: &Running, start: Start, pause: Duration) {
-        let poller = Poller::new(running.entry.clone(), &running.zone, start, &self.tools);
+        let poller = Poller::new(running.entry.clone(), &running.zone, start, &self.resources);
         self.tasks.spawn(name.clone(), async move {
             tokio::time::sleep(pause).await;
             poller.run().await

@@ -28,7 +28,7 @@ const CAUSE_CHARS_MAX: usize = 120;
 
 /// Speaks to nodes. Clones share their connections; one serves all zones.
 #[derive(Clone, Debug)]
-pub struct Alternator {
+pub struct NodeClient {
     /// For nodes that are spoken to in the clear.
     plain: Clients,
     /// For the others.
@@ -48,7 +48,7 @@ pub struct Endpoint {
 
 /// The part of a cluster that a list is to be limited to. Names are as the cluster has them, whatever they contain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Place<'a> {
+pub struct Location<'a> {
     /// All of this datacenter.
     pub datacenter: &'a str,
     /// Only this rack of it.
@@ -57,7 +57,7 @@ pub struct Place<'a> {
 
 /// A usable list.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct ListReply {
     /// What it says.
     pub listing: Listing,
     /// When the head of the answer had arrived.
@@ -127,7 +127,7 @@ impl FetchError {
     }
 }
 
-impl Alternator {
+impl NodeClient {
     /// Sets up connections. Files that TLS needs are read when they are needed.
     ///
     /// # Errors
@@ -144,15 +144,15 @@ impl Alternator {
     pub async fn local_nodes(
         &self,
         endpoint: &Endpoint,
-        place: Option<Place<'_>>,
+        place: Option<Location<'_>>,
         within: Duration,
         keep: Keep,
-    ) -> Result<Reply, FetchError> {
+    ) -> Result<ListReply, FetchError> {
         let asked = async {
             let mut response = sent(self.request(endpoint, keep, &path_to(place)).await?).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
-            Ok(Reply { listing: localnodes::parse(&body)?, arrived })
+            Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
@@ -186,11 +186,11 @@ impl Alternator {
 }
 
 /// Where a node's list is, limited to a place.
-fn path_to(place: Option<Place<'_>>) -> String {
+fn path_to(place: Option<Location<'_>>) -> String {
     match place {
         None => "/localnodes".into(),
-        Some(Place { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
-        Some(Place { datacenter, rack: Some(rack) }) => {
+        Some(Location { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
+        Some(Location { datacenter, rack: Some(rack) }) => {
             format!("/localnodes?dc={}&rack={}", encoded(datacenter), encoded(rack))
         }
     }
@@ -286,7 +286,7 @@ mod tests {
     /// One node, asked as often as a test likes.
     struct Bench {
         cluster: Cluster,
-        alternator: Alternator,
+        alternator: NodeClient,
         node: IpAddr,
         endpoint: Endpoint,
         within: Duration,
@@ -296,10 +296,10 @@ mod tests {
         fn new() -> Self {
             let cluster = Cluster::start(1).unwrap();
             let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
-            Self { cluster, alternator: Alternator::new().unwrap(), node, endpoint, within: LONG }
+            Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
         }
 
-        async fn ask(&self) -> Result<Reply, FetchError> {
+        async fn ask(&self) -> Result<ListReply, FetchError> {
             self.alternator.local_nodes(&self.endpoint, None, self.within, Keep::Shortly).await
         }
 
@@ -307,12 +307,12 @@ mod tests {
             self.alternator.health(&self.endpoint, self.within).await
         }
 
-        async fn says(&self, content: impl Into<Raw>) -> Result<Reply, FetchError> {
+        async fn says(&self, content: impl Into<Raw>) -> Result<ListReply, FetchError> {
             self.cluster.say(self.node, Path::LocalNodes, Content::Reply(content.into()));
             self.ask().await
         }
 
-        async fn sends(&self, delivery: Delivery) -> Result<Reply, FetchError> {
+        async fn sends(&self, delivery: Delivery) -> Result<ListReply, FetchError> {
             self.cluster.deliver(self.node, Path::LocalNodes, delivery);
             self.ask().await
         }
@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    fn listed(reply: Result<Reply, FetchError>) -> Vec<String> {
+    fn listed(reply: Result<ListReply, FetchError>) -> Vec<String> {
         reply.unwrap().listing.nodes.as_slice().iter().map(IpAddr::to_string).collect()
     }
 
@@ -446,7 +446,7 @@ mod tests {
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = Cluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let reply = Alternator::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
+        let reply = NodeClient::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
     }
@@ -459,7 +459,7 @@ mod tests {
             ("dc1", Some("r1"), "/localnodes?dc=dc1&rack=r1"),
             ("a b&rack=c#+%/?", Some("\u{e9}"), "/localnodes?dc=a%20b%26rack%3Dc%23%2B%25%2F%3F&rack=%C3%A9"),
         ] {
-            let place = Some(Place { datacenter, rack });
+            let place = Some(Location { datacenter, rack });
             let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG, Keep::Shortly).await;
             assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "nobody is there: {told:?}");
             assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
@@ -469,7 +469,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_place_comes_back_as_it_was(datacenter: String, rack: Option<String>) {
-            let place = Place { datacenter: &datacenter, rack: rack.as_deref() };
+            let place = Location { datacenter: &datacenter, rack: rack.as_deref() };
             let url = reqwest::Url::parse(&format!("http://127.0.0.1:8000{}", path_to(Some(place)))).unwrap();
             let sent: Vec<_> = url.query_pairs().into_owned().collect();
             let rack = rack.map(|rack| ("rack".into(), rack));

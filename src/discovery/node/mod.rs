@@ -7,7 +7,7 @@ mod localnodes;
 mod tls;
 
 pub use self::{
-    client::{Alternator, Endpoint, FetchError, Place, Reply, SetUpError},
+    client::{Endpoint, FetchError, ListReply, Location, NodeClient, SetUpError},
     connections::Keep,
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
 };

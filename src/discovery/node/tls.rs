@@ -31,7 +31,7 @@ use tracing::{info, warn};
 
 use super::{
     connections::{Clients, Keep, client},
-    expiring::Lately,
+    expiring::ExpiringCache,
 };
 use crate::config::{Tls, content_hash, pem, read_file};
 
@@ -63,9 +63,9 @@ pub struct TlsClients(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    values: Mutex<Lately<Tls, Arc<Files>>>,
+    values: Mutex<ExpiringCache<Tls, Arc<Files>>>,
     slots: Arc<Semaphore>,
-    maker: Arc<Maker>,
+    builder: Arc<TlsBuilder>,
 }
 
 /// A client that is ready for a node.
@@ -79,9 +79,9 @@ pub struct Ready {
 impl TlsClients {
     /// Reads nothing yet.
     pub fn new() -> Self {
-        let maker = Maker { provider: Arc::new(ring::default_provider()), system: Mutex::default() };
-        let values = Mutex::new(Lately::new(FILES_KEPT));
-        Self(Arc::new(Shared { values, slots: Arc::new(Semaphore::new(LOOKS_MAX)), maker: Arc::new(maker) }))
+        let builder = TlsBuilder { provider: Arc::new(ring::default_provider()), system: Mutex::default() };
+        let values = Mutex::new(ExpiringCache::new(FILES_KEPT));
+        Self(Arc::new(Shared { values, slots: Arc::new(Semaphore::new(LOOKS_MAX)), builder: Arc::new(builder) }))
     }
 
     /// A client for a node, from files that were looked at a moment ago.
@@ -93,8 +93,8 @@ impl TlsClients {
             || Ok::<_, String>(Arc::new(Files { tls: tls.clone(), turn: Arc::default(), state: Mutex::default() }));
         let files = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known)?;
         files.freshen(&self.0).await;
-        let outfit = files.outfit()?;
-        outfit.ready(node, keep)
+        let setup = files.setup()?;
+        setup.ready(node, keep)
     }
 }
 
@@ -148,22 +148,22 @@ struct State {
     /// How the files looked from outside; `None` where they may change without looking different.
     stamps: Option<Vec<Stamp>>,
     /// What is used.
-    outfit: Option<Arc<Outfit>>,
+    setup: Option<Arc<TlsSetup>>,
     /// Why the files as they are now cannot be used.
     complaint: Option<String>,
 }
 
 impl Files {
-    fn outfit(&self) -> Result<Arc<Outfit>, String> {
+    fn setup(&self) -> Result<Arc<TlsSetup>, String> {
         let state = lock(&self.state);
-        state.outfit.clone().ok_or_else(|| state.complaint.clone().unwrap_or_else(|| "its files are not read".into()))
+        state.setup.clone().ok_or_else(|| state.complaint.clone().unwrap_or_else(|| "its files are not read".into()))
     }
 
     /// Looks at the files if the last look is long ago. Who can go on without does not wait for others, nor for long.
     async fn freshen(self: &Arc<Self>, shared: &Shared) {
         let (fresh, known) = {
             let state = lock(&self.state);
-            (state.looked.is_some_and(|looked| looked.elapsed() < LOOK), state.outfit.is_some())
+            (state.looked.is_some_and(|looked| looked.elapsed() < LOOK), state.setup.is_some())
         };
         if fresh {
             return;
@@ -175,9 +175,9 @@ impl Files {
         };
         // The semaphore is never closed; if it were, nobody would look any more.
         let Ok(slot) = shared.slots.clone().acquire_owned().await else { return };
-        let (files, maker) = (self.clone(), shared.maker.clone());
+        let (files, builder) = (self.clone(), shared.builder.clone());
         let look = spawn_blocking(move || {
-            files.look(&maker);
+            files.look(&builder);
             drop((turn, slot));
         });
         if known {
@@ -190,36 +190,36 @@ impl Files {
     }
 
     /// Reads the files if they have changed, and makes of them what is used from now on. It may block.
-    fn look(&self, maker: &Maker) {
+    fn look(&self, builder: &TlsBuilder) {
         let stamps = stamps(&self.tls);
         let unchanged = {
             let state = lock(&self.state);
-            state.complaint.is_none() && state.outfit.is_some() && state.stamps.is_some() && state.stamps == stamps
+            state.complaint.is_none() && state.setup.is_some() && state.stamps.is_some() && state.stamps == stamps
         };
-        let read = if unchanged { None } else { Some(Material::read(&self.tls)) };
-        let before = lock(&self.state).outfit.clone();
+        let read = if unchanged { None } else { Some(PemFiles::read(&self.tls)) };
+        let before = lock(&self.state).setup.clone();
         let made = read.map(|read| {
-            let material = read?;
+            let pem_files = read?;
             match before {
-                Some(before) if before.fingerprint == material.fingerprint() => Ok(before),
-                _ => Ok(Arc::new(maker.outfit(&self.tls, &material)?)),
+                Some(before) if before.fingerprint == pem_files.fingerprint() => Ok(before),
+                _ => Ok(Arc::new(builder.setup(&self.tls, &pem_files)?)),
             }
         });
         let mut state = lock(&self.state);
         state.looked = Some(Instant::now());
         match made {
             None => {}
-            Some(Ok(outfit)) => {
-                if state.outfit.as_ref().is_some_and(|before| !Arc::ptr_eq(before, &outfit)) {
+            Some(Ok(setup)) => {
+                if state.setup.as_ref().is_some_and(|before| !Arc::ptr_eq(before, &setup)) {
                     info!(files = self.names(), "TLS files have changed and are used from now on");
                 } else if state.complaint.is_some() {
                     info!(files = self.names(), "TLS files are good again");
                 }
-                *state = State { stamps, outfit: Some(outfit), complaint: None, looked: state.looked };
+                *state = State { stamps, setup: Some(setup), complaint: None, looked: state.looked };
             }
             Some(Err(complaint)) => {
                 if state.complaint.as_ref() != Some(&complaint) {
-                    let then = if state.outfit.is_some() {
+                    let then = if state.setup.is_some() {
                         "what they said before goes on being used"
                     } else {
                         "nobody is asked"
@@ -271,12 +271,12 @@ fn stamps(tls: &Tls) -> Option<Vec<Stamp>> {
 }
 
 /// What the files contain.
-struct Material {
+struct PemFiles {
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Material {
+impl PemFiles {
     fn read(tls: &Tls) -> Result<Self, String> {
         let read = |path: &Path| {
             // Whoever opens a pipe may wait for ever.
@@ -299,18 +299,18 @@ impl Material {
 
 /// Makes outfits of what files contain.
 #[derive(Debug)]
-struct Maker {
+struct TlsBuilder {
     provider: Arc<CryptoProvider>,
     /// The system's authorities, read when they are first needed: 120 kB, so one for all.
     system: Mutex<Option<Arc<RootCertStore>>>,
 }
 
-impl Maker {
-    fn outfit(&self, tls: &Tls, material: &Material) -> Result<Outfit, String> {
+impl TlsBuilder {
+    fn setup(&self, tls: &Tls, pem_files: &PemFiles) -> Result<TlsSetup, String> {
         let builder = ClientConfig::builder_with_provider(self.provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(self.check(tls, material)?));
-        let mut config = match (&tls.client, &material.client) {
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(self.check(tls, pem_files)?));
+        let mut config = match (&tls.client, &pem_files.client) {
             (Some((cert, key)), Some((cert_pem, key_pem))) => {
                 let (chain, secret) = (pem::certificates(cert, cert_pem)?, pem::private_key(key, key_pem)?);
                 builder.with_client_auth_cert(chain, secret).map_err(|error| match error {
@@ -325,30 +325,30 @@ impl Maker {
         config.resumption = Resumption::disabled();
         let clients = Clients::new(&config).map_err(|error| error.to_string())?;
         let host = tls.server_name.as_deref().and_then(in_url);
-        Ok(Outfit {
-            fingerprint: material.fingerprint(),
+        Ok(TlsSetup {
+            fingerprint: pem_files.fingerprint(),
             config,
             clients,
             host,
-            nodes: Mutex::new(Lately::new(NODE_KEPT)),
+            nodes: Mutex::new(ExpiringCache::new(NODE_KEPT)),
         })
     }
 
-    fn check(&self, tls: &Tls, material: &Material) -> Result<Check, String> {
+    fn check(&self, tls: &Tls, pem_files: &PemFiles) -> Result<NodeVerifier, String> {
         let name = tls.server_name.clone().map(|name| {
             ServerName::try_from(name).map_err(|_| "server_name is nothing that a certificate can bear".to_owned())
         });
         let schemes = self.provider.signature_verification_algorithms.supported_schemes();
         if tls.insecure {
-            return Ok(Check { verifier: None, name: None, schemes });
+            return Ok(NodeVerifier { verifier: None, name: None, schemes });
         }
-        let roots = match (&tls.ca, &material.ca) {
+        let roots = match (&tls.ca, &pem_files.ca) {
             (Some(path), Some(octets)) => Arc::new(authorities(path, octets)?),
             _ => self.system()?,
         };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build();
         let verifier = verifier.map_err(|error| format!("the authorities cannot be used: {error}"))?;
-        Ok(Check { verifier: Some(verifier), name: name.transpose()?, schemes })
+        Ok(NodeVerifier { verifier: Some(verifier), name: name.transpose()?, schemes })
     }
 
     fn system(&self) -> Result<Arc<RootCertStore>, String> {
@@ -384,7 +384,7 @@ fn in_url(name: &str) -> Option<String> {
 
 /// Checks a node's certificate.
 #[derive(Debug)]
-struct Check {
+struct NodeVerifier {
     /// `None`: everything is accepted.
     verifier: Option<Arc<WebPkiServerVerifier>>,
     /// What the certificate must bear in place of what was asked for.
@@ -392,7 +392,7 @@ struct Check {
     schemes: Vec<SignatureScheme>,
 }
 
-impl ServerCertVerifier for Check {
+impl ServerCertVerifier for NodeVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -432,7 +432,7 @@ impl ServerCertVerifier for Check {
 
 /// What the files of one value of `tls` come to.
 #[derive(Debug)]
-struct Outfit {
+struct TlsSetup {
     /// Of the files that it was made of.
     fingerprint: Vec<String>,
     config: ClientConfig,
@@ -441,10 +441,10 @@ struct Outfit {
     /// The name by which nodes are asked, so that they hear it too (SNI); it leads to another node each time, and so
     /// each has a client of its own.
     host: Option<String>,
-    nodes: Mutex<Lately<(IpAddr, u16, Keep), Client>>,
+    nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
 
-impl Outfit {
+impl TlsSetup {
     fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
         let Some(host) = &self.host else {
             return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
@@ -470,7 +470,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Scheme,
-        discovery::node::{Alternator, Endpoint, FetchError, Keep},
+        discovery::node::{Endpoint, FetchError, Keep, NodeClient},
         simulation::{Cluster, Delivery, Identity, Path as Asked},
     };
 
@@ -478,9 +478,9 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
 
     /// Files that go with the test.
-    struct Desk(PathBuf);
+    struct Scratch(PathBuf);
 
-    impl Desk {
+    impl Scratch {
         fn new(name: &str) -> Self {
             let directory = std::env::temp_dir().join(format!("alternator-dns-tls-{}-{name}", std::process::id()));
             fs::create_dir_all(&directory).unwrap();
@@ -493,7 +493,7 @@ mod tests {
         }
     }
 
-    impl Drop for Desk {
+    impl Drop for Scratch {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -506,12 +506,12 @@ mod tests {
     }
 
     /// A cluster that speaks TLS under these names, and its certificate in a file.
-    fn cluster(desk: &Desk, nodes: usize, names: &[String]) -> (Cluster, PathBuf) {
+    fn cluster(scratch: &Scratch, nodes: usize, names: &[String]) -> (Cluster, PathBuf) {
         let cluster = Cluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
         cluster.encrypt(Some(Identity::new(&certificate, &key, None).unwrap()));
-        (cluster, desk.put("ca.pem", &certificate))
+        (cluster, scratch.put("ca.pem", &certificate))
     }
 
     fn endpoint(cluster: &Cluster, node: usize, tls: &Tls) -> Endpoint {
@@ -521,9 +521,9 @@ mod tests {
 
     #[tokio::test]
     async fn polls_keep_their_connection_and_probes_do_not() {
-        let desk = Desk::new("connections");
-        let (cluster, ca) = cluster(&desk, 2, &[]);
-        let alternator = Alternator::new().unwrap();
+        let scratch = Scratch::new("connections");
+        let (cluster, ca) = cluster(&scratch, 2, &[]);
+        let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
         for _ in 0..3 {
@@ -542,9 +542,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_leads_to_the_very_node_each_time() {
-        let desk = Desk::new("names");
-        let (cluster, ca) = cluster(&desk, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
-        let alternator = Alternator::new().unwrap();
+        let scratch = Scratch::new("names");
+        let (cluster, ca) = cluster(&scratch, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
+        let alternator = NodeClient::new().unwrap();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
             for round in 1..=2 {
@@ -563,9 +563,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
-        let desk = Desk::new("unfit");
-        let (cluster, ca) = cluster(&desk, 1, &["node.internal".into()]);
-        let alternator = Alternator::new().unwrap();
+        let scratch = Scratch::new("unfit");
+        let (cluster, ca) = cluster(&scratch, 1, &["node.internal".into()]);
+        let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
         let sentence = "has a certificate that is not for other.internal, but for node.internal";
@@ -574,16 +574,16 @@ mod tests {
 
     #[test]
     fn every_bad_file_is_named_with_what_is_wrong() {
-        let desk = Desk::new("bad");
+        let scratch = Scratch::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
-        let (good, good_key) = (desk.put("good.pem", &certificate), desk.put("good.key", &key));
+        let (good, good_key) = (scratch.put("good.pem", &certificate), scratch.put("good.key", &key));
         let complaint = |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
             let TlsClients(shared) = TlsClients::new();
-            let made = Material::read(&tls).and_then(|material| shared.maker.outfit(&tls, &material));
-            made.map(drop).map_err(|sentence| sentence.replace(&desk.0.display().to_string(), ""))
+            let made = PemFiles::read(&tls).and_then(|pem_files| shared.builder.setup(&tls, &pem_files));
+            made.map(drop).map_err(|sentence| sentence.replace(&scratch.0.display().to_string(), ""))
         };
         assert_eq!(complaint(&good, Some((&good, &good_key))), Ok(()));
         let half = &certificate[..certificate.len() / 2];
@@ -597,12 +597,12 @@ mod tests {
                 "/ca.pem has no certificate that can be used",
             ),
         ] {
-            assert_eq!(complaint(&desk.put("ca.pem", content), None).unwrap_err(), sentence);
+            assert_eq!(complaint(&scratch.put("ca.pem", content), None).unwrap_err(), sentence);
         }
-        assert_eq!(complaint(&desk.0, None).unwrap_err(), " is not a file");
-        let missing = desk.0.join("missing");
+        assert_eq!(complaint(&scratch.0, None).unwrap_err(), " is not a file");
+        let missing = scratch.0.join("missing");
         assert_eq!(complaint(&missing, None).unwrap_err(), "cannot read /missing: there is no such file");
-        let other = desk.put("other.key", &other_key);
+        let other = scratch.put("other.key", &other_key);
         let mismatch = complaint(&good, Some((&good, &other))).unwrap_err();
         assert_eq!(mismatch, "/other.key is not the key of /good.pem");
         let none = complaint(&good, Some((&good, &good))).unwrap_err();
@@ -620,27 +620,27 @@ mod tests {
 
     #[test]
     fn files_that_say_the_same_keep_their_connections() {
-        let desk = Desk::new("same");
+        let scratch = Scratch::new("same");
         let (certificate, _) = certificate(&["a".into()]);
         let (other, _) = super::tests::certificate(&["b".into()]);
-        let tls = Tls { ca: Some(desk.put("ca.pem", &certificate)), ..Tls::default() };
+        let tls = Tls { ca: Some(scratch.put("ca.pem", &certificate)), ..Tls::default() };
         let TlsClients(shared) = TlsClients::new();
         let files = Files { tls, turn: Arc::default(), state: Mutex::default() };
         let look = || {
-            files.look(&shared.maker);
-            files.outfit().unwrap()
+            files.look(&shared.builder);
+            files.setup().unwrap()
         };
         let first = look();
         assert!(lock(&files.state).stamps.is_none(), "a file that is so young may change again unseen");
-        desk.put("ca.pem", &certificate);
+        scratch.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look()));
-        desk.put("ca.pem", "bad");
+        scratch.put("ca.pem", "bad");
         assert!(Arc::ptr_eq(&first, &look()));
         assert!(lock(&files.state).complaint.is_some());
-        desk.put("ca.pem", &certificate);
+        scratch.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look()));
         assert!(lock(&files.state).complaint.is_none());
-        desk.put("ca.pem", &other);
+        scratch.put("ca.pem", &other);
         assert!(!Arc::ptr_eq(&first, &look()));
     }
 }
