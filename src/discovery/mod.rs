@@ -26,7 +26,6 @@ mod seeds;
 pub use self::{
     membership::AddressOwnership,
     node::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, NodeClient, SetUpError, parse},
-    poll::MANY_ZONES,
     poller::{Poller, Resources, Start},
     probes::{Prober, ZONE_PROBES_PER_SECOND},
     seeds::HostLookup,

@@ -19,7 +19,7 @@ use super::{
     clock::{now, pause},
     membership::{AddressOwnership, Membership, Overlaps, Timing},
     node::{Endpoint, NodeClient},
-    poll::{Ask, Candidates, Nodes, ScopeSupport, TIMEOUTS_IN_TICK},
+    poll::{Ask, AtScale, Candidates, Nodes, ScopeSupport, TIMEOUTS_IN_TICK},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
 };
@@ -70,9 +70,8 @@ pub struct Resources {
     pub ownership: AddressOwnership,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
-    /// Whether there are more zones than [`MANY_ZONES`](super::MANY_ZONES), so that each must be content with one
-    /// kept connection, and first ticks are spread over a whole refresh.
-    pub at_scale: bool,
+    /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.
+    pub at_scale: AtScale,
     /// What outlives the process; `None`: nothing does.
     pub snapshot: Option<SnapshotStore>,
 }
@@ -193,7 +192,7 @@ impl<A: Ask> Poller<A> {
 
     /// Waits for the zone's place among all first ticks, and for a first look-up if nobody could be asked without.
     async fn begin(&self, seeds: &mut Seeds) {
-        let spread = if self.resources.at_scale { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
+        let spread = if self.resources.at_scale.get() { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
         sleep(spread.min(self.zone.refresh).mul_f64(rand::random())).await;
         if seeds.addresses().is_empty() && self.membership().candidates(false).is_empty() {
             // Late or not, the first tick says what is the matter.
@@ -229,7 +228,7 @@ impl<A: Ask> Poller<A> {
         let Some(health) = self.zone.health else { return };
         let (nodes, to_confirm) = {
             let mut membership = self.membership();
-            (membership.to_probe(), membership.to_confirm())
+            (membership.to_probe(), membership.take_confirmations())
         };
         subscription.set(nodes.into_iter().map(|node| self.endpoint(node)), health);
         for node in to_confirm {
@@ -296,15 +295,14 @@ impl<A: Ask> Poller<A> {
     /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
     async fn doubt(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
-        let every = if self.resources.at_scale { SEED_CHECK_AT_SCALE } else { SEED_CHECK }.max(self.zone.refresh);
-        let mut wait = pause(every, rand::random());
-        if self.resources.at_scale {
+        let mut wait = self.seed_check_pause();
+        if self.resources.at_scale.get() {
             // They have all started at once.
             wait = wait.mul_f64(rand::random());
         }
         loop {
             sleep(wait).await;
-            wait = pause(every, rand::random());
+            wait = self.seed_check_pause();
             turn = turn.wrapping_add(1);
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
@@ -325,6 +323,11 @@ impl<A: Ask> Poller<A> {
             let status = PollStatus::clone(&self.entry.poll_status());
             self.entry.report(PollStatus { seeds_disagree: !disagreeing.is_empty(), ..status });
         }
+    }
+
+    fn seed_check_pause(&self) -> Duration {
+        let every = if self.resources.at_scale.get() { SEED_CHECK_AT_SCALE } else { SEED_CHECK };
+        pause(every.max(self.zone.refresh), rand::random())
     }
 
     pub(super) fn membership(&self) -> MutexGuard<'_, Membership> {

@@ -200,7 +200,7 @@ impl Supervisor {
             prober: Prober::new(alternator),
             ownership: AddressOwnership::default(),
             counters: counters.clone(),
-            at_scale: false,
+            at_scale: Default::default(),
             snapshot: snapshot.clone(),
         };
         let (accept, accepted) = mpsc::channel(1);
@@ -309,7 +309,7 @@ impl Supervisor {
         let table = ZoneTable::new(entries);
         let table = table.with_server(server(&before, &wanted, self.cookies.in_force()));
 
-        self.pollers.expect(wanted.zones.len());
+        self.pollers.set_zones(wanted.zones.len());
         for name in &plan.removed {
             self.pollers.stop(name);
             // After its poller, which cannot remember it again.

@@ -11,7 +11,7 @@ use tokio_util::task::JoinMap;
 
 use crate::{
     config::Zone,
-    discovery::{MANY_ZONES, Poller, Resources, Start},
+    discovery::{Poller, Resources, Start},
     table::ZoneEntry,
     types::ZoneName,
 };
@@ -45,9 +45,9 @@ impl Pollers {
         Self { resources, tasks: JoinMap::new(), running: BTreeMap::new() }
     }
 
-    /// Says how many zones there are, before pollers are started.
-    pub(super) fn expect(&mut self, zones: usize) {
-        self.resources.at_scale = zones > MANY_ZONES;
+    /// Notes how many zones there are, for pollers that run and for those that are started next.
+    pub(super) fn set_zones(&self, zones: usize) {
+        self.resources.at_scale.set_zones(zones);
     }
 
     /// Starts a zone's poller, in place of the one that runs.

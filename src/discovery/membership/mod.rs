@@ -241,7 +241,7 @@ impl Membership {
     }
 
     /// Refusals to confirm at once, each told once.
-    pub fn to_confirm(&mut self) -> BTreeSet<IpAddr> {
+    pub fn take_confirmations(&mut self) -> BTreeSet<IpAddr> {
         std::mem::take(&mut self.to_confirm)
     }
 

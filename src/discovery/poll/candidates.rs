@@ -3,13 +3,33 @@
 use std::{
     collections::{HashSet, VecDeque},
     net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rand::{Rng, seq::SliceRandom};
 
-/// With more zones than this the node that answered last is asked first, so that one kept connection a zone is
-/// enough: otherwise there would be one for each node asked lately, and files and memory are not endless.
-pub const MANY_ZONES: usize = 1000;
+/// With more zones than this, each zone asks the node that answered last first and keeps one connection, to that node.
+/// Otherwise a zone keeps one for each node asked in the last seconds, and files and memory are not endless.
+const MANY_ZONES: usize = 1000;
+
+/// Whether there are more zones than [`MANY_ZONES`]. Clones share it, so a change reaches pollers that already run.
+#[derive(Clone, Debug, Default)]
+pub struct AtScale(Arc<AtomicBool>);
+
+impl AtScale {
+    /// Notes how many zones there are.
+    pub fn set_zones(&self, zones: usize) {
+        self.0.store(zones > MANY_ZONES, Relaxed);
+    }
+
+    /// Whether zones are many now.
+    pub fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
 
 /// Live nodes asked before it is a seed's turn: the living know best, but all of them may be gone.
 const NODES_IN_A_ROW: usize = 2;

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use self::hedge::{Failures, HedgedPoll};
 pub use self::{
-    candidates::{Candidates, MANY_ZONES},
+    candidates::{AtScale, Candidates},
     hedge::TIMEOUTS_IN_TICK,
 };
 use super::{
@@ -167,7 +167,7 @@ impl<A: Ask> Poller<A> {
             let membership = self.membership();
             (membership.candidates(query.seeds_failed), membership.source())
         };
-        rota.begin(&candidates, query.seeds, source.filter(|_| self.resources.at_scale), &mut rand::rng());
+        rota.begin(&candidates, query.seeds, source.filter(|_| self.resources.at_scale.get()), &mut rand::rng());
         let (mut nobody, mut failures) = (Vec::new(), Failures::default());
         let mut tick = HedgedPoll::new(rota, self.zone.timeout, |node| self.ask_about(node, query.scope));
         while let Some((node, answer)) = tick.next().await {
@@ -354,7 +354,7 @@ impl<A: Ask> Poller<A> {
 
     /// In a crowd a zone keeps one connection, to the node that answered last: it is asked first the next time.
     fn keep(&self, node: IpAddr) -> Keep {
-        if !self.resources.at_scale {
+        if !self.resources.at_scale.get() {
             return Keep::Shortly;
         }
         match self.membership().source() {

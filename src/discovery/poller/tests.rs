@@ -132,7 +132,7 @@ fn resources(lookup: HostLookup) -> Resources {
         ownership: AddressOwnership::default(),
         snapshot: None,
         counters: Arc::default(),
-        at_scale: false,
+        at_scale: AtScale::default(),
     }
 }
 
@@ -254,22 +254,25 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     assert_eq!(zone.state(), ZoneState::Stale);
 }
 
+/// Notes which node is asked, and for how long its connection is kept.
+struct Watched(World, Mutex<Vec<(IpAddr, Keep)>>);
+impl Ask for Arc<Watched> {
+    async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
+        self.1.lock().unwrap().push((node, keep));
+        self.0.ask(node, None, keep).await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_scale_a_zone_keeps_one_connection() {
-    struct Watched(World, Mutex<Vec<(IpAddr, Keep)>>);
-    impl Ask for Arc<Watched> {
-        async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
-            self.1.lock().unwrap().push((node, keep));
-            self.0.ask(node, None, keep).await
-        }
-    }
     let (first, second) = ("10.0.0.1", "10.0.0.2");
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
     let watched = Arc::new(Watched(world.clone(), Mutex::default()));
     let seen = || std::mem::take(&mut *watched.1.lock().unwrap());
-    let resources = Resources { at_scale: true, ..resources(HostLookup::with(|_| Ok(Vec::new()))) };
+    let resources = resources(HostLookup::with(|_| Ok(Vec::new())));
+    resources.at_scale.set_zones(10_000);
     let zone = Arc::new(zone(&[first, second]));
     let poller = Poller::with(entry(), &zone, Start::Continue, &resources, watched.clone());
     let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
@@ -282,6 +285,30 @@ async fn at_scale_a_zone_keeps_one_connection() {
     world.refuses(first);
     sleep(SECOND * 3).await;
     assert_eq!(seen().last(), Some(&(address(second), kept)), "another one answers from now on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_that_runs_follows_the_number_of_zones() {
+    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let world = World::default();
+    world.lists(first, &[first, second]);
+    world.lists(second, &[first, second]);
+    let watched = Arc::new(Watched(world, Mutex::default()));
+    let seen = || std::mem::take(&mut *watched.1.lock().unwrap());
+    let resources = resources(HostLookup::with(|_| Ok(Vec::new())));
+    let zone = config::Zone { refresh: SECOND * 12, ..zone(&[first]) };
+    let poller = Poller::with(entry(), &Arc::new(zone), Start::Continue, &resources, watched.clone());
+    let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
+    let kept = |asked: &[(IpAddr, Keep)], keep| asked.iter().any(|(_, kept)| *kept == keep);
+    for (zones, keep, not) in
+        [(1, Keep::Shortly, Keep::Long), (1001, Keep::Long, Keep::Shortly), (1000, Keep::Shortly, Keep::Long)]
+    {
+        resources.at_scale.set_zones(zones);
+        seen();
+        sleep(SECOND * 200).await;
+        let asked = seen();
+        assert!(kept(&asked, keep) && !kept(&asked, not), "{zones} zones: {asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

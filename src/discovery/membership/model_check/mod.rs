@@ -186,7 +186,7 @@ impl State {
         let list = self.world.list(n);
         if list.is_none() {
             self.zones[zone].membership.refused(address(n));
-            for node in self.zones[zone].membership.to_confirm() {
+            for node in self.zones[zone].membership.take_confirmations() {
                 self.probe(zone, number(node));
             }
             self.publish(zone);
