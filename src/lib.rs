@@ -80,6 +80,7 @@ pub mod net;
 pub mod reload;
 pub mod server;
 pub mod simulation;
+pub mod snapshot;
 pub mod supervisor;
 pub mod systemd;
 pub mod table;

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Limits};
-use crate::{config::ReloadRequest, discovery::plain_http};
+use crate::{config::ReloadRequest, net::http::plain};
 
 /// The socket's directory when systemd sets none.
 const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
@@ -153,7 +153,7 @@ pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>,
 /// No server can be reached, it does not reply, or it refuses the file.
 pub async fn reload(path: &Path) -> Result<String, ControlError> {
     let failed = |error: reqwest::Error| client_error(path, &error);
-    let client = plain_http().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
+    let client = plain().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
     // The host only fills the Host header; the connection goes to the socket.
     let mut response = client.post("http://alternator-dns/reload").send().await.map_err(failed)?;
     let mut text = Vec::new();

@@ -5,48 +5,28 @@
 //! know (`alternator` fetches it, `tls` keeps the files that this may need, `localnodes` reads it) until one of them can
 //! be believed.
 //!
-//! A list is a claim. `claims` judges it by what is known, by what other zones publish (`neighbours`) and by those
+//! A list is a report. `claims` judges it by what is known, by what other zones publish (`ownership`) and by those
 //! whom it leaves out. Each node that is believed to be one is probed (`probes`), and its standing kept (`health`).
-//! [`Belief`] puts all of that together: it has neither clock nor socket, so that every story can be told in a test.
+//! [`Membership`] puts all of that together: it has neither clock nor socket, so that every story can be told in a test.
 //! The poller asks, puts in what it hears, and publishes what comes out to the zone's entry in the table.
 //!
-//! Trouble never leaves this room as an error: it is an input to the belief, a counter, and a line in the log when
+//! Trouble never leaves this room as an error: it is an input to the membership, a counter, and a line in the log when
 //! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
 //! that hangs delays no poll. What is known is kept for the next start ([`Memory`]).
 
-mod alternator;
-mod asking;
-mod belief;
-mod cadence;
-mod candidates;
-mod claims;
-mod health;
-mod lately;
-mod localnodes;
-mod lookup;
-mod neighbours;
-mod news;
+mod changelog;
+mod clock;
+mod membership;
+mod node;
+mod poll;
 mod poller;
 mod probes;
 mod seeds;
-mod snapshot;
-mod tick;
-mod tls;
 
 pub use self::{
-    alternator::{Alternator, Endpoint, FetchError, HEALTH_OCTETS_MAX, Place, Reply, SetUpError, plain_http},
-    asking::{Ask, Nodes},
-    belief::{Belief, Pace, Verdict},
-    candidates::CROWD_ZONES,
-    claims::Claim,
-    health::{Change, Heard, Standings},
-    localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
-    lookup::HostLookup,
-    neighbours::{Neighbours, Relations},
-    poller::{Poller, Start, Tools},
-    probes::{Following, Probe, Prober, ZONE_PROBES_PER_SECOND},
-    snapshot::{Memory, MemoryError, MemoryKeeper, Remembered, rewrite_snapshot},
+    membership::AddressOwnership,
+    node::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, NodeClient, SetUpError, parse},
+    poller::{Poller, Resources, Start},
+    probes::{Prober, ZONE_PROBES_PER_SECOND},
+    seeds::HostLookup,
 };
-
-#[cfg(test)]
-mod search;

@@ -15,22 +15,18 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    alternator::{Alternator, Endpoint},
-    asking::{Ask, Nodes, Support},
-    belief::{Belief, Pace},
-    cadence::{now, pause},
-    candidates::Rota,
-    lookup::{self, HostLookup},
-    neighbours::{Neighbours, Relations},
-    news,
-    probes::{Following, Prober},
-    seeds::{self, Seeds},
-    snapshot::Memory,
-    tick::TIMEOUTS_IN_TICK,
+    changelog,
+    clock::{now, pause},
+    membership::{AddressOwnership, Membership, Overlaps, Timing},
+    node::{Endpoint, NodeClient},
+    poll::{Ask, AtScale, Candidates, Nodes, ScopeSupport, TIMEOUTS_IN_TICK},
+    probes::{ProbeSubscription, Prober},
+    seeds::{self, HostLookup, Seeds},
 };
 use crate::{
     config,
     metrics::ProcessCounters,
+    snapshot::SnapshotStore,
     table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
     types::{NodeSet, ZoneName, unix_now},
 };
@@ -47,10 +43,10 @@ const SEED_CHECK: Duration = Duration::from_secs(30);
 
 /// The same for each zone of a crowd. A seed's connection is not kept, so that asking it costs four times what a poll
 /// costs: every 30 s, that was a third of all that ten thousand zones took.
-const SEED_CHECK_IN_CROWD: Duration = Duration::from_secs(120);
+const SEED_CHECK_AT_SCALE: Duration = Duration::from_secs(120);
 
 /// First ticks of a crowd of zones are spread over a refresh, but no longer than readiness waits for them.
-const CROWD_SPREAD_MAX: Duration = Duration::from_secs(5);
+const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
 
 /// What a poller may be late beyond its own timers before it counts as stalled: a busy machine is no stall.
 const LATE_MAX: Duration = Duration::from_secs(5);
@@ -63,22 +59,21 @@ const SEEDS_IN_TICK: usize = 8;
 
 /// What all pollers share.
 #[derive(Clone, Debug)]
-pub struct Tools {
+pub struct Resources {
     /// Connections to nodes.
-    pub alternator: Alternator,
+    pub alternator: NodeClient,
     /// Addresses of seeds that are host names.
     pub lookup: HostLookup,
     /// Probes of nodes.
     pub prober: Prober,
     /// What the other zones publish.
-    pub neighbours: Neighbours,
+    pub ownership: AddressOwnership,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
-    /// Whether there are more zones than [`CROWD_ZONES`](super::CROWD_ZONES), so that each must be content with one
-    /// kept connection, and first ticks are spread over a whole refresh.
-    pub crowd: bool,
+    /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.
+    pub at_scale: AtScale,
     /// What outlives the process; `None`: nothing does.
-    pub memory: Option<Memory>,
+    pub snapshot: Option<SnapshotStore>,
 }
 
 /// What the nodes that are published already are to a new poller.
@@ -89,7 +84,7 @@ pub enum Start {
     Continue,
     /// Perhaps nodes of another cluster: `seeds`, `port`, `scheme`, `tls` or `scope` changed. They are answered but
     /// never asked, and the first usable list of a new seed replaces them.
-    Afresh,
+    NewCluster,
 }
 
 /// Learns one zone for as long as it runs. It is stopped by dropping it, at any moment: no publication spans an await.
@@ -98,9 +93,9 @@ pub struct Poller<A = Nodes> {
     pub(super) entry: Arc<ZoneEntry>,
     pub(super) asks: A,
     pub(super) zone: Arc<config::Zone>,
-    pub(super) tools: Tools,
-    pub(super) support: Support,
-    belief: Mutex<Belief>,
+    pub(super) resources: Resources,
+    pub(super) support: ScopeSupport,
+    membership: Mutex<Membership>,
     /// The nodes to probe, or to confirm, may have changed.
     relisted: Notify,
 }
@@ -108,22 +103,28 @@ pub struct Poller<A = Nodes> {
 impl Poller {
     /// Prepares to learn a zone. What is known already is answered from now on: nodes that an earlier process wrote
     /// down, or the addresses among the seeds.
-    pub fn new(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, tools: &Tools) -> Self {
+    pub fn new(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, resources: &Resources) -> Self {
         if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
             warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
         }
-        let asks = Nodes::new(&tools.alternator, zone);
-        Self::with(entry, zone, start, tools, asks)
+        let asks = Nodes::new(&resources.alternator, zone);
+        Self::with(entry, zone, start, resources, asks)
     }
 }
 
 impl<A: Ask> Poller<A> {
-    pub(super) fn with(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, tools: &Tools, asks: A) -> Self {
-        let belief = first_belief(&entry, zone, start, tools);
+    pub(super) fn with(
+        entry: Arc<ZoneEntry>,
+        zone: &Arc<config::Zone>,
+        start: Start,
+        resources: &Resources,
+        asks: A,
+    ) -> Self {
+        let membership = first_membership(&entry, zone, start, resources);
         let status = PollStatus::clone(&entry.poll_status());
         entry.report(PollStatus {
-            origin: belief.origin(),
-            last_success: belief.last_success(),
+            origin: membership.origin(),
+            last_success: membership.last_success(),
             seeds_disagree: false,
             ..status
         });
@@ -131,9 +132,9 @@ impl<A: Ask> Poller<A> {
             entry,
             asks,
             zone: zone.clone(),
-            tools: tools.clone(),
-            support: Support::default(),
-            belief: Mutex::new(belief),
+            resources: resources.clone(),
+            support: ScopeSupport::default(),
+            membership: Mutex::new(membership),
             relisted: Notify::new(),
         };
         poller.publish(None);
@@ -145,12 +146,12 @@ impl<A: Ask> Poller<A> {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
         // A tick may have just begun to hear a missing node when its time is over, and hear others that a scope lacks.
         let tick = zone.timeout * (TIMEOUTS_IN_TICK + 2);
-        CROWD_SPREAD_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
+        SPREAD_AT_SCALE_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
 
     /// Runs until dropped.
     pub async fn run(&self) -> Infallible {
-        let seeds = Seeds::new(&self.zone.cluster.seeds, &self.tools.lookup);
+        let seeds = Seeds::new(&self.zone.cluster.seeds, &self.resources.lookup);
         // One task does all three, so that none sees what another has half done.
         tokio::select! {
             never = self.learn(seeds.clone()) => never,
@@ -159,24 +160,24 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Tick, publish, report, wait; for ever.
+    /// HedgedPoll, publish, report, wait; for ever.
     async fn learn(&self, mut seeds: Seeds) -> Infallible {
-        let (mut rota, mut failed_ticks) = (Rota::default(), 0_usize);
+        let (mut rota, mut failed_ticks) = (Candidates::default(), 0_usize);
         self.begin(&mut seeds).await;
         loop {
             let started = Instant::now();
-            seeds.freshen(lookup::AGE_MAX);
+            seeds.freshen(seeds::AGE_MAX);
             let addresses = seeds.addresses();
             let seeds_failed = failed_ticks > 0 && failed_ticks * SEEDS_IN_TICK >= addresses.len();
-            let nobody = addresses.is_empty() && self.belief().candidates(seeds_failed).is_empty();
-            self.belief().seeds(fail_open(&self.zone, addresses.iter().copied()));
+            let nobody = addresses.is_empty() && self.membership().candidates(seeds_failed).is_empty();
+            self.membership().seeds(fail_open(&self.zone, addresses.iter().copied()));
             self.publish(None);
             match Box::pin(self.tick(&mut rota, &addresses, seeds_failed)).await {
                 Ok(()) => failed_ticks = 0,
                 Err(failures) => {
                     failed_ticks += 1;
                     let why = if failures.is_empty() { seeds.complaint() } else { failures };
-                    self.belief().fail(why);
+                    self.membership().fail(why);
                     seeds.freshen(Duration::ZERO);
                 }
             }
@@ -191,9 +192,9 @@ impl<A: Ask> Poller<A> {
 
     /// Waits for the zone's place among all first ticks, and for a first look-up if nobody could be asked without.
     async fn begin(&self, seeds: &mut Seeds) {
-        let spread = if self.tools.crowd { CROWD_SPREAD_MAX } else { START_SPREAD };
+        let spread = if self.resources.at_scale.get() { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
         sleep(spread.min(self.zone.refresh).mul_f64(rand::random())).await;
-        if seeds.addresses().is_empty() && self.belief().candidates(false).is_empty() {
+        if seeds.addresses().is_empty() && self.membership().candidates(false).is_empty() {
             // Late or not, the first tick says what is the matter.
             let _ = timeout(FIRST_LOOKUP, seeds.changed()).await;
         }
@@ -201,39 +202,39 @@ impl<A: Ask> Poller<A> {
 
     /// Minds the nodes: hears probes, and lets time do what it does.
     async fn attend(&self) -> Infallible {
-        let mut following = self.tools.prober.follow(self.entry.name());
-        self.follow(&mut following);
+        let mut subscription = self.resources.prober.follow(self.entry.name());
+        self.follow(&mut subscription);
         loop {
-            let change = self.belief().next_change(now()).map(|moment| Instant::from_std(moment) + TIMER_GRAIN);
+            let change = self.membership().next_change(now()).map(|moment| Instant::from_std(moment) + TIMER_GRAIN);
             tokio::select! {
-                (node, heard) = following.next() => {
-                    let change = self.belief().hear(node, heard);
+                (node, heard) = subscription.next() => {
+                    let change = self.membership().hear(node, heard);
                     if change.confirm {
-                        following.confirm(node);
+                        subscription.confirm(node);
                     }
                     // Most probes are no news, and large zones have many of them.
                     if !change.changed {
                         continue;
                     }
                 }
-                () = self.relisted.notified() => self.follow(&mut following),
+                () = self.relisted.notified() => self.follow(&mut subscription),
                 () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {}
             }
             self.publish(None);
         }
     }
 
-    fn follow(&self, following: &mut Following) {
+    fn follow(&self, subscription: &mut ProbeSubscription) {
         let Some(health) = self.zone.health else { return };
         let (nodes, to_confirm) = {
-            let mut belief = self.belief();
-            (belief.to_probe(), belief.to_confirm())
+            let mut membership = self.membership();
+            (membership.to_probe(), membership.take_confirmations())
         };
-        following.set(nodes.into_iter().map(|node| self.endpoint(node)), health);
+        subscription.set(nodes.into_iter().map(|node| self.endpoint(node)), health);
         for node in to_confirm {
-            following.confirm(node);
+            subscription.confirm(node);
         }
-        let probe_interval = Some(following.effective_interval());
+        let probe_interval = Some(subscription.effective_interval());
         let status = self.entry.poll_status();
         if status.probe_interval != probe_interval {
             self.entry.report(PollStatus { probe_interval, ..PollStatus::clone(&status) });
@@ -248,11 +249,11 @@ impl<A: Ask> Poller<A> {
     /// Puts what is believed in force, if it is news. `arrived` tells when the news reached us, if a node sent it.
     pub(super) fn publish(&self, arrived: Option<Instant>) {
         let (knowledge, error, origin) = {
-            let mut belief = self.belief();
-            if belief.probing_changed() {
+            let mut membership = self.membership();
+            if membership.probing_changed() {
                 self.relisted.notify_one();
             }
-            (belief.knowledge(now()), belief.error().map(str::to_owned), belief.origin())
+            (membership.knowledge(now()), membership.error().map(str::to_owned), membership.origin())
         };
         let before = self.entry.answers().clone();
         if before.knowledge == knowledge {
@@ -263,57 +264,56 @@ impl<A: Ask> Poller<A> {
         if let Some(arrived) = arrived
             && before.answered != after.answered
         {
-            self.tools.counters.node_change.observe(arrived.elapsed());
+            self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        news::tell(self.entry.name(), &before, &after, error.as_deref());
-        tell_neighbours(&self.tools.neighbours, self.entry.name(), &self.zone.cluster, origin, &after);
+        changelog::tell(self.entry.name(), &before, &after, error.as_deref());
+        register_addresses(&self.resources.ownership, self.entry.name(), &self.zone.cluster, origin, &after);
     }
 
     fn report(&self) {
         let status = self.entry.poll_status();
-        let belief = self.belief();
+        let membership = self.membership();
         self.entry.report(PollStatus {
             ticks: status.ticks + 1,
             last_tick: Some(now()),
-            last_success: belief.last_success(),
-            source: belief.source(),
-            last_error: belief.error().map(str::to_owned),
+            last_success: membership.last_success(),
+            source: membership.source(),
+            last_error: membership.error().map(str::to_owned),
             seeds_disagree: status.seeds_disagree,
             probe_interval: status.probe_interval,
-            origin: belief.origin(),
-            scope: belief.winner(),
+            origin: membership.origin(),
+            scope: membership.active_scope(),
         });
-        // Only what was confirmed: a memory must not stay young through an outage.
-        if belief.error().is_none()
-            && let (Some(memory), Some(nodes)) = (&self.tools.memory, belief.learnt())
+        // Only what was confirmed: a snapshot must not stay young through an outage.
+        if membership.error().is_none()
+            && let (Some(snapshot), Some(nodes)) = (&self.resources.snapshot, membership.learnt())
         {
-            memory.remember(self.entry.name(), &self.zone.cluster, &nodes);
+            snapshot.remember(self.entry.name(), &self.zone.cluster, &nodes);
         }
     }
 
     /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
     async fn doubt(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
-        let every = if self.tools.crowd { SEED_CHECK_IN_CROWD } else { SEED_CHECK }.max(self.zone.refresh);
-        let mut wait = pause(every, rand::random());
-        if self.tools.crowd {
+        let mut wait = self.seed_check_pause();
+        if self.resources.at_scale.get() {
             // They have all started at once.
             wait = wait.mul_f64(rand::random());
         }
         loop {
             sleep(wait).await;
-            wait = pause(every, rand::random());
+            wait = self.seed_check_pause();
             turn = turn.wrapping_add(1);
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
             if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
                 // Boxed, as the tick is: a zone waits nearly always, and should be small then.
-                match (Box::pin(self.opinion(seed)).await, self.belief().learnt()) {
+                match (Box::pin(self.opinion(seed)).await, self.membership().learnt()) {
                     (Ok(Some(listed)), Some(learnt)) => {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
                         let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
                         if news {
-                            news::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+                            changelog::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
                         }
                     }
                     // Who says nothing contradicts nobody.
@@ -325,16 +325,21 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    pub(super) fn belief(&self) -> MutexGuard<'_, Belief> {
+    fn seed_check_pause(&self) -> Duration {
+        let every = if self.resources.at_scale.get() { SEED_CHECK_AT_SCALE } else { SEED_CHECK };
+        pause(every.max(self.zone.refresh), rand::random())
+    }
+
+    pub(super) fn membership(&self) -> MutexGuard<'_, Membership> {
         // One task alone locks it, and never across an await.
-        self.belief.lock().unwrap_or_else(PoisonError::into_inner)
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Tells the other zones what a zone publishes now. It is live for them for as long as its cluster is heard: one whose
 /// nodes disagree, or are not healthy, gives no address away.
-pub(super) fn tell_neighbours(
-    neighbours: &Neighbours,
+pub(super) fn register_addresses(
+    ownership: &AddressOwnership,
     zone: &ZoneName,
     cluster: &config::Cluster,
     origin: Origin,
@@ -346,37 +351,37 @@ pub(super) fn tell_neighbours(
         }
         _ => (None, false),
     };
-    neighbours.publish(zone, cluster, nodes.as_ref(), live);
+    ownership.publish(zone, cluster, nodes.as_ref(), live);
 }
 
 /// What a new poller starts from.
-fn first_belief(entry: &ZoneEntry, zone: &config::Zone, start: Start, tools: &Tools) -> Belief {
-    let pace = Pace { refresh: zone.refresh, max_stale: zone.max_stale };
-    let belief = Belief::new(pace, zone.health, zone.cluster.scope.len(), now());
+fn first_membership(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> Membership {
+    let pace = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
+    let membership = Membership::new(pace, zone.health, zone.cluster.scope.len(), now());
     let (status, answers) = (entry.poll_status(), entry.answers());
-    let none = Relations::default();
-    let related = |nodes: &[IpAddr]| tools.neighbours.relations(entry.name(), &zone.cluster, nodes, &none);
+    let none = Overlaps::default();
+    let related = |nodes: &[IpAddr]| resources.ownership.overlaps(entry.name(), &zone.cluster, nodes, &none);
     if let Knowledge::Known(known) = &answers.knowledge {
         let nodes: Vec<IpAddr> = known.nodes.iter().map(|node| node.address).collect();
         return match (start, status.origin, NodeSet::new(nodes.iter().copied())) {
             (Start::Continue, Origin::Cluster, _) => {
-                belief.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
+                membership.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
             }
             (Start::Continue, Origin::Remembered, Some(set)) => {
-                belief.remembering(set, status.last_success, related(&nodes))
+                membership.remembering(set, status.last_success, related(&nodes))
             }
-            _ => belief.following(known.nodes.clone(), status.last_success),
+            _ => membership.following(known.nodes.clone(), status.last_success),
         };
     }
-    let remembered = tools.memory.as_ref().and_then(|memory| memory.recall(entry.name(), &zone.cluster));
+    let remembered = resources.snapshot.as_ref().and_then(|snapshot| snapshot.recall(entry.name(), &zone.cluster));
     let Some(remembered) = remembered else {
-        let mut belief = belief;
-        belief.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
-        return belief;
+        let mut membership = membership;
+        membership.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
+        return membership;
     };
     let age = SystemTime::now().duration_since(remembered.written).unwrap_or_default();
-    let relations = related(remembered.nodes.as_slice());
-    belief.remembering(remembered.nodes, now().checked_sub(age), relations)
+    let overlaps = related(remembered.nodes.as_slice());
+    membership.remembering(remembered.nodes, now().checked_sub(age), overlaps)
 }
 
 /// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.

@@ -1,6 +1,7 @@
-//! What the program needs of the network's and the file system's edges: PEM files, certificate authorities, and files
-//! that may change while it runs.
+//! The edges to the network and to the file system: HTTP clients, PEM files, certificate authorities, and files that may
+//! change while the program runs.
 
+pub mod http;
 pub mod pem;
 pub mod roots;
 pub mod watched;

@@ -7,9 +7,10 @@ use super::{
     cookies::{SecretsError, reason},
 };
 use crate::{
-    discovery::{MemoryError, SetUpError},
+    discovery::SetUpError,
     net::watched::WatchError,
     server::{BindError, CertificateError},
+    snapshot::SnapshotError,
 };
 
 /// Why the server did not start, refused a configuration, or had to end.
@@ -30,7 +31,7 @@ pub enum StartError {
     #[error(transparent)]
     Polling(#[from] SetUpError),
     #[error(transparent)]
-    Snapshot(#[from] MemoryError),
+    Snapshot(#[from] SnapshotError),
     #[error("cannot serve encrypted DNS: {0}; correct that, or change tls in [server]")]
     Certificate(#[from] WatchError<CertificateError>),
     #[error("cannot use the cookie_secret_file {}: {}", path.display(), reason(error))]

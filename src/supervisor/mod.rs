@@ -49,11 +49,12 @@ pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{View, control},
     config::{Config, ConfigStatus, ReloadRequest},
-    discovery::{Alternator, HostLookup, Memory, MemoryKeeper, Neighbours, Prober, SetUpError, Tools},
+    discovery::{AddressOwnership, HostLookup, NodeClient, Prober, Resources, SetUpError},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
     server::{ConnectionLimits, Service},
+    snapshot::{SnapshotStore, SnapshotWriter},
     systemd,
     table::SharedTable,
     types::ZoneState,
@@ -74,8 +75,8 @@ pub struct Supervisor {
     in_force: Option<Arc<Config>>,
     table: SharedTable,
     pollers: Pollers,
-    memory: Option<Memory>,
-    /// What `memory` was opened with.
+    snapshot: Option<SnapshotStore>,
+    /// What `snapshot` was opened with.
     snapshot_settings: SnapshotSettings,
     listeners: Listeners,
     admin: Admin,
@@ -104,18 +105,18 @@ impl Supervisor {
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
-        let (memory, writer) = snapshot_settings.open(&shared.counters).await?;
+        let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?;
         let runtimes = Runtimes::start()?;
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = shared.forwarding(&runtimes, failed.clone());
         let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));
         let (ready, is_ready) = watch::channel(false);
-        let (pollers, poller_task) = Pollers::new(shared.tools(memory.clone())?);
+        let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
         let (accept, accepted) = mpsc::channel(1);
         let mut supervisor = Self {
             in_force: None,
             pollers,
-            memory,
+            snapshot,
             snapshot_settings,
             listeners,
             admin: Admin::new(shared.view(is_ready)),
@@ -208,9 +209,9 @@ impl Supervisor {
     }
 
     /// Has snapshots written, without zones that left the configuration while no server ran.
-    fn write_snapshots(&mut self, writer: Option<MemoryKeeper>, config: &Config) {
-        if let (Some(memory), Some(writer)) = (&self.memory, writer) {
-            memory.retain(|zone| config.zones.contains_key(zone));
+    fn write_snapshots(&mut self, writer: Option<SnapshotWriter>, config: &Config) {
+        if let (Some(snapshot), Some(writer)) = (&self.snapshot, writer) {
+            snapshot.retain(|zone| config.zones.contains_key(zone));
             let task = async { match writer.run().await {} };
             self.tasks.spawn_on("snapshot".into(), task, self.runtimes.learning.handle());
         }
@@ -271,8 +272,8 @@ impl Supervisor {
         }
         while self.draining.join_next().await.is_some() {}
         self.forwarding.forwarder().drain().await;
-        if let Some(memory) = &self.memory {
-            memory.flush().await;
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.flush().await;
         }
         tracing::info!("stopped");
     }
@@ -327,16 +328,16 @@ impl Shared {
         }
     }
 
-    fn tools(&self, memory: Option<Memory>) -> Result<Tools, SetUpError> {
-        let alternator = Alternator::new()?;
-        Ok(Tools {
+    fn resources(&self, snapshot: Option<SnapshotStore>) -> Result<Resources, SetUpError> {
+        let alternator = NodeClient::new()?;
+        Ok(Resources {
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),
-            neighbours: Neighbours::default(),
+            ownership: AddressOwnership::default(),
             counters: self.counters.clone(),
-            crowd: false,
-            memory,
+            at_scale: Default::default(),
+            snapshot,
         })
     }
 }

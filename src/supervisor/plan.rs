@@ -12,7 +12,7 @@ pub(super) enum Polling {
     /// A poller with another pace goes on with the nodes that are known.
     Resume,
     /// Another cluster: the old nodes are answered until the new seeds have told theirs, and never asked.
-    Afresh,
+    NewCluster,
 }
 
 /// What a reload has to do.
@@ -49,7 +49,7 @@ pub(super) fn plan(running: &BTreeMap<ZoneName, Zone>, wanted: &BTreeMap<ZoneNam
 
 fn polling(old: &Zone, new: &Zone) -> Polling {
     if old.cluster != new.cluster {
-        Polling::Afresh
+        Polling::NewCluster
     } else if (old.refresh, old.timeout, old.health, old.max_stale)
         != (new.refresh, new.timeout, new.health, new.max_stale)
     {
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(changed_by("answers = 2"), Polling::Keep);
         assert_eq!(changed_by("refresh = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("timeout = \"9s\""), Polling::Resume);
-        assert_eq!(changed_by("port = 9000"), Polling::Afresh);
+        assert_eq!(changed_by("port = 9000"), Polling::NewCluster);
     }
 
     #[test]

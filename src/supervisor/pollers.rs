@@ -18,7 +18,7 @@ use tokio_util::task::JoinMap;
 
 use crate::{
     config::Zone,
-    discovery::{CROWD_ZONES, Poller, Start, Tools},
+    discovery::{Poller, Resources, Start},
     table::ZoneEntry,
     types::ZoneName,
 };
@@ -69,16 +69,16 @@ pub(super) struct PollerTask {
 }
 
 struct RunningPollers {
-    tools: Tools,
+    resources: Resources,
     tasks: JoinMap<ZoneName, Infallible>,
     running: BTreeMap<ZoneName, Running>,
 }
 
 impl Pollers {
     /// Nothing is polled yet.
-    pub(super) fn new(tools: Tools) -> (Self, PollerTask) {
+    pub(super) fn new(resources: Resources) -> (Self, PollerTask) {
         let (sender, changes) = mpsc::unbounded_channel();
-        let pollers = RunningPollers { tools, tasks: JoinMap::new(), running: BTreeMap::new() };
+        let pollers = RunningPollers { resources, tasks: JoinMap::new(), running: BTreeMap::new() };
         (Self(sender), PollerTask { changes, pollers })
     }
 
@@ -124,14 +124,14 @@ impl PollerTask {
 
 impl RunningPollers {
     fn apply(&mut self, changes: PollerChanges) {
-        self.tools.crowd = changes.zones > CROWD_ZONES;
+        self.resources.at_scale.set_zones(changes.zones);
         for name in &changes.removed {
             self.running.remove(name);
             self.tasks.abort(name);
-            self.tools.neighbours.forget(name);
+            self.resources.ownership.forget(name);
             // After its poller, which would write it down again.
-            if let Some(memory) = &self.tools.memory {
-                memory.forget(name);
+            if let Some(snapshot) = &self.resources.snapshot {
+                snapshot.forget(name);
             }
         }
         for start in changes.started {
@@ -142,9 +142,9 @@ impl RunningPollers {
     /// Starts a zone's poller, in place of the one that runs.
     fn start(&mut self, PollerStart { zone, entry, start }: PollerStart) {
         let name = entry.name().clone();
-        if start == Start::Afresh {
+        if start == Start::NewCluster {
             // What it publishes next comes from another cluster.
-            self.tools.neighbours.forget(&name);
+            self.resources.ownership.forget(&name);
         }
         let running = Running { zone, entry, started: Instant::now(), backoff: BACKOFF_MIN };
         self.spawn(&name, &running, start, Duration::ZERO);
@@ -187,7 +187,7 @@ impl RunningPollers {
     }
 
     fn spawn(&mut self, name: &ZoneName, running: &Running, start: Start, pause: Duration) {
-        let poller = Poller::new(running.entry.clone(), &running.zone, start, &self.tools);
+        let poller = Poller::new(running.entry.clone(), &running.zone, start, &self.resources);
         self.tasks.spawn(name.clone(), async move {
             tokio::time::sleep(pause).await;
             poller.run().await

@@ -7,8 +7,8 @@ use tokio::task::spawn_blocking;
 use super::StartError;
 use crate::{
     config::Server,
-    discovery::{Memory, MemoryKeeper},
     metrics::ProcessCounters,
+    snapshot::{SnapshotStore, SnapshotWriter},
     systemd,
 };
 
@@ -33,11 +33,11 @@ impl SnapshotSettings {
     pub(super) async fn open(
         &self,
         counters: &Arc<ProcessCounters>,
-    ) -> Result<(Option<Memory>, Option<MemoryKeeper>), StartError> {
+    ) -> Result<(Option<SnapshotStore>, Option<SnapshotWriter>), StartError> {
         let Some(directory) = self.directory.clone() else { return Ok((None, None)) };
         let (max_age, counters) = (self.max_age, counters.clone());
-        let open = move || Memory::open(&directory, max_age, counters);
-        let (memory, keeper) = spawn_blocking(open).await.map_err(io::Error::from)??;
-        Ok((Some(memory), Some(keeper)))
+        let open = move || SnapshotStore::open(&directory, max_age, counters);
+        let (snapshot, writer) = spawn_blocking(open).await.map_err(io::Error::from)??;
+        Ok((Some(snapshot), Some(writer)))
     }
 }

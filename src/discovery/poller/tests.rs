@@ -13,10 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 use crate::{
-    discovery::{
-        alternator::{FetchError, Keep, Place, Reply},
-        localnodes,
-    },
+    discovery::node::{FetchError, Keep, ListReply, Location, parse},
     metrics::{DropReason, PollResult},
     simulation::{Cluster, Content, Delivery, Path},
     table::ZoneSettings,
@@ -60,7 +57,7 @@ impl World {
 }
 
 impl Ask for World {
-    async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, _: Keep) -> Result<Reply, FetchError> {
+    async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, _: Keep) -> Result<ListReply, FetchError> {
         let told = {
             let mut told = self.0.lock().unwrap();
             told.asked.push((node, Instant::now()));
@@ -72,7 +69,7 @@ impl Ask for World {
             return Err(FetchError::Timeout(SECOND));
         }
         sleep(delay).await;
-        Ok(Reply { listing: localnodes::parse(list.as_bytes())?, arrived: Instant::now() })
+        Ok(ListReply { listing: parse(list.as_bytes())?, arrived: Instant::now() })
     }
 }
 
@@ -100,11 +97,11 @@ impl Running {
         start: Start,
         lookup: HostLookup,
     ) -> Self {
-        let tools = tools(lookup);
-        let poller = Poller::with(entry.clone(), &Arc::new(zone.clone()), start, &tools, asks);
+        let resources = resources(lookup);
+        let poller = Poller::with(entry.clone(), &Arc::new(zone.clone()), start, &resources, asks);
         Self {
             entry,
-            counters: tools.counters,
+            counters: resources.counters,
             _task: AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await })),
         }
     }
@@ -126,16 +123,16 @@ impl Running {
     }
 }
 
-fn tools(lookup: HostLookup) -> Tools {
-    let alternator = Alternator::new().unwrap();
-    Tools {
+fn resources(lookup: HostLookup) -> Resources {
+    let alternator = NodeClient::new().unwrap();
+    Resources {
         prober: Prober::new(alternator.clone()),
         alternator,
         lookup,
-        neighbours: Neighbours::default(),
-        memory: None,
+        ownership: AddressOwnership::default(),
+        snapshot: None,
         counters: Arc::default(),
-        crowd: false,
+        at_scale: AtScale::default(),
     }
 }
 
@@ -243,7 +240,7 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     let lookup = HostLookup::with(|_| Ok(Vec::new()));
     struct Mute(World, AtomicBool);
     impl Ask for Arc<Mute> {
-        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
+        async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
             if self.1.load(SeqCst) { std::future::pending().await } else { self.0.ask(node, None, keep).await }
         }
     }
@@ -257,24 +254,27 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     assert_eq!(zone.state(), ZoneState::Stale);
 }
 
-#[tokio::test(start_paused = true)]
-async fn in_a_crowd_a_zone_keeps_one_connection() {
-    struct Watched(World, Mutex<Vec<(IpAddr, Keep)>>);
-    impl Ask for Arc<Watched> {
-        async fn ask(&self, node: IpAddr, _: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
-            self.1.lock().unwrap().push((node, keep));
-            self.0.ask(node, None, keep).await
-        }
+/// Notes which node is asked, and for how long its connection is kept.
+struct Watched(World, Mutex<Vec<(IpAddr, Keep)>>);
+impl Ask for Arc<Watched> {
+    async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
+        self.1.lock().unwrap().push((node, keep));
+        self.0.ask(node, None, keep).await
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_scale_a_zone_keeps_one_connection() {
     let (first, second) = ("10.0.0.1", "10.0.0.2");
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
     let watched = Arc::new(Watched(world.clone(), Mutex::default()));
     let seen = || std::mem::take(&mut *watched.1.lock().unwrap());
-    let tools = Tools { crowd: true, ..tools(HostLookup::with(|_| Ok(Vec::new()))) };
+    let resources = resources(HostLookup::with(|_| Ok(Vec::new())));
+    resources.at_scale.set_zones(10_000);
     let zone = Arc::new(zone(&[first, second]));
-    let poller = Poller::with(entry(), &zone, Start::Continue, &tools, watched.clone());
+    let poller = Poller::with(entry(), &zone, Start::Continue, &resources, watched.clone());
     let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
     sleep(SECOND * 400).await;
     let asked = seen();
@@ -285,6 +285,30 @@ async fn in_a_crowd_a_zone_keeps_one_connection() {
     world.refuses(first);
     sleep(SECOND * 3).await;
     assert_eq!(seen().last(), Some(&(address(second), kept)), "another one answers from now on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poller_that_runs_follows_the_number_of_zones() {
+    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let world = World::default();
+    world.lists(first, &[first, second]);
+    world.lists(second, &[first, second]);
+    let watched = Arc::new(Watched(world, Mutex::default()));
+    let seen = || std::mem::take(&mut *watched.1.lock().unwrap());
+    let resources = resources(HostLookup::with(|_| Ok(Vec::new())));
+    let zone = config::Zone { refresh: SECOND * 12, ..zone(&[first]) };
+    let poller = Poller::with(entry(), &Arc::new(zone), Start::Continue, &resources, watched.clone());
+    let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
+    let kept = |asked: &[(IpAddr, Keep)], keep| asked.iter().any(|(_, kept)| *kept == keep);
+    for (zones, keep, not) in
+        [(1, Keep::Shortly, Keep::Long), (1001, Keep::Long, Keep::Shortly), (1000, Keep::Shortly, Keep::Long)]
+    {
+        resources.at_scale.set_zones(zones);
+        seen();
+        sleep(SECOND * 200).await;
+        let asked = seen();
+        assert!(kept(&asked, keep) && !kept(&asked, not), "{zones} zones: {asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +328,7 @@ async fn nodes_of_a_former_cluster_are_never_asked() {
     let (world, entry) = (World::default(), entry());
     entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
     world.lists("10.0.0.2", &["10.0.0.2"]);
-    let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::Afresh);
+    let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::NewCluster);
     sleep(SECOND * 60).await;
     assert!(!world.was_asked("10.0.0.2"));
     assert_eq!((zone.state(), zone.answered()), (ZoneState::Stale, vec!["10.0.0.2".into()]));
@@ -325,7 +349,7 @@ async fn other_seeds_of_a_waiting_zone_are_answered_at_once() {
     let first = Running::resume(&world, &["10.0.0.1"], entry.clone(), Start::Continue);
     assert_eq!(first.answered(), ["10.0.0.1"]);
     drop(first);
-    let second = Running::resume(&world, &["10.0.0.2"], entry, Start::Afresh);
+    let second = Running::resume(&world, &["10.0.0.2"], entry, Start::NewCluster);
     assert_eq!(second.answered(), ["10.0.0.2"]);
 }
 
@@ -440,9 +464,9 @@ async fn a_real_cluster_is_followed() {
     let mut wanted = zone(&[&cluster.node(0).to_string()]);
     wanted.cluster.port = NonZeroU16::new(cluster.port()).unwrap();
     wanted.refresh = Duration::from_millis(100);
-    let tools = tools(HostLookup::new());
+    let resources = resources(HostLookup::new());
     let entry = entry();
-    let poller = Poller::new(entry.clone(), &Arc::new(wanted.clone()), Start::Continue, &tools);
+    let poller = Poller::new(entry.clone(), &Arc::new(wanted.clone()), Start::Continue, &resources);
     let _task = AbortOnDropHandle::new(tokio::spawn(async move { poller.run().await }));
     let follows = || answered(&entry) == cluster.running().iter().map(IpAddr::to_string).collect::<Vec<_>>();
     until("all three", || entry.state() == ZoneState::Live && follows()).await;

@@ -17,7 +17,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::super::{alternator::Endpoint, cadence::pause, health::Heard};
+use super::super::{clock::pause, membership::ProbeOutcome, node::Endpoint};
 use crate::config::Health;
 
 /// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
@@ -48,7 +48,7 @@ pub(super) struct TargetKey(u64);
 
 /// A probe in flight, and the zone that pays for its slot.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flight {
+pub(super) struct ActiveProbe {
     pub(super) target: TargetKey,
     zone: ZoneKey,
 }
@@ -63,9 +63,9 @@ pub(super) struct Schedule {
     /// Addresses come from the network, so this hash is the one that cannot be aimed at.
     by_endpoint: HashMap<Arc<Endpoint>, TargetKey>,
     /// When a target must be looked at again: it rests until then, or flies for longer than some follower waits.
-    timetable: BTreeSet<(Instant, TargetKey)>,
+    timers: BTreeSet<(Instant, TargetKey)>,
     /// Zones with targets that wait for a slot: fewest in flight first, then whose turn was longest ago.
-    line: BTreeSet<(usize, u64, ZoneKey)>,
+    ready: BTreeSet<(usize, u64, ZoneKey)>,
     /// The last number given to anything.
     last: u64,
 }
@@ -80,7 +80,7 @@ struct Zone {
     /// Those that wait on this zone's account, longest first.
     waiting: VecDeque<TargetKey>,
     turn: u64,
-    results: VecDeque<(IpAddr, Heard)>,
+    results: VecDeque<(IpAddr, ProbeOutcome)>,
     told: Arc<Notify>,
 }
 
@@ -96,9 +96,9 @@ struct Target {
 
 #[derive(Debug)]
 enum Phase {
-    Resting { due: Instant },
-    Waiting { zone: ZoneKey },
-    Flying { overdue: Option<Overdue>, patience: Duration, abort: Option<AbortHandle> },
+    Idle { due: Instant },
+    Queued { zone: ZoneKey },
+    InFlight { overdue: Option<Overdue>, max_timeout: Duration, abort: Option<AbortHandle> },
 }
 
 /// A probe that goes on for a patient zone beside an impatient one.
@@ -118,8 +118,8 @@ impl Schedule {
             zones: FxHashMap::default(),
             targets: FxHashMap::default(),
             by_endpoint: HashMap::new(),
-            timetable: BTreeSet::new(),
-            line: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            ready: BTreeSet::new(),
             last: 0,
         }
     }
@@ -180,7 +180,7 @@ impl Schedule {
         }
         if faster {
             for target in stayed {
-                self.hasten(target, now, |begun| begun + pause(interval, chance()));
+                self.pull_forward(target, now, |begun| begun + pause(interval, chance()));
             }
         }
         let spread = newcomer_spread(interval, endpoints.len());
@@ -193,12 +193,12 @@ impl Schedule {
     pub(super) fn confirm(&mut self, zone: ZoneKey, address: IpAddr, now: Instant) {
         let target = self.zones.get(&zone).and_then(|zone| zone.nodes.get(&address));
         if let Some(&target) = target {
-            self.hasten(target, now, |begun| begun + CONFIRM_GAP);
+            self.pull_forward(target, now, |begun| begun + CONFIRM_GAP);
         }
     }
 
     /// The zone's oldest result.
-    pub(super) fn take(&mut self, zone: ZoneKey) -> Option<(IpAddr, Heard)> {
+    pub(super) fn take(&mut self, zone: ZoneKey) -> Option<(IpAddr, ProbeOutcome)> {
         self.zones.get_mut(&zone)?.results.pop_front()
     }
 
@@ -208,9 +208,9 @@ impl Schedule {
     }
 
     /// The next probe that is to begin, if one is due and may have a slot.
-    pub(super) fn begin(&mut self, now: Instant) -> Option<(Flight, Arc<Endpoint>, Duration)> {
-        self.ripen(now);
-        let &(in_flight, _, zone) = self.line.first()?;
+    pub(super) fn begin(&mut self, now: Instant) -> Option<(ActiveProbe, Arc<Endpoint>, Duration)> {
+        self.advance(now);
+        let &(in_flight, _, zone) = self.ready.first()?;
         if in_flight >= self.slots.saturating_sub(self.in_flight) {
             return None;
         }
@@ -223,34 +223,37 @@ impl Schedule {
             zone.turn = turn;
         });
         let timeouts = || self.followers(key).map(|zone| zone.timeout);
-        let patience = timeouts().max().unwrap_or_default();
-        let overdue = timeouts().min().filter(|&least| least < patience);
+        let max_timeout = timeouts().max().unwrap_or_default();
+        let overdue = timeouts().min().filter(|&least| least < max_timeout);
         let overdue = overdue.map(|least| Overdue { next: now + least, told: None });
-        self.timetable.extend(overdue.map(|overdue| (overdue.next, key)));
+        self.timers.extend(overdue.map(|overdue| (overdue.next, key)));
         let target = self.targets.get_mut(&key)?;
         target.begun = Some(now);
-        target.phase = Phase::Flying { overdue, patience, abort: None };
-        Some((Flight { target: key, zone }, target.endpoint.clone(), patience))
+        target.phase = Phase::InFlight { overdue, max_timeout, abort: None };
+        Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), max_timeout))
     }
 
     /// How a probe that has begun is ended when nobody follows its endpoint any more.
-    pub(super) fn may_be_aborted(&mut self, flight: Flight, handle: AbortHandle) {
-        if let Some(Phase::Flying { abort, .. }) = self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
+    pub(super) fn may_be_aborted(&mut self, flight: ActiveProbe, handle: AbortHandle) {
+        if let Some(Phase::InFlight { abort, .. }) =
+            self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
         {
             *abort = Some(handle);
         }
     }
 
     /// A probe has ended; `None`: it was aborted.
-    pub(super) fn end(&mut self, flight: Flight, heard: Option<Heard>, now: Instant, chance: f64) {
+    pub(super) fn end(&mut self, flight: ActiveProbe, heard: Option<ProbeOutcome>, now: Instant, chance: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.change(flight.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
         let (Some(heard), Some(target)) = (heard, self.targets.get(&flight.target)) else { return };
-        let (&Phase::Flying { overdue, patience, .. }, Some(begun)) = (&target.phase, target.begun) else { return };
+        let (&Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&target.phase, target.begun) else {
+            return;
+        };
         let told = overdue.and_then(|overdue| overdue.told).map(|told| told - begun);
-        tell(&mut self.zones, target, |timeout| verdict(heard, timeout, now - begun, patience, told));
+        report(&mut self.zones, target, |timeout| outcome_for(heard, timeout, now - begun, max_timeout, told));
         if let Some(overdue) = overdue {
-            self.timetable.remove(&(overdue.next, flight.target));
+            self.timers.remove(&(overdue.next, flight.target));
         }
         let due = now.max(begun + pause(self.interval_of(flight.target), chance));
         self.rest(flight.target, due);
@@ -258,39 +261,39 @@ impl Schedule {
 
     /// When to look again, though no probe ends and nobody says anything.
     pub(super) fn wake(&self) -> Option<Instant> {
-        self.timetable.first().map(|&(due, _)| due)
+        self.timers.first().map(|&(due, _)| due)
     }
 
     /// Nothing is in flight, and every endpoint is due: all that is kept is who follows what.
     pub(super) fn renew(&mut self, now: Instant) {
         self.in_flight = 0;
-        self.timetable.clear();
-        self.line.clear();
+        self.timers.clear();
+        self.ready.clear();
         for zone in self.zones.values_mut() {
             zone.in_flight = 0;
             zone.waiting.clear();
         }
         for (&key, target) in &mut self.targets {
-            target.phase = Phase::Resting { due: now };
-            self.timetable.insert((now, key));
+            target.phase = Phase::Idle { due: now };
+            self.timers.insert((now, key));
         }
     }
 
     /// Whatever is due at this time waits for a slot from now on. Impatient followers of a probe that still flies are
     /// told that the node is slow, and told again at every interval: to them it is as if each time one had failed.
-    fn ripen(&mut self, now: Instant) {
-        while let Some(&(due, key)) = self.timetable.first()
+    fn advance(&mut self, now: Instant) {
+        while let Some(&(due, key)) = self.timers.first()
             && due <= now
         {
-            self.timetable.pop_first();
+            self.timers.pop_first();
             let interval = self.interval_of(key);
             let Some(target) = self.targets.get_mut(&key) else { continue };
-            if let (Phase::Flying { overdue, patience, .. }, Some(begun)) = (&mut target.phase, target.begun) {
+            if let (Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&mut target.phase, target.begun) {
                 *overdue = Some(Overdue { next: now + interval, told: Some(now) });
-                self.timetable.insert((now + interval, key));
-                let (took, patience) = (now - begun, *patience);
-                let impatient = |timeout| timeout < patience && timeout <= took;
-                tell(&mut self.zones, target, |timeout| impatient(timeout).then_some(Heard::Slow));
+                self.timers.insert((now + interval, key));
+                let (took, max_timeout) = (now - begun, *max_timeout);
+                let impatient = |timeout| timeout < max_timeout && timeout <= took;
+                report(&mut self.zones, target, |timeout| impatient(timeout).then_some(ProbeOutcome::Slow));
             } else {
                 self.wait(key);
             }
@@ -303,8 +306,8 @@ impl Schedule {
             Some(&key) => key,
             None => {
                 let (key, endpoint) = (TargetKey(self.number()), Arc::new(endpoint));
-                let phase = Phase::Resting { due: first };
-                self.timetable.insert((first, key));
+                let phase = Phase::Idle { due: first };
+                self.timers.insert((first, key));
                 self.by_endpoint.insert(endpoint.clone(), key);
                 self.targets.insert(key, Target { endpoint, followers: Vec::new(), begun: None, phase });
                 key
@@ -319,7 +322,7 @@ impl Schedule {
             zone.nodes.insert(address, key);
         }
         // Others may follow it already, and have probed it a moment ago.
-        self.hasten(key, first, |begun| begun + CONFIRM_GAP);
+        self.pull_forward(key, first, |begun| begun + CONFIRM_GAP);
     }
 
     fn unfollow(&mut self, zone: ZoneKey, address: IpAddr) {
@@ -334,7 +337,7 @@ impl Schedule {
         target.followers.retain(|&follower| follower != zone);
         if target.followers.is_empty() {
             self.forget(key);
-        } else if matches!(target.phase, Phase::Waiting { zone: account } if account == zone) {
+        } else if matches!(target.phase, Phase::Queued { zone: account } if account == zone) {
             self.wait(key);
         }
     }
@@ -344,11 +347,11 @@ impl Schedule {
         let Some(target) = self.targets.remove(&key) else { return };
         self.by_endpoint.remove(&target.endpoint);
         match target.phase {
-            Phase::Resting { due } => _ = self.timetable.remove(&(due, key)),
-            Phase::Waiting { .. } => {}
-            Phase::Flying { overdue, abort, .. } => {
+            Phase::Idle { due } => _ = self.timers.remove(&(due, key)),
+            Phase::Queued { .. } => {}
+            Phase::InFlight { overdue, abort, .. } => {
                 if let Some(overdue) = overdue {
-                    self.timetable.remove(&(overdue.next, key));
+                    self.timers.remove(&(overdue.next, key));
                 }
                 if let Some(abort) = abort {
                     abort.abort();
@@ -359,28 +362,28 @@ impl Schedule {
 
     fn rest(&mut self, key: TargetKey, due: Instant) {
         if let Some(target) = self.targets.get_mut(&key) {
-            target.phase = Phase::Resting { due };
-            self.timetable.insert((due, key));
+            target.phase = Phase::Idle { due };
+            self.timers.insert((due, key));
         }
     }
 
     /// Lets a target that rests be due earlier: at `earliest`, or at a time that depends on when its last probe began.
-    fn hasten(&mut self, key: TargetKey, earliest: Instant, after: impl FnOnce(Instant) -> Instant) {
+    fn pull_forward(&mut self, key: TargetKey, earliest: Instant, after: impl FnOnce(Instant) -> Instant) {
         let Some(target) = self.targets.get(&key) else { return };
-        let Phase::Resting { due } = target.phase else { return };
+        let Phase::Idle { due } = target.phase else { return };
         let sooner = target.begun.map_or(earliest, |begun| earliest.max(after(begun)));
         if sooner < due {
-            self.timetable.remove(&(due, key));
+            self.timers.remove(&(due, key));
             self.rest(key, sooner);
         }
     }
 
-    /// Puts a target in line, on the account of the follower that asks least of us now.
+    /// Puts a target in ready, on the account of the follower that asks least of us now.
     fn wait(&mut self, key: TargetKey) {
         let Some(target) = self.targets.get_mut(&key) else { return };
         let load = |zone: &ZoneKey| self.zones.get(zone).map_or(usize::MAX, |zone| zone.in_flight + zone.waiting.len());
         let Some(zone) = target.followers.iter().copied().min_by_key(load) else { return };
-        target.phase = Phase::Waiting { zone };
+        target.phase = Phase::Queued { zone };
         let turn = self.number();
         self.change(zone, |zone| {
             if zone.waiting.is_empty() {
@@ -390,13 +393,13 @@ impl Schedule {
         });
     }
 
-    /// Changes a zone, and keeps its place in the line right.
+    /// Changes a zone, and keeps its place in the ready right.
     fn change(&mut self, key: ZoneKey, change: impl FnOnce(&mut Zone)) {
         let Some(zone) = self.zones.get_mut(&key) else { return };
-        self.line.remove(&(zone.in_flight, zone.turn, key));
+        self.ready.remove(&(zone.in_flight, zone.turn, key));
         change(zone);
         if !zone.waiting.is_empty() {
-            self.line.insert((zone.in_flight, zone.turn, key));
+            self.ready.insert((zone.in_flight, zone.turn, key));
         }
     }
 
@@ -417,7 +420,7 @@ impl Schedule {
 }
 
 impl Zone {
-    fn tell(&mut self, address: IpAddr, heard: Heard) {
+    fn report(&mut self, address: IpAddr, heard: ProbeOutcome) {
         if self.results.len() >= RESULTS_PER_NODE_MAX * self.nodes.len() {
             self.results.pop_front();
         }
@@ -427,12 +430,12 @@ impl Zone {
 }
 
 /// Tells each follower of a target what there is to tell to one with its timeout.
-fn tell(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(Duration) -> Option<Heard>) {
+fn report(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(Duration) -> Option<ProbeOutcome>) {
     for key in &target.followers {
         if let Some(zone) = zones.get_mut(key)
             && let Some(heard) = news(zone.timeout)
         {
-            zone.tell(target.endpoint.address, heard);
+            zone.report(target.endpoint.address, heard);
         }
     }
 }
@@ -449,21 +452,21 @@ fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
     NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
 }
 
-/// What a probe that ended after `took` means to a zone that waits for `timeout`. `patience` is for how long the most
+/// What a probe that ended after `took` means to a zone that waits for `timeout`. `max_timeout` is for how long the most
 /// patient zone would have waited, `told` when the impatient were last told that the node is slow.
-fn verdict(
-    heard: Heard,
+fn outcome_for(
+    heard: ProbeOutcome,
     timeout: Duration,
     took: Duration,
-    patience: Duration,
+    max_timeout: Duration,
     told: Option<Duration>,
-) -> Option<Heard> {
-    if timeout >= patience || took < timeout {
+) -> Option<ProbeOutcome> {
+    if timeout >= max_timeout || took < timeout {
         Some(heard)
     } else if told.is_some_and(|told| told >= timeout) {
         None
     } else {
-        Some(Heard::Slow)
+        Some(ProbeOutcome::Slow)
     }
 }
 
@@ -488,13 +491,13 @@ mod tests {
     }
 
     /// A schedule, the probes that it has begun, and the time. Chance is always even.
-    struct Story {
+    struct Fixture {
         schedule: Schedule,
-        flights: Vec<Flight>,
+        flights: Vec<ActiveProbe>,
         now: Instant,
     }
 
-    impl Story {
+    impl Fixture {
         fn new(slots: usize) -> Self {
             Self { schedule: Schedule::new(slots), flights: Vec::new(), now: Instant::now() }
         }
@@ -519,14 +522,14 @@ mod tests {
             accounts
         }
 
-        fn end(&mut self, index: usize, heard: Heard) {
+        fn end(&mut self, index: usize, heard: ProbeOutcome) {
             let flight = self.flights.remove(index);
             self.schedule.end(flight, Some(heard), self.now, 0.5);
         }
 
         fn end_all(&mut self) {
             while !self.flights.is_empty() {
-                self.end(0, Heard::Up);
+                self.end(0, ProbeOutcome::Up);
             }
         }
 
@@ -539,90 +542,90 @@ mod tests {
             let schedule = &self.schedule;
             assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.flights.len());
             assert_eq!(schedule.by_endpoint.len(), schedule.targets.len());
-            let mut timetable = BTreeSet::new();
+            let mut timers = BTreeSet::new();
             for (&key, target) in &schedule.targets {
                 assert!(!target.followers.is_empty() && target.followers.is_sorted());
                 for zone in &target.followers {
                     assert_eq!(schedule.zones[zone].nodes[&target.endpoint.address], key);
                 }
                 match &target.phase {
-                    Phase::Resting { due } => _ = timetable.insert((*due, key)),
-                    Phase::Flying { overdue, .. } => timetable.extend(overdue.map(|overdue| (overdue.next, key))),
-                    Phase::Waiting { zone } => {
+                    Phase::Idle { due } => _ = timers.insert((*due, key)),
+                    Phase::InFlight { overdue, .. } => timers.extend(overdue.map(|overdue| (overdue.next, key))),
+                    Phase::Queued { zone } => {
                         assert!(target.followers.contains(zone));
                         assert_eq!(schedule.zones[zone].waiting.iter().filter(|&&waiting| waiting == key).count(), 1);
                     }
                 }
             }
-            assert_eq!(timetable, schedule.timetable);
-            let (mut line, mut waiting) = (BTreeSet::new(), 0);
+            assert_eq!(timers, schedule.timers);
+            let (mut ready, mut waiting) = (BTreeSet::new(), 0);
             for (&key, zone) in &schedule.zones {
                 assert_eq!(zone.in_flight, self.flights.iter().filter(|flight| flight.zone == key).count());
                 assert!(zone.results.len() <= RESULTS_PER_NODE_MAX * zone.nodes.len());
                 assert!(zone.results.iter().all(|(node, _)| zone.nodes.contains_key(node)));
                 waiting += zone.waiting.len();
                 if !zone.waiting.is_empty() {
-                    line.insert((zone.in_flight, zone.turn, key));
+                    ready.insert((zone.in_flight, zone.turn, key));
                 }
             }
-            assert_eq!(line, schedule.line);
+            assert_eq!(ready, schedule.ready);
             let phases = schedule.targets.values().map(|target| &target.phase);
-            assert_eq!(phases.filter(|phase| matches!(phase, Phase::Waiting { .. })).count(), waiting);
+            assert_eq!(phases.filter(|phase| matches!(phase, Phase::Queued { .. })).count(), waiting);
         }
     }
 
     #[test]
     fn some_slots_are_free_however_many_nodes_hang() {
-        let mut story = Story::new(60);
-        let hang = |story: &mut Story, n: u16| story.zone(n * 100..n * 100 + 100, SECOND, 60 * SECOND);
-        let first = hang(&mut story, 1);
-        story.now += SECOND;
-        assert_eq!(story.begin(), vec![first; 30], "one zone may have half");
-        hang(&mut story, 2);
-        story.now += SECOND;
-        assert_eq!(story.begin().len(), 15, "the next half of what was left");
+        let mut fixture = Fixture::new(60);
+        let hang = |fixture: &mut Fixture, n: u16| fixture.zone(n * 100..n * 100 + 100, SECOND, 60 * SECOND);
+        let first = hang(&mut fixture, 1);
+        fixture.now += SECOND;
+        assert_eq!(fixture.begin(), vec![first; 30], "one zone may have half");
+        hang(&mut fixture, 2);
+        fixture.now += SECOND;
+        assert_eq!(fixture.begin().len(), 15, "the next half of what was left");
         for n in 3..9 {
-            hang(&mut story, n);
+            hang(&mut fixture, n);
         }
-        story.now += SECOND;
-        story.begin();
-        assert!(story.flights.len() < 60);
-        let healthy = story.zone([7], SECOND, SECOND);
-        assert_eq!(story.begin(), [healthy]);
+        fixture.now += SECOND;
+        fixture.begin();
+        assert!(fixture.flights.len() < 60);
+        let healthy = fixture.zone([7], SECOND, SECOND);
+        assert_eq!(fixture.begin(), [healthy]);
         for _ in 0..1000 {
-            story.now += SECOND / 10;
-            story.end(0, Heard::Slow);
-            story.begin();
+            fixture.now += SECOND / 10;
+            fixture.end(0, ProbeOutcome::Slow);
+            fixture.begin();
         }
-        story.check();
-        let most = story.schedule.zones.values().map(|zone| zone.in_flight).max().unwrap();
+        fixture.check();
+        let most = fixture.schedule.zones.values().map(|zone| zone.in_flight).max().unwrap();
         assert!((6..=8).contains(&most), "in the end all have the same: {most}");
     }
 
     #[test]
     fn the_zone_with_the_fewest_in_flight_comes_first_then_the_longest_waiting() {
-        let mut story = Story::new(2);
-        let [a, b, c] = [1, 11, 21].map(|first| story.zone(first..first + 3, SECOND, SECOND));
-        assert_eq!(story.begin(), [a, b]);
-        story.end(0, Heard::Up);
-        assert_eq!(story.begin(), [c]);
-        story.end(0, Heard::Up);
-        story.end(0, Heard::Up);
-        assert_eq!(story.begin(), [a, b]);
-        story.check();
+        let mut fixture = Fixture::new(2);
+        let [a, b, c] = [1, 11, 21].map(|first| fixture.zone(first..first + 3, SECOND, SECOND));
+        assert_eq!(fixture.begin(), [a, b]);
+        fixture.end(0, ProbeOutcome::Up);
+        assert_eq!(fixture.begin(), [c]);
+        fixture.end(0, ProbeOutcome::Up);
+        fixture.end(0, ProbeOutcome::Up);
+        assert_eq!(fixture.begin(), [a, b]);
+        fixture.check();
     }
 
     #[test]
     fn who_waits_on_the_account_of_a_zone_that_goes_waits_on_anothers() {
-        let mut story = Story::new(1);
-        let busy = story.zone([9], SECOND, SECOND);
-        assert_eq!(story.begin(), [busy]);
-        let (first, second) = (story.zone([1], SECOND, SECOND), story.zone([1], SECOND, SECOND));
-        assert_eq!(story.begin(), []);
-        story.schedule.leave(first);
-        story.check();
-        story.end_all();
-        assert_eq!(story.begin(), [second]);
+        let mut fixture = Fixture::new(1);
+        let busy = fixture.zone([9], SECOND, SECOND);
+        assert_eq!(fixture.begin(), [busy]);
+        let (first, second) = (fixture.zone([1], SECOND, SECOND), fixture.zone([1], SECOND, SECOND));
+        assert_eq!(fixture.begin(), []);
+        fixture.schedule.leave(first);
+        fixture.check();
+        fixture.end_all();
+        assert_eq!(fixture.begin(), [second]);
     }
 
     #[test]
@@ -638,15 +641,15 @@ mod tests {
 
     #[test]
     fn results_that_nobody_fetches_are_bounded_and_the_newest_stay() {
-        let mut story = Story::new(1);
-        let zone = story.zone([1], SECOND, SECOND);
+        let mut fixture = Fixture::new(1);
+        let zone = fixture.zone([1], SECOND, SECOND);
         for round in 0..10 {
-            story.begin();
-            story.end(0, if round < 8 { Heard::Slow } else { Heard::Up });
-            story.now += SECOND;
+            fixture.begin();
+            fixture.end(0, if round < 8 { ProbeOutcome::Slow } else { ProbeOutcome::Up });
+            fixture.now += SECOND;
         }
-        let heard: Vec<_> = std::iter::from_fn(|| story.schedule.take(zone)).map(|(_, heard)| heard).collect();
-        assert_eq!(heard, [Heard::Slow, Heard::Slow, Heard::Up, Heard::Up]);
+        let heard: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, heard)| heard).collect();
+        assert_eq!(heard, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 
     #[derive(Clone, Debug)]
@@ -656,13 +659,13 @@ mod tests {
         Confirm { zone: usize, node: u16 },
         Pass { millis: u64 },
         Begin,
-        End { index: usize, heard: Heard },
+        End { index: usize, heard: ProbeOutcome },
         Take { zone: usize },
         Renew,
     }
 
     fn any_move() -> impl Strategy<Value = Move> {
-        let heard = prop_oneof![Just(Heard::Up), Just(Heard::Refused), Just(Heard::Slow)];
+        let heard = prop_oneof![Just(ProbeOutcome::Up), Just(ProbeOutcome::Refused), Just(ProbeOutcome::Slow)];
         prop_oneof![
             3 => (0_usize..4, any::<u8>(), 1_u64..4, 1_u64..4)
                 .prop_map(|(zone, nodes, interval, timeout)| Move::Set { zone, nodes, interval, timeout }),
@@ -683,57 +686,57 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_lost_whatever_happens(moves in prop::collection::vec(any_move(), 0..80)) {
-            let mut story = Story::new(3);
-            let mut zones = [(); 4].map(|()| story.schedule.join().0);
+            let mut fixture = Fixture::new(3);
+            let mut zones = [(); 4].map(|()| fixture.schedule.join().0);
             let mut followed = [0_u8; 4];
             for step in moves {
                 match step {
                     Move::Set { zone, nodes: mask, interval, timeout } => {
                         followed[zone] = mask;
                         let pace = |n| Duration::from_secs(n);
-                        story.set(zones[zone], nodes(mask), pace(interval), pace(timeout));
+                        fixture.set(zones[zone], nodes(mask), pace(interval), pace(timeout));
                     }
                     Move::Rejoin { zone } => {
-                        story.schedule.leave(zones[zone]);
-                        (zones[zone], followed[zone]) = (story.schedule.join().0, 0);
+                        fixture.schedule.leave(zones[zone]);
+                        (zones[zone], followed[zone]) = (fixture.schedule.join().0, 0);
                     }
                     Move::Confirm { zone, node } => {
-                        story.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), story.now);
+                        fixture.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), fixture.now);
                     }
-                    Move::Pass { millis } => story.now += Duration::from_millis(millis),
+                    Move::Pass { millis } => fixture.now += Duration::from_millis(millis),
                     Move::Begin => {
-                        story.begin();
-                        let free = story.schedule.slots - story.schedule.in_flight;
-                        prop_assert!(story.schedule.line.first().is_none_or(|&(in_flight, ..)| in_flight >= free));
+                        fixture.begin();
+                        let free = fixture.schedule.slots - fixture.schedule.in_flight;
+                        prop_assert!(fixture.schedule.ready.first().is_none_or(|&(in_flight, ..)| in_flight >= free));
                     }
-                    Move::End { index, heard } if !story.flights.is_empty() => {
-                        story.end(index % story.flights.len(), heard);
+                    Move::End { index, heard } if !fixture.flights.is_empty() => {
+                        fixture.end(index % fixture.flights.len(), heard);
                     }
                     Move::End { .. } => {}
-                    Move::Take { zone } => _ = story.schedule.take(zones[zone]),
+                    Move::Take { zone } => _ = fixture.schedule.take(zones[zone]),
                     Move::Renew => {
-                        story.flights.clear();
-                        story.schedule.renew(story.now);
+                        fixture.flights.clear();
+                        fixture.schedule.renew(fixture.now);
                     }
                 }
-                story.check();
+                fixture.check();
             }
             for zone in zones {
-                story.take_all(zone);
+                fixture.take_all(zone);
             }
             for _ in 0..100 {
-                story.begin();
-                story.end_all();
-                story.now += SECOND / 10;
+                fixture.begin();
+                fixture.end_all();
+                fixture.now += SECOND / 10;
             }
             for (zone, mask) in zones.into_iter().zip(followed) {
                 let expected: BTreeSet<_> = endpoints(nodes(mask)).into_keys().collect();
-                prop_assert_eq!(story.take_all(zone), expected, "everybody is heard in the end");
-                story.schedule.leave(zone);
+                prop_assert_eq!(fixture.take_all(zone), expected, "everybody is heard in the end");
+                fixture.schedule.leave(zone);
             }
-            story.check();
-            prop_assert!(story.schedule.wake().is_none() && story.schedule.zones.is_empty());
-            prop_assert_eq!(story.schedule.len(), 0);
+            fixture.check();
+            prop_assert!(fixture.schedule.wake().is_none() && fixture.schedule.zones.is_empty());
+            prop_assert_eq!(fixture.schedule.len(), 0);
         }
     }
 }

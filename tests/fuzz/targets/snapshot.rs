@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use alternator_dns::{config::content_hash, discovery::rewrite_snapshot};
+use alternator_dns::{config::content_hash, snapshot::rewrite_snapshot};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|content: &[u8]| {

@@ -31,10 +31,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 pub use self::schedule::ZONE_PROBES_PER_SECOND;
-use self::schedule::{Flight, Schedule, ZoneKey};
+use self::schedule::{ActiveProbe, Schedule, ZoneKey};
 use super::{
-    alternator::{Alternator, Endpoint},
-    health::Heard,
+    membership::ProbeOutcome,
+    node::{Endpoint, NodeClient},
 };
 use crate::{config::Health, types::ZoneName};
 
@@ -48,22 +48,22 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
     /// Asks on a fresh connection, for no longer than this.
-    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = Heard> + Send;
+    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
 }
 
-impl Probe for Alternator {
-    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> Heard {
+impl Probe for NodeClient {
+    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> ProbeOutcome {
         match self.health(endpoint, within).await {
-            Ok(()) => Heard::Up,
+            Ok(()) => ProbeOutcome::Up,
             Err(error) => {
                 debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
-                if error.is_refusal() { Heard::Refused } else { Heard::Slow }
+                if error.is_refusal() { ProbeOutcome::Refused } else { ProbeOutcome::Slow }
             }
         }
     }
 }
 
-/// Probes for all zones. Clones share everything; when the last one and every [`Following`] are gone, nothing is
+/// Probes for all zones. Clones share everything; when the last one and every [`ProbeSubscription`] are gone, nothing is
 /// probed any more.
 #[derive(Clone)]
 pub struct Prober(Arc<Inner>);
@@ -79,7 +79,7 @@ struct Shared {
     chance: Box<Chance>,
     schedule: Mutex<Schedule>,
     /// The schedule was changed from outside.
-    stirred: Notify,
+    schedule_changed: Notify,
 }
 
 /// Gives numbers from 0 up to 1.
@@ -93,17 +93,21 @@ impl Prober {
 
     fn with(probe: impl Probe, chance: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         let schedule = Mutex::new(Schedule::new(IN_FLIGHT_MAX));
-        let shared =
-            Shared { probe: Box::new(Arc::new(probe)), chance: Box::new(chance), schedule, stirred: Notify::new() };
+        let shared = Shared {
+            probe: Box::new(Arc::new(probe)),
+            chance: Box::new(chance),
+            schedule,
+            schedule_changed: Notify::new(),
+        };
         Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
     }
 
     /// One zone's subscription. It must be called on a runtime, and always on the same.
-    pub fn follow(&self, zone: &ZoneName) -> Following {
+    pub fn follow(&self, zone: &ZoneName) -> ProbeSubscription {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
         let (key, told) = shared.lock().join();
-        Following { prober: self.clone(), name: zone.clone(), key, told }
+        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, told }
     }
 
     /// How many endpoints are probed.
@@ -124,21 +128,21 @@ impl fmt::Debug for Prober {
 }
 
 /// The nodes that one zone follows. Dropping it ends every probe that no other zone wants.
-pub struct Following {
+pub struct ProbeSubscription {
     prober: Prober,
     name: ZoneName,
     key: ZoneKey,
     told: Arc<Notify>,
 }
 
-impl Following {
+impl ProbeSubscription {
     /// Follows these and no others, one for each address. Newcomers are probed at once, and if they are many within a
     /// quarter of the interval; those that stay keep their phase.
     pub fn set(&mut self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
         shared.lock().set(self.key, endpoints, health, Instant::now(), &shared.chance);
-        shared.stirred.notify_one();
+        shared.schedule_changed.notify_one();
     }
 
     /// Probes a node now, out of turn. A probe of it that is in flight will do, and one that began a moment ago puts
@@ -146,11 +150,11 @@ impl Following {
     pub fn confirm(&self, address: IpAddr) {
         let shared = &self.prober.0.shared;
         shared.lock().confirm(self.key, address, Instant::now());
-        shared.stirred.notify_one();
+        shared.schedule_changed.notify_one();
     }
 
     /// The next thing heard, of a node that is followed now. Safe to drop at any moment.
-    pub async fn next(&mut self) -> (IpAddr, Heard) {
+    pub async fn next(&mut self) -> (IpAddr, ProbeOutcome) {
         loop {
             if let Some(heard) = self.prober.0.shared.lock().take(self.key) {
                 return heard;
@@ -165,23 +169,23 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for ProbeSubscription {
     fn drop(&mut self) {
         self.prober.0.shared.lock().leave(self.key);
     }
 }
 
-impl fmt::Debug for Following {
+impl fmt::Debug for ProbeSubscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Following").field(&self.name).finish()
+        f.debug_tuple("ProbeSubscription").field(&self.name).finish()
     }
 }
 
 /// Probes in flight. They end when this is dropped.
 #[derive(Default)]
-struct Flights {
-    tasks: JoinSet<Heard>,
-    known: HashMap<task::Id, (Flight, Arc<Endpoint>)>,
+struct ActiveProbes {
+    tasks: JoinSet<ProbeOutcome>,
+    known: HashMap<task::Id, (ActiveProbe, Arc<Endpoint>)>,
 }
 
 impl Shared {
@@ -201,59 +205,59 @@ impl Shared {
     }
 
     async fn run(&self) -> Infallible {
-        let mut flights = Flights::default();
+        let mut active = ActiveProbes::default();
         loop {
-            let wake = self.depart(&mut flights);
+            let wake = self.start_due(&mut active);
             tokio::select! {
-                Some(landed) = flights.tasks.join_next_with_id() => self.land(&mut flights, landed),
+                Some(finished) = active.tasks.join_next_with_id() => self.finish(&mut active, finished),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
-                () = self.stirred.notified() => {}
+                () = self.schedule_changed.notified() => {}
             }
         }
     }
 
     /// Begins every probe that is due and may have a slot; when to look again.
-    fn depart(&self, flights: &mut Flights) -> Option<Instant> {
+    fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
         while let Some((flight, endpoint, within)) = schedule.begin(Instant::now()) {
             let probing = self.probe.begin(endpoint.clone(), within);
             // A probe that does not keep its time loses its slot nevertheless.
-            let task = flights.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(Heard::Slow) });
-            flights.known.insert(task.id(), (flight, endpoint));
+            let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
+            active.known.insert(task.id(), (flight, endpoint));
             schedule.may_be_aborted(flight, task);
         }
         schedule.wake()
     }
 
     /// Takes over how a probe ended, and how all others did that have ended meanwhile.
-    fn land(&self, flights: &mut Flights, landed: Result<(task::Id, Heard), JoinError>) {
+    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
         let mut schedule = self.lock();
-        let mut next = Some(landed);
-        while let Some(landed) = next {
-            let id = landed.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
-            if let Some((flight, endpoint)) = flights.known.remove(&id) {
-                let heard = match landed {
+        let mut next = Some(finished);
+        while let Some(finished) = next {
+            let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
+            if let Some((flight, endpoint)) = active.known.remove(&id) {
+                let heard = match finished {
                     Ok((_, heard)) => Some(heard),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
-                        Some(Heard::Slow)
+                        Some(ProbeOutcome::Slow)
                     }
                     Err(_aborted) => None,
                 };
                 schedule.end(flight, heard, Instant::now(), (self.chance)());
             }
-            next = flights.tasks.try_join_next_with_id();
+            next = active.tasks.try_join_next_with_id();
         }
     }
 }
 
 /// A [`Probe`] of any type.
 trait BoxedProbe: Send + Sync {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = Heard> + Send>>;
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>>;
 }
 
 impl<P: Probe> BoxedProbe for Arc<P> {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = Heard> + Send>> {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>> {
         let probe = self.clone();
         Box::pin(async move { probe.probe(&endpoint, within).await })
     }
@@ -296,7 +300,7 @@ mod tests {
     }
 
     impl Probe for World {
-        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> Heard {
+        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
             struct Landing<'a>(&'a AtomicUsize);
             impl Drop for Landing<'_> {
                 fn drop(&mut self) {
@@ -310,9 +314,9 @@ mod tests {
             match habit.unwrap_or(Habit::Answers(MILLI)) {
                 Habit::Answers(after) => {
                     sleep(after).await;
-                    Heard::Up
+                    ProbeOutcome::Up
                 }
-                Habit::Refuses => Heard::Refused,
+                Habit::Refuses => ProbeOutcome::Refused,
                 Habit::Hangs => std::future::pending().await,
                 Habit::Panics => panic!("told to"),
             }
@@ -362,21 +366,21 @@ mod tests {
         Health { interval, timeout, rise: NonZeroU8::MIN, fall: NonZeroU8::MIN }
     }
 
-    fn zone(prober: &Prober) -> Following {
+    fn zone(prober: &Prober) -> ProbeSubscription {
         prober.follow(&ZoneName::parse("a.example").unwrap())
     }
 
     /// A zone with these nodes, at this interval and with a timeout of a second.
-    fn follow(prober: &Prober, nodes: RangeInclusive<u16>, interval: Duration) -> Following {
-        let mut following = zone(prober);
-        following.set(nodes.map(endpoint), health(interval, SECOND));
-        following
+    fn follow(prober: &Prober, nodes: RangeInclusive<u16>, interval: Duration) -> ProbeSubscription {
+        let mut subscription = zone(prober);
+        subscription.set(nodes.map(endpoint), health(interval, SECOND));
+        subscription
     }
 
     /// What a zone hears within a time, and when.
-    async fn hear(following: &mut Following, within: Duration) -> Vec<(Duration, IpAddr, Heard)> {
+    async fn hear(subscription: &mut ProbeSubscription, within: Duration) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
         let (start, mut all) = (Instant::now(), Vec::new());
-        while let Ok((node, heard)) = timeout(within - start.elapsed(), following.next()).await {
+        while let Ok((node, heard)) = timeout(within - start.elapsed(), subscription.next()).await {
             all.push((start.elapsed(), node, heard));
         }
         all
@@ -389,10 +393,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
         let world = World::default();
-        let mut following = follow(&world.prober(), 1..=3, SECOND);
-        let first = hear(&mut following, MILLI * 5).await;
+        let mut subscription = follow(&world.prober(), 1..=3, SECOND);
+        let first = hear(&mut subscription, MILLI * 5).await;
         assert_eq!(first.len(), 3, "{first:?}");
-        hear(&mut following, SECOND * 600).await;
+        hear(&mut subscription, SECOND * 600).await;
         for n in 1..=3 {
             let times = world.times(n);
             assert!((580..=620).contains(&times.len()), "{}", times.len());
@@ -405,11 +409,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_large_zone_stays_below_a_hundred_probes_a_second() {
         let world = World::default();
-        let mut following = follow(&world.prober(), 1..=500, SECOND);
-        assert_eq!(following.effective_interval(), 5 * SECOND);
-        let quarter = hear(&mut following, 5 * SECOND / 4 + 2 * MILLI).await;
+        let mut subscription = follow(&world.prober(), 1..=500, SECOND);
+        assert_eq!(subscription.effective_interval(), 5 * SECOND);
+        let quarter = hear(&mut subscription, 5 * SECOND / 4 + 2 * MILLI).await;
         assert_eq!(quarter.len(), 500, "all are heard within a quarter of it");
-        hear(&mut following, 100 * SECOND).await;
+        hear(&mut subscription, 100 * SECOND).await;
         let per_second = (world.count() - 500) / 100;
         assert!((98..=102).contains(&per_second), "{per_second}");
     }
@@ -424,7 +428,11 @@ mod tests {
         let probes = world.count();
         assert!((105..=140).contains(&probes), "{probes}");
         assert_eq!(heard.len(), probes);
-        assert!(heard.iter().all(|&(_, who, what)| what == if who == node(1) { Heard::Up } else { Heard::Refused }));
+        assert!(
+            heard
+                .iter()
+                .all(|&(_, who, what)| what == if who == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
+        );
         assert!(hear(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
     }
 
@@ -449,7 +457,7 @@ mod tests {
         eager.set([endpoint(1), endpoint(2)], health(SECOND, SECOND));
         patient.set([endpoint(1), endpoint(2)], health(30 * SECOND, 20 * SECOND));
         let heard = hear(&mut eager, 19 * SECOND).await;
-        assert!(heard.iter().all(|&(.., heard)| heard == Heard::Slow));
+        assert!(heard.iter().all(|&(.., heard)| heard == ProbeOutcome::Slow));
         for n in 1..=2 {
             let times: Vec<_> = heard.iter().filter(|&&(_, who, _)| who == node(n)).map(|&(at, ..)| at).collect();
             assert!(times[0] <= SECOND + MILLI && times[1] <= 2 * SECOND + MILLI * 2, "{times:?}");
@@ -461,41 +469,45 @@ mod tests {
         }
         hear(&mut eager, 2 * SECOND).await;
         let heard = hear(&mut patient, MILLI).await;
-        assert!(heard.iter().all(|&(_, who, what)| what == if who == node(1) { Heard::Slow } else { Heard::Up }));
+        assert!(
+            heard
+                .iter()
+                .all(|&(_, who, what)| what == if who == node(1) { ProbeOutcome::Slow } else { ProbeOutcome::Up })
+        );
         assert_eq!(heard.iter().filter(|&&(_, who, _)| who == node(1)).count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_stays_keeps_its_phase_and_a_faster_pace_holds_at_once() {
         let world = World::default();
-        let mut following = follow(&world.prober(), 1..=2, 10 * SECOND);
+        let mut subscription = follow(&world.prober(), 1..=2, 10 * SECOND);
         for last in [2, 3].into_iter().cycle().take(600) {
-            following.set((1..=last).map(endpoint), health(10 * SECOND, SECOND));
-            hear(&mut following, SECOND / 10).await;
+            subscription.set((1..=last).map(endpoint), health(10 * SECOND, SECOND));
+            hear(&mut subscription, SECOND / 10).await;
         }
         let times = world.times(1);
         assert!((6..=8).contains(&times.len()), "{}", times.len());
-        following.set([endpoint(1)], health(SECOND, SECOND));
-        hear(&mut following, 5 * SECOND).await;
+        subscription.set([endpoint(1)], health(SECOND, SECOND));
+        hear(&mut subscription, 5 * SECOND).await;
         assert!(world.times(1).len() >= times.len() + 4);
-        assert_eq!(following.effective_interval(), SECOND);
+        assert_eq!(subscription.effective_interval(), SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_confirmation_is_immediate_and_asking_often_changes_nothing() {
         let world = World::default();
-        let mut following = follow(&world.prober(), 1..=1, 60 * SECOND);
-        hear(&mut following, 10 * SECOND).await;
+        let mut subscription = follow(&world.prober(), 1..=1, 60 * SECOND);
+        hear(&mut subscription, 10 * SECOND).await;
         world.will(1, Habit::Refuses);
-        following.confirm(node(1));
-        following.confirm(node(9));
-        assert_eq!(hear(&mut following, MILLI).await.len(), 1);
-        following.confirm(node(1));
-        let heard = hear(&mut following, MILLI * 60).await;
-        assert_eq!(heard.iter().map(|&(.., heard)| heard).collect::<Vec<_>>(), [Heard::Refused]);
+        subscription.confirm(node(1));
+        subscription.confirm(node(9));
+        assert_eq!(hear(&mut subscription, MILLI).await.len(), 1);
+        subscription.confirm(node(1));
+        let heard = hear(&mut subscription, MILLI * 60).await;
+        assert_eq!(heard.iter().map(|&(.., heard)| heard).collect::<Vec<_>>(), [ProbeOutcome::Refused]);
         let before = world.count();
         for _ in 0..1000 {
-            following.confirm(node(1));
+            subscription.confirm(node(1));
             sleep(MILLI).await;
         }
         assert!((19..=21).contains(&(world.count() - before)), "{}", world.count() - before);
@@ -505,13 +517,13 @@ mod tests {
     async fn a_node_that_refuses_is_heard_twice_within_little_more_than_an_interval() {
         for _ in 0..20 {
             let world = World::default();
-            let mut following = follow(&world.prober(), 1..=1, SECOND);
-            hear(&mut following, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
+            let mut subscription = follow(&world.prober(), 1..=1, SECOND);
+            hear(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
-            assert_eq!(following.next().await, (node(1), Heard::Refused));
-            following.confirm(node(1));
-            assert_eq!(following.next().await, (node(1), Heard::Refused));
+            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
+            subscription.confirm(node(1));
+            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
             assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
         }
     }
@@ -544,10 +556,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_to_go_ends_what_is_in_flight() {
         let world = World::new([(1, Habit::Hangs)]);
-        let following = follow(&world.prober(), 1..=2, SECOND);
+        let subscription = follow(&world.prober(), 1..=2, SECOND);
         sleep(SECOND / 2).await;
         assert_eq!((world.in_flight(), world.count()), (1, 2), "a zone needs no other handle");
-        drop(following);
+        drop(subscription);
         sleep(MILLI).await;
         assert_eq!(world.in_flight(), 0);
     }
@@ -566,7 +578,7 @@ mod tests {
             })
             .collect();
         let heard = hear(&mut healthy, 300 * SECOND).await;
-        assert!(heard.iter().all(|&(.., heard)| heard == Heard::Up));
+        assert!(heard.iter().all(|&(.., heard)| heard == ProbeOutcome::Up));
         for n in 1..=3 {
             let times = world.times(n);
             assert!(times.len() >= 280 && gaps(&times).all(|gap| gap <= SECOND * 11 / 10 + MILLI), "{}", times.len());
@@ -580,7 +592,8 @@ mod tests {
         let mut hanging = follow(&world.prober(), 1..=500, SECOND);
         let heard = hear(&mut hanging, 13 * SECOND).await;
         for n in 1..=500 {
-            let failures = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == Heard::Slow).count();
+            let failures =
+                heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == ProbeOutcome::Slow).count();
             assert!(failures >= 2, "two intervals, the timeout and a tenth have passed: {failures}");
         }
         assert!(world.in_flight() <= IN_FLIGHT_MAX / 2);
@@ -589,15 +602,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_panics_is_a_failure_of_its_node_alone() {
         let world = World::new([(1, Habit::Panics)]);
-        let mut following = follow(&world.prober(), 1..=2, SECOND);
-        let heard = hear(&mut following, 10 * SECOND).await;
-        for (n, expected) in [(1, Heard::Slow), (2, Heard::Up)] {
+        let mut subscription = follow(&world.prober(), 1..=2, SECOND);
+        let heard = hear(&mut subscription, 10 * SECOND).await;
+        for (n, expected) in [(1, ProbeOutcome::Slow), (2, ProbeOutcome::Up)] {
             let all = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == expected).count();
             assert!((9..=12).contains(&all), "{all}");
         }
         world.will(1, Habit::Answers(MILLI));
-        let heard = hear(&mut following, 2 * SECOND).await;
-        assert!(heard.iter().any(|&(_, who, heard)| (who, heard) == (node(1), Heard::Up)));
+        let heard = hear(&mut subscription, 2 * SECOND).await;
+        assert!(heard.iter().any(|&(_, who, heard)| (who, heard) == (node(1), ProbeOutcome::Up)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -606,56 +619,56 @@ mod tests {
         let curse = cursed.clone();
         let chance = move || if curse.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
         let prober = Prober::with(world.clone(), chance);
-        let mut following = follow(&prober, 1..=2, SECOND);
-        hear(&mut following, 3 * SECOND).await;
+        let mut subscription = follow(&prober, 1..=2, SECOND);
+        hear(&mut subscription, 3 * SECOND).await;
         cursed.store(true, Ordering::Relaxed);
-        hear(&mut following, 5 * SECOND).await;
+        hear(&mut subscription, 5 * SECOND).await;
         assert!(!cursed.load(Ordering::Relaxed));
-        let heard = hear(&mut following, 3 * SECOND).await;
-        for wanted in [(node(1), Heard::Slow), (node(2), Heard::Up)] {
+        let heard = hear(&mut subscription, 3 * SECOND).await;
+        for wanted in [(node(1), ProbeOutcome::Slow), (node(2), ProbeOutcome::Up)] {
             assert!(heard.iter().filter(|&&(_, who, heard)| (who, heard) == wanted).count() >= 2, "{heard:?}");
         }
         assert_eq!(world.in_flight(), 1);
     }
 
     /// A zone of a simulated cluster, probed over real connections so rarely that only what is asked for happens.
-    fn real(cluster: &Cluster) -> Following {
-        let mut following = zone(&Prober::new(Alternator::new().unwrap()));
-        wait_for(&mut following, cluster, LONG);
-        following
+    fn real(cluster: &Cluster) -> ProbeSubscription {
+        let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
+        wait_for(&mut subscription, cluster, LONG);
+        subscription
     }
 
-    fn wait_for(following: &mut Following, cluster: &Cluster, timeout: Duration) {
+    fn wait_for(subscription: &mut ProbeSubscription, cluster: &Cluster, timeout: Duration) {
         let port = NonZeroU16::new(cluster.port()).unwrap();
         let endpoint = |address| Endpoint { scheme: Scheme::Http, address, port };
-        following.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
+        subscription.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
     }
 
-    async fn next(following: &mut Following) -> (IpAddr, Heard) {
-        timeout(LONG * 2, following.next()).await.expect("something is heard")
+    async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
+        timeout(LONG * 2, subscription.next()).await.expect("something is heard")
     }
 
     #[tokio::test]
     async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
         let cluster = Cluster::start(3).unwrap();
-        let mut following = real(&cluster);
+        let mut subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, heard) = next(&mut following).await;
-            assert_eq!(heard, Heard::Up);
+            let (node, heard) = next(&mut subscription).await;
+            assert_eq!(heard, ProbeOutcome::Up);
             up.push(node);
         }
         up.sort();
         assert_eq!(up, cluster.nodes());
         cluster.stop(up[1]);
         for _ in 0..2 {
-            following.confirm(up[1]);
-            assert_eq!(next(&mut following).await, (up[1], Heard::Refused));
+            subscription.confirm(up[1]);
+            assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Refused));
         }
         assert_eq!(cluster.total(Path::Health), 3, "nobody else was asked again");
         cluster.restart(up[1]).unwrap();
-        following.confirm(up[1]);
-        assert_eq!(next(&mut following).await, (up[1], Heard::Up));
+        subscription.confirm(up[1]);
+        assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Up));
         assert_eq!(cluster.connections(up[1]), 2, "each probe has its own connection");
     }
 
@@ -663,21 +676,21 @@ mod tests {
     async fn real_nodes_that_hang_drip_hang_up_or_err_are_slow() {
         let cluster = Cluster::start(1).unwrap();
         let node = cluster.node(0);
-        let mut following = real(&cluster);
-        assert_eq!(next(&mut following).await, (node, Heard::Up));
-        wait_for(&mut following, &cluster, SECOND / 4);
+        let mut subscription = real(&cluster);
+        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        wait_for(&mut subscription, &cluster, SECOND / 4);
         for delivery in [Delivery::Hang, Delivery::Drip(SECOND / 10), Delivery::Close] {
             cluster.deliver(node, Path::Health, delivery.clone());
-            following.confirm(node);
-            assert_eq!(next(&mut following).await, (node, Heard::Slow), "{delivery:?}");
+            subscription.confirm(node);
+            assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
         }
-        wait_for(&mut following, &cluster, LONG);
+        wait_for(&mut subscription, &cluster, LONG);
         cluster.heal(node);
         cluster.say(node, Path::Health, Content::Reply(Reply::status(500)));
-        following.confirm(node);
-        assert_eq!(next(&mut following).await, (node, Heard::Slow));
+        subscription.confirm(node);
+        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow));
         cluster.heal(node);
-        following.confirm(node);
-        assert_eq!(next(&mut following).await, (node, Heard::Up));
+        subscription.confirm(node);
+        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
     }
 }

@@ -8,13 +8,13 @@ use std::{
 
 /// Values that are forgotten when nobody has used them for a while, at the latest after twice that time.
 #[derive(Debug)]
-pub struct Lately<K, V> {
+pub struct ExpiringCache<K, V> {
     values: HashMap<K, (V, Instant)>,
     kept: Duration,
     swept: Option<Instant>,
 }
 
-impl<K: Eq + Hash, V: Clone> Lately<K, V> {
+impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
     /// Keeps what is not used for so long.
     pub fn new(kept: Duration) -> Self {
         Self { values: HashMap::new(), kept, swept: None }
@@ -46,10 +46,10 @@ mod tests {
     #[test]
     fn what_is_used_stays_and_the_rest_goes() {
         let (minute, start) = (Duration::from_secs(60), Instant::now());
-        let mut lately = Lately::new(minute);
+        let mut cache = ExpiringCache::new(minute);
         let mut made = 0;
         let mut get = |key, now| {
-            lately.get_or_make(key, now, || {
+            cache.get_or_make(key, now, || {
                 made += 1;
                 Ok::<_, ()>(made)
             })
@@ -59,7 +59,7 @@ mod tests {
             assert_eq!(get("a", start + minute / 2 * half), Ok(1), "it is used");
         }
         assert_eq!(get("b", start + minute * 4), Ok(3), "it was forgotten");
-        assert_eq!(lately.get_or_make("c", start, || Err("no")), Err("no"));
-        assert_eq!(lately.values.len(), 2, "a failure is not kept");
+        assert_eq!(cache.get_or_make("c", start, || Err("no")), Err("no"));
+        assert_eq!(cache.values.len(), 2, "a failure is not kept");
     }
 }

@@ -33,11 +33,7 @@ use std::{
 
 use self::world::{ADDRESSES, ALL, Event, World, address, letter, number};
 use super::{
-    belief::{Belief, Pace, Verdict},
-    claims::Claim,
-    health::Heard,
-    neighbours::Neighbours,
-    poller::tell_neighbours,
+    super::poller::register_addresses, AddressOwnership, Decision, ListReport, Membership, ProbeOutcome, Timing,
 };
 use crate::{
     config,
@@ -53,7 +49,7 @@ const STATES: usize = 6_000;
 const FOREIGN_TICKS: u8 = 2;
 
 /// A zone's turns after which it answers the truth. The slowest story: the only node of a small cluster lists a node
-/// that another live zone publishes, so that it is disowned until that zone is no longer live; it is disputed then
+/// that another live zone publishes, so that it is disowned until that zone is no longer live; it is last_dispute then
 /// itself, for three turns more, and as long the other zone cannot know either.
 const TURNS_TO_TRUTH: u8 = 6;
 
@@ -99,7 +95,7 @@ const BEGINNINGS: [(&str, &[&[usize]]); 6] = [
 struct Zone {
     name: ZoneName,
     seeds: &'static [usize],
-    belief: Belief,
+    membership: Membership,
     answers: Answers,
     /// Ticks since an answered address could be known to be the other cluster's.
     foreign_ticks: [u8; ADDRESSES],
@@ -110,7 +106,7 @@ struct Zone {
 struct State {
     world: World,
     zones: Vec<Zone>,
-    neighbours: Neighbours,
+    ownership: AddressOwnership,
     /// Whose turn it is.
     turn: usize,
     now: Instant,
@@ -134,7 +130,7 @@ struct Asking {
 
 impl Clone for State {
     fn clone(&self) -> Self {
-        Self { zones: self.zones.clone(), neighbours: self.neighbours.fork(), ..*self }
+        Self { zones: self.zones.clone(), ownership: self.ownership.fork(), ..*self }
     }
 }
 
@@ -142,12 +138,12 @@ impl State {
     fn new(owners: &str, seeds: &[&'static [usize]]) -> Self {
         let now = Instant::now();
         let zones = seeds.iter().zip(["a.test", "b.test"]).map(|(&seeds, name)| {
-            let mut belief = Belief::new(Pace { refresh: REFRESH, max_stale: None }, Some(HEALTH), 0, now);
-            belief.seeds(NodeSet::new(seeds.iter().copied().map(address)));
-            let answers = Answers::new(ZoneSettings::example(), belief.knowledge(now), 0);
-            Zone { name: ZoneName::parse(name).unwrap(), seeds, belief, answers, foreign_ticks: [0; ADDRESSES] }
+            let mut membership = Membership::new(Timing { refresh: REFRESH, max_stale: None }, Some(HEALTH), 0, now);
+            membership.seeds(NodeSet::new(seeds.iter().copied().map(address)));
+            let answers = Answers::new(ZoneSettings::example(), membership.knowledge(now), 0);
+            Zone { name: ZoneName::parse(name).unwrap(), seeds, membership, answers, foreign_ticks: [0; ADDRESSES] }
         });
-        Self { world: World::new(owners), zones: zones.collect(), neighbours: Neighbours::default(), turn: 0, now }
+        Self { world: World::new(owners), zones: zones.collect(), ownership: AddressOwnership::default(), turn: 0, now }
     }
 
     /// What tells states apart. Of two that differ one in 2^64 would be taken for the other, so none is.
@@ -155,11 +151,11 @@ impl State {
         let mut hasher = DefaultHasher::new();
         (self.world, self.turn).hash(&mut hasher);
         for (zone, other) in self.zones.iter().zip(self.zones.iter().rev()) {
-            zone.belief.hash_essence(self.now, &mut hasher);
-            let relations = zone.belief.relations();
-            let knew = self.neighbours.knew(&other.name, relations);
-            let waits = self.neighbours.waits(&other.name, relations);
-            (knew, waits, relations.relate_to(&other.name)).hash(&mut hasher);
+            zone.membership.hash_essence(self.now, &mut hasher);
+            let overlaps = zone.membership.overlaps();
+            let knew = self.ownership.knew(&other.name, overlaps);
+            let waits = self.ownership.waits(&other.name, overlaps);
+            (knew, waits, overlaps.relate_to(&other.name)).hash(&mut hasher);
             (zone.answers.state(), zone.foreign_ticks).hash(&mut hasher);
         }
         hasher.finish()
@@ -171,17 +167,17 @@ impl State {
 
     /// Puts what a zone believes in force, if it is news.
     fn publish(&mut self, zone: usize) {
-        let Zone { name, belief, answers, .. } = &mut self.zones[zone];
-        let knowledge = belief.knowledge(self.now);
+        let Zone { name, membership, answers, .. } = &mut self.zones[zone];
+        let knowledge = membership.knowledge(self.now);
         if answers.knowledge != knowledge {
             *answers = answers.with_knowledge(knowledge, 0);
-            tell_neighbours(&self.neighbours, name, &CLUSTER, belief.origin(), answers);
+            register_addresses(&self.ownership, name, &CLUSTER, membership.origin(), answers);
         }
     }
 
     fn probe(&mut self, zone: usize, n: usize) {
-        let heard = if self.world.0[n].alive { Heard::Up } else { Heard::Refused };
-        while self.zones[zone].belief.hear(address(n), heard).confirm {}
+        let heard = if self.world.0[n].alive { ProbeOutcome::Up } else { ProbeOutcome::Refused };
+        while self.zones[zone].membership.hear(address(n), heard).confirm {}
         self.publish(zone);
     }
 
@@ -189,8 +185,8 @@ impl State {
     fn list(&mut self, zone: usize, n: usize) -> Option<NodeSet> {
         let list = self.world.list(n);
         if list.is_none() {
-            self.zones[zone].belief.refused(address(n));
-            for node in self.zones[zone].belief.to_confirm() {
+            self.zones[zone].membership.refused(address(n));
+            for node in self.zones[zone].membership.take_confirmations() {
                 self.probe(zone, number(node));
             }
             self.publish(zone);
@@ -202,29 +198,29 @@ impl State {
     fn ask(&mut self, zone: usize, n: usize) -> bool {
         let Some(list) = self.list(zone, n) else { return false };
         let from_seed = self.zones[zone].seeds.contains(&n);
-        let claim = Claim { sender: address(n), from_seed, nodes: Some(&list), everybody: false };
-        let believed = !matches!(self.verdict(zone, claim), Verdict::SetAside(_));
+        let report = ListReport { sender: address(n), from_seed, nodes: Some(&list), everybody: false };
+        let believed = !matches!(self.verdict(zone, report), Decision::SetAside(_));
         if believed {
-            let Zone { name, belief, .. } = &mut self.zones[zone];
-            belief.believe(0, address(n), Some(list), self.now);
-            if let Some(learnt) = belief.learnt() {
-                let before = belief.relations().clone();
-                belief.relate(self.neighbours.relations(name, &CLUSTER, learnt.as_slice(), &before));
+            let Zone { name, membership, .. } = &mut self.zones[zone];
+            membership.believe(0, address(n), Some(list), self.now);
+            if let Some(learnt) = membership.learnt() {
+                let before = membership.overlaps().clone();
+                membership.relate(self.ownership.overlaps(name, &CLUSTER, learnt.as_slice(), &before));
             }
         }
         self.publish(zone);
         believed
     }
 
-    fn verdict(&mut self, zone: usize, claim: Claim<'_>) -> Verdict {
-        let (neighbours, name) = (self.neighbours.clone(), self.zones[zone].name.clone());
-        let relations = self.zones[zone].belief.relations().clone();
-        let is_strange = |node| neighbours.is_strange(&name, &CLUSTER, &relations, node);
-        match self.zones[zone].belief.judge(0, claim, self.now, is_strange) {
-            Verdict::Hear(left_out) => {
+    fn verdict(&mut self, zone: usize, report: ListReport<'_>) -> Decision {
+        let (ownership, name) = (self.ownership.clone(), self.zones[zone].name.clone());
+        let overlaps = self.zones[zone].membership.overlaps().clone();
+        let owned_by_other_zone = |node| ownership.owned_by_other_zone(&name, &CLUSTER, &overlaps, node);
+        match self.zones[zone].membership.judge(0, report, self.now, owned_by_other_zone) {
+            Decision::Hear(left_out) => {
                 let heard: BTreeMap<_, _> =
                     left_out.into_iter().map(|node| (node, self.list(zone, number(node)))).collect();
-                self.zones[zone].belief.settle(0, claim, &heard, self.now, is_strange)
+                self.zones[zone].membership.settle(0, report, &heard, self.now, owned_by_other_zone)
             }
             verdict => verdict,
         }
@@ -232,7 +228,7 @@ impl State {
 
     /// Whom a tick may ask.
     fn candidates(&self, zone: usize) -> Vec<usize> {
-        let nodes = self.zones[zone].belief.candidates(false);
+        let nodes = self.zones[zone].membership.candidates(false);
         ALL.into_iter().filter(|n| nodes.contains(&address(*n)) || self.zones[zone].seeds.contains(n)).collect()
     }
 
@@ -242,7 +238,7 @@ impl State {
         for other in 0..state.zones.len() {
             state.publish(other);
         }
-        for node in state.zones[zone].belief.to_probe() {
+        for node in state.zones[zone].membership.to_probe() {
             state.probe(zone, number(node));
         }
         let could_know = ALL.map(|n| state.could_know(zone, n));
@@ -288,8 +284,8 @@ impl State {
 
     /// Whether a node lists an address that another zone publishes, which is live and was disjoint.
     fn names_strangers(&self, zone: usize, n: usize) -> bool {
-        let Zone { name, belief, .. } = &self.zones[zone];
-        let strange = |node: &IpAddr| self.neighbours.is_strange(name, &CLUSTER, belief.relations(), *node);
+        let Zone { name, membership, .. } = &self.zones[zone];
+        let strange = |node: &IpAddr| self.ownership.owned_by_other_zone(name, &CLUSTER, membership.overlaps(), *node);
         self.world.list(n).is_some_and(|list| list.as_slice().iter().any(strange))
     }
 
@@ -302,7 +298,7 @@ impl State {
     /// shares another node with it, or is all that it knows, or names known nodes only. Of a cluster that has lost its
     /// seeds, and of which the one survivor lists only newcomers, nobody could tell that it is the same.
     fn is_kin(&self, zone: usize) -> bool {
-        let Some(known) = self.zones[zone].belief.learnt() else { return !self.is_lost(zone) };
+        let Some(known) = self.zones[zone].membership.learnt() else { return !self.is_lost(zone) };
         let known: Vec<usize> = known.as_slice().iter().copied().map(number).collect();
         let kin = |n: &usize| {
             let list = self.world.list(*n).unwrap();
@@ -328,7 +324,7 @@ impl State {
 
     /// The zones that have to come to the truth. Nobody could where addresses have changed hands
     /// - twice before anybody noticed: two strangers vouch for one another, and one may be gone since;
-    /// - in both directions at once: each zone sees the other one disputed, which therefore proves nothing;
+    /// - in both directions at once: each zone sees the other one last_dispute, which therefore proves nothing;
     /// - before the former zone has seen the other one live and disjoint, or while it is not: it may be a zone of the
     ///   same cluster;
     /// - and the zone that they came to has no [kin](Self::is_kin): it cannot be live, so that it proves nothing;
@@ -353,10 +349,14 @@ impl State {
     /// Whether a node has been disowned and is the cluster's again: it is answered when it is the one that is asked,
     /// and nobody else can vouch for it. Whom a tick asks is drawn, so there is no bound, but it must be possible.
     fn must_hear_itself(&self, zone: usize) -> bool {
-        let belief = &self.zones[zone].belief;
-        let learnt = belief.learnt();
+        let membership = &self.zones[zone].membership;
+        let learnt = membership.learnt();
         let disowned = |node: &IpAddr| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node));
-        belief.candidates(false).iter().filter(|node| disowned(node)).any(|&node| self.world.serves(number(node), zone))
+        membership
+            .candidates(false)
+            .iter()
+            .filter(|node| disowned(node))
+            .any(|&node| self.world.serves(number(node), zone))
     }
 
     /// What is wrong after a zone's turn.
@@ -386,7 +386,7 @@ impl State {
     /// Who has left in the turn that is over, although it lives and nobody knew better.
     fn wrongly_left(&self, after: &Self) -> Option<String> {
         let zone = self.turn;
-        let (known, still) = (self.zones[zone].belief.learnt()?, after.zones[zone].belief.learnt());
+        let (known, still) = (self.zones[zone].membership.learnt()?, after.zones[zone].membership.learnt());
         let knows = |n: usize| {
             let list = self.world.list(n);
             list.map_or(0, |list| list.as_slice().iter().filter(|node| known.contains(node)).count())

@@ -1,5 +1,8 @@
 //! Whom a poller asks in one tick, what it asks, and what it makes of the answers.
 
+mod candidates;
+mod hedge;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -12,15 +15,16 @@ use rand::seq::IndexedRandom;
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::hedge::{Failures, HedgedPoll};
+pub use self::{
+    candidates::{AtScale, Candidates},
+    hedge::TIMEOUTS_IN_TICK,
+};
 use super::{
-    alternator::{Alternator, Endpoint, FetchError, Keep, Place, Reply},
-    belief::Verdict,
-    cadence::now,
-    candidates::Rota,
-    claims::Claim,
-    localnodes::{Dropped, ListError},
+    clock::now,
+    membership::{Decision, ListReport},
+    node::{Dropped, Endpoint, FetchError, Keep, ListError, ListReply, Location, NodeClient},
     poller::Poller,
-    tick::{Failures, Tick},
 };
 use crate::{
     config::{self, Scheme, Scope},
@@ -29,14 +33,14 @@ use crate::{
 };
 
 /// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.
-const HEARD_MAX: usize = 8;
+const ASKED_MISSING_MAX: usize = 8;
 
 /// When so many nodes say that a scope is empty, the others are not asked too.
-const NOBODY_ENOUGH: usize = 3;
+const EMPTY_REPLIES_ENOUGH: usize = 3;
 
 /// A datacenter that cannot exist, because Scylla's names have no such characters: a server that lists anybody there
 /// ignores the parameters (before 2025.1).
-const NOWHERE: &str = "\u{1f}no such datacenter\u{1f}";
+const NONEXISTENT_DC: &str = "\u{1f}no such datacenter\u{1f}";
 
 /// How long it is believed that a node knows the parameters, or does not: servers are upgraded.
 const SUPPORT_KEPT: Duration = Duration::from_secs(10);
@@ -47,22 +51,22 @@ pub trait Ask: Send + Sync {
     fn ask(
         &self,
         node: IpAddr,
-        place: Option<Place<'_>>,
+        place: Option<Location<'_>>,
         keep: Keep,
-    ) -> impl Future<Output = Result<Reply, FetchError>> + Send;
+    ) -> impl Future<Output = Result<ListReply, FetchError>> + Send;
 }
 
 /// The nodes of a real cluster.
 #[derive(Clone, Debug)]
 pub struct Nodes {
-    alternator: Alternator,
+    alternator: NodeClient,
     scheme: Scheme,
     port: std::num::NonZeroU16,
     timeout: Duration,
 }
 
 impl Nodes {
-    pub(super) fn new(alternator: &Alternator, zone: &config::Zone) -> Self {
+    pub(super) fn new(alternator: &NodeClient, zone: &config::Zone) -> Self {
         let cluster = &zone.cluster;
         let (scheme, port) = (cluster.scheme.clone(), cluster.port);
         Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout }
@@ -70,7 +74,7 @@ impl Nodes {
 }
 
 impl Ask for Nodes {
-    async fn ask(&self, address: IpAddr, place: Option<Place<'_>>, keep: Keep) -> Result<Reply, FetchError> {
+    async fn ask(&self, address: IpAddr, place: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
         let endpoint = Endpoint { scheme: self.scheme.clone(), address, port: self.port };
         self.alternator.local_nodes(&endpoint, place, self.timeout, keep).await
     }
@@ -78,11 +82,11 @@ impl Ask for Nodes {
 
 /// Which nodes know the parameters of `/localnodes`, and since when that is known.
 #[derive(Debug, Default)]
-pub(super) struct Support(Mutex<BTreeMap<IpAddr, (bool, Instant)>>);
+pub(super) struct ScopeSupport(Mutex<BTreeMap<IpAddr, (bool, Instant)>>);
 
 /// What a node told about a scope.
 #[derive(Debug)]
-struct Told {
+struct ScopeReply {
     /// `None`: nobody is there.
     nodes: Option<NodeSet>,
     dropped: Vec<Dropped>,
@@ -93,7 +97,7 @@ struct Told {
 
 /// What one tick is about.
 #[derive(Clone, Copy)]
-struct Errand<'e> {
+struct ScopeQuery<'e> {
     /// The number of the scope, and the scope, if the zone has any.
     number: usize,
     scope: Option<&'e Scope>,
@@ -109,7 +113,7 @@ enum Considered {
     PassedOver(String),
 }
 
-/// How an errand ended.
+/// How an query ended.
 enum Ended {
     /// The scope's list is believed.
     Listed,
@@ -124,11 +128,11 @@ impl<A: Ask> Poller<A> {
     ///
     /// # Errors
     /// What went wrong, as a sentence; empty when there was nobody to ask.
-    pub(super) async fn tick(&self, rota: &mut Rota, seeds: &[IpAddr], seeds_failed: bool) -> Result<(), String> {
+    pub(super) async fn tick(&self, rota: &mut Candidates, seeds: &[IpAddr], seeds_failed: bool) -> Result<(), String> {
         let scopes = &self.zone.cluster.scope;
-        let errand = Errand { number: 0, scope: None, seeds, seeds_failed };
+        let query = ScopeQuery { number: 0, scope: None, seeds, seeds_failed };
         if scopes.is_empty() {
-            return match self.run_errand(rota, errand).await {
+            return match self.poll_scope(rota, query).await {
                 Ended::Listed => Ok(()),
                 Ended::Nobody => Err("every node lists nobody".into()),
                 Ended::Failed(failures) => Err(failures.to_string()),
@@ -137,7 +141,7 @@ impl<A: Ask> Poller<A> {
         let rise = self.zone.health.map_or(0, |health| u32::from(health.rise.get()));
         let mut listed = false;
         for (number, scope) in scopes.iter().enumerate() {
-            match self.run_errand(rota, Errand { number, scope: Some(scope), ..errand }).await {
+            match self.poll_scope(rota, ScopeQuery { number, scope: Some(scope), ..query }).await {
                 Ended::Listed => listed = true,
                 Ended::Nobody => continue,
                 Ended::Failed(failures) if listed => {
@@ -147,28 +151,28 @@ impl<A: Ask> Poller<A> {
                 Ended::Failed(failures) => return Err(failures.to_string()),
             }
             let settings = self.entry.answers().settings.clone();
-            let elected = self.belief().elect(number, rise, |node| settings.rules.permits(node));
+            let selected = self.membership().select_scope(number, rise, |node| settings.rules.permits(node));
             self.publish(None);
-            if elected {
+            if selected {
                 return Ok(());
             }
         }
-        self.belief().elect_nobody();
+        self.membership().keep_scope();
         if listed { Ok(()) } else { Err("no node lists anybody in any scope".into()) }
     }
 
     /// Asks candidates about one scope until a list is believed.
-    async fn run_errand(&self, rota: &mut Rota, errand: Errand<'_>) -> Ended {
+    async fn poll_scope(&self, rota: &mut Candidates, query: ScopeQuery<'_>) -> Ended {
         let (candidates, source) = {
-            let belief = self.belief();
-            (belief.candidates(errand.seeds_failed), belief.source())
+            let membership = self.membership();
+            (membership.candidates(query.seeds_failed), membership.source())
         };
-        rota.begin(&candidates, errand.seeds, source.filter(|_| self.tools.crowd), &mut rand::rng());
+        rota.begin(&candidates, query.seeds, source.filter(|_| self.resources.at_scale.get()), &mut rand::rng());
         let (mut nobody, mut failures) = (Vec::new(), Failures::default());
-        let mut tick = Tick::new(rota, self.zone.timeout, |node| self.ask_about(node, errand.scope));
+        let mut tick = HedgedPoll::new(rota, self.zone.timeout, |node| self.ask_about(node, query.scope));
         while let Some((node, answer)) = tick.next().await {
             let considered = match answer {
-                Ok(told) => self.consider(node, told, errand, &mut nobody).await,
+                Ok(told) => self.consider(node, told, query, &mut nobody).await,
                 Err(error) => Considered::PassedOver(error.to_string()),
             };
             self.publish(None);
@@ -179,40 +183,46 @@ impl<A: Ask> Poller<A> {
                 }
                 Considered::PassedOver(why) => failures.add(node, &why),
             }
-            if nobody.len() >= NOBODY_ENOUGH {
+            if nobody.len() >= EMPTY_REPLIES_ENOUGH {
                 break;
             }
         }
         match nobody.first() {
             None => Ended::Failed(failures),
-            Some(&sender) => self.consider_empty(sender, errand, failures).await,
+            Some(&sender) => self.consider_empty(sender, query, failures).await,
         }
     }
 
     /// What a seed thinks of the scope that is answered.
     pub(super) async fn opinion(&self, seed: IpAddr) -> Result<Option<NodeSet>, FetchError> {
-        let scope = self.zone.cluster.scope.get(self.belief().winner());
+        let scope = self.zone.cluster.scope.get(self.membership().active_scope());
         Ok(self.ask_about(seed, scope).await?.nodes)
     }
 
     /// Judges what a node told, and believes it if it may.
-    async fn consider(&self, sender: IpAddr, told: Told, errand: Errand<'_>, nobody: &mut Vec<IpAddr>) -> Considered {
+    async fn consider(
+        &self,
+        sender: IpAddr,
+        told: ScopeReply,
+        query: ScopeQuery<'_>,
+        nobody: &mut Vec<IpAddr>,
+    ) -> Considered {
         let Some(nodes) = told.nodes else {
             nobody.push(sender);
             return Considered::PassedOver("lists nobody there".into());
         };
-        if told.everybody && !self.belief().has_nothing_better() {
+        if told.everybody && !self.membership().has_nothing_better() {
             return Considered::PassedOver("ignores datacenter and rack".into());
         }
-        let from_seed = errand.seeds.contains(&sender);
-        let claim = Claim { sender, from_seed, nodes: Some(&nodes), everybody: told.everybody };
-        match self.verdict(claim, errand).await {
-            Verdict::SetAside(why) => Considered::PassedOver(why),
-            Verdict::Hear(_) | Verdict::Believed => {
+        let from_seed = query.seeds.contains(&sender);
+        let report = ListReport { sender, from_seed, nodes: Some(&nodes), everybody: told.everybody };
+        match self.verdict(report, query).await {
+            Decision::SetAside(why) => Considered::PassedOver(why),
+            Decision::Hear(_) | Decision::Believed => {
                 for (reason, count) in told.dropped.into_iter().flat_map(Dropped::iter) {
                     self.entry.counters().dropped.of(reason).add(count);
                 }
-                self.believe(sender, Some(nodes), errand, told.everybody);
+                self.believe(sender, Some(nodes), query, told.everybody);
                 self.publish(Some(told.arrived));
                 Considered::Used
             }
@@ -220,53 +230,53 @@ impl<A: Ask> Poller<A> {
     }
 
     /// Judges that a scope is empty: nobody goes unheard there either.
-    async fn consider_empty(&self, sender: IpAddr, errand: Errand<'_>, failures: Failures) -> Ended {
+    async fn consider_empty(&self, sender: IpAddr, query: ScopeQuery<'_>, failures: Failures) -> Ended {
         {
-            let belief = self.belief();
+            let membership = self.membership();
             // Where it is answered, the last answer stays until another scope takes over.
-            if !belief.lists(errand.number) || (errand.scope.is_some() && belief.winner() == errand.number) {
+            if !membership.lists(query.number) || (query.scope.is_some() && membership.active_scope() == query.number) {
                 return Ended::Nobody;
             }
         }
-        let claim = Claim { sender, from_seed: true, nodes: None, everybody: false };
-        match self.verdict(claim, errand).await {
+        let report = ListReport { sender, from_seed: true, nodes: None, everybody: false };
+        match self.verdict(report, query).await {
             // Without scopes an empty list is no list: better the nodes that were.
-            _ if errand.scope.is_none() => Ended::Failed(failures),
-            Verdict::SetAside(_) => Ended::Listed,
-            Verdict::Hear(_) | Verdict::Believed => {
-                self.believe(sender, None, errand, false);
+            _ if query.scope.is_none() => Ended::Failed(failures),
+            Decision::SetAside(_) => Ended::Listed,
+            Decision::Hear(_) | Decision::Believed => {
+                self.believe(sender, None, query, false);
                 Ended::Nobody
             }
         }
     }
 
-    /// Judges a claim, after those whom it leaves out were heard.
-    async fn verdict(&self, claim: Claim<'_>, errand: Errand<'_>) -> Verdict {
-        let relations = self.belief().relations().clone();
+    /// Judges a report, after those whom it leaves out were heard.
+    async fn verdict(&self, report: ListReport<'_>, query: ScopeQuery<'_>) -> Decision {
+        let overlaps = self.membership().overlaps().clone();
         let (name, cluster) = (self.entry.name(), &self.zone.cluster);
-        let is_strange = |node| self.tools.neighbours.is_strange(name, cluster, &relations, node);
-        let mut verdict = self.belief().judge(errand.number, claim, now(), is_strange);
-        if let Verdict::Hear(left_out) = &verdict {
-            let heard = self.hear(left_out, errand.scope, claim.everybody).await;
-            verdict = self.belief().settle(errand.number, claim, &heard, now(), is_strange);
+        let owned_by_other_zone = |node| self.resources.ownership.owned_by_other_zone(name, cluster, &overlaps, node);
+        let mut verdict = self.membership().judge(query.number, report, now(), owned_by_other_zone);
+        if let Decision::Hear(left_out) = &verdict {
+            let heard = self.hear(left_out, query.scope, report.everybody).await;
+            verdict = self.membership().settle(query.number, report, &heard, now(), owned_by_other_zone);
         }
-        if let Verdict::SetAside(why) = &verdict {
+        if let Decision::SetAside(why) = &verdict {
             self.entry.counters().lists_set_aside.increment();
-            debug!(zone = %name, node = %claim.sender, "list set aside: the node {why}");
+            debug!(zone = %name, node = %report.sender, "list set aside: the node {why}");
         }
         verdict
     }
 
-    fn believe(&self, sender: IpAddr, nodes: Option<NodeSet>, errand: Errand<'_>, everybody: bool) {
-        let mut belief = self.belief();
-        belief.believe(errand.number, sender, nodes, now());
+    fn believe(&self, sender: IpAddr, nodes: Option<NodeSet>, query: ScopeQuery<'_>, everybody: bool) {
+        let mut membership = self.membership();
+        membership.believe(query.number, sender, nodes, now());
         if everybody {
-            belief.without_scopes();
+            membership.without_scopes();
         }
-        if let Some(learnt) = belief.learnt() {
-            let before = belief.relations().clone();
+        if let Some(learnt) = membership.learnt() {
+            let before = membership.overlaps().clone();
             let (name, cluster) = (self.entry.name(), &self.zone.cluster);
-            belief.relate(self.tools.neighbours.relations(name, cluster, learnt.as_slice(), &before));
+            membership.relate(self.resources.ownership.overlaps(name, cluster, learnt.as_slice(), &before));
         }
     }
 
@@ -278,35 +288,35 @@ impl<A: Ask> Poller<A> {
         scope: Option<&Scope>,
         everybody: bool,
     ) -> BTreeMap<IpAddr, Option<NodeSet>> {
-        let chosen: Vec<IpAddr> = left_out.sample(&mut rand::rng(), HEARD_MAX).copied().collect();
+        let chosen: Vec<IpAddr> = left_out.sample(&mut rand::rng(), ASKED_MISSING_MAX).copied().collect();
         let testimonies = chosen.into_iter().map(|witness| async move {
             let told = self.ask_about(witness, scope).await;
-            let counts = |told: &Told| everybody || !told.everybody;
+            let counts = |told: &ScopeReply| everybody || !told.everybody;
             (witness, told.ok().filter(counts).and_then(|told| told.nodes))
         });
         testimonies.collect::<FuturesUnordered<_>>().collect().await
     }
 
     /// Asks one node about a scope, and notes a refusal: once, however many questions that were.
-    async fn ask_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<Told, FetchError> {
+    async fn ask_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let told = self.ask_all_about(node, scope).await;
         if told.as_ref().is_err_and(FetchError::is_refusal) {
-            self.belief().refused(node);
+            self.membership().refused(node);
             self.publish(None);
         }
         told
     }
 
     /// Asks one node about a scope: each of its datacenters, and whether the node knows what a datacenter is.
-    async fn ask_all_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<Told, FetchError> {
+    async fn ask_all_about(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let Some(Scope { datacenters, rack }) = scope else {
             let reply = self.attempt(node, None).await?;
-            return Ok(Told::of(reply, false));
+            return Ok(ScopeReply::of(reply, false));
         };
-        let places = datacenters.iter().map(|datacenter| Place { datacenter, rack: rack.as_deref() });
+        let places = datacenters.iter().map(|datacenter| Location { datacenter, rack: rack.as_deref() });
         let lists = join_all(places.map(|place| self.attempt_somewhere(node, place)));
         let (lists, knows_places) = tokio::join!(lists, self.knows_places(node));
-        let mut union: Option<Told> = None;
+        let mut union: Option<ScopeReply> = None;
         for list in lists {
             let told = list?;
             union = Some(match union {
@@ -315,14 +325,14 @@ impl<A: Ask> Poller<A> {
             });
         }
         let told = union.ok_or(FetchError::List(ListError::Empty))?;
-        Ok(Told { everybody: !knows_places?, ..told })
+        Ok(ScopeReply { everybody: !knows_places?, ..told })
     }
 
     /// The same for one place; that nobody is there is an answer.
-    async fn attempt_somewhere(&self, node: IpAddr, place: Place<'_>) -> Result<Told, FetchError> {
+    async fn attempt_somewhere(&self, node: IpAddr, place: Location<'_>) -> Result<ScopeReply, FetchError> {
         match self.attempt(node, Some(place)).await {
-            Ok(reply) => Ok(Told::of(reply, false)),
-            Err(FetchError::List(ListError::Empty)) => Ok(Told::nobody()),
+            Ok(reply) => Ok(ScopeReply::of(reply, false)),
+            Err(FetchError::List(ListError::Empty)) => Ok(ScopeReply::nobody()),
             Err(error) => Err(error),
         }
     }
@@ -332,8 +342,8 @@ impl<A: Ask> Poller<A> {
         if let Some(known) = self.support.of(node) {
             return Ok(known);
         }
-        let nowhere = Place { datacenter: NOWHERE, rack: None };
-        let knows = match self.asks.ask(node, Some(nowhere), self.keep(node)).await {
+        let nonexistent = Location { datacenter: NONEXISTENT_DC, rack: None };
+        let knows = match self.asks.ask(node, Some(nonexistent), self.keep(node)).await {
             Ok(_) => false,
             Err(FetchError::List(ListError::Empty)) => true,
             Err(error) => return Err(error),
@@ -344,17 +354,17 @@ impl<A: Ask> Poller<A> {
 
     /// In a crowd a zone keeps one connection, to the node that answered last: it is asked first the next time.
     fn keep(&self, node: IpAddr) -> Keep {
-        if !self.tools.crowd {
+        if !self.resources.at_scale.get() {
             return Keep::Shortly;
         }
-        match self.belief().source() {
+        match self.membership().source() {
             Some(source) if source != node => Keep::Never,
             Some(_) | None => Keep::over(self.zone.refresh),
         }
     }
 
     /// Asks one node, and counts how that ended.
-    async fn attempt(&self, node: IpAddr, place: Option<Place<'_>>) -> Result<Reply, FetchError> {
+    async fn attempt(&self, node: IpAddr, place: Option<Location<'_>>) -> Result<ListReply, FetchError> {
         let ended = self.asks.ask(node, place, self.keep(node)).await;
         let result = match &ended {
             Ok(_) => PollResult::Ok,
@@ -368,9 +378,9 @@ impl<A: Ask> Poller<A> {
     }
 }
 
-impl Told {
-    fn of(reply: Reply, everybody: bool) -> Self {
-        let Reply { listing, arrived } = reply;
+impl ScopeReply {
+    fn of(reply: ListReply, everybody: bool) -> Self {
+        let ListReply { listing, arrived } = reply;
         Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, everybody }
     }
 
@@ -387,7 +397,7 @@ impl Told {
     }
 }
 
-impl Support {
+impl ScopeSupport {
     fn of(&self, node: IpAddr) -> Option<bool> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&node).filter(|(_, since)| since.elapsed() < SUPPORT_KEPT).map(|(knows, _)| *knows)

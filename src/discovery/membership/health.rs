@@ -15,7 +15,7 @@ use crate::{
 
 /// What one probe, or one poll, of a node came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Heard {
+pub enum ProbeOutcome {
     /// It answered as it should.
     Up,
     /// It refused or reset the connection, or cannot be reached.
@@ -27,22 +27,22 @@ pub enum Heard {
 /// What something heard, or verified, has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Change {
-    /// [`Standings::nodes`] are not what they were.
+    /// [`HealthTable::nodes`] are not what they were.
     pub changed: bool,
     /// The node is to be probed again at once: it refused, and is still up.
     pub confirm: bool,
 }
 
-/// The standing of each listed node of one zone.
+/// The health of each listed node of one zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Standings {
+pub struct HealthTable {
     /// `None`: nobody is probed, and whoever is listed is up.
     policy: Option<Health>,
-    nodes: BTreeMap<IpAddr, Standing>,
+    nodes: BTreeMap<IpAddr, NodeHealth>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Standing {
+struct NodeHealth {
     state: NodeState,
     ever_up: bool,
     /// Whether the latest failure was slowness.
@@ -53,7 +53,7 @@ struct Standing {
     failures: u32,
 }
 
-impl Standings {
+impl HealthTable {
     /// No node is listed yet.
     pub fn new(policy: Option<Health>) -> Self {
         Self { policy, nodes: BTreeMap::new() }
@@ -61,9 +61,9 @@ impl Standings {
 
     /// Takes over nodes as another poller of the same cluster left them.
     pub fn resume(&mut self, nodes: &[Node]) {
-        self.nodes = nodes.iter().map(|node| (node.address, Standing::left(node))).collect();
+        self.nodes = nodes.iter().map(|node| (node.address, NodeHealth::left(node))).collect();
         if self.policy.is_none() {
-            self.nodes.values_mut().for_each(Standing::rise);
+            self.nodes.values_mut().for_each(NodeHealth::rise);
         }
     }
 
@@ -76,20 +76,20 @@ impl Standings {
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
-            self.nodes.entry(node).or_insert_with(|| Standing::newcomer(self.policy.is_some()));
+            self.nodes.entry(node).or_insert_with(|| NodeHealth::newcomer(self.policy.is_some()));
         }
     }
 
     /// Counts what was heard of a node. A node that is not listed is none of our business.
-    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> Change {
-        let Some(standing) = self.nodes.get_mut(&node) else { return Change::default() };
-        let before = standing.shown(node);
-        standing.count(heard);
+    pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
+        let Some(health) = self.nodes.get_mut(&node) else { return Change::default() };
+        let before = health.shown(node);
+        health.count(heard);
         if let Some(policy) = &self.policy {
-            standing.judge(policy);
+            health.judge(policy);
         }
-        let after = standing.shown(node);
-        let undecided = heard == Heard::Refused && after.state == NodeState::Up && self.policy.is_some();
+        let after = health.shown(node);
+        let undecided = heard == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
         Change { changed: before != after, confirm: undecided }
     }
 
@@ -97,39 +97,39 @@ impl Standings {
     /// probes have not failed is up from now on, so that a first list is answered at once; beside others it can wait
     /// for its probe. Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
     pub fn verify(&mut self, node: IpAddr) -> Change {
-        if self.nodes.values().any(|standing| standing.state == NodeState::Up) {
+        if self.nodes.values().any(|health| health.state == NodeState::Up) {
             return Change::default();
         }
-        let newcomer = self.nodes.get_mut(&node).filter(|standing| !standing.ever_up && standing.failures == 0);
-        let changed = newcomer.map(Standing::rise).is_some();
+        let newcomer = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
+        let changed = newcomer.map(NodeHealth::rise).is_some();
         Change { changed, confirm: false }
     }
 
     /// The nodes, in the order of their addresses.
     pub fn nodes(&self) -> Arc<[Node]> {
-        self.nodes.iter().map(|(&address, standing)| standing.shown(address)).collect()
+        self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
     }
 
     /// How often in a row a node has answered; 0 when it is not listed.
     pub fn successes_in_a_row(&self, node: IpAddr) -> u32 {
-        self.nodes.get(&node).map_or(0, |standing| standing.successes)
+        self.nodes.get(&node).map_or(0, |health| health.successes)
     }
 }
 
 #[cfg(test)]
-impl Standings {
+impl HealthTable {
     /// Hashes what decides anything from now on: beyond `rise` and `fall` counting goes on, and changes nothing.
     pub(super) fn hash_essence(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let (rise, fall) = self.policy.map_or((0, 0), |policy| (policy.rise.get().into(), policy.fall.get().into()));
-        for (node, standing) in &self.nodes {
-            let Standing { state, ever_up, slow, successes, failures } = *standing;
+        for (node, health) in &self.nodes {
+            let NodeHealth { state, ever_up, slow, successes, failures } = *health;
             (node, state as u8, ever_up, slow, successes.min(rise), failures.min(fall)).hash(hasher);
         }
     }
 }
 
-impl Standing {
+impl NodeHealth {
     fn newcomer(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
         Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
@@ -143,12 +143,12 @@ impl Standing {
         (self.state, self.ever_up) = (NodeState::Up, true);
     }
 
-    fn count(&mut self, heard: Heard) {
-        if heard == Heard::Up {
+    fn count(&mut self, heard: ProbeOutcome) {
+        if heard == ProbeOutcome::Up {
             (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
         } else {
             (self.successes, self.failures) = (0, self.failures.saturating_add(1));
-            self.slow = heard == Heard::Slow;
+            self.slow = heard == ProbeOutcome::Slow;
         }
     }
 
@@ -184,10 +184,10 @@ mod tests {
         IpAddr::from([10, 0, 0, n])
     }
 
-    fn listing(policy: Option<Health>, nodes: &[u8]) -> Standings {
-        let mut standings = Standings::new(policy);
-        standings.list(&NodeSet::new(nodes.iter().map(|&n| node(n))).unwrap());
-        standings
+    fn listing(policy: Option<Health>, nodes: &[u8]) -> HealthTable {
+        let mut health = HealthTable::new(policy);
+        health.list(&NodeSet::new(nodes.iter().map(|&n| node(n))).unwrap());
+        health
     }
 
     /// A node's letter: `u` up, `n` new, `r` refuses, `s` slow; capital when it was never up.
@@ -201,25 +201,25 @@ mod tests {
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
 
-    fn shown(standings: &Standings) -> String {
-        standings.nodes().iter().map(letter).collect()
+    fn shown(health: &HealthTable) -> String {
+        health.nodes().iter().map(letter).collect()
     }
 
-    fn heard(letter: char) -> Heard {
+    fn heard(letter: char) -> ProbeOutcome {
         match letter {
-            'u' => Heard::Up,
-            'r' => Heard::Refused,
-            _ => Heard::Slow,
+            'u' => ProbeOutcome::Up,
+            'r' => ProbeOutcome::Refused,
+            _ => ProbeOutcome::Slow,
         }
     }
 
     /// The state of one node before and after each thing heard; `!` where a confirmation is asked for.
-    fn story(standings: &mut Standings, news: &str) -> String {
-        let mut told = shown(standings);
+    fn story(health: &mut HealthTable, news: &str) -> String {
+        let mut told = shown(health);
         for letter in news.chars() {
-            let change = standings.hear(node(1), heard(letter));
-            assert_eq!(change.changed, !told.trim_end_matches('!').ends_with(&shown(standings)), "{told} {letter}");
-            told += &shown(standings);
+            let change = health.hear(node(1), heard(letter));
+            assert_eq!(change.changed, !told.trim_end_matches('!').ends_with(&shown(health)), "{told} {letter}");
+            told += &shown(health);
             told += if change.confirm { "!" } else { "" };
         }
         told
@@ -267,52 +267,52 @@ mod tests {
 
     #[test]
     fn a_node_that_sent_its_list_is_verified_but_not_excused() {
-        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
-        assert!(standings.verify(node(1)).changed);
-        assert_eq!(shown(&standings), "uN");
-        assert_eq!(standings.verify(node(1)), Change::default());
-        standings.hear(node(1), Heard::Slow);
-        standings.verify(node(1));
-        standings.hear(node(1), Heard::Slow);
-        assert_eq!(shown(&standings), "sN", "it lists, but its probes fail");
-        assert_eq!(standings.verify(node(1)), Change::default(), "who is down returns by its probes");
-        assert_eq!(standings.verify(node(3)), Change::default());
+        let mut health = listing(Some(health(2, 2)), &[1, 2]);
+        assert!(health.verify(node(1)).changed);
+        assert_eq!(shown(&health), "uN");
+        assert_eq!(health.verify(node(1)), Change::default());
+        health.hear(node(1), ProbeOutcome::Slow);
+        health.verify(node(1));
+        health.hear(node(1), ProbeOutcome::Slow);
+        assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
+        assert_eq!(health.verify(node(1)), Change::default(), "who is down returns by its probes");
+        assert_eq!(health.verify(node(3)), Change::default());
     }
 
     #[test]
     fn a_list_is_no_excuse_for_failed_probes_and_beside_a_node_that_is_up_no_proof() {
-        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
-        standings.hear(node(1), Heard::Slow);
-        assert_eq!(standings.verify(node(1)), Change::default());
-        assert_eq!(shown(&standings), "NN");
-        assert!(standings.verify(node(2)).changed);
-        standings.list(&NodeSet::new([node(2), node(3)]).unwrap());
-        assert_eq!(standings.verify(node(3)), Change::default());
-        assert_eq!(shown(&standings), "uN", "one is answered, so the other can wait for its probe");
-        standings.hear(node(2), Heard::Slow);
-        standings.hear(node(2), Heard::Slow);
-        assert!(standings.verify(node(3)).changed, "nobody was left");
+        let mut health = listing(Some(health(2, 2)), &[1, 2]);
+        health.hear(node(1), ProbeOutcome::Slow);
+        assert_eq!(health.verify(node(1)), Change::default());
+        assert_eq!(shown(&health), "NN");
+        assert!(health.verify(node(2)).changed);
+        health.list(&NodeSet::new([node(2), node(3)]).unwrap());
+        assert_eq!(health.verify(node(3)), Change::default());
+        assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
+        health.hear(node(2), ProbeOutcome::Slow);
+        health.hear(node(2), ProbeOutcome::Slow);
+        assert!(health.verify(node(3)).changed, "nobody was left");
     }
 
     #[test]
     fn who_is_not_listed_is_forgotten() {
-        let mut standings = listing(Some(health(2, 2)), &[1, 2]);
-        standings.hear(node(1), Heard::Up);
-        standings.hear(node(2), Heard::Up);
-        assert_eq!(standings.successes_in_a_row(node(2)), 1);
-        standings.list(&NodeSet::new([node(1), node(3)]).unwrap());
-        assert_eq!(shown(&standings), "uN");
-        assert_eq!(standings.hear(node(2), Heard::Refused), Change::default());
-        standings.list(&NodeSet::new([node(2), node(1)]).unwrap());
-        assert_eq!(shown(&standings), "uN", "it comes back as a newcomer");
-        assert_eq!((standings.successes_in_a_row(node(1)), standings.successes_in_a_row(node(2))), (1, 0));
+        let mut health = listing(Some(health(2, 2)), &[1, 2]);
+        health.hear(node(1), ProbeOutcome::Up);
+        health.hear(node(2), ProbeOutcome::Up);
+        assert_eq!(health.successes_in_a_row(node(2)), 1);
+        health.list(&NodeSet::new([node(1), node(3)]).unwrap());
+        assert_eq!(shown(&health), "uN");
+        assert_eq!(health.hear(node(2), ProbeOutcome::Refused), Change::default());
+        health.list(&NodeSet::new([node(2), node(1)]).unwrap());
+        assert_eq!(shown(&health), "uN", "it comes back as a newcomer");
+        assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
     }
 
     #[test]
     fn without_a_policy_whoever_is_listed_is_up() {
-        let mut standings = listing(None, &[1]);
-        assert_eq!(story(&mut standings, "srrr"), "uuuuu");
-        assert_eq!(standings.verify(node(1)), Change::default());
+        let mut health = listing(None, &[1]);
+        assert_eq!(story(&mut health, "srrr"), "uuuuu");
+        assert_eq!(health.verify(node(1)), Change::default());
     }
 
     #[test]
@@ -320,9 +320,9 @@ mod tests {
         let mut before = listing(Some(health(2, 2)), &[1, 2]);
         before.verify(node(1));
         let resumed = |policy| {
-            let mut standings = Standings::new(policy);
-            standings.resume(&before.nodes());
-            standings
+            let mut health = HealthTable::new(policy);
+            health.resume(&before.nodes());
+            health
         };
         assert_eq!(shown(&resumed(Some(health(9, 9)))), shown(&before), "another policy takes nobody out or in");
         assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
@@ -336,11 +336,11 @@ mod tests {
     proptest! {
         #[test]
         fn the_latest_in_a_row_decide((rise, fall, news) in any_story()) {
-            let mut standings = listing(Some(health(rise, fall)), &[1]);
-            story(&mut standings, &news);
+            let mut health = listing(Some(health(rise, fall)), &[1]);
+            story(&mut health, &news);
             let failures = news.len() - news.trim_end_matches(['r', 's']).len();
             let successes = news.len() - news.trim_end_matches('u').len();
-            let node = standings.nodes()[0];
+            let node = health.nodes()[0];
             prop_assert_eq!(node.ever_up, news.contains('u'));
             if failures >= usize::from(fall) {
                 prop_assert_eq!(letter(&node).to_ascii_lowercase(), news.chars().last().unwrap());
@@ -348,18 +348,18 @@ mod tests {
             if successes >= usize::from(rise) {
                 prop_assert_eq!(node.state, NodeState::Up);
             }
-            prop_assert_eq!(standings.successes_in_a_row(node.address) as usize, successes);
+            prop_assert_eq!(health.successes_in_a_row(node.address) as usize, successes);
         }
 
         #[test]
         fn the_state_moves_only_on_enough_evidence((rise, fall, news) in any_story()) {
-            let mut standings = listing(Some(health(rise, fall)), &[1]);
+            let mut health = listing(Some(health(rise, fall)), &[1]);
             let (mut successes, mut failures) = (0, 0);
             for heard in news.chars().map(heard) {
-                let before = standings.nodes()[0];
-                let change = standings.hear(node(1), heard);
-                let after = standings.nodes()[0];
-                (successes, failures) = if heard == Heard::Up { (successes + 1, 0) } else { (0, failures + 1) };
+                let before = health.nodes()[0];
+                let change = health.hear(node(1), heard);
+                let after = health.nodes()[0];
+                (successes, failures) = if heard == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
                 prop_assert_eq!(change.changed, before != after);
                 if before.state != after.state {
                     let enough = match after.state {
@@ -369,7 +369,7 @@ mod tests {
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
-                prop_assert_eq!(change.confirm, heard == Heard::Refused && after.state == NodeState::Up);
+                prop_assert_eq!(change.confirm, heard == ProbeOutcome::Refused && after.state == NodeState::Up);
             }
         }
 
@@ -379,11 +379,11 @@ mod tests {
             news in "[urs]{0,9}",
         ) {
             let listed: Vec<u8> = listed.into_iter().collect();
-            let mut standings = listing(Some(health(2, 2)), &listed);
+            let mut health = listing(Some(health(2, 2)), &listed);
             for (heard, n) in news.chars().map(heard).zip(1..) {
-                standings.hear(node(n), heard);
+                health.hear(node(n), heard);
             }
-            let addresses: Vec<IpAddr> = standings.nodes().iter().map(|node| node.address).collect();
+            let addresses: Vec<IpAddr> = health.nodes().iter().map(|node| node.address).collect();
             prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());
         }
     }

@@ -1,6 +1,6 @@
 //! What outlives the process: the last known nodes of each zone, in the state directory.
 //!
-//! A server that starts while a cluster cannot be reached would know its seeds at best; with a [`Memory`] it answers
+//! A server that starts while a cluster cannot be reached would know its seeds at best; with a [`SnapshotStore`] it answers
 //! the nodes that it knew. They are recalled only for the very cluster that they were learnt from (the fingerprint tells),
 //! and not when they are too old. A memory that cannot be believed is reported and otherwise as good as none.
 //!
@@ -27,7 +27,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use self::directory::MemoryError;
+pub use self::directory::SnapshotError;
 use self::{
     directory::Directory,
     file::{Entry, FILE_OCTETS_MAX, FileError, stamp},
@@ -57,15 +57,15 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 /// The last known nodes of every zone. Clones are the same memory; the directory is locked while one of them lives.
 #[derive(Clone, Debug)]
-pub struct Memory(Arc<Shared>);
+pub struct SnapshotStore(Arc<Shared>);
 
-/// Writes a [`Memory`] down for as long as it runs.
+/// Writes a [`SnapshotStore`] down for as long as it runs.
 #[derive(Debug)]
-pub struct MemoryKeeper(Arc<Shared>);
+pub struct SnapshotWriter(Arc<Shared>);
 
 /// What was known of a zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Remembered {
+pub struct LastKnown {
     /// The nodes.
     pub nodes: NodeSet,
     /// When they were last confirmed, give or take an hour.
@@ -90,7 +90,7 @@ struct Known {
     unwritten: bool,
 }
 
-impl Memory {
+impl SnapshotStore {
     /// Takes a directory into possession, creating it if only its last level is missing, and reads what is there.
     ///
     /// What cannot be believed is reported and counted, never an error.
@@ -101,7 +101,7 @@ impl Memory {
         directory: &Path,
         max_age: Duration,
         counters: Arc<ProcessCounters>,
-    ) -> Result<(Self, MemoryKeeper), MemoryError> {
+    ) -> Result<(Self, SnapshotWriter), SnapshotError> {
         let directory = Directory::lock(directory)?;
         let zones = read(&directory).unwrap_or_else(|unread| {
             let path = directory.nodes();
@@ -116,17 +116,17 @@ impl Memory {
             max_age,
             counters,
         });
-        Ok((Self(shared.clone()), MemoryKeeper(shared)))
+        Ok((Self(shared.clone()), SnapshotWriter(shared)))
     }
 
     /// What was known of a zone when it was last learnt from this cluster; nothing that is too old.
     ///
     /// What is not believed is reported and counted, and stays until the zone learns something: a mistake in the file,
     /// or a clock that is wrong, can still be put right.
-    pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<Remembered> {
+    pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<LastKnown> {
         let entry = self.0.known().zones.get(zone)?.clone();
         match doubt(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
-            None => Some(Remembered { nodes: entry.nodes, written: entry.written }),
+            None => Some(LastKnown { nodes: entry.nodes, written: entry.written }),
             Some(reason) => {
                 tracing::warn!(%zone, reason = reason.word(), "the last known nodes are ignored: {}", because(reason));
                 self.0.counters.snapshots_ignored.of(reason).increment();
@@ -188,7 +188,7 @@ impl Memory {
     }
 }
 
-impl MemoryKeeper {
+impl SnapshotWriter {
     /// Writes when something has changed, at most once a second; else once an hour. Runs until dropped.
     pub async fn run(self) -> Infallible {
         let mut complaint = None;
@@ -379,15 +379,15 @@ mod tests {
         cluster("seeds = [\"10.0.0.1\", \"n.example\"]")
     }
 
-    fn open(scratch: &Scratch) -> (Memory, MemoryKeeper) {
-        Memory::open(scratch.path(), WEEK, Arc::default()).unwrap()
+    fn open(scratch: &Scratch) -> (SnapshotStore, SnapshotWriter) {
+        SnapshotStore::open(scratch.path(), WEEK, Arc::default()).unwrap()
     }
 
-    fn ignored(memory: &Memory, reason: SnapshotIgnored) -> u64 {
+    fn ignored(memory: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
         memory.0.counters.snapshots_ignored.of(reason).value()
     }
 
-    fn writes(memory: &Memory, result: SnapshotWrite) -> u64 {
+    fn writes(memory: &SnapshotStore, result: SnapshotWrite) -> u64 {
         memory.0.counters.snapshot_writes.of(result).value()
     }
 

@@ -12,7 +12,7 @@ pub(super) const ALL: [usize; ADDRESSES] = [0, 1, 2, 3];
 
 /// One address.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub(super) struct Place {
+pub(super) struct AddressState {
     /// The cluster whose node lives there, or lived there and may return.
     pub(super) owner: Option<usize>,
     /// It answers; otherwise it refuses.
@@ -25,7 +25,7 @@ pub(super) struct Place {
 
 /// The truth.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct World(pub(super) [Place; ADDRESSES]);
+pub(super) struct World(pub(super) [AddressState; ADDRESSES]);
 
 /// What may happen. Nodes notice only by gossip, each for itself; but whoever starts or returns has just looked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,7 +53,7 @@ pub(super) enum Event {
 impl World {
     /// Who has each address, one letter an address: `A`, `B`, or `.` for nobody. Everybody lives and sees everybody.
     pub(super) fn new(owners: &str) -> Self {
-        let mut world = Self([Place::default(); ADDRESSES]);
+        let mut world = Self([AddressState::default(); ADDRESSES]);
         for (place, owner) in world.0.iter_mut().zip(owners.chars()) {
             let owner = ['A', 'B'].iter().position(|letter| *letter == owner);
             (place.owner, place.alive) = (owner, owner.is_some());
@@ -148,7 +148,7 @@ impl World {
             }
             Event::Replace(from, to) => {
                 let owner = self.0[from].owner;
-                self.0[from] = Place::default();
+                self.0[from] = AddressState::default();
                 self.start(to, owner);
             }
             Event::Join(n, cluster) => self.start(n, Some(cluster)),
@@ -163,13 +163,13 @@ impl World {
         for place in self.0.iter_mut().filter(|place| place.owner != owner) {
             place.view &= !bit(n);
         }
-        self.0[n] = Place { owner, alive: true, side: false, view: 0 };
+        self.0[n] = AddressState { owner, alive: true, side: false, view: 0 };
         self.0[n].view = self.sight(n);
     }
 
     /// Whom a node would list if it knew everything that it can see.
     pub(super) fn sight(&self, n: usize) -> u8 {
-        let Place { owner, alive: true, side, .. } = self.0[n] else { return 0 };
+        let AddressState { owner, alive: true, side, .. } = self.0[n] else { return 0 };
         let seen = |other: &usize| self.0[*other].alive && (self.0[*other].owner, self.0[*other].side) == (owner, side);
         ALL.into_iter().filter(seen).map(bit).sum()
     }

@@ -3,13 +3,33 @@
 use std::{
     collections::{HashSet, VecDeque},
     net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use rand::{Rng, seq::SliceRandom};
 
-/// With more zones than this the node that answered last is asked first, so that one kept connection a zone is
-/// enough: otherwise there would be one for each node asked lately, and files and memory are not endless.
-pub const CROWD_ZONES: usize = 1000;
+/// With more zones than this, each zone asks the node that answered last first and keeps one connection, to that node.
+/// Otherwise a zone keeps one for each node asked in the last seconds, and files and memory are not endless.
+const MANY_ZONES: usize = 1000;
+
+/// Whether there are more zones than [`MANY_ZONES`]. Clones share it, so a change reaches pollers that already run.
+#[derive(Clone, Debug, Default)]
+pub struct AtScale(Arc<AtomicBool>);
+
+impl AtScale {
+    /// Notes how many zones there are.
+    pub fn set_zones(&self, zones: usize) {
+        self.0.store(zones > MANY_ZONES, Relaxed);
+    }
+
+    /// Whether zones are many now.
+    pub fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
 
 /// Live nodes asked before it is a seed's turn: the living know best, but all of them may be gone.
 const NODES_IN_A_ROW: usize = 2;
@@ -18,7 +38,7 @@ const NODES_IN_A_ROW: usize = 2;
 ///
 /// A tick that fails leaves off where the next one goes on, so that many dead candidates never starve a living one.
 #[derive(Debug, Default)]
-pub struct Rota {
+pub struct Candidates {
     nodes: Queue,
     seeds: Queue,
     /// Nodes asked since a seed was.
@@ -37,7 +57,7 @@ struct Queue {
     left: usize,
 }
 
-impl Rota {
+impl Candidates {
     /// Begins a tick with the live nodes and the seeds' addresses, in the order of the file. After a good tick the
     /// nodes are drawn anew, all but `first`, who is asked first if it is a candidate.
     pub fn begin(&mut self, nodes: &[IpAddr], seeds: &[IpAddr], first: Option<IpAddr>, chance: &mut impl Rng) {
@@ -111,16 +131,16 @@ mod tests {
         numbers.map(node).collect()
     }
 
-    fn take(rota: &mut Rota, count: usize) -> Vec<IpAddr> {
-        std::iter::from_fn(|| rota.next_candidate()).take(count).collect()
+    fn take(candidates: &mut Candidates, count: usize) -> Vec<IpAddr> {
+        std::iter::from_fn(|| candidates.next_candidate()).take(count).collect()
     }
 
     #[test]
     fn two_nodes_then_a_seed_and_each_once() {
-        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
         let (live, seeds) = (nodes(1..6), vec![node(100), node(2), node(101)]);
-        rota.begin(&live, &seeds, None, &mut chance);
-        let order = take(&mut rota, 100);
+        candidates.begin(&live, &seeds, None, &mut chance);
+        let order = take(&mut candidates, 100);
         assert_eq!(order.len(), 7, "{order:?}");
         assert_eq!(order[2], node(100));
         assert!(live.contains(&order[0]) && live.contains(&order[1]) && live.contains(&order[3]), "{order:?}");
@@ -129,52 +149,52 @@ mod tests {
 
     #[test]
     fn until_something_is_learnt_seeds_are_asked_in_file_order_and_in_turn() {
-        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
         let seeds = [node(3), node(1), node(2)];
-        rota.begin(&[], &seeds, None, &mut chance);
-        assert_eq!(take(&mut rota, 2), [node(3), node(1)]);
-        rota.begin(&[], &seeds, None, &mut chance);
-        assert_eq!(take(&mut rota, 9), [node(2), node(3), node(1)]);
-        rota.begin(&[], &[node(3), node(4)], None, &mut chance);
-        assert_eq!(take(&mut rota, 9), [node(3), node(4)]);
-        rota.begin(&[], &[], None, &mut chance);
-        assert_eq!(rota.next_candidate(), None);
+        candidates.begin(&[], &seeds, None, &mut chance);
+        assert_eq!(take(&mut candidates, 2), [node(3), node(1)]);
+        candidates.begin(&[], &seeds, None, &mut chance);
+        assert_eq!(take(&mut candidates, 9), [node(2), node(3), node(1)]);
+        candidates.begin(&[], &[node(3), node(4)], None, &mut chance);
+        assert_eq!(take(&mut candidates, 9), [node(3), node(4)]);
+        candidates.begin(&[], &[], None, &mut chance);
+        assert_eq!(candidates.next_candidate(), None);
     }
 
     #[test]
     fn after_a_bad_tick_the_next_resumes_and_reaches_everybody() {
-        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
         let (live, seeds) = (nodes(1..501), nodes(1000..1100));
         let mut asked = HashSet::new();
         for _ in 0..84 {
-            rota.begin(&live, &seeds, None, &mut chance);
-            asked.extend(take(&mut rota, 9));
+            candidates.begin(&live, &seeds, None, &mut chance);
+            asked.extend(take(&mut candidates, 9));
         }
         assert_eq!(asked.len(), 600);
     }
 
     #[test]
     fn after_a_good_tick_every_node_is_as_likely() {
-        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
         let mut first = [0; 4];
         for _ in 0..4000 {
-            rota.begin(&nodes(0..4), &nodes(9..10), None, &mut chance);
-            let IpAddr::V4(asked) = rota.next_candidate().unwrap() else { panic!("IPv4 was given") };
+            candidates.begin(&nodes(0..4), &nodes(9..10), None, &mut chance);
+            let IpAddr::V4(asked) = candidates.next_candidate().unwrap() else { panic!("IPv4 was given") };
             first[asked.octets()[3] as usize] += 1;
-            rota.succeed();
+            candidates.succeed();
         }
         assert!(first.iter().all(|count| (850..1150).contains(count)), "{first:?}");
     }
 
     #[test]
-    fn in_a_crowd_the_node_that_answered_last_comes_first() {
-        let (mut rota, mut chance) = (Rota::default(), StdRng::seed_from_u64(1));
+    fn at_scale_the_node_that_answered_last_comes_first() {
+        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
         for _ in 0..20 {
-            rota.begin(&nodes(0..9), &nodes(20..21), Some(node(7)), &mut chance);
-            assert_eq!(rota.next_candidate(), Some(node(7)));
-            rota.succeed();
+            candidates.begin(&nodes(0..9), &nodes(20..21), Some(node(7)), &mut chance);
+            assert_eq!(candidates.next_candidate(), Some(node(7)));
+            candidates.succeed();
         }
-        rota.begin(&nodes(0..9), &nodes(20..21), Some(node(50)), &mut chance);
-        assert!(!take(&mut rota, 99).contains(&node(50)), "it left the cluster");
+        candidates.begin(&nodes(0..9), &nodes(20..21), Some(node(50)), &mut chance);
+        assert!(!take(&mut candidates, 99).contains(&node(50)), "it left the cluster");
     }
 }

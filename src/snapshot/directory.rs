@@ -28,7 +28,7 @@ const HOLDER_OCTETS_MAX: u64 = 32;
 
 /// Why there is no memory in a directory, in a sentence for the person who starts the server.
 #[derive(Debug, thiserror::Error)]
-pub enum MemoryError {
+pub enum SnapshotError {
     /// Another instance has it.
     #[error(
         "the state directory {} is in use by another alternator-dns{}; stop that one, or give this one a state_dir of \
@@ -87,8 +87,8 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Creates the directory if only its last level is missing, locks it, and makes sure that it can be written in.
-    pub(super) fn lock(path: &Path) -> Result<Self, MemoryError> {
-        let not_writable = |error| MemoryError::NotWritable { directory: path.into(), error };
+    pub(super) fn lock(path: &Path) -> Result<Self, SnapshotError> {
+        let not_writable = |error| SnapshotError::NotWritable { directory: path.into(), error };
         create(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
@@ -96,7 +96,7 @@ impl Directory {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(MemoryError::Locked { directory: path.into(), holder: holder(&lock) });
+                return Err(SnapshotError::Locked { directory: path.into(), holder: holder(&lock) });
             }
             Err(TryLockError::Error(error)) => return Err(not_writable(error)),
         }
@@ -149,12 +149,12 @@ impl Directory {
     }
 }
 
-fn create(path: &Path) -> Result<(), MemoryError> {
+fn create(path: &Path) -> Result<(), SnapshotError> {
     let created = DirBuilder::new().mode(DIRECTORY_MODE).create(path);
     match (fs::metadata(path), created) {
         (Ok(metadata), _) if metadata.is_dir() => Ok(()),
-        (Ok(_), _) => Err(MemoryError::NotDirectory(path.into())),
-        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(MemoryError::NotCreated { directory: path.into(), error }),
+        (Ok(_), _) => Err(SnapshotError::NotDirectory(path.into())),
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(SnapshotError::NotCreated { directory: path.into(), error }),
     }
 }
 

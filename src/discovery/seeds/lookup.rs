@@ -56,7 +56,7 @@ struct Shared {
 
 /// One name that some zone uses.
 struct Name {
-    told: Arc<watch::Sender<Resolution>>,
+    result: Arc<watch::Sender<HostAddresses>>,
     wanted: Arc<Notify>,
     /// Ends the name's task when the name is forgotten, or the whole is dropped.
     _task: AbortOnDropHandle<()>,
@@ -64,7 +64,7 @@ struct Name {
 
 /// What is known of a name.
 #[derive(Clone, Default)]
-struct Resolution {
+struct HostAddresses {
     /// Those found last, in order, so that replicas agree.
     addresses: Arc<[IpAddr]>,
     /// When a look-up last ended.
@@ -89,7 +89,7 @@ impl HostLookup {
     pub fn follow(&self, name: &ZoneName) -> Host {
         let mut names = self.0.lock();
         let known = names.entry(name.clone()).or_insert_with(|| self.0.start(name));
-        Host { name: name.clone(), told: known.told.subscribe(), wanted: known.wanted.clone() }
+        Host { name: name.clone(), result: known.result.subscribe(), wanted: known.wanted.clone() }
     }
 
     /// How many names are looked up now.
@@ -119,31 +119,31 @@ impl fmt::Debug for HostLookup {
 #[derive(Clone)]
 pub struct Host {
     name: ZoneName,
-    told: watch::Receiver<Resolution>,
+    result: watch::Receiver<HostAddresses>,
     wanted: Arc<Notify>,
 }
 
 impl Host {
     /// The addresses found last, in order; none until a look-up has succeeded.
     pub fn addresses(&mut self) -> Arc<[IpAddr]> {
-        self.told.borrow_and_update().addresses.clone()
+        self.result.borrow_and_update().addresses.clone()
     }
 
     /// Why the last look-up failed, as a sentence; `None` when it did not.
     pub fn error(&self) -> Option<String> {
-        self.told.borrow().error.clone()
+        self.result.borrow().error.clone()
     }
 
     /// Asks for another look-up if the last one ended so long ago. Returns at once.
     pub fn freshen(&self, age: Duration) {
-        if self.told.borrow().looked_up.is_some_and(|then| then.elapsed() >= age.max(RETRY)) {
+        if self.result.borrow().looked_up.is_some_and(|then| then.elapsed() >= age.max(RETRY)) {
             self.wanted.notify_one();
         }
     }
 
     /// Returns when a look-up has ended since [`Host::addresses`] was last called.
     pub async fn changed(&mut self) {
-        if self.told.changed().await.is_err() {
+        if self.result.changed().await.is_err() {
             // The look-up is gone, and so will be whoever waits here: nothing changes any more.
             std::future::pending().await
         }
@@ -163,17 +163,17 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, name: &ZoneName) -> Name {
-        let (told, wanted) = (Arc::new(watch::Sender::new(Resolution::default())), Arc::new(Notify::new()));
+        let (result, wanted) = (Arc::new(watch::Sender::new(HostAddresses::default())), Arc::new(Notify::new()));
         let task = Task {
             name: name.clone(),
             host: Seed::Host(name.clone()).to_string(),
-            told: told.clone(),
+            result: result.clone(),
             wanted: wanted.clone(),
             resolve: self.resolve.clone(),
             slots: self.slots.clone(),
             home: Arc::downgrade(self),
         };
-        Name { told, wanted, _task: AbortOnDropHandle::new(tokio::spawn(task.run())) }
+        Name { result, wanted, _task: AbortOnDropHandle::new(tokio::spawn(task.run())) }
     }
 }
 
@@ -182,7 +182,7 @@ struct Task {
     name: ZoneName,
     /// The name as the system's resolver takes it: without a dot at the end, so that search domains apply.
     host: String,
-    told: Arc<watch::Sender<Resolution>>,
+    result: Arc<watch::Sender<HostAddresses>>,
     wanted: Arc<Notify>,
     resolve: Arc<Resolve>,
     slots: Arc<Semaphore>,
@@ -193,9 +193,9 @@ impl Task {
     async fn run(self) {
         while !self.forgotten() {
             self.look_up().await;
-            let failed = self.told.borrow().error.is_some();
+            let failed = self.result.borrow().error.is_some();
             tokio::select! {
-                () = self.told.closed() => {}
+                () = self.result.closed() => {}
                 () = self.wanted.notified() => {}
                 () = sleep(RETRY), if failed => {}
             }
@@ -206,7 +206,7 @@ impl Task {
     fn forgotten(&self) -> bool {
         let Some(home) = self.home.upgrade() else { return true };
         let mut names = home.lock();
-        let forgotten = self.told.receiver_count() == 0;
+        let forgotten = self.result.receiver_count() == 0;
         if forgotten {
             names.remove(&self.name);
         }
@@ -248,20 +248,20 @@ impl Task {
 
     fn tell(&self, found: Result<Arc<[IpAddr]>, String>) {
         let Self { host, .. } = self;
-        self.told.send_modify(|told| {
-            told.looked_up = Some(Instant::now());
-            match (found, &told.error) {
+        self.result.send_modify(|result| {
+            result.looked_up = Some(Instant::now());
+            match (found, &result.error) {
                 (Ok(addresses), error) => {
                     if error.is_some() {
                         info!(%host, "host name resolved again");
                     }
-                    (told.addresses, told.error) = (addresses, None);
+                    (result.addresses, result.error) = (addresses, None);
                 }
                 (Err(why), error) => {
                     if error.is_none() {
                         warn!(%host, %why, "host name cannot be resolved");
                     }
-                    told.error = Some(format!("{host} cannot be resolved: {why}"));
+                    result.error = Some(format!("{host} cannot be resolved: {why}"));
                 }
             }
         });

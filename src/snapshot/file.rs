@@ -14,7 +14,6 @@ use std::{
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde::Deserialize;
 
-use super::super::localnodes::BODY_OCTETS_MAX;
 use crate::{
     config,
     types::{NodeSet, ZoneName, is_publishable},
@@ -27,8 +26,9 @@ pub(super) const FILE_OCTETS_MAX: u64 = 64 << 20;
 /// The format that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// More nodes than a `/localnodes` body can name (`"1.2.3.4",` takes ten octets) are no list that was ever learnt.
-const NODES_MAX: usize = BODY_OCTETS_MAX / 10;
+/// More nodes than a `/localnodes` body can name (of at most 1 MiB, and `"1.2.3.4",` takes ten octets) are no list that
+/// was ever learnt.
+const NODES_MAX: usize = (1 << 20) / 10;
 
 /// What the file is, for who finds it.
 const ABOUT: &str = "The last known nodes of each zone. Written by alternator-dns, read when it starts; do not edit.";

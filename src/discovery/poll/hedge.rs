@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
-use super::candidates::Rota;
+use super::candidates::Candidates;
 
 /// Attempts in flight in one tick: enough to pass by a few nodes that hang, too few to burden a cluster.
 const IN_FLIGHT_MAX: usize = 4;
@@ -51,8 +51,8 @@ impl fmt::Display for Failures {
 /// The next candidate is asked when one has failed, or after a quarter of the timeout. Nobody is asked after two
 /// timeouts, so that everybody who is asked has a whole one before the tick ends after three. An attempt ends by
 /// itself within the timeout.
-pub struct Tick<'r, Asks, Attempt: Future> {
-    rota: &'r mut Rota,
+pub struct HedgedPoll<'r, Asks, Attempt: Future> {
+    candidates: &'r mut Candidates,
     asks: Asks,
     timeout: Duration,
     in_flight: FuturesUnordered<Named<Attempt>>,
@@ -64,12 +64,12 @@ pub struct Tick<'r, Asks, Attempt: Future> {
 /// An attempt that knows whom it asks.
 type Named<Attempt> = futures_util::future::Join<std::future::Ready<IpAddr>, Attempt>;
 
-impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> Tick<'r, Asks, Attempt> {
-    /// Begins a tick over the rota's candidates.
-    pub fn new(rota: &'r mut Rota, timeout: Duration, asks: Asks) -> Self {
+impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Attempt> {
+    /// Begins a tick over the candidates's candidates.
+    pub fn new(candidates: &'r mut Candidates, timeout: Duration, asks: Asks) -> Self {
         let start = Instant::now();
         let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
-        Self { rota, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
+        Self { candidates, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
     }
 
     /// The next answer, and who gave it. `None`: the time is over, or nobody is left to be asked.
@@ -99,11 +99,11 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> Tick<'r, Asks, Attempt> {
 
     /// The tick has brought what it was for: the next one starts over.
     pub fn succeed(self) {
-        self.rota.succeed();
+        self.candidates.succeed();
     }
 
     fn call(&mut self, now: Instant) {
-        match self.rota.next_candidate() {
+        match self.candidates.next_candidate() {
             Some(node) => {
                 self.in_flight.push(join(std::future::ready(node), (self.asks)(node)));
                 self.next_call = now + self.timeout / HEDGES_IN_TIMEOUT;
@@ -122,10 +122,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::discovery::{
-        alternator::{FetchError, Reply},
-        localnodes::{self, ListError},
-    };
+    use crate::discovery::node::{FetchError, ListError, ListReply, parse};
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -149,13 +146,13 @@ mod tests {
             Self { habits, asked: Mutex::default() }
         }
 
-        async fn ask(&self, node: IpAddr, start: Instant) -> Result<Reply, FetchError> {
+        async fn ask(&self, node: IpAddr, start: Instant) -> Result<ListReply, FetchError> {
             self.asked.lock().unwrap().push((node, start.elapsed()));
             match self.habits.get(&node) {
                 Some(Habit::Answers(delay)) => {
                     sleep(*delay).await;
-                    let listing = localnodes::parse(format!("[\"{node}\"]").as_bytes()).unwrap();
-                    Ok(Reply { listing, arrived: Instant::now() })
+                    let listing = parse(format!("[\"{node}\"]").as_bytes()).unwrap();
+                    Ok(ListReply { listing, arrived: Instant::now() })
                 }
                 Some(Habit::Refuses) => Err(FetchError::Refused),
                 Some(Habit::SendsNothing) => Err(ListError::Empty.into()),
@@ -167,11 +164,16 @@ mod tests {
         }
 
         /// Asks these, live nodes and seeds; tells who answered, or what went wrong, and how long it took.
-        async fn tick(&self, rota: &mut Rota, live: &[IpAddr], seeds: &[IpAddr]) -> (Result<IpAddr, String>, Duration) {
-            rota.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
+        async fn tick(
+            &self,
+            candidates: &mut Candidates,
+            live: &[IpAddr],
+            seeds: &[IpAddr],
+        ) -> (Result<IpAddr, String>, Duration) {
+            candidates.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
             let start = Instant::now();
             let mut failures = Failures::default();
-            let mut tick = Tick::new(rota, TIMEOUT, |node| self.ask(node, start));
+            let mut tick = HedgedPoll::new(candidates, TIMEOUT, |node| self.ask(node, start));
             while let Some((node, answer)) = tick.next().await {
                 match answer {
                     Ok(_) => {
@@ -196,30 +198,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_hangs_costs_a_quarter_of_the_timeout() {
         let world = Nodes::with([(2, Habit::Answers(TIMEOUT / 100))]);
-        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..3)).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..3)).await;
         assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 4 + TIMEOUT / 100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_fails_costs_nothing() {
         let world = Nodes::with([(1, Habit::Refuses), (2, Habit::SendsNothing), (3, Habit::Answers(Duration::ZERO))]);
-        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..4)).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..4)).await;
         assert_eq!((outcome, took), (Ok(node(3)), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn five_hundred_nodes_that_hang_do_not_hide_a_seed() {
         let world = Nodes::with([(1000, Habit::Answers(Duration::ZERO))]);
-        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(0..500), &nodes(1000..1001)).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(0..500), &nodes(1000..1001)).await;
         assert_eq!((outcome, took), (Ok(node(1000)), TIMEOUT / 2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_living_seed_of_many_is_found_by_going_on_where_the_last_tick_stopped() {
         let world = Nodes::with([(20, Habit::Answers(Duration::ZERO))]);
-        let (mut rota, seeds) = (Rota::default(), nodes(1..21));
+        let (mut candidates, seeds) = (Candidates::default(), nodes(1..21));
         let mut ticks = 1;
-        while world.tick(&mut rota, &[], &seeds).await.0 != Ok(node(20)) {
+        while world.tick(&mut candidates, &[], &seeds).await.0 != Ok(node(20)) {
             ticks += 1;
         }
         assert_eq!(ticks, 3);
@@ -228,7 +230,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tick_ends_after_three_timeouts_with_four_in_flight_at_most() {
         let world = Nodes::default();
-        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(0..500), &[]).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(0..500), &[]).await;
         assert!(took <= TIMEOUT * 3, "{took:?}");
         let told = outcome.unwrap_err();
         assert!(told.contains(" gave no complete answer within 1s; ") && told.ends_with("; and 6 more"), "{told}");
@@ -243,21 +245,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_asked_twice_and_the_end_is_the_end() {
         let world = Nodes::with([(1, Habit::Refuses), (2, Habit::Refuses)]);
-        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(1..3), &nodes(1..3)).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(1..3), &nodes(1..3)).await;
         assert_eq!(took, Duration::ZERO);
         assert_eq!(world.asked.lock().unwrap().len(), 2);
         let told = outcome.unwrap_err();
         assert!(told.contains("10.0.0.1 refused the connection") && !told.contains("more"), "{told}");
-        let (outcome, _) = world.tick(&mut Rota::default(), &[], &[]).await;
+        let (outcome, _) = world.tick(&mut Candidates::default(), &[], &[]).await;
         assert_eq!(outcome, Err(String::new()));
-        let (outcome, took) = world.tick(&mut Rota::default(), &nodes(7..8), &[]).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(7..8), &[]).await;
         assert_eq!((outcome.is_err(), took), (true, TIMEOUT), "one that hangs is waited for, nobody else");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_list_wins_and_the_others_are_dropped() {
         let world = Nodes::with([(1, Habit::Answers(TIMEOUT * 3 / 4)), (2, Habit::Answers(TIMEOUT / 4))]);
-        let (outcome, took) = world.tick(&mut Rota::default(), &[], &nodes(1..3)).await;
+        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..3)).await;
         assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 2));
     }
 }

@@ -9,25 +9,15 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, header, redirect::Policy};
-use rustls::ClientConfig;
+use reqwest::{RequestBuilder, Response, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    connections::{Clients, Keep},
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
     tls::{self, Ready, TlsClients},
 };
-use crate::{config::Scheme, metrics::PollResult};
-
-/// How long a connection is kept for [`Keep::Shortly`] that nobody uses. A few nodes polled in turn every second are
-/// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
-const IDLE: Duration = Duration::from_secs(10);
-
-/// The same for [`Keep::Long`]: over a refresh of a minute. Who is asked less often costs nothing worth a connection.
-const IDLE_LONG: Duration = Duration::from_secs(75);
-
-/// Connections kept for each node: a tick asks a node at most once.
-const IDLE_CONNECTIONS_MAX: usize = 1;
+use crate::{config::Scheme, metrics::PollResult, net::http};
 
 /// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; whoever sends
 /// more is not Alternator, and need not be heard to the end.
@@ -38,7 +28,7 @@ const CAUSE_CHARS_MAX: usize = 120;
 
 /// Speaks to nodes. Clones share their connections; one serves all zones.
 #[derive(Clone, Debug)]
-pub struct Alternator {
+pub struct NodeClient {
     /// For nodes that are spoken to in the clear.
     plain: Clients,
     /// For the others.
@@ -58,43 +48,16 @@ pub struct Endpoint {
 
 /// The part of a cluster that a list is to be limited to. Names are as the cluster has them, whatever they contain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Place<'a> {
+pub struct Location<'a> {
     /// All of this datacenter.
     pub datacenter: &'a str,
     /// Only this rack of it.
     pub rack: Option<&'a str>,
 }
 
-/// What becomes of a connection once the node has answered.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub enum Keep {
-    /// It is closed. A probe is to find out whether the node takes a new one, as a client's would be; and who is asked
-    /// once is not worth a connection.
-    Never,
-    /// It is kept for a few seconds: the node is one of a few that are asked in turn.
-    Shortly,
-    /// It is kept over a refresh: the node is asked again next time.
-    Long,
-}
-
-impl Keep {
-    /// No longer than a node needs that is asked again after `refresh`, give or take a tenth. A zone whose answering node
-    /// changes often leaves connections behind, each for that long.
-    pub fn over(refresh: Duration) -> Self {
-        let late = refresh + refresh / 10;
-        if late < IDLE {
-            Self::Shortly
-        } else if late < IDLE_LONG {
-            Self::Long
-        } else {
-            Self::Never
-        }
-    }
-}
-
 /// A usable list.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct ListReply {
     /// What it says.
     pub listing: Listing,
     /// When the head of the answer had arrived.
@@ -141,12 +104,6 @@ pub enum FetchError {
 #[error("cannot set up HTTP")]
 pub struct SetUpError(#[source] reqwest::Error);
 
-/// A client to be for plain HTTP. Whatever in this program speaks HTTP begins with it: a client without a TLS
-/// configuration would look for cryptography that is not built in, and panic.
-pub fn plain_http() -> ClientBuilder {
-    prepared(&tls::nobody())
-}
-
 impl FetchError {
     /// The label under which the attempt is counted.
     pub fn result(&self) -> PollResult {
@@ -170,13 +127,13 @@ impl FetchError {
     }
 }
 
-impl Alternator {
+impl NodeClient {
     /// Sets up connections. Files that TLS needs are read when they are needed.
     ///
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        Ok(Self { plain: Clients::new(&tls::nobody()).map_err(SetUpError)?, tls: TlsClients::new() })
+        Ok(Self { plain: Clients::new(&http::no_authorities()).map_err(SetUpError)?, tls: TlsClients::new() })
     }
 
     /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
@@ -187,15 +144,15 @@ impl Alternator {
     pub async fn local_nodes(
         &self,
         endpoint: &Endpoint,
-        place: Option<Place<'_>>,
+        place: Option<Location<'_>>,
         within: Duration,
         keep: Keep,
-    ) -> Result<Reply, FetchError> {
+    ) -> Result<ListReply, FetchError> {
         let asked = async {
             let mut response = sent(self.request(endpoint, keep, &path_to(place)).await?).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
-            Ok(Reply { listing: localnodes::parse(&body)?, arrived })
+            Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
@@ -228,57 +185,12 @@ impl Alternator {
     }
 }
 
-/// Clients for as many nodes as one likes, by what becomes of their connections.
-#[derive(Clone, Debug)]
-pub(super) struct Clients {
-    never: Client,
-    shortly: Client,
-    long: Client,
-}
-
-impl Clients {
-    pub(super) fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
-        let build = |keep| client(tls, keep).build();
-        Ok(Self { never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
-    }
-
-    pub(super) fn of(&self, keep: Keep) -> &Client {
-        match keep {
-            Keep::Never => &self.never,
-            Keep::Shortly => &self.shortly,
-            Keep::Long => &self.long,
-        }
-    }
-}
-
-/// A client to be, for nodes.
-pub(super) fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
-    let (connections, idle) = match keep {
-        Keep::Never => (0, Duration::ZERO),
-        Keep::Shortly => (IDLE_CONNECTIONS_MAX, IDLE),
-        Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
-    };
-    prepared(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)
-}
-
-/// A client to be. Proxies of the environment and redirects are ignored: an answer is worth something only if it
-/// comes from the very one that was asked.
-#[allow(clippy::disallowed_methods)]
-fn prepared(tls: &ClientConfig) -> ClientBuilder {
-    Client::builder()
-        .tls_backend_preconfigured(tls.clone())
-        .no_proxy()
-        .redirect(Policy::none())
-        .referer(false)
-        .http1_only()
-}
-
 /// Where a node's list is, limited to a place.
-fn path_to(place: Option<Place<'_>>) -> String {
+fn path_to(place: Option<Location<'_>>) -> String {
     match place {
         None => "/localnodes".into(),
-        Some(Place { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
-        Some(Place { datacenter, rack: Some(rack) }) => {
+        Some(Location { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
+        Some(Location { datacenter, rack: Some(rack) }) => {
             format!("/localnodes?dc={}&rack={}", encoded(datacenter), encoded(rack))
         }
     }
@@ -374,7 +286,7 @@ mod tests {
     /// One node, asked as often as a test likes.
     struct Bench {
         cluster: Cluster,
-        alternator: Alternator,
+        alternator: NodeClient,
         node: IpAddr,
         endpoint: Endpoint,
         within: Duration,
@@ -384,10 +296,10 @@ mod tests {
         fn new() -> Self {
             let cluster = Cluster::start(1).unwrap();
             let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
-            Self { cluster, alternator: Alternator::new().unwrap(), node, endpoint, within: LONG }
+            Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
         }
 
-        async fn ask(&self) -> Result<Reply, FetchError> {
+        async fn ask(&self) -> Result<ListReply, FetchError> {
             self.alternator.local_nodes(&self.endpoint, None, self.within, Keep::Shortly).await
         }
 
@@ -395,12 +307,12 @@ mod tests {
             self.alternator.health(&self.endpoint, self.within).await
         }
 
-        async fn says(&self, content: impl Into<Raw>) -> Result<Reply, FetchError> {
+        async fn says(&self, content: impl Into<Raw>) -> Result<ListReply, FetchError> {
             self.cluster.say(self.node, Path::LocalNodes, Content::Reply(content.into()));
             self.ask().await
         }
 
-        async fn sends(&self, delivery: Delivery) -> Result<Reply, FetchError> {
+        async fn sends(&self, delivery: Delivery) -> Result<ListReply, FetchError> {
             self.cluster.deliver(self.node, Path::LocalNodes, delivery);
             self.ask().await
         }
@@ -424,7 +336,7 @@ mod tests {
         }
     }
 
-    fn listed(reply: Result<Reply, FetchError>) -> Vec<String> {
+    fn listed(reply: Result<ListReply, FetchError>) -> Vec<String> {
         reply.unwrap().listing.nodes.as_slice().iter().map(IpAddr::to_string).collect()
     }
 
@@ -531,16 +443,10 @@ mod tests {
         assert_eq!(bench.ask().await.unwrap_err().to_string(), "refused the connection");
     }
 
-    #[test]
-    fn a_connection_is_kept_until_the_node_is_asked_again() {
-        let kept = [1, 9, 10, 60, 70, 3600].map(|seconds| Keep::over(Duration::from_secs(seconds)));
-        assert_eq!(kept, [Keep::Shortly, Keep::Shortly, Keep::Long, Keep::Long, Keep::Never, Keep::Never]);
-    }
-
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = Cluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let reply = Alternator::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
+        let reply = NodeClient::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
     }
@@ -553,7 +459,7 @@ mod tests {
             ("dc1", Some("r1"), "/localnodes?dc=dc1&rack=r1"),
             ("a b&rack=c#+%/?", Some("\u{e9}"), "/localnodes?dc=a%20b%26rack%3Dc%23%2B%25%2F%3F&rack=%C3%A9"),
         ] {
-            let place = Some(Place { datacenter, rack });
+            let place = Some(Location { datacenter, rack });
             let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG, Keep::Shortly).await;
             assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "nobody is there: {told:?}");
             assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
@@ -563,7 +469,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_place_comes_back_as_it_was(datacenter: String, rack: Option<String>) {
-            let place = Place { datacenter: &datacenter, rack: rack.as_deref() };
+            let place = Location { datacenter: &datacenter, rack: rack.as_deref() };
             let url = reqwest::Url::parse(&format!("http://127.0.0.1:8000{}", path_to(Some(place)))).unwrap();
             let sent: Vec<_> = url.query_pairs().into_owned().collect();
             let rack = rack.map(|rack| ("rack".into(), rack));

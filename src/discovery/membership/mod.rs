@@ -1,7 +1,11 @@
 //! What a zone believes about its cluster: the whole of learning without a clock, a socket or a log.
 //!
-//! The poller asks, hears and probes; whatever comes back is put in here, and [`Belief::knowledge`] says what is to be
+//! The poller asks, hears and probes; whatever comes back is put in here, and [`Membership::knowledge`] says what is to be
 //! answered. Time is an argument.
+
+mod evidence;
+mod health;
+mod ownership;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    claims::{Claim, Judgement, Ours, judge, outweighs, speaks_of_others},
-    health::{Change, Heard, Standings},
-    neighbours::Relations,
+pub use self::{
+    evidence::ListReport,
+    health::ProbeOutcome,
+    ownership::{AddressOwnership, Overlaps},
+};
+use self::{
+    evidence::{Baseline, Judgement, judge, outweighs, speaks_of_others},
+    health::{Change, HealthTable},
 };
 use crate::{
     config,
@@ -29,29 +37,29 @@ const STALE_AFTER_MIN: Duration = Duration::from_secs(5);
 
 /// What decides when time changes an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Pace {
+pub struct Timing {
     /// Between two ticks.
     pub refresh: Duration,
     /// How long nodes are answered without any success; `None`: for ever.
     pub max_stale: Option<Duration>,
 }
 
-/// One zone's belief.
+/// One zone's membership.
 #[derive(Clone, Debug)]
-pub struct Belief {
-    pace: Pace,
+pub struct Membership {
+    timing: Timing,
     /// How many lists there are: one for each scope, and one without scopes.
     lists: Vec<Option<NodeSet>>,
     /// The scope that is answered.
-    winner: usize,
+    active_scope: usize,
     origin: Origin,
     /// Nodes that spoke for another zone's cluster.
     foreign: BTreeSet<IpAddr>,
-    relations: Relations,
-    standings: Standings,
+    overlaps: Overlaps,
+    health: HealthTable,
     /// Refusals that polls have met and that a probe is to confirm.
     to_confirm: BTreeSet<IpAddr>,
-    /// The nodes to probe or to confirm are others than when [`Belief::probing_changed`] was last asked.
+    /// The nodes to probe or to confirm are others than when [`Membership::probing_changed`] was last asked.
     probing_changed: bool,
     /// Since when nothing has succeeded, at the earliest the start of the poller.
     fresh: Instant,
@@ -59,9 +67,9 @@ pub struct Belief {
     source: Option<IpAddr>,
     error: Option<String>,
     /// When nodes last disagreed.
-    disputed: Option<Instant>,
+    last_dispute: Option<Instant>,
     /// When a node last spoke for another cluster, as far as anybody can tell.
-    intruded: Option<Instant>,
+    last_foreign: Option<Instant>,
     /// The servers ignore scopes, so what is answered is the whole cluster.
     unscoped: bool,
 }
@@ -79,55 +87,49 @@ enum Origin {
     Cluster,
 }
 
-/// What became of a claim.
+/// What became of a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum Decision {
     /// It is believed.
     Believed,
-    /// These nodes are to be heard, then [`Belief::settle`].
+    /// These nodes are to be heard, then [`Membership::settle`].
     Hear(Vec<IpAddr>),
     /// It is set aside; the sentence says why.
     SetAside(String),
 }
 
-impl Belief {
+impl Membership {
     /// A zone that knows nothing but its seeds' addresses.
-    pub fn new(pace: Pace, health: Option<config::Health>, scopes: usize, now: Instant) -> Self {
+    pub fn new(timing: Timing, health: Option<config::Health>, scopes: usize, now: Instant) -> Self {
         Self {
-            pace,
+            timing,
             lists: vec![None; scopes.max(1)],
-            winner: 0,
+            active_scope: 0,
             origin: Origin::Seeds(None),
             foreign: BTreeSet::new(),
-            relations: Relations::default(),
-            standings: Standings::new(health),
+            overlaps: Overlaps::default(),
+            health: HealthTable::new(health),
             to_confirm: BTreeSet::new(),
             probing_changed: false,
             fresh: now,
             last_success: None,
             source: None,
             error: None,
-            disputed: None,
-            intruded: None,
+            last_dispute: None,
+            last_foreign: None,
             unscoped: false,
         }
     }
 
-    /// Goes on with nodes of a scope that the same cluster told an earlier poller; none: it had to disown all.
+    /// Goes on with nodes of a scope that the same cluster told an earlier poller; none: it had to mark_foreign all.
     #[must_use]
-    pub fn resuming(
-        mut self,
-        nodes: &[Node],
-        scope: usize,
-        last_success: Option<Instant>,
-        relations: Relations,
-    ) -> Self {
-        self.winner = scope.min(self.lists.len() - 1);
-        self.lists[self.winner] = NodeSet::new(nodes.iter().map(|node| node.address));
+    pub fn resuming(mut self, nodes: &[Node], scope: usize, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
+        self.active_scope = scope.min(self.lists.len() - 1);
+        self.lists[self.active_scope] = NodeSet::new(nodes.iter().map(|node| node.address));
         self.origin = Origin::Cluster;
-        self.standings.resume(nodes);
+        self.health.resume(nodes);
         self.probing_changed = true;
-        self.since(last_success, relations)
+        self.since(last_success, overlaps)
     }
 
     /// Answers the nodes of a former cluster until the new one has told its own.
@@ -136,20 +138,20 @@ impl Belief {
         if !nodes.is_empty() {
             self.origin = Origin::FormerCluster(nodes);
         }
-        self.since(last_success, Relations::default())
+        self.since(last_success, Overlaps::default())
     }
 
     /// Answers the nodes that an earlier process wrote down, which succeeded last at `last_success`.
     #[must_use]
-    pub fn remembering(mut self, nodes: NodeSet, last_success: Option<Instant>, relations: Relations) -> Self {
+    pub fn remembering(mut self, nodes: NodeSet, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
         self.origin = Origin::Remembered(nodes);
-        self.since(last_success, relations)
+        self.since(last_success, overlaps)
     }
 
-    fn since(mut self, last_success: Option<Instant>, relations: Relations) -> Self {
+    fn since(mut self, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
         self.last_success = last_success;
         self.fresh = last_success.unwrap_or(self.fresh);
-        self.relations = relations;
+        self.overlaps = overlaps;
         self
     }
 
@@ -183,8 +185,8 @@ impl Belief {
     }
 
     /// The scope that is answered.
-    pub fn winner(&self) -> usize {
-        self.winner
+    pub fn active_scope(&self) -> usize {
+        self.active_scope
     }
 
     /// Whether anybody is known of a scope.
@@ -215,14 +217,14 @@ impl Belief {
     /// The nodes that this cluster told and nobody has disowned; none before it told any.
     pub fn learnt(&self) -> Option<NodeSet> {
         match self.origin {
-            Origin::Cluster => self.ours(self.winner),
+            Origin::Cluster => self.ours(self.active_scope),
             _ => None,
         }
     }
 
     /// With whom the zone shared nodes when it last believed a list.
-    pub fn relations(&self) -> &Relations {
-        &self.relations
+    pub fn overlaps(&self) -> &Overlaps {
+        &self.overlaps
     }
 
     /// The nodes to probe: all that are believed to be this cluster's.
@@ -239,65 +241,67 @@ impl Belief {
     }
 
     /// Refusals to confirm at once, each told once.
-    pub fn to_confirm(&mut self) -> BTreeSet<IpAddr> {
+    pub fn take_confirmations(&mut self) -> BTreeSet<IpAddr> {
         std::mem::take(&mut self.to_confirm)
     }
 
-    /// Judges a claim about a scope. `is_strange` tells whether another live zone, disjoint from us until now, publishes a node.
+    /// Judges a report about a scope. `owned_by_other_zone` tells whether another live zone, disjoint from us until now, publishes a node.
     pub fn judge(
         &mut self,
         scope: usize,
-        claim: Claim<'_>,
+        report: ListReport<'_>,
         now: Instant,
-        is_strange: impl Fn(IpAddr) -> bool,
-    ) -> Verdict {
+        owned_by_other_zone: impl Fn(IpAddr) -> bool,
+    ) -> Decision {
         let ours = self.ours(scope);
         let everybody = NodeSet::new(self.listed().into_iter().filter(|node| !self.foreign.contains(node)));
         let measure = match &self.origin {
-            Origin::Seeds(_) | Origin::FormerCluster(_) => Ours::Unguarded,
-            Origin::Remembered(nodes) => Ours::Remembered(nodes),
+            Origin::Seeds(_) | Origin::FormerCluster(_) => Baseline::Unguarded,
+            Origin::Remembered(nodes) => Baseline::Remembered(nodes),
             // A scope of which nothing is known has nothing to lose, but another zone's nodes are not for it either.
             // And nothing is known of it while there is only a list of everybody.
-            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !claim.everybody) => {
-                Ours::OtherScope(everybody.as_ref())
+            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !report.everybody) => {
+                Baseline::OtherScope(everybody.as_ref())
             }
-            Origin::Cluster => Ours::Learnt(ours.as_ref()),
+            Origin::Cluster => Baseline::Learnt(ours.as_ref()),
         };
-        match judge(claim, measure, is_strange) {
+        match judge(report, measure, owned_by_other_zone) {
             Judgement::Believe => {
-                self.foreign.remove(&claim.sender);
-                Verdict::Believed
+                self.foreign.remove(&report.sender);
+                Decision::Believed
             }
             Judgement::Hear(left_out) => {
-                self.foreign.remove(&claim.sender);
-                Verdict::Hear(left_out)
+                self.foreign.remove(&report.sender);
+                Decision::Hear(left_out)
             }
             Judgement::Unrelated => {
-                (self.disputed, self.intruded) = (Some(now), Some(now));
-                Verdict::SetAside("lists no other node that is known, and is no seed".into())
+                (self.last_dispute, self.last_foreign) = (Some(now), Some(now));
+                Decision::SetAside("lists no other node that is known, and is no seed".into())
             }
             Judgement::Foreign => {
-                self.disown(claim.sender, now);
-                Verdict::SetAside("lists nodes of another zone: its address seems to have been recycled".into())
+                self.mark_foreign(report.sender, now);
+                Decision::SetAside("lists nodes of another zone: its address seems to have been recycled".into())
             }
         }
     }
 
-    /// Weighs a claim against those whom it leaves out and who have been heard. Each comes with its own list, if it
+    /// Weighs a report against those whom it leaves out and who have been heard. Each comes with its own list, if it
     /// gave one.
     pub fn settle(
         &mut self,
         scope: usize,
-        claim: Claim<'_>,
+        report: ListReport<'_>,
         heard: &BTreeMap<IpAddr, Option<NodeSet>>,
         now: Instant,
-        is_strange: impl Fn(IpAddr) -> bool,
-    ) -> Verdict {
+        owned_by_other_zone: impl Fn(IpAddr) -> bool,
+    ) -> Decision {
         let before = self.ours(scope);
         for (&witness, testimony) in heard {
-            let own = Claim { sender: witness, from_seed: false, nodes: testimony.as_ref(), everybody: false };
-            if testimony.is_some() && judge(own, Ours::Learnt(before.as_ref()), &is_strange) == Judgement::Foreign {
-                self.disown(witness, now);
+            let own = ListReport { sender: witness, from_seed: false, nodes: testimony.as_ref(), everybody: false };
+            if testimony.is_some()
+                && judge(own, Baseline::Learnt(before.as_ref()), &owned_by_other_zone) == Judgement::Foreign
+            {
+                self.mark_foreign(witness, now);
             }
         }
         let ours = self.ours(scope);
@@ -305,32 +309,34 @@ impl Belief {
         for (&witness, testimony) in heard {
             let Some(testimony) = testimony.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
             if testimony.contains(&witness) {
-                self.disputed = Some(now);
+                self.last_dispute = Some(now);
             }
             if speaks_of_others(witness, testimony, ours.as_ref()) {
-                self.intruded = Some(now);
+                self.last_foreign = Some(now);
             }
-            if outweighs(witness, testimony, claim.nodes, ours.as_ref()) {
+            if outweighs(witness, testimony, report.nodes, ours.as_ref()) {
                 contradicted = Some(witness);
             }
         }
         match contradicted {
-            Some(witness) => Verdict::SetAside(format!("leaves out {witness}, which is alive and knows as many nodes")),
-            None => Verdict::Believed,
+            Some(witness) => {
+                Decision::SetAside(format!("leaves out {witness}, which is alive and knows as many nodes"))
+            }
+            None => Decision::Believed,
         }
     }
 
-    /// Takes a claim for true. `None` nodes: the scope is empty.
+    /// Takes a report for true. `None` nodes: the scope is empty.
     pub fn believe(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
         if self.origin != Origin::Cluster {
             self.lists.fill(None);
             self.origin = Origin::Cluster;
-            self.winner = scope;
+            self.active_scope = scope;
         }
         self.lists[scope] = nodes;
         self.relist();
         // Whoever answered first need not wait for a probe.
-        self.standings.verify(sender);
+        self.health.verify(sender);
         self.source = Some(sender);
         self.last_success = Some(now);
         self.fresh = now;
@@ -345,35 +351,35 @@ impl Belief {
 
     /// Whether this scope takes over, or stays: it has a healthy node, and has had one for `rise` probes when it is
     /// better than the one that is answered. Only nodes that are `permitted` count.
-    pub fn elect(&mut self, scope: usize, rise: u32, permitted: impl Fn(IpAddr) -> bool) -> bool {
+    pub fn select_scope(&mut self, scope: usize, rise: u32, permitted: impl Fn(IpAddr) -> bool) -> bool {
         let Some(list) = self.ours(scope) else { return false };
-        let nodes = self.standings.nodes();
+        let nodes = self.health.nodes();
         let healthy = nodes
             .iter()
             .filter(|node| node.state == NodeState::Up && list.contains(&node.address) && permitted(node.address));
-        let proven = |node: &Node| self.standings.successes_in_a_row(node.address) >= rise;
-        let takes_over = self.ours(self.winner).is_some() && scope < self.winner;
-        let elected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };
-        if elected {
-            self.winner = scope;
+        let proven = |node: &Node| self.health.successes_in_a_row(node.address) >= rise;
+        let takes_over = self.ours(self.active_scope).is_some() && scope < self.active_scope;
+        let selected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };
+        if selected {
+            self.active_scope = scope;
             self.lists[scope + 1..].fill(None);
             self.relist();
         }
-        elected
+        selected
     }
 
     /// No scope has a healthy node: the last answer stays, or the first scope that lists anybody.
-    pub fn elect_nobody(&mut self) {
-        if self.ours(self.winner).is_none()
+    pub fn keep_scope(&mut self) {
+        if self.ours(self.active_scope).is_none()
             && let Some(scope) = self.lists.iter().position(Option::is_some)
         {
-            self.winner = scope;
+            self.active_scope = scope;
         }
     }
 
     /// Tells with whom the zone shares the nodes that it has just believed.
-    pub fn relate(&mut self, relations: Relations) {
-        self.relations = relations;
+    pub fn relate(&mut self, overlaps: Overlaps) {
+        self.overlaps = overlaps;
     }
 
     /// A tick has brought nothing.
@@ -382,13 +388,13 @@ impl Belief {
     }
 
     /// What a probe heard of a node: whether that changes its standing, and whether it should be probed again at once.
-    pub fn hear(&mut self, node: IpAddr, heard: Heard) -> Change {
-        self.standings.hear(node, heard)
+    pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
+        self.health.hear(node, heard)
     }
 
     /// A poll was refused by a node: as good as a probe, and a probe is to confirm it.
     pub fn refused(&mut self, node: IpAddr) {
-        if self.standings.hear(node, Heard::Refused).confirm {
+        if self.health.hear(node, ProbeOutcome::Refused).confirm {
             self.to_confirm.insert(node);
             self.probing_changed = true;
         }
@@ -401,12 +407,12 @@ impl Belief {
             Origin::FormerCluster(nodes) => nodes.clone(),
             Origin::Remembered(nodes) => nodes.as_slice().iter().map(|&address| unverified(address)).collect(),
             Origin::Cluster => {
-                let list = self.ours(self.winner);
+                let list = self.ours(self.active_scope);
                 let is_ours = |node: &&Node| list.as_ref().is_some_and(|list| list.contains(&node.address));
-                self.standings.nodes().iter().filter(is_ours).copied().collect()
+                self.health.nodes().iter().filter(is_ours).copied().collect()
             }
         };
-        let expired = self.pace.max_stale.is_some_and(|max| now > self.fresh + max);
+        let expired = self.timing.max_stale.is_some_and(|max| now > self.fresh + max);
         Knowledge::Known(Known { nodes, state: self.state(now), holds: self.holds(now), expired })
     }
 
@@ -414,9 +420,9 @@ impl Belief {
     pub fn next_change(&self, now: Instant) -> Option<Instant> {
         let moments = [
             Some(self.fresh + self.stale_after()),
-            self.pace.max_stale.map(|max| self.fresh + max),
-            self.disputed.map(|disputed| disputed + self.stale_after()),
-            self.intruded.map(|intruded| intruded + self.stale_after()),
+            self.timing.max_stale.map(|max| self.fresh + max),
+            self.last_dispute.map(|last_dispute| last_dispute + self.stale_after()),
+            self.last_foreign.map(|last_foreign| last_foreign + self.stale_after()),
         ];
         moments.into_iter().flatten().filter(|moment| *moment >= now).min()
     }
@@ -426,7 +432,7 @@ impl Belief {
         let disowned = self.disowns_a_listed_node();
         if !disowned && (remembered || now > self.fresh + self.stale_after()) {
             ZoneState::Stale
-        } else if disowned || self.is_recent(self.disputed, now) {
+        } else if disowned || self.is_recent(self.last_dispute, now) {
             ZoneState::Contested
         } else if self.unscoped {
             ZoneState::Degraded
@@ -437,8 +443,8 @@ impl Belief {
 
     /// See [`Known::holds`].
     fn holds(&self, now: Instant) -> bool {
-        let intruded = self.disowns_a_listed_node() || self.is_recent(self.intruded, now);
-        self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !intruded
+        let last_foreign = self.disowns_a_listed_node() || self.is_recent(self.last_foreign, now);
+        self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !last_foreign
     }
 
     fn disowns_a_listed_node(&self) -> bool {
@@ -451,7 +457,7 @@ impl Belief {
 
     /// How long a zone lives on its last success, and a dispute on its last word.
     fn stale_after(&self) -> Duration {
-        (self.pace.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN)
+        (self.timing.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN)
     }
 
     /// The list of a scope without nodes that spoke for another cluster.
@@ -464,8 +470,8 @@ impl Belief {
     }
 
     /// A node speaks for another cluster: it is answered no more, not even as a seed or as the last one.
-    fn disown(&mut self, node: IpAddr, now: Instant) {
-        (self.disputed, self.intruded) = (Some(now), Some(now));
+    fn mark_foreign(&mut self, node: IpAddr, now: Instant) {
+        (self.last_dispute, self.last_foreign) = (Some(now), Some(now));
         self.foreign.insert(node);
         if let Origin::Remembered(nodes) = &self.origin {
             // From here on what is left counts as learnt, so that nothing unguarded can follow.
@@ -487,19 +493,19 @@ impl Belief {
         self.probing_changed = true;
         self.foreign.retain(|node| listed.contains(node));
         match NodeSet::new(listed) {
-            Some(nodes) => self.standings.list(&nodes),
-            None => self.standings.clear(),
+            Some(nodes) => self.health.list(&nodes),
+            None => self.health.clear(),
         }
     }
 }
 
 #[cfg(test)]
-impl Belief {
+impl Membership {
     /// Hashes what decides anything from now on; of moments only what has not yet run out. The moments of
-    /// [`Relations`] mean something only beside [`Neighbours`](super::Neighbours), which compares them.
+    /// [`Overlaps`] mean something only beside [`AddressOwnership`](AddressOwnership), which compares them.
     pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        let left = |since: Instant| (since + self.stale_after() + self.pace.refresh).saturating_duration_since(now);
+        let left = |since: Instant| (since + self.stale_after() + self.timing.refresh).saturating_duration_since(now);
         for list in &self.lists {
             list.as_ref().map(NodeSet::as_slice).hash(hasher);
         }
@@ -509,10 +515,10 @@ impl Belief {
             Origin::Remembered(nodes) => (2, nodes.as_slice()).hash(hasher),
             Origin::Cluster => 3.hash(hasher),
         }
-        self.standings.hash_essence(hasher);
-        (self.winner, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
+        self.health.hash_essence(hasher);
+        (self.active_scope, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
         let left_of = |moment: Option<Instant>| moment.map_or(Duration::ZERO, left);
-        (left(self.fresh), left_of(self.disputed), left_of(self.intruded)).hash(hasher);
+        (left(self.fresh), left_of(self.last_dispute), left_of(self.last_foreign)).hash(hasher);
     }
 }
 
@@ -520,3 +526,6 @@ impl Belief {
 fn unverified(address: IpAddr) -> Node {
     Node { address, state: NodeState::New, slow: false, ever_up: false }
 }
+
+#[cfg(test)]
+mod model_check;

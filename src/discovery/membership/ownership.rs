@@ -17,18 +17,18 @@ use crate::{
 /// A moment, counted in events: later is larger.
 type Moment = u64;
 
-/// A node as neighbours tell nodes apart: clusters on one host differ by their ports.
-type Place = (IpAddr, NonZeroU16);
+/// A node as ownership tell nodes apart: clusters on one host differ by their ports.
+type NodeKey = (IpAddr, NonZeroU16);
 
 /// What every zone publishes, shared by all pollers.
 #[derive(Clone, Debug, Default)]
-pub struct Neighbours(Arc<Mutex<Index>>);
+pub struct AddressOwnership(Arc<Mutex<Index>>);
 
 #[derive(Debug, Default)]
 struct Index {
     zones: FxHashMap<ZoneName, Published>,
     /// Which zones publish a place.
-    places: FxHashMap<Place, Vec<ZoneName>>,
+    places: FxHashMap<NodeKey, Vec<ZoneName>>,
     now: Moment,
 }
 
@@ -47,14 +47,14 @@ struct Published {
 
 /// The zones that one zone has met, at the moment at which it last believed a list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Relations {
+pub struct Overlaps {
     /// Those that published a node of ours: two zones of one cluster.
     related: BTreeSet<ZoneName>,
     /// Zones that learnt anything later than this cannot have been disjoint from us before.
     since: Moment,
 }
 
-impl Neighbours {
+impl AddressOwnership {
     /// Tells what a zone publishes now, and whether it is live.
     pub fn publish(&self, zone: &ZoneName, cluster: &Cluster, nodes: Option<&NodeSet>, live: bool) {
         let port = cluster.port;
@@ -82,27 +82,27 @@ impl Neighbours {
         self.index().remove(zone);
     }
 
-    /// Who is related to a zone that believes these nodes now, and had these relations `before`. Who was related stays
+    /// Who is related to a zone that believes these nodes now, and had these overlaps `before`. Who was related stays
     /// so until it publishes something else: of two zones of one cluster one is always the first to learn of a change.
-    pub fn relations(&self, zone: &ZoneName, cluster: &Cluster, nodes: &[IpAddr], before: &Relations) -> Relations {
+    pub fn overlaps(&self, zone: &ZoneName, cluster: &Cluster, nodes: &[IpAddr], before: &Overlaps) -> Overlaps {
         let port = cluster.port;
         let index = self.index();
         let waits = |other: &&ZoneName| index.zones.get(*other).is_some_and(|other| other.changed <= before.since);
         let publishers = nodes.iter().filter_map(|&node| index.places.get(&(node, port))).flatten();
         let publishers = publishers.filter(|other| *other != zone);
         let related = publishers.chain(before.related.iter().filter(waits)).cloned().collect();
-        Relations { related, since: index.now }
+        Overlaps { related, since: index.now }
     }
 
     /// Whether another zone publishes a node, is live, and was disjoint from us when we last believed a list.
-    pub fn is_strange(&self, zone: &ZoneName, cluster: &Cluster, relations: &Relations, node: IpAddr) -> bool {
+    pub fn owned_by_other_zone(&self, zone: &ZoneName, cluster: &Cluster, overlaps: &Overlaps, node: IpAddr) -> bool {
         let index = self.index();
         let publishers = index.places.get(&(node, cluster.port)).map_or(&[][..], Vec::as_slice);
-        publishers.iter().filter(|other| *other != zone && !relations.related.contains(*other)).any(|other| {
+        publishers.iter().filter(|other| *other != zone && !overlaps.related.contains(*other)).any(|other| {
             let other = index.zones.get(other);
             // Zones that name a seed in common are one cluster by the operator's own word.
             let one_cluster = |other: &Published| other.seeds.iter().any(|seed| cluster.seeds.contains(seed));
-            other.is_some_and(|other| other.live && other.was_known_at(relations.since) && !one_cluster(other))
+            other.is_some_and(|other| other.live && other.was_known_at(overlaps.since) && !one_cluster(other))
         })
     }
 
@@ -113,7 +113,7 @@ impl Neighbours {
 }
 
 #[cfg(test)]
-impl Neighbours {
+impl AddressOwnership {
     /// The same at this moment, and apart from then on.
     pub(super) fn fork(&self) -> Self {
         let index = self.index();
@@ -121,18 +121,18 @@ impl Neighbours {
     }
 
     /// Whether another zone publishes what it published when we last believed a list.
-    pub(super) fn waits(&self, other: &ZoneName, relations: &Relations) -> Option<bool> {
-        self.index().zones.get(other).map(|other| other.changed <= relations.since)
+    pub(super) fn waits(&self, other: &ZoneName, overlaps: &Overlaps) -> Option<bool> {
+        self.index().zones.get(other).map(|other| other.changed <= overlaps.since)
     }
 
     /// Whether another zone had learnt its nodes when we last believed a list. All moments serve nothing else.
-    pub(super) fn knew(&self, other: &ZoneName, relations: &Relations) -> Option<bool> {
-        self.index().zones.get(other).map(|other| other.was_known_at(relations.since))
+    pub(super) fn knew(&self, other: &ZoneName, overlaps: &Overlaps) -> Option<bool> {
+        self.index().zones.get(other).map(|other| other.was_known_at(overlaps.since))
     }
 }
 
 #[cfg(test)]
-impl Relations {
+impl Overlaps {
     /// Whether the other zone is one of the same cluster.
     pub(super) fn relate_to(&self, other: &ZoneName) -> bool {
         self.related.contains(other)
@@ -174,8 +174,8 @@ mod tests {
         Cluster { seeds: Vec::new(), port, scheme: Scheme::Http, scope: Vec::new() }
     }
 
-    fn relations(neighbours: &Neighbours, to: &str, last: &[u8], before: &Relations) -> Relations {
-        neighbours.relations(&zone(to), &on(PORT), nodes(last).as_slice(), before)
+    fn overlaps(ownership: &AddressOwnership, to: &str, last: &[u8], before: &Overlaps) -> Overlaps {
+        ownership.overlaps(&zone(to), &on(PORT), nodes(last).as_slice(), before)
     }
 
     fn zone(name: &str) -> ZoneName {
@@ -186,86 +186,87 @@ mod tests {
         NodeSet::new(last.iter().map(|&n| IpAddr::from([10, 0, 0, n]))).unwrap()
     }
 
-    fn is_strange(neighbours: &Neighbours, to: &str, relations: &Relations, last: u8) -> bool {
-        neighbours.is_strange(&zone(to), &on(PORT), relations, IpAddr::from([10, 0, 0, last]))
+    fn owned_by_other_zone(ownership: &AddressOwnership, to: &str, overlaps: &Overlaps, last: u8) -> bool {
+        ownership.owned_by_other_zone(&zone(to), &on(PORT), overlaps, IpAddr::from([10, 0, 0, last]))
     }
 
     #[test]
     fn who_was_disjoint_is_a_stranger_and_who_overlapped_is_none() {
-        let neighbours = Neighbours::default();
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5, 6])), true);
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2])), true);
-        let relations = relations(&neighbours, "a", &[1], &Relations::default());
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2, 3])), true);
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[1, 5, 6])), true);
-        assert!(is_strange(&neighbours, "a", &relations, 5));
-        assert!(is_strange(&neighbours, "a", &relations, 1), "b has taken our only address in");
-        assert!(!is_strange(&neighbours, "a", &relations, 3));
-        assert!(!is_strange(&neighbours, "a", &relations, 9));
+        let ownership = AddressOwnership::default();
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5, 6])), true);
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2])), true);
+        let overlaps = overlaps(&ownership, "a", &[1], &Overlaps::default());
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2, 3])), true);
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[1, 5, 6])), true);
+        assert!(owned_by_other_zone(&ownership, "a", &overlaps, 5));
+        assert!(owned_by_other_zone(&ownership, "a", &overlaps, 1), "b has taken our only address in");
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 3));
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 9));
     }
 
     #[test]
     fn who_learnt_later_than_we_believed_was_never_disjoint() {
-        let neighbours = Neighbours::default();
-        neighbours.publish(&zone("twin"), &on(PORT), None, false);
-        let relations = relations(&neighbours, "a", &[1], &Relations::default());
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
-        assert!(!is_strange(&neighbours, "a", &relations, 1));
+        let ownership = AddressOwnership::default();
+        ownership.publish(&zone("twin"), &on(PORT), None, false);
+        let overlaps = overlaps(&ownership, "a", &[1], &Overlaps::default());
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 1));
     }
 
     #[test]
     fn who_had_to_disown_everything_for_a_while_is_no_newcomer() {
-        let neighbours = Neighbours::default();
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
-        let relations = relations(&neighbours, "a", &[1, 2], &Relations::default());
-        neighbours.publish(&zone("b"), &on(PORT), None, false);
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[2, 5])), true);
-        assert!(is_strange(&neighbours, "a", &relations, 5), "2 is b's by now, and a has to learn it");
+        let ownership = AddressOwnership::default();
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
+        let overlaps = overlaps(&ownership, "a", &[1, 2], &Overlaps::default());
+        ownership.publish(&zone("b"), &on(PORT), None, false);
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[2, 5])), true);
+        assert!(owned_by_other_zone(&ownership, "a", &overlaps, 5), "2 is b's by now, and a has to learn it");
     }
 
     #[test]
     fn the_dead_the_forgotten_and_other_ports_are_no_strangers() {
-        let neighbours = Neighbours::default();
+        let ownership = AddressOwnership::default();
         let other_port = NonZeroU16::new(9000).unwrap();
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
-        neighbours.publish(&zone("c"), &on(other_port), Some(&nodes(&[6])), true);
-        let relations = relations(&neighbours, "a", &[1], &Relations::default());
-        assert!(is_strange(&neighbours, "a", &relations, 5));
-        assert!(!is_strange(&neighbours, "a", &relations, 6));
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), false);
-        assert!(!is_strange(&neighbours, "a", &relations, 5));
-        neighbours.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
-        neighbours.forget(&zone("b"));
-        assert!(!is_strange(&neighbours, "a", &relations, 5));
-        assert!(neighbours.0.lock().unwrap().places.len() == 1, "nothing of a forgotten zone remains");
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
+        ownership.publish(&zone("c"), &on(other_port), Some(&nodes(&[6])), true);
+        let overlaps = overlaps(&ownership, "a", &[1], &Overlaps::default());
+        assert!(owned_by_other_zone(&ownership, "a", &overlaps, 5));
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 6));
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), false);
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 5));
+        ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);
+        ownership.forget(&zone("b"));
+        assert!(!owned_by_other_zone(&ownership, "a", &overlaps, 5));
+        assert!(ownership.0.lock().unwrap().places.len() == 1, "nothing of a forgotten zone remains");
     }
 
     #[test]
     fn who_was_related_stays_so_until_it_publishes_something_else() {
-        let neighbours = Neighbours::default();
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
-        let shared = relations(&neighbours, "a", &[1], &Relations::default());
-        let moved_first = relations(&neighbours, "a", &[2], &shared);
-        neighbours.publish(&zone("a"), &on(PORT), Some(&nodes(&[2])), true);
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2])), true);
-        assert!(!is_strange(&neighbours, "a", &moved_first, 2), "the twin has only followed");
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[7])), true);
-        let apart = relations(&neighbours, "a", &[2], &moved_first);
-        neighbours.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2, 7])), true);
-        assert!(is_strange(&neighbours, "a", &apart, 7), "it went its own way, and came back for our address");
+        let ownership = AddressOwnership::default();
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1])), true);
+        let shared = overlaps(&ownership, "a", &[1], &Overlaps::default());
+        let moved_first = overlaps(&ownership, "a", &[2], &shared);
+        ownership.publish(&zone("a"), &on(PORT), Some(&nodes(&[2])), true);
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2])), true);
+        assert!(!owned_by_other_zone(&ownership, "a", &moved_first, 2), "the twin has only followed");
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[7])), true);
+        let apart = overlaps(&ownership, "a", &[2], &moved_first);
+        ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[2, 7])), true);
+        assert!(owned_by_other_zone(&ownership, "a", &apart, 7), "it went its own way, and came back for our address");
     }
 
     #[test]
     fn zones_with_a_seed_in_common_are_one_cluster() {
-        let neighbours = Neighbours::default();
+        let ownership = AddressOwnership::default();
         let of = |seeds: &[u8]| {
             let seeds = seeds.iter().map(|&n| Seed::Address(IpAddr::from([10, 0, 0, n]))).collect();
             Cluster { seeds, ..on(PORT) }
         };
-        neighbours.publish(&zone("west"), &of(&[1, 5]), Some(&nodes(&[5, 6])), true);
-        let relations = relations(&neighbours, "east", &[1, 2], &Relations::default());
-        let strange =
-            |seeds: &[u8]| neighbours.is_strange(&zone("east"), &of(seeds), &relations, IpAddr::from([10, 0, 0, 6]));
+        ownership.publish(&zone("west"), &of(&[1, 5]), Some(&nodes(&[5, 6])), true);
+        let overlaps = overlaps(&ownership, "east", &[1, 2], &Overlaps::default());
+        let strange = |seeds: &[u8]| {
+            ownership.owned_by_other_zone(&zone("east"), &of(seeds), &overlaps, IpAddr::from([10, 0, 0, 6]))
+        };
         assert!(!strange(&[5]) && !strange(&[1]) && strange(&[2]));
     }
 }

@@ -28,8 +28,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    alternator::{Clients, Keep, client},
-    lately::Lately,
+    connections::{Clients, Keep, client},
+    expiring::ExpiringCache,
 };
 use crate::{
     config::Tls,
@@ -64,18 +64,10 @@ pub struct TlsClients(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    values: Mutex<Lately<Tls, Arc<Files>>>,
+    values: Mutex<ExpiringCache<Tls, Arc<Files>>>,
     reader: FileReader,
     roots: SystemRoots,
-    maker: Maker,
-}
-
-/// A configuration that trusts nobody, for clients that never speak TLS. It costs nothing, while a client that sets
-/// up TLS by itself reads the system's authorities (120 kB, four milliseconds).
-pub fn nobody() -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().expect("ring has ciphers for TLS 1.2 and 1.3");
-    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+    builder: TlsBuilder,
 }
 
 /// A client that is ready for a node.
@@ -90,10 +82,10 @@ impl TlsClients {
     /// Reads nothing yet.
     pub fn new() -> Self {
         Self(Arc::new(Shared {
-            values: Mutex::new(Lately::new(FILES_KEPT)),
+            values: Mutex::new(ExpiringCache::new(FILES_KEPT)),
             reader: FileReader::new(),
             roots: SystemRoots::default(),
-            maker: Maker { provider: Arc::new(ring::default_provider()) },
+            builder: TlsBuilder { provider: Arc::new(ring::default_provider()) },
         }))
     }
 
@@ -105,8 +97,8 @@ impl TlsClients {
         let known = || Ok::<_, String>(Arc::new(Files::new(tls.clone())));
         let files = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known)?;
         files.freshen(&self.0).await;
-        let outfit = files.outfit()?;
-        outfit.ready(node, keep)
+        let setup = files.setup()?;
+        setup.ready(node, keep)
     }
 }
 
@@ -153,7 +145,7 @@ struct Files {
     state: Mutex<State>,
 }
 
-type Watched = WatchedFiles<Outfit, TlsFileError>;
+type Watched = WatchedFiles<TlsSetup, TlsFileError>;
 
 /// What the last look found; readable during the next one.
 #[derive(Debug, Default)]
@@ -161,7 +153,7 @@ struct State {
     /// When it ended.
     looked: Option<Instant>,
     /// What is used.
-    outfit: Option<Arc<Outfit>>,
+    setup: Option<Arc<TlsSetup>>,
     /// Why the files as they are now cannot be used.
     error: Option<String>,
 }
@@ -172,9 +164,9 @@ impl Files {
         Self { tls, watched: Arc::new(Turn::new(watched)), state: Mutex::default() }
     }
 
-    fn outfit(&self) -> Result<Arc<Outfit>, String> {
+    fn setup(&self) -> Result<Arc<TlsSetup>, String> {
         let state = lock(&self.state);
-        state.outfit.clone().ok_or_else(|| state.error.clone().unwrap_or_else(|| "its files are not read".into()))
+        state.setup.clone().ok_or_else(|| state.error.clone().unwrap_or_else(|| "its files are not read".into()))
     }
 
     /// Looks at the files if the last look is long ago. A caller who can go on without does not wait for the look of
@@ -182,7 +174,7 @@ impl Files {
     async fn freshen(self: &Arc<Self>, shared: &Arc<Shared>) {
         let (fresh, known) = {
             let state = lock(&self.state);
-            (state.looked.is_some_and(|looked| looked.elapsed() < LOOK), state.outfit.is_some())
+            (state.looked.is_some_and(|looked| looked.elapsed() < LOOK), state.setup.is_some())
         };
         if fresh {
             return;
@@ -207,8 +199,8 @@ impl Files {
         let is_first = watched.value().is_none();
         let roots = if self.tls.ca.is_some() || self.tls.insecure { None } else { Some(shared.roots.get().await) };
         let tls = self.tls.clone();
-        let maker = shared.maker.clone();
-        let make = move |contents: Vec<Vec<u8>>| maker.outfit(&tls, &Contents::new(&tls, contents), roots);
+        let builder = shared.builder.clone();
+        let make = move |contents: Vec<Vec<u8>>| builder.setup(&tls, &PemFiles::new(&tls, contents), roots);
         match watched.look(&shared.reader, make).await {
             Look::Unchanged => {}
             Look::Changed(_) if is_first => {}
@@ -221,7 +213,7 @@ impl Files {
         }
         *lock(&self.state) = State {
             looked: Some(Instant::now()),
-            outfit: watched.value().cloned(),
+            setup: watched.value().cloned(),
             error: watched.error().map(ToString::to_string),
         };
     }
@@ -240,12 +232,12 @@ fn paths(tls: &Tls) -> Vec<PathBuf> {
 }
 
 /// What the files contain.
-struct Contents {
+struct PemFiles {
     ca: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Contents {
+impl PemFiles {
     /// Takes the contents of [`paths`] apart again.
     fn new(tls: &Tls, contents: Vec<Vec<u8>>) -> Self {
         let mut contents = contents.into_iter();
@@ -278,15 +270,15 @@ enum TlsFileError {
 
 /// Makes outfits of what files contain.
 #[derive(Clone, Debug)]
-struct Maker {
+struct TlsBuilder {
     provider: Arc<CryptoProvider>,
 }
 
 type Roots = Result<Arc<RootCertStore>, RootsError>;
 
-impl Maker {
+impl TlsBuilder {
     /// `system` are the system's authorities, where they are needed.
-    fn outfit(&self, tls: &Tls, contents: &Contents, system: Option<Roots>) -> Result<Outfit, TlsFileError> {
+    fn setup(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<TlsSetup, TlsFileError> {
         let library = |error: &dyn std::fmt::Display| TlsFileError::Library(error.to_string());
         let builder = ClientConfig::builder_with_provider(self.provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| library(&error))?;
@@ -308,10 +300,10 @@ impl Maker {
         config.resumption = Resumption::disabled();
         let clients = Clients::new(&config).map_err(|error| library(&error))?;
         let host = tls.server_name.as_deref().and_then(in_url);
-        Ok(Outfit { config, clients, host, nodes: Mutex::new(Lately::new(NODE_KEPT)) })
+        Ok(TlsSetup { config, clients, host, nodes: Mutex::new(ExpiringCache::new(NODE_KEPT)) })
     }
 
-    fn check(&self, tls: &Tls, contents: &Contents, system: Option<Roots>) -> Result<Check, TlsFileError> {
+    fn check(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<Check, TlsFileError> {
         let schemes = self.provider.signature_verification_algorithms.supported_schemes();
         if tls.insecure {
             return Ok(Check { verifier: None, name: None, schemes });
@@ -394,17 +386,17 @@ impl ServerCertVerifier for Check {
 
 /// What the files of one value of `tls` come to.
 #[derive(Debug)]
-struct Outfit {
+struct TlsSetup {
     config: ClientConfig,
     /// For nodes that are asked by their address.
     clients: Clients,
     /// The name by which nodes are asked, so that they hear it too (SNI); it leads to another node each time, and so
     /// each has a client of its own.
     host: Option<String>,
-    nodes: Mutex<Lately<(IpAddr, u16, Keep), Client>>,
+    nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
 
-impl Outfit {
+impl TlsSetup {
     fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
         let Some(host) = &self.host else {
             return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
@@ -430,7 +422,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Scheme,
-        discovery::{Alternator, Endpoint, FetchError, alternator::Keep},
+        discovery::node::{Endpoint, FetchError, Keep, NodeClient},
         simulation::{Cluster, Delivery, Identity, Path as Asked},
     };
 
@@ -483,7 +475,7 @@ mod tests {
     async fn polls_keep_their_connection_and_probes_do_not() {
         let desk = Desk::new("connections");
         let (cluster, ca) = cluster(&desk, 2, &[]);
-        let alternator = Alternator::new().unwrap();
+        let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
         for _ in 0..3 {
@@ -504,7 +496,7 @@ mod tests {
     async fn a_name_leads_to_the_very_node_each_time() {
         let desk = Desk::new("names");
         let (cluster, ca) = cluster(&desk, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
-        let alternator = Alternator::new().unwrap();
+        let alternator = NodeClient::new().unwrap();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
             for round in 1..=2 {
@@ -525,7 +517,7 @@ mod tests {
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
         let desk = Desk::new("unfit");
         let (cluster, ca) = cluster(&desk, 1, &["node.internal".into()]);
-        let alternator = Alternator::new().unwrap();
+        let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
         let sentence = "has a certificate that is not for other.internal, but for node.internal";
@@ -589,7 +581,7 @@ mod tests {
         let look = async || {
             let watched = files.watched.clone().lock_owned().await;
             files.clone().look(watched, shared.clone()).await;
-            files.outfit().unwrap()
+            files.setup().unwrap()
         };
         let first = look().await;
         desk.put("ca.pem", &certificate);

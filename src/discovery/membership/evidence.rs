@@ -1,7 +1,7 @@
 //! What to make of a list: pure rules against lists that are wrong in good faith.
 //!
 //! `/localnodes` carries no identity, addresses are recycled, and a node that has lost sight of its cluster lists
-//! itself alone. So a list is a claim: it is judged by what is known, and those that it leaves out are heard.
+//! itself alone. So a list is a report: it is judged by what is known, and those that it leaves out are heard.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::types::NodeSet;
 
 /// A list and its sender.
 #[derive(Clone, Copy, Debug)]
-pub struct Claim<'c> {
+pub struct ListReport<'c> {
     /// Who sent it.
     pub sender: IpAddr,
     /// Whether the sender is one of the configured seeds.
@@ -20,9 +20,9 @@ pub struct Claim<'c> {
     pub everybody: bool,
 }
 
-/// What a claim is measured by.
+/// What a report is measured by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ours<'o> {
+pub enum Baseline<'o> {
     /// Nothing was ever learnt, or what is answered belongs to the cluster that the zone had before its seeds changed:
     /// the first usable list is believed.
     Unguarded,
@@ -34,7 +34,7 @@ pub enum Ours<'o> {
     Learnt(Option<&'o NodeSet>),
 }
 
-/// What is to be done with a claim.
+/// What is to be done with a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Judgement {
     /// It is true as far as anybody can know.
@@ -47,38 +47,38 @@ pub enum Judgement {
     Foreign,
 }
 
-/// Judges a claim. `is_strange` tells whether a node is published by another zone that is live and had nothing in
+/// Judges a report. `owned_by_other_zone` tells whether a node is published by another zone that is live and had nothing in
 /// common with ours until now.
-pub fn judge(claim: Claim<'_>, ours: Ours<'_>, is_strange: impl Fn(IpAddr) -> bool) -> Judgement {
+pub fn judge(report: ListReport<'_>, ours: Baseline<'_>, owned_by_other_zone: impl Fn(IpAddr) -> bool) -> Judgement {
     let known = match ours {
-        Ours::Unguarded => return Judgement::Believe,
-        Ours::Remembered(nodes) => Some(nodes),
-        Ours::OtherScope(nodes) | Ours::Learnt(nodes) => nodes,
+        Baseline::Unguarded => return Judgement::Believe,
+        Baseline::Remembered(nodes) => Some(nodes),
+        Baseline::OtherScope(nodes) | Baseline::Learnt(nodes) => nodes,
     };
-    let listed = slice(claim.nodes);
-    let shares = |other: &IpAddr| *other != claim.sender && known.is_some_and(|known| known.contains(other));
+    let listed = slice(report.nodes);
+    let shares = |other: &IpAddr| *other != report.sender && known.is_some_and(|known| known.contains(other));
     let shares_another = listed.iter().any(shares);
-    if !shares_another && listed.iter().any(|&node| is_strange(node)) {
+    if !shares_another && listed.iter().any(|&node| owned_by_other_zone(node)) {
         return Judgement::Foreign;
     }
-    if matches!(ours, Ours::OtherScope(_)) {
+    if matches!(ours, Baseline::OtherScope(_)) {
         return Judgement::Believe;
     }
-    let nothing_else_known = slice(known).iter().all(|node| *node == claim.sender);
+    let nothing_else_known = slice(known).iter().all(|node| *node == report.sender);
     // Who names known nodes only can bring nothing strange in; whether the others may go, they themselves are asked.
     let nothing_new = !listed.is_empty() && listed.iter().all(|node| slice(known).contains(node));
-    if !(shares_another || nothing_else_known || nothing_new || claim.from_seed) {
+    if !(shares_another || nothing_else_known || nothing_new || report.from_seed) {
         return Judgement::Unrelated;
     }
-    if matches!(ours, Ours::Remembered(_)) && (shares_another || nothing_else_known || claim.from_seed) {
+    if matches!(ours, Baseline::Remembered(_)) && (shares_another || nothing_else_known || report.from_seed) {
         return Judgement::Believe;
     }
     let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
     if left_out.is_empty() { Judgement::Believe } else { Judgement::Hear(left_out) }
 }
 
-/// Whether a node that a claim leaves out has better reasons: it answers, lists itself, and lists at least as many
-/// of the known nodes as the claim does. (Of a cluster split two to three the three outvote the two.)
+/// Whether a node that a report leaves out has better reasons: it answers, lists itself, and lists at least as many
+/// of the known nodes as the report does. (Of a cluster split two to three the three outvote the two.)
 pub fn outweighs(witness: IpAddr, testimony: &NodeSet, claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
     let known_in = |list: &[IpAddr]| list.iter().filter(|node| known.is_some_and(|known| known.contains(node))).count();
     testimony.contains(&witness) && known_in(testimony.as_slice()) >= known_in(slice(claimed))
@@ -110,18 +110,20 @@ mod tests {
     }
 
     /// `sender>list`, a capital sender is a seed; `strange` letters belong to another zone.
-    fn judged(claim: &str, known: &str, strange: &str) -> String {
-        let (sender, list) = claim.split_once('>').unwrap();
+    fn judged(report: &str, known: &str, strange: &str) -> String {
+        let (sender, list) = report.split_once('>').unwrap();
         let sender = sender.chars().next().unwrap();
         let nodes = set(list);
-        let claim = Claim {
+        let report = ListReport {
             sender: node(sender.to_ascii_lowercase()),
             from_seed: sender.is_uppercase(),
             nodes: nodes.as_ref(),
             everybody: false,
         };
         let known = set(known);
-        match judge(claim, Ours::Learnt(known.as_ref()), |other| strange.chars().any(|letter| node(letter) == other)) {
+        match judge(report, Baseline::Learnt(known.as_ref()), |other| {
+            strange.chars().any(|letter| node(letter) == other)
+        }) {
             Judgement::Believe => "believe".into(),
             Judgement::Unrelated => "unrelated".into(),
             Judgement::Foreign => "foreign".into(),
@@ -167,8 +169,8 @@ mod tests {
     fn what_was_remembered_needs_a_seed_or_an_overlap() {
         let (known, list) = (set("abc").unwrap(), set("bx").unwrap());
         let judged = |sender, from_seed, nodes| {
-            let claim = Claim { sender: node(sender), from_seed, nodes: Some(nodes), everybody: false };
-            judge(claim, Ours::Remembered(&known), |_| false)
+            let report = ListReport { sender: node(sender), from_seed, nodes: Some(nodes), everybody: false };
+            judge(report, Baseline::Remembered(&known), |_| false)
         };
         assert_eq!(judged('a', false, &list), Judgement::Believe);
         assert_eq!(judged('b', false, &list), Judgement::Unrelated, "it shares nothing but itself");
@@ -177,8 +179,8 @@ mod tests {
 
     #[test]
     fn the_larger_part_wins() {
-        let (known, outweighs) = (set("abcde"), |witness, testimony: &str, claim: &str, known: &Option<NodeSet>| {
-            outweighs(node(witness), &set(testimony).unwrap(), set(claim).as_ref(), known.as_ref())
+        let (known, outweighs) = (set("abcde"), |witness, testimony: &str, report: &str, known: &Option<NodeSet>| {
+            outweighs(node(witness), &set(testimony).unwrap(), set(report).as_ref(), known.as_ref())
         });
         assert!(outweighs('c', "cde", "ab", &known));
         assert!(!outweighs('a', "ab", "cde", &known));
@@ -202,15 +204,15 @@ mod tests {
         fn what_repeats_the_known_is_believed(letters in "[a-f]{1,6}", sender in 0usize..6) {
             let known = set(&letters).unwrap();
             let sender = known.as_slice()[sender % known.as_slice().len()];
-            let claim = Claim { sender, from_seed: false, nodes: Some(&known), everybody: false };
-            prop_assert_eq!(judge(claim, Ours::Learnt(Some(&known)), |_| false), Judgement::Believe);
+            let report = ListReport { sender, from_seed: false, nodes: Some(&known), everybody: false };
+            prop_assert_eq!(judge(report, Baseline::Learnt(Some(&known)), |_| false), Judgement::Believe);
         }
 
         #[test]
         fn nobody_goes_unheard(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
             let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
-            let claim = Claim { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), everybody: false };
-            if judge(claim, Ours::Learnt(Some(&known)), |_| false) == Judgement::Believe {
+            let report = ListReport { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), everybody: false };
+            if judge(report, Baseline::Learnt(Some(&known)), |_| false) == Judgement::Believe {
                 prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
             }
         }

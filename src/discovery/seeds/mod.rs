@@ -1,10 +1,13 @@
 //! A zone's seeds as addresses.
 
+mod lookup;
+
 use std::{net::IpAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::lookup::{Host, HostLookup};
+use self::lookup::Host;
+pub use self::lookup::{AGE_MAX, HostLookup};
 use crate::types::{Seed, canonical, is_publishable};
 
 /// The seeds of one zone, in the order of the file; host names among them are looked up elsewhere.

@@ -1,0 +1,89 @@
+//! How long a connection to a node is kept, and the HTTP clients that keep it so.
+
+use std::time::Duration;
+
+use reqwest::{Client, ClientBuilder};
+use rustls::ClientConfig;
+
+use crate::net::http;
+
+/// How long a connection is kept for [`Keep::Shortly`] that nobody uses. A few nodes polled in turn every second are
+/// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The same for [`Keep::Long`]: over a refresh of a minute. Who is asked less often costs nothing worth a connection.
+const IDLE_LONG: Duration = Duration::from_secs(75);
+
+/// Connections kept for each node: a tick asks a node at most once.
+const IDLE_CONNECTIONS_MAX: usize = 1;
+
+/// What becomes of a connection once the node has answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Keep {
+    /// It is closed. A probe is to find out whether the node takes a new one, as a client's would be; and who is asked
+    /// once is not worth a connection.
+    Never,
+    /// It is kept for a few seconds: the node is one of a few that are asked in turn.
+    Shortly,
+    /// It is kept over a refresh: the node is asked again next time.
+    Long,
+}
+
+impl Keep {
+    /// No longer than a node needs that is asked again after `refresh`, give or take a tenth. A zone whose answering node
+    /// changes often leaves connections behind, each for that long.
+    pub fn over(refresh: Duration) -> Self {
+        let late = refresh + refresh / 10;
+        if late < IDLE {
+            Self::Shortly
+        } else if late < IDLE_LONG {
+            Self::Long
+        } else {
+            Self::Never
+        }
+    }
+}
+
+/// Clients for as many nodes as one likes, by what becomes of their connections.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    never: Client,
+    shortly: Client,
+    long: Client,
+}
+
+impl Clients {
+    pub fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
+        let build = |keep| client(tls, keep).build();
+        Ok(Self { never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
+    }
+
+    pub fn of(&self, keep: Keep) -> &Client {
+        match keep {
+            Keep::Never => &self.never,
+            Keep::Shortly => &self.shortly,
+            Keep::Long => &self.long,
+        }
+    }
+}
+
+/// A client to be, for nodes.
+pub fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
+    let (connections, idle) = match keep {
+        Keep::Never => (0, Duration::ZERO),
+        Keep::Shortly => (IDLE_CONNECTIONS_MAX, IDLE),
+        Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
+    };
+    http::with_tls(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_kept_until_the_node_is_asked_again() {
+        let kept = [1, 9, 10, 60, 70, 3600].map(|seconds| Keep::over(Duration::from_secs(seconds)));
+        assert_eq!(kept, [Keep::Shortly, Keep::Shortly, Keep::Long, Keep::Long, Keep::Never, Keep::Never]);
+    }
+}
