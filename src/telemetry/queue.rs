@@ -22,11 +22,11 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The longest line. The kernel's own log has a bound of this order; a list of a hundred mistakes is cut.
 pub(super) const LINE_OCTETS_MAX: usize = 8 << 10;
 
-/// Lines that wait to be written: a start with ten thousand zones logs about as many.
-const LINES_MAX: usize = 16 << 10;
+/// Lines that wait to be written. A start with ten thousand zones logs more, while the writer writes.
+const LINES_MAX: usize = 8 << 10;
 
 /// Octets of all lines that wait.
-const OCTETS_MAX: usize = 4 << 20;
+const OCTETS_MAX: usize = 1 << 20;
 
 /// How long the end of the process waits until the last lines are written.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(500);

@@ -174,9 +174,11 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
 #[test]
 fn a_log_that_is_not_read_holds_nothing_up() {
     let cluster = Cluster::start(2).unwrap();
-    let zones = config(&zone("a.example", &cluster));
-    // At this level every poll logs many lines, and a pipe takes 64 KiB.
-    let mut daemon = Daemon::with_log_pipe_and("full", &zones, &[("RUST_LOG", "trace")]);
+    // At this level every poll logs many lines; a pipe takes 64 KiB, and the queue 1 MiB.
+    let many: String = (0..50).map(|n| zone(&format!("z{n}.example"), &cluster)).collect();
+    let zones = config(&(zone("a.example", &cluster) + &many));
+    let mut daemon =
+        Daemon::with_log_pipe_and("full", &zones, &[("RUST_LOG", "trace,hyper=trace,hyper_util=trace,reqwest=trace")]);
     let dropped = "alternator_dns_log_lines_dropped_total";
     wait::until("lines that do not fit", || (daemon.metric(dropped) > 0.0).then_some(()));
     cluster.stop(cluster.node(1));

@@ -178,7 +178,7 @@ fn files_are_read_again_when_they_change_and_kept_while_they_are_bad() {
 
     stage.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     wait::until("a word about the file", || {
-        let told = "what they said before goes on being used";
+        let told = "their last good contents stay in use";
         daemon.log().lines().any(|line| line.contains(told) && line.contains(&ca)).then_some(())
     });
     // A fresh connection is checked by what the file said before.
