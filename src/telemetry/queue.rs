@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_is_not_read_is_bounded_and_nobody_waits() {
+    fn a_queue_that_is_not_read_is_bounded_and_holds_up_no_thread() {
         let (sender, lines) = mpsc::sync_channel(0);
         let queue = LogQueue::start(Reader(sender)).unwrap();
         let before = log_lines_dropped();
