@@ -7,10 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import wire
 from host import LOAD_CORE
 from processes import Failure
 
-TYPES = {"A": 1, "AAAA": 28}
 COOKIE = bytes.fromhex("0123456789abcdef")
 OUTSTANDING = 100
 """Questions that dnsperf has under way: its default."""
@@ -21,12 +21,9 @@ BUFFER_KILOBYTES = 4096
 """Of dnsperf's own socket, so that nothing is lost there."""
 
 
-def question(name, record_type="A", edns=False, cookie=False, identity=0x4242):
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    option = struct.pack(">HH", 10, len(COOKIE)) + COOKIE if cookie else b""
-    opt = b"\0" + struct.pack(">HHIH", 41, 1232, 0, len(option)) + option if edns else b""
-    head = struct.pack(">HHHHHH", identity, 0x0100, 1, 0, 0, int(edns))
-    return head + labels + b"\0" + struct.pack(">HH", TYPES[record_type], 1) + opt
+def question(name, record_type="A", edns=False, cookie=False):
+    options = [wire.option(wire.COOKIE, COOKIE)] if cookie else []
+    return wire.query(name, record_type, flags=wire.RD, edns=wire.opt(*options) if edns else None)
 
 
 def ask(port, message, seconds=0.2):

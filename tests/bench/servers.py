@@ -9,6 +9,7 @@ import json
 import urllib.request
 from dataclasses import dataclass
 
+import peers
 from asking import ask, outcome, question
 from host import LOAD_CORE, SERVER_CORE
 from processes import Process
@@ -131,17 +132,14 @@ def start_gdnsd(programs, directory, setting, wrapper=()):
         entries = "".join(f"n{host} => {pool[1].format(address(0, host))}, " for host in range(1, count + 1))
         return f"{name} => {{ {entries} }},"
 
-    (directory / "config").write_text(
-        f'options => {{ listen => [ "{setting.host()}:{PORTS[GDNSD]}" ], udp_threads => 1, tcp_threads => 1,\n'
-        f'  run_dir => "{directory}/run", state_dir => "{directory}/state" }}\n'
+    plugins = (
         f"plugins => {{ {pool[0]} => {{ service_types => up, pool => {{\n"
         f"  {family('addrs_v4', node)}\n  {family('addrs_v6', node_v6)}\n}} }} }}\n"
     )
-    (directory / "zones").mkdir()
-    for number in range(setting.zones):
-        text = f"@ 60 SOA {SOA}\n@ 3600 NS ns.example.net.\n@ 4 DYNA {pool[0]}!pool\n"
-        (directory / "zones" / zone_name(number)).write_text(text)
-    return Process(SERVER_CORE, directory / "gdnsd.log", [*wrapper, "/usr/sbin/gdnsd", "-c", directory, "start"])
+    text = f"@ 60 SOA {SOA}\n@ 3600 NS ns.example.net.\n@ 4 DYNA {pool[0]}!pool\n"
+    zones = {zone_name(number): text for number in range(setting.zones)}
+    command = peers.gdnsd(directory, f"{setting.host()}:{PORTS[GDNSD]}", zones, plugins=plugins)
+    return Process(SERVER_CORE, directory / "gdnsd.log", [*wrapper, *command])
 
 
 def zone_file(setting):
@@ -153,62 +151,24 @@ def zone_file(setting):
 
 def start_nsd(programs, directory, setting, wrapper=()):
     (directory / "zone").write_text(zone_file(setting))
-    # Rate limiting is on by default. Minimal responses leave out NS records that nobody asked for, as the others do.
-    (directory / "nsd.conf").write_text(
-        f"""\
-server:
-    ip-address: {setting.host()}@{PORTS[NSD]}
-    username: ""
-    zonesdir: "{directory}"
-    database: ""
-    pidfile: "{directory}/nsd.pid"
-    xfrdfile: "{directory}/xfrd.state"
-    zonelistfile: "{directory}/zone.list"
-    cookie-secret-file: "{directory}/no-secrets"
-    server-count: 1
-    rrl-ratelimit: 0
-    rrl-whitelist-ratelimit: 0
-    minimal-responses: yes
-    round-robin: yes
-    answer-cookie: yes
-remote-control:
-    control-enable: no
-"""
-        + "".join(f'zone:\n    name: "{zone_name(zone)}"\n    zonefile: "zone"\n' for zone in range(setting.zones))
-    )
-    return Process(SERVER_CORE, directory / "nsd.log", [*wrapper, "/usr/sbin/nsd", "-d", "-c", directory / "nsd.conf"])
+    zones = {zone_name(number): "zone" for number in range(setting.zones)}
+    command = peers.nsd(directory, f"{setting.host()}@{PORTS[NSD]}", zones)
+    return Process(SERVER_CORE, directory / "nsd.log", [*wrapper, *command])
 
 
 def start_knot(programs, directory, setting, wrapper=()):
     (directory / "zone").write_text(zone_file(setting))
-    (directory / "knot.conf").write_text(
-        f"""\
-server:
-    listen: {setting.host()}@{PORTS[KNOT]}
-    rundir: "{directory}"
-    answer-rotation: on
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "{directory}"
-log:
-  - target: stderr
-    any: warning
-mod-cookies:
-  - id: own
-template:
-  - id: default
-    storage: "{directory}"
-    file: "zone"
-    zonefile-sync: -1
-    journal-content: none
-    global-module: mod-cookies/own
-zone:
-"""
-        + "".join(f"  - domain: {zone_name(zone)}\n" for zone in range(setting.zones))
+    command = peers.knot(
+        directory,
+        f"{setting.host()}@{PORTS[KNOT]}",
+        [zone_name(number) for number in range(setting.zones)],
+        "zone",
+        server="    answer-rotation: on\n",
+        template="    zonefile-sync: -1\n    journal-content: none\n    global-module: mod-cookies/own\n",
+        more="mod-cookies:\n  - id: own\n",
+        log="warning",
     )
-    return Process(SERVER_CORE, directory / "knot.log", [*wrapper, "/usr/sbin/knotd", "-c", directory / "knot.conf"])
+    return Process(SERVER_CORE, directory / "knot.log", [*wrapper, *command])
 
 
 def starter_of_echo(name):

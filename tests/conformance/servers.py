@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 
 import fixture
+import peers
 from asking import Server, Silence
 from wire import RD, query
 
@@ -201,117 +202,48 @@ def start_gdnsd(directory, zones):
     """Zones may not lie below one another."""
     names = [zone.name for zone in zones]
     apart = [zone for zone in zones if not any(zone.name.endswith("." + name) for name in names)]
-    files = directory / "zones"
-    files.mkdir(parents=True)
-    for zone in apart:
-        (files / zone.name).write_text(zone.file())
-    (directory / "config").write_text(f"""\
-options => {{
-    listen => [ "{ADDRESSES[GDNSD]}" ],
-    run_dir => "{directory}/run",
-    state_dir => "{directory}/state",
-    nsid_ascii => "{IDENTITY}",
-    chaos_response => "{VERSION}",
-    udp_threads => 1,
-    tcp_threads => 1,
-}}
-""")
-    spawn(directory, "gdnsd.log", "/usr/sbin/gdnsd", "-c", directory, "start")
+    directory.mkdir(parents=True)
+    options = f'    nsid_ascii => "{IDENTITY}",\n    chaos_response => "{VERSION}",\n'
+    files = {zone.name: zone.file() for zone in apart}
+    spawn(directory, "gdnsd.log", *peers.gdnsd(directory, ADDRESSES[GDNSD], files, options))
 
 
 def start_nsd(directory, zones):
     directory.mkdir(parents=True)
     for zone in zones:
         (directory / zone.name).write_text(zone.file())
-    # Rate limiting is on by default, and would count as silence here. Minimal responses leave the NS records out of
-    # answers that have not asked for them, as the others do.
-    (directory / "nsd.conf").write_text(
-        f"""\
-server:
-    ip-address: {ADDRESSES[NSD]}
-    username: ""
-    zonesdir: "{directory}"
-    database: ""
-    pidfile: "{directory}/nsd.pid"
-    xfrdfile: "{directory}/xfrd.state"
-    zonelistfile: "{directory}/zone.list"
-    cookie-secret-file: "{directory}/no-secrets"
-    server-count: 1
-    rrl-ratelimit: 0
-    rrl-whitelist-ratelimit: 0
-    minimal-responses: yes
-    round-robin: yes
+    server = f"""\
     identity: "{IDENTITY}"
     version: "{VERSION}"
     nsid: "ascii_{IDENTITY}"
-    answer-cookie: yes
     cookie-secret: "{SECRET}"
-remote-control:
-    control-enable: no
 """
-        + "".join(f'zone:\n    name: "{zone.name}"\n    zonefile: "{zone.name}"\n' for zone in zones)
-    )
-    spawn(directory, "nsd.log", "/usr/sbin/nsd", "-d", "-c", directory / "nsd.conf")
+    files = {zone.name: zone.name for zone in zones}
+    spawn(directory, "nsd.log", *peers.nsd(directory, ADDRESSES[NSD], files, server))
 
 
 def start_knot(directory, zones):
     directory.mkdir(parents=True)
     for zone in zones:
         (directory / f"{zone.name}.zone").write_text(zone.file())
-    (directory / "knot.conf").write_text(
-        f"""\
-server:
-    listen: {ADDRESSES[KNOT]}@53
-    rundir: "{directory}"
-    identity: "{IDENTITY}"
-    version: "{VERSION}"
-    nsid: "{IDENTITY}"
-    answer-rotation: on
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "{directory}"
-log:
-  - target: stderr
-    any: info
-mod-cookies:
-  - id: shared
-    secret: 0x{SECRET}
-template:
-  - id: default
-    storage: "{directory}"
-    file: "%s.zone"
-    global-module: mod-cookies/shared
-zone:
-"""
-        + "".join(f"  - domain: {zone.name}\n" for zone in zones)
+    command = peers.knot(
+        directory,
+        f"{ADDRESSES[KNOT]}@53",
+        [zone.name for zone in zones],
+        "%s.zone",
+        server=f'    identity: "{IDENTITY}"\n    version: "{VERSION}"\n    nsid: "{IDENTITY}"\n    answer-rotation: on\n',
+        template="    global-module: mod-cookies/shared\n",
+        more=f"mod-cookies:\n  - id: shared\n    secret: 0x{SECRET}\n",
     )
-    spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")
+    spawn(directory, "knot.log", *command)
 
 
 def start_upstream(directory, records):
-    """The root zone and these records: whatever else is asked does not exist, as a recursive resolver would say."""
+    """The root zone and these records; any other name does not exist, as a recursive resolver would answer."""
     directory.mkdir(parents=True)
     root = ". 60 SOA ns.world.test. hostmaster.world.test. 1 60 10 1209600 5\n. 60 NS ns.world.test.\n"
     (directory / "zone").write_text(root + records)
-    (directory / "knot.conf").write_text(f"""\
-server:
-    listen: {UPSTREAM}@53
-    rundir: "{directory}"
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-database:
-    storage: "{directory}"
-log:
-  - target: stderr
-    any: info
-zone:
-  - domain: .
-    file: "{directory}/zone"
-""")
-    spawn(directory, "knot.log", "/usr/sbin/knotd", "-c", directory / "knot.conf")
+    spawn(directory, "knot.log", *peers.knot(directory, f"{UPSTREAM}@53", ["."], "zone"))
 
 
 PEERS = {GDNSD: start_gdnsd, NSD: start_nsd, KNOT: start_knot}

@@ -1,31 +1,34 @@
-"""Asks each address of a server over UDP, and watches the wire: ask.py ADDRESS...
+"""Queries each address of a server over UDP, and captures the packets: ask.py ADDRESS...
 
-A connected socket takes replies from nowhere else, so a reply that arrives left from the address that was asked.
+A connected socket accepts replies from its peer only, so a reply that arrives was sent from the address that was asked.
 """
 
 import socket
-import struct
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+sys.dont_write_bytecode = True
+from wire import TC, opt, query, read
 
 PATIENCE_S = 20.0
-OPT_1232 = b"\0\0\x29" + struct.pack(">H", 1232) + b"\0\0\0\0\0\0"
-# Of sixty records at least: a reply that comes near to the largest.
+# Octets of at least sixty records: a reply close to the largest.
 LARGE = 1100
 ETH_P_ALL, IPV4, IPV6, UDP, FRAGMENT = 3, 0x0800, 0x86DD, 17, 44
 
 
 def main(servers):
-    # Until the nodes are learnt many replies come, which would fill the socket's buffer.
-    for qtype in (1, 28):
+    # Many small replies come before the nodes are known; they would fill the buffer of the raw socket below.
+    for qtype in ("A", "AAAA"):
         ask(servers[0], qtype)
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     wire.setblocking(False)
     for server in servers:
-        for qtype, name in ((1, "A"), (28, "AAAA")):
+        for qtype in ("A", "AAAA"):
             reply = ask(server, qtype)
-            check(reply is not None and len(reply) > LARGE, f"{server} replies from itself: {len(reply or b'')} octets of {name}")
-            check(reply is not None and not reply[2] & 2, f"{server}'s reply is not truncated")
+            check(reply is not None and len(reply) > LARGE, f"{server} replies from itself: {len(reply or b'')} octets of {qtype}")
+            check(reply is not None and not read(reply).has(TC), f"{server}'s reply is not truncated")
     frames = list(received(wire))
     v4 = [frame for kind, frame in frames if kind == IPV4 and frame[9] == UDP]
     v6 = [frame for kind, frame in frames if kind == IPV6 and frame[6] in (UDP, FRAGMENT)]
@@ -35,9 +38,8 @@ def main(servers):
 
 
 def ask(server, qtype):
-    """The reply with nodes, once there is one: before the first poll the seed is answered."""
-    name = b"\4many\7example\0"
-    question = b"\x12\x34\0\0\0\1\0\0\0\0\0\1" + name + struct.pack(">HH", qtype, 1) + OPT_1232
+    """The reply with the nodes, once there is one: before the first poll, the answer is the seed."""
+    question = query("many.example", qtype, edns=opt(size=1232))
     end = time.monotonic() + PATIENCE_S
     reply = None
     while time.monotonic() < end and (reply is None or len(reply) < LARGE):
@@ -53,7 +55,7 @@ def ask(server, qtype):
 
 
 def received(wire):
-    """What came from the other host, each with its protocol and without its Ethernet header."""
+    """The packets from the other host, each with its protocol and without its Ethernet header."""
     while True:
         try:
             frame, (_, protocol, direction, *_) = wire.recvfrom(65535)

@@ -23,11 +23,11 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
-import dns.message
-import dns.rcode
-import dns.rdatatype
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "python"))
+sys.dont_write_bytecode = True
+import wire
+
 PORT = 8000
 ADMIN = "http://127.0.0.1:9153"
 SAMPLE = 6_000  # Answers over which the spread is judged.
@@ -167,14 +167,14 @@ def answers_over_tcp(cluster, count):
 
 
 def question(cluster):
-    return dns.message.make_query(cluster.zone, "A", id=random.getrandbits(16)).to_wire()
+    return random.randbytes(2) + wire.query(cluster.zone, "A", flags=wire.RD)[2:]
 
 
-def addresses_in(wire, cluster):
-    reply = dns.message.from_wire(wire)
-    addresses = [record.address for rrset in reply.answer for record in rrset]
-    if reply.rcode() != dns.rcode.NOERROR or len(addresses) != cluster.answers:
-        raise Failure(f"expected {cluster.answers} addresses, got this reply:\n{reply}")
+def addresses_in(octets, cluster):
+    reply = wire.read(octets)
+    addresses = reply.data("A")
+    if reply.rcode != "NOERROR" or len(addresses) != cluster.answers:
+        raise Failure(f"expected {cluster.answers} addresses, got this reply:\n{wire.words(reply)}")
     return addresses
 
 
@@ -447,7 +447,7 @@ if __name__ == "__main__":
     ALTERNATOR_DNS, DIRECTORY = sys.argv[1], Path(sys.argv[2])
     try:
         main()
-    except (Failure, OSError, subprocess.SubprocessError) as failure:
+    except (Failure, OSError, subprocess.SubprocessError, wire.Malformed) as failure:
         show_logs()
         print(f"\nnot ok - {failure}", flush=True)
         sys.exit(1)

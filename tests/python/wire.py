@@ -92,7 +92,7 @@ def record(owner, rtype, rclass, ttl, data):
 
 
 def message(*questions, flags=0, opcode=0, answer=(), authority=(), additional=(), counts=None, trailing=b""):
-    """A message with ID 0, which whoever sends it replaces. `counts` takes the place of the true counts."""
+    """A message with ID 0, which its sender replaces. `counts` takes the place of the true counts."""
     counts = counts or (len(questions), len(answer), len(authority), len(additional))
     header = struct.pack(">HHHHHH", 0, flags | opcode << 11, *counts)
     return header + b"".join([*questions, *answer, *authority, *additional]) + trailing
