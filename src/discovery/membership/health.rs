@@ -110,6 +110,11 @@ impl HealthTable {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
     }
 
+    /// Successes in a row after which a node returns; 0 without probes.
+    pub fn rise(&self) -> u32 {
+        self.policy.map_or(0, |policy| u32::from(policy.rise.get()))
+    }
+
     /// How often in a row a node has answered; 0 when it is not listed.
     pub fn successes_in_a_row(&self, node: IpAddr) -> u32 {
         self.nodes.get(&node).map_or(0, |health| health.successes)

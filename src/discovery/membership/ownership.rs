@@ -112,6 +112,34 @@ impl AddressOwnership {
     }
 }
 
+/// The other zones as one zone sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherZones<'a> {
+    /// What every zone has registered.
+    pub ownership: &'a AddressOwnership,
+    /// The zone that looks.
+    pub zone: &'a ZoneName,
+    /// Its cluster.
+    pub cluster: &'a Cluster,
+}
+
+impl OtherZones<'_> {
+    /// See [`AddressOwnership::owned_by_other_zone`].
+    pub fn own(&self, node: IpAddr, overlaps: &Overlaps) -> bool {
+        self.ownership.owned_by_other_zone(self.zone, self.cluster, overlaps, node)
+    }
+
+    /// See [`AddressOwnership::overlaps`].
+    pub fn overlaps(&self, nodes: &[IpAddr], before: &Overlaps) -> Overlaps {
+        self.ownership.overlaps(self.zone, self.cluster, nodes, before)
+    }
+
+    /// Registers the zone's own addresses, for the others.
+    pub fn register(&self, addresses: Option<&NodeSet>, live: bool) {
+        self.ownership.publish(self.zone, self.cluster, addresses, live);
+    }
+}
+
 #[cfg(test)]
 impl AddressOwnership {
     /// The same at this moment, and apart from then on.
