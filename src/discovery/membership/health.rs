@@ -1,4 +1,4 @@
-//! What is held of each listed node, from what is heard of it: pure policy.
+//! The health of each listed node, from the outcomes of its probes. Pure: no clock, no socket.
 //!
 //! A newcomer is up after its first success, however often it has failed before: it was never answered, so there is
 //! no flapping to damp. A node that is up goes down after `fall` failures in a row, of whatever kinds, and one that

@@ -1,4 +1,4 @@
-//! Who else publishes a node: how a zone notices that another zone's cluster speaks from one of its addresses.
+//! Which zone owns an address: how a zone notices that one of its addresses now belongs to another zone's cluster.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Whom a poller asks in one tick, what it asks, and what it makes of the answers.
+//! What a node is asked for its list: one request for each datacenter of a scope, and whether it knows scopes.
 
 mod candidates;
 mod hedge;
@@ -26,16 +26,16 @@ use crate::{
     types::NodeSet,
 };
 
-/// A datacenter that cannot exist, because Scylla's names have no such characters: a server that lists anybody there
+/// A datacenter that cannot exist, because Scylla's names have no such characters: a server that lists nodes there
 /// ignores the parameters (before 2025.1).
 const NONEXISTENT_DC: &str = "\u{1f}no such datacenter\u{1f}";
 
-/// How long it is believed that a node knows the parameters, or does not: servers are upgraded.
+/// How long a node counts as knowing the parameters, or not: servers are upgraded.
 const SUPPORT_KEPT: Duration = Duration::from_secs(10);
 
 /// How nodes are asked. An attempt ends by itself within the zone's timeout.
 pub trait Ask: Send + Sync {
-    /// Asks one node for its list, of everybody or of one place.
+    /// Asks one node for its list, of the whole cluster or of one datacenter or rack.
     fn ask(
         &self,
         node: IpAddr,
@@ -125,7 +125,7 @@ impl<A: Ask> ListQueries<A> {
     async fn attempt_somewhere(&self, node: IpAddr, place: Location<'_>, keep: Keep) -> Result<ScopeReply, FetchError> {
         match self.attempt(node, Some(place), keep).await {
             Ok(reply) => Ok(ScopeReply::of(reply, false)),
-            Err(FetchError::List(ListError::Empty)) => Ok(ScopeReply::nobody()),
+            Err(FetchError::List(ListError::Empty)) => Ok(ScopeReply::empty()),
             Err(error) => Err(error),
         }
     }
@@ -166,7 +166,7 @@ impl ScopeReply {
         Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, everybody }
     }
 
-    fn nobody() -> Self {
+    fn empty() -> Self {
         Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), everybody: false }
     }
 

@@ -1,4 +1,4 @@
-//! Probes every node that some zone lists, once whoever lists it.
+//! Probes every node that some zone lists; a node that several zones list is probed once for all of them.
 //!
 //! One task serves all zones. It follows a [`Schedule`](schedule::Schedule), which decides what is probed when and
 //! shares the slots fairly; each probe is a task of its own that the first one owns. Zones that follow the same
