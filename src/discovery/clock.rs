@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Pauses differ by so much in either direction, so that many zones and replicas do not ask in step.
+/// Pauses differ by so much in either direction, so that zones and replicas do not poll at the same moments.
 const JITTER: f64 = 0.1;
 
 /// A period, give or take a tenth. `chance` is at least 0 and below 1.

@@ -1,18 +1,16 @@
-//! Learns who is alive.
+//! Learns which nodes each zone has.
 //!
-//! A [`Poller`] is a short loop around a pure policy. One turn of it is a *tick*: candidates are asked one after the
-//! other (`candidates` says in which order, `tick` how many at a time, `asking` what) for the list of nodes that they
-//! know (`alternator` fetches it, `tls` keeps the files that this may need, `localnodes` reads it) until one of them can
-//! be believed.
+//! - `poller`: the loop of one zone. It polls nodes, probes them, and performs what `membership` decides.
+//! - `poll`: which nodes are asked for their lists, in which order, and how many at a time.
+//! - `membership`: events in, actions out, without clock, socket or log. It judges each list by what is known, by the
+//!   addresses that other zones own, and by the replies of the nodes that the list leaves out.
+//! - `node`: what one node is asked over HTTP or HTTPS, and what its answers say.
+//! - `seeds`: addresses of seeds; host names are looked up apart from the polls, so that a resolver that hangs delays none.
+//! - `probes`: health probes of all zones' nodes, each node once.
+//! - `changelog`: the log line for each change.
 //!
-//! A list is a report. `claims` judges it by what is known, by what other zones publish (`ownership`) and by those
-//! whom it leaves out. Each node that is believed to be one is probed (`probes`), and its standing kept (`health`).
-//! [`Membership`] puts all of that together: it has neither clock nor socket, so that every story can be told in a test.
-//! The poller asks, puts in what it hears, and publishes what comes out to the zone's entry in the table.
-//!
-//! Trouble never leaves this room as an error: it is an input to the membership, a counter, and a line in the log when
-//! something changes. Host names among seeds are resolved apart from all that ([`HostLookup`]), so that a resolver
-//! that hangs delays no poll. What is known is kept for the next start ([`Memory`]).
+//! Faults of nodes and the network are never returned as errors from here: each is an event for `membership`, a counter,
+//! and a log line when something changes.
 
 mod changelog;
 mod clock;

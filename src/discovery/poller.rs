@@ -1,25 +1,27 @@
 //! The loop that learns one zone: ask, judge, publish, report, wait.
 
+mod cycle;
+
 use std::{
     collections::BTreeSet,
     convert::Infallible,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use super::{
     changelog,
     clock::{now, pause},
-    membership::{AddressOwnership, Membership, Overlaps, Timing},
-    node::{Endpoint, NodeClient},
-    poll::{Ask, AtScale, Candidates, Nodes, ScopeSupport, TIMEOUTS_IN_TICK},
+    membership::{
+        Actions, AddressOwnership, Decision, Event, Membership, MembershipView, OtherZones, Overlaps, Publication,
+        Timing,
+    },
+    node::{Endpoint, FetchError, NodeClient},
+    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, TIMEOUTS_IN_TICK},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
 };
@@ -27,8 +29,8 @@ use crate::{
     config,
     metrics::ProcessCounters,
     snapshot::SnapshotStore,
-    table::{Answers, Knowledge, Origin, PollStatus, ZoneEntry},
-    types::{NodeSet, ZoneName, unix_now},
+    table::{Knowledge, Origin, PollStatus, ZoneEntry},
+    types::{NodeSet, unix_now},
 };
 
 /// First ticks are spread over so much, so that many zones do not ask all at once.
@@ -90,14 +92,13 @@ pub enum Start {
 /// Learns one zone for as long as it runs. It is stopped by dropping it, at any moment: no publication spans an await.
 #[derive(Debug)]
 pub struct Poller<A = Nodes> {
-    pub(super) entry: Arc<ZoneEntry>,
-    pub(super) asks: A,
-    pub(super) zone: Arc<config::Zone>,
-    pub(super) resources: Resources,
-    pub(super) support: ScopeSupport,
+    entry: Arc<ZoneEntry>,
+    queries: ListQueries<A>,
+    zone: Arc<config::Zone>,
+    resources: Resources,
     membership: Mutex<Membership>,
-    /// The nodes to probe, or to confirm, may have changed.
-    relisted: Notify,
+    /// The zone's probes, from the moment at which it runs.
+    probes: OnceLock<ProbeSubscription>,
 }
 
 impl Poller {
@@ -120,24 +121,24 @@ impl<A: Ask> Poller<A> {
         resources: &Resources,
         asks: A,
     ) -> Self {
-        let membership = first_membership(&entry, zone, start, resources);
+        let view = first_view(&entry, zone, start, resources);
         let status = PollStatus::clone(&entry.poll_status());
         entry.report(PollStatus {
-            origin: membership.origin(),
-            last_success: membership.last_success(),
+            origin: view.origin(),
+            last_success: view.last_success(),
             seeds_disagree: false,
             ..status
         });
+        let published = entry.answers().knowledge.clone();
         let poller = Self {
+            queries: ListQueries::new(asks, entry.clone()),
             entry,
-            asks,
             zone: zone.clone(),
             resources: resources.clone(),
-            support: ScopeSupport::default(),
-            membership: Mutex::new(membership),
-            relisted: Notify::new(),
+            membership: Mutex::new(Membership::new(view, published)),
+            probes: OnceLock::new(),
         };
-        poller.publish(None);
+        poller.handle(Event::Time);
         poller
     }
 
@@ -154,38 +155,40 @@ impl<A: Ask> Poller<A> {
         let seeds = Seeds::new(&self.zone.cluster.seeds, &self.resources.lookup);
         // One task does all three, so that none sees what another has half done.
         tokio::select! {
-            never = self.learn(seeds.clone()) => never,
-            never = self.doubt(seeds) => never,
-            never = self.attend() => never,
+            never = self.poll_loop(seeds.clone()) => never,
+            never = self.check_seeds(seeds) => never,
+            never = self.watch_health() => never,
         }
     }
 
-    /// HedgedPoll, publish, report, wait; for ever.
-    async fn learn(&self, mut seeds: Seeds) -> Infallible {
-        let (mut rota, mut failed_ticks) = (Candidates::default(), 0_usize);
+    /// Poll, report, wait.
+    async fn poll_loop(&self, mut seeds: Seeds) -> Infallible {
+        let mut candidates = Candidates::default();
+        let mut failed_polls = 0_usize;
         self.begin(&mut seeds).await;
         loop {
             let started = Instant::now();
             seeds.freshen(seeds::AGE_MAX);
             let addresses = seeds.addresses();
-            let seeds_failed = failed_ticks > 0 && failed_ticks * SEEDS_IN_TICK >= addresses.len();
-            let nobody = addresses.is_empty() && self.membership().candidates(seeds_failed).is_empty();
-            self.membership().seeds(fail_open(&self.zone, addresses.iter().copied()));
-            self.publish(None);
-            match Box::pin(self.tick(&mut rota, &addresses, seeds_failed)).await {
-                Ok(()) => failed_ticks = 0,
+            let seeds_failed = failed_polls > 0 && failed_polls * SEEDS_IN_TICK >= addresses.len();
+            let no_candidate = addresses.is_empty() && self.membership().view().candidates(seeds_failed).is_empty();
+            self.handle(Event::Seeds(fail_open(&self.zone, addresses.iter().copied()).as_ref()));
+            match Box::pin(self.poll(&mut candidates, &addresses, seeds_failed)).await {
+                Ok(()) => {
+                    failed_polls = 0;
+                    self.handle(Event::PollSucceeded);
+                }
                 Err(failures) => {
-                    failed_ticks += 1;
+                    failed_polls += 1;
                     let why = if failures.is_empty() { seeds.complaint() } else { failures };
-                    self.membership().fail(why);
+                    self.handle(Event::PollFailed(&why));
                     seeds.freshen(Duration::ZERO);
                 }
             }
-            self.publish(None);
             self.report();
             tokio::select! {
                 () = sleep_until(started + pause(self.zone.refresh, rand::random())) => {}
-                () = seeds.changed(), if nobody => {}
+                () = seeds.changed(), if no_candidate => {}
             }
         }
     }
@@ -194,47 +197,60 @@ impl<A: Ask> Poller<A> {
     async fn begin(&self, seeds: &mut Seeds) {
         let spread = if self.resources.at_scale.get() { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
         sleep(spread.min(self.zone.refresh).mul_f64(rand::random())).await;
-        if seeds.addresses().is_empty() && self.membership().candidates(false).is_empty() {
+        if seeds.addresses().is_empty() && self.membership().view().candidates(false).is_empty() {
             // Late or not, the first tick says what is the matter.
             let _ = timeout(FIRST_LOOKUP, seeds.changed()).await;
         }
     }
 
-    /// Minds the nodes: hears probes, and lets time do what it does.
-    async fn attend(&self) -> Infallible {
-        let mut subscription = self.resources.prober.follow(self.entry.name());
-        self.follow(&mut subscription);
+    /// Takes over the outcomes of probes, and what time alone changes.
+    async fn watch_health(&self) -> Infallible {
+        let probes = self.probes.get_or_init(|| self.resources.prober.follow(self.entry.name()));
+        self.set_probes();
         loop {
-            let change = self.membership().next_change(now()).map(|moment| Instant::from_std(moment) + TIMER_GRAIN);
+            let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
             tokio::select! {
-                (node, heard) = subscription.next() => {
-                    let change = self.membership().hear(node, heard);
-                    if change.confirm {
-                        subscription.confirm(node);
-                    }
-                    // Most probes are no news, and large zones have many of them.
-                    if !change.changed {
-                        continue;
-                    }
-                }
-                () = self.relisted.notified() => self.follow(&mut subscription),
-                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {}
-            }
-            self.publish(None);
+                (node, outcome) = probes.next() => self.handle(Event::Probed(node, outcome)),
+                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => self.handle(Event::Time),
+            };
         }
     }
 
-    fn follow(&self, subscription: &mut ProbeSubscription) {
-        let Some(health) = self.zone.health else { return };
-        let (nodes, to_confirm) = {
-            let mut membership = self.membership();
-            (membership.to_probe(), membership.take_confirmations())
-        };
-        subscription.set(nodes.into_iter().map(|node| self.endpoint(node)), health);
-        for node in to_confirm {
-            subscription.confirm(node);
+    fn handle(&self, event: Event<'_>) -> Option<Decision> {
+        self.handle_arrived(event, None)
+    }
+
+    /// Performs what an event calls for. `arrived` says when the event's cause reached us, if a node sent it.
+    fn handle_arrived(&self, event: Event<'_>, arrived: Option<Instant>) -> Option<Decision> {
+        let others = self.other_zones();
+        let actions = self.membership().on(event, now(), &others);
+        let Actions { decision, publish, probes_changed, confirm, remember } = actions;
+        if let Some(publication) = publish {
+            self.publish(&publication, arrived);
+            others.register(publication.addresses.as_ref(), publication.live);
         }
-        let probe_interval = Some(subscription.effective_interval());
+        if probes_changed {
+            self.set_probes();
+        }
+        for node in confirm {
+            self.probes.get().inspect(|probes| probes.confirm(node));
+        }
+        if let (Some(nodes), Some(snapshot)) = (remember, &self.resources.snapshot) {
+            snapshot.remember(self.entry.name(), &self.zone.cluster, &nodes);
+        }
+        decision
+    }
+
+    fn other_zones(&self) -> OtherZones<'_> {
+        OtherZones { ownership: &self.resources.ownership, zone: self.entry.name(), cluster: &self.zone.cluster }
+    }
+
+    /// Has the zone's nodes probed, and no others.
+    fn set_probes(&self) {
+        let (Some(probes), Some(health)) = (self.probes.get(), self.zone.health) else { return };
+        let nodes = self.membership().view().to_probe();
+        probes.set(nodes.into_iter().map(|node| self.endpoint(node)), health);
+        let probe_interval = Some(probes.effective_interval());
         let status = self.entry.poll_status();
         if status.probe_interval != probe_interval {
             self.entry.report(PollStatus { probe_interval, ..PollStatus::clone(&status) });
@@ -246,54 +262,38 @@ impl<A: Ask> Poller<A> {
         Endpoint { scheme: cluster.scheme.clone(), address, port: cluster.port }
     }
 
-    /// Puts what is believed in force, if it is news. `arrived` tells when the news reached us, if a node sent it.
-    pub(super) fn publish(&self, arrived: Option<Instant>) {
-        let (knowledge, error, origin) = {
-            let mut membership = self.membership();
-            if membership.probing_changed() {
-                self.relisted.notify_one();
-            }
-            (membership.knowledge(now()), membership.error().map(str::to_owned), membership.origin())
-        };
+    /// Puts a publication in force.
+    fn publish(&self, publication: &Publication, arrived: Option<Instant>) {
         let before = self.entry.answers().clone();
-        if before.knowledge == knowledge {
-            return;
-        }
-        self.entry.learn(&knowledge, unix_now());
+        self.entry.learn(&publication.knowledge, unix_now());
         let after = self.entry.answers().clone();
         if let Some(arrived) = arrived
             && before.answered != after.answered
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::tell(self.entry.name(), &before, &after, error.as_deref());
-        register_addresses(&self.resources.ownership, self.entry.name(), &self.zone.cluster, origin, &after);
+        changelog::tell(self.entry.name(), &before, &after, publication.error.as_deref());
     }
 
     fn report(&self) {
         let status = self.entry.poll_status();
         let membership = self.membership();
+        let view = membership.view();
         self.entry.report(PollStatus {
             ticks: status.ticks + 1,
             last_tick: Some(now()),
-            last_success: membership.last_success(),
-            source: membership.source(),
-            last_error: membership.error().map(str::to_owned),
+            last_success: view.last_success(),
+            source: view.source(),
+            last_error: view.error().map(str::to_owned),
             seeds_disagree: status.seeds_disagree,
             probe_interval: status.probe_interval,
-            origin: membership.origin(),
-            scope: membership.active_scope(),
+            origin: view.origin(),
+            scope: view.active_scope(),
         });
-        // Only what was confirmed: a snapshot must not stay young through an outage.
-        if membership.error().is_none()
-            && let (Some(snapshot), Some(nodes)) = (&self.resources.snapshot, membership.learnt())
-        {
-            snapshot.remember(self.entry.name(), &self.zone.cluster, &nodes);
-        }
     }
 
     /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
-    async fn doubt(&self, mut seeds: Seeds) -> Infallible {
+    async fn check_seeds(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
         let mut wait = self.seed_check_pause();
         if self.resources.at_scale.get() {
@@ -308,7 +308,7 @@ impl<A: Ask> Poller<A> {
             disagreeing.retain(|seed| addresses.contains(seed));
             if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
                 // Boxed, as the tick is: a zone waits nearly always, and should be small then.
-                match (Box::pin(self.opinion(seed)).await, self.membership().learnt()) {
+                match (Box::pin(self.seed_list(seed)).await, self.membership().view().learnt()) {
                     (Ok(Some(listed)), Some(learnt)) => {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
                         let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
@@ -325,39 +325,27 @@ impl<A: Ask> Poller<A> {
         }
     }
 
+    /// What a seed lists in the scope that is answered.
+    async fn seed_list(&self, seed: IpAddr) -> Result<Option<NodeSet>, FetchError> {
+        let scope = self.zone.cluster.scope.get(self.membership().view().active_scope());
+        Ok(self.query(seed, scope).await?.nodes)
+    }
+
     fn seed_check_pause(&self) -> Duration {
         let every = if self.resources.at_scale.get() { SEED_CHECK_AT_SCALE } else { SEED_CHECK };
         pause(every.max(self.zone.refresh), rand::random())
     }
 
-    pub(super) fn membership(&self) -> MutexGuard<'_, Membership> {
+    fn membership(&self) -> MutexGuard<'_, Membership> {
         // One task alone locks it, and never across an await.
         self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the other zones what a zone publishes now. It is live for them for as long as its cluster is heard: one whose
-/// nodes disagree, or are not healthy, gives no address away.
-pub(super) fn register_addresses(
-    ownership: &AddressOwnership,
-    zone: &ZoneName,
-    cluster: &config::Cluster,
-    origin: Origin,
-    answers: &Answers,
-) {
-    let (nodes, live) = match &answers.knowledge {
-        Knowledge::Known(known) if origin != Origin::FormerCluster => {
-            (NodeSet::new(known.nodes.iter().map(|node| node.address)), known.holds)
-        }
-        _ => (None, false),
-    };
-    ownership.publish(zone, cluster, nodes.as_ref(), live);
-}
-
 /// What a new poller starts from.
-fn first_membership(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> Membership {
+fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> MembershipView {
     let pace = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
-    let membership = Membership::new(pace, zone.health, zone.cluster.scope.len(), now());
+    let view = MembershipView::new(pace, zone.health, zone.cluster.scope.len(), now());
     let (status, answers) = (entry.poll_status(), entry.answers());
     let none = Overlaps::default();
     let related = |nodes: &[IpAddr]| resources.ownership.overlaps(entry.name(), &zone.cluster, nodes, &none);
@@ -365,23 +353,23 @@ fn first_membership(entry: &ZoneEntry, zone: &config::Zone, start: Start, resour
         let nodes: Vec<IpAddr> = known.nodes.iter().map(|node| node.address).collect();
         return match (start, status.origin, NodeSet::new(nodes.iter().copied())) {
             (Start::Continue, Origin::Cluster, _) => {
-                membership.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
+                view.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
             }
             (Start::Continue, Origin::Remembered, Some(set)) => {
-                membership.remembering(set, status.last_success, related(&nodes))
+                view.remembering(set, status.last_success, related(&nodes))
             }
-            _ => membership.following(known.nodes.clone(), status.last_success),
+            _ => view.following(known.nodes.clone(), status.last_success),
         };
     }
     let remembered = resources.snapshot.as_ref().and_then(|snapshot| snapshot.recall(entry.name(), &zone.cluster));
     let Some(remembered) = remembered else {
-        let mut membership = membership;
-        membership.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
-        return membership;
+        let mut view = view;
+        view.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
+        return view;
     };
     let age = SystemTime::now().duration_since(remembered.written).unwrap_or_default();
     let overlaps = related(remembered.nodes.as_slice());
-    membership.remembering(remembered.nodes, now().checked_sub(age), overlaps)
+    view.remembering(remembered.nodes, now().checked_sub(age), overlaps)
 }
 
 /// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.

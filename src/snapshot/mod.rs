@@ -2,7 +2,7 @@
 //!
 //! A server that starts while a cluster cannot be reached would know its seeds at best; with a [`SnapshotStore`] it answers
 //! the nodes that it knew. They are recalled only for the very cluster that they were learnt from (the fingerprint tells),
-//! and not when they are too old. A memory that cannot be believed is reported and otherwise as good as none.
+//! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
 //! beside one flush of the disk, in a thread where nobody waits for either; and it is written only when something has

@@ -1,4 +1,4 @@
-//! What is held of each listed node, from what is heard of it: pure policy.
+//! The health of each listed node, from the outcomes of its probes. Pure: no clock, no socket.
 //!
 //! A newcomer is up after its first success, however often it has failed before: it was never answered, so there is
 //! no flapping to damp. A node that is up goes down after `fall` failures in a row, of whatever kinds, and one that
@@ -108,6 +108,11 @@ impl HealthTable {
     /// The nodes, in the order of their addresses.
     pub fn nodes(&self) -> Arc<[Node]> {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
+    }
+
+    /// Successes in a row after which a node returns; 0 without probes.
+    pub fn rise(&self) -> u32 {
+        self.policy.map_or(0, |policy| u32::from(policy.rise.get()))
     }
 
     /// How often in a row a node has answered; 0 when it is not listed.

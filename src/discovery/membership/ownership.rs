@@ -1,4 +1,4 @@
-//! Who else publishes a node: how a zone notices that another zone's cluster speaks from one of its addresses.
+//! Which zone owns an address: how a zone notices that one of its addresses now belongs to another zone's cluster.
 
 use std::{
     collections::BTreeSet,
@@ -109,6 +109,34 @@ impl AddressOwnership {
     fn index(&self) -> MutexGuard<'_, Index> {
         // Nothing here can panic half-way, so what a panicking thread left behind is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The other zones as one zone sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherZones<'a> {
+    /// What every zone has registered.
+    pub ownership: &'a AddressOwnership,
+    /// The zone that looks.
+    pub zone: &'a ZoneName,
+    /// Its cluster.
+    pub cluster: &'a Cluster,
+}
+
+impl OtherZones<'_> {
+    /// See [`AddressOwnership::owned_by_other_zone`].
+    pub fn own(&self, node: IpAddr, overlaps: &Overlaps) -> bool {
+        self.ownership.owned_by_other_zone(self.zone, self.cluster, overlaps, node)
+    }
+
+    /// See [`AddressOwnership::overlaps`].
+    pub fn overlaps(&self, nodes: &[IpAddr], before: &Overlaps) -> Overlaps {
+        self.ownership.overlaps(self.zone, self.cluster, nodes, before)
+    }
+
+    /// Registers the zone's own addresses, for the others.
+    pub fn register(&self, addresses: Option<&NodeSet>, live: bool) {
+        self.ownership.publish(self.zone, self.cluster, addresses, live);
     }
 }
 

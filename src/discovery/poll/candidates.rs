@@ -34,7 +34,7 @@ impl AtScale {
 /// Live nodes asked before it is a seed's turn: the living know best, but all of them may be gone.
 const NODES_IN_A_ROW: usize = 2;
 
-/// Who is asked next: two live nodes, one seed, and so on.
+/// The node to ask next: two live nodes, one seed, and so on.
 ///
 /// A tick that fails leaves off where the next one goes on, so that many dead candidates never starve a living one.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ pub struct Candidates {
     resumes: bool,
 }
 
-/// Candidates in order; whoever is asked goes to the back.
+/// Candidates in order; a node that is asked goes to the back.
 #[derive(Debug, Default)]
 struct Queue {
     order: VecDeque<IpAddr>,
@@ -78,7 +78,7 @@ impl Candidates {
         self.resumes = true;
     }
 
-    /// Who is asked next; nobody is asked twice in a tick.
+    /// The node to ask next; none is asked twice in a poll.
     pub fn next_candidate(&mut self) -> Option<IpAddr> {
         loop {
             let seeds_turn = self.in_a_row >= NODES_IN_A_ROW && self.seeds.left > 0;

@@ -1,4 +1,4 @@
-//! One tick: candidates are asked until one gives a list that can be used.
+//! One hedged poll: candidates are asked until one sends a list that can be used.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -46,10 +46,10 @@ impl fmt::Display for Failures {
     }
 }
 
-/// One tick under way. Dropping it drops the attempts in flight: a late reply reaches nobody.
+/// One tick under way. Dropping it drops the attempts in flight, and late replies with them.
 ///
-/// The next candidate is asked when one has failed, or after a quarter of the timeout. Nobody is asked after two
-/// timeouts, so that everybody who is asked has a whole one before the tick ends after three. An attempt ends by
+/// The next candidate is asked when one has failed, or after a quarter of the timeout. No node is asked after two
+/// timeouts, so that each has a whole one before the tick ends after three. An attempt ends by
 /// itself within the timeout.
 pub struct HedgedPoll<'r, Asks, Attempt: Future> {
     candidates: &'r mut Candidates,

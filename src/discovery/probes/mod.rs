@@ -1,4 +1,4 @@
-//! Probes every node that some zone lists, once whoever lists it.
+//! Probes every node that some zone lists; a node that several zones list is probed once for all of them.
 //!
 //! One task serves all zones. It follows a [`Schedule`](schedule::Schedule), which decides what is probed when and
 //! shares the slots fairly; each probe is a task of its own that the first one owns. Zones that follow the same
@@ -138,7 +138,7 @@ pub struct ProbeSubscription {
 impl ProbeSubscription {
     /// Follows these and no others, one for each address. Newcomers are probed at once, and if they are many within a
     /// quarter of the interval; those that stay keep their phase.
-    pub fn set(&mut self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
+    pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
         shared.lock().set(self.key, endpoints, health, Instant::now(), &shared.chance);
@@ -154,7 +154,7 @@ impl ProbeSubscription {
     }
 
     /// The next thing heard, of a node that is followed now. Safe to drop at any moment.
-    pub async fn next(&mut self) -> (IpAddr, ProbeOutcome) {
+    pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
         loop {
             if let Some(heard) = self.prober.0.shared.lock().take(self.key) {
                 return heard;
@@ -372,7 +372,7 @@ mod tests {
 
     /// A zone with these nodes, at this interval and with a timeout of a second.
     fn follow(prober: &Prober, nodes: RangeInclusive<u16>, interval: Duration) -> ProbeSubscription {
-        let mut subscription = zone(prober);
+        let subscription = zone(prober);
         subscription.set(nodes.map(endpoint), health(interval, SECOND));
         subscription
     }
@@ -572,7 +572,7 @@ mod tests {
         // Ten zones, each of which could fill every slot alone.
         let _hanging: Vec<_> = (0..10)
             .map(|nth| {
-                let mut hanging = zone(&prober);
+                let hanging = zone(&prober);
                 hanging.set((1000 + 500 * nth..1500 + 500 * nth).map(endpoint), health(SECOND, 30 * SECOND));
                 hanging
             })

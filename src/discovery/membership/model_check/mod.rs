@@ -33,7 +33,8 @@ use std::{
 
 use self::world::{ADDRESSES, ALL, Event, World, address, letter, number};
 use super::{
-    super::poller::register_addresses, AddressOwnership, Decision, ListReport, Membership, ProbeOutcome, Timing,
+    Actions, AddressOwnership, Decision, Event as Input, ListReport, Membership, MembershipView, OtherZones,
+    ProbeOutcome, Timing,
 };
 use crate::{
     config,
@@ -138,9 +139,10 @@ impl State {
     fn new(owners: &str, seeds: &[&'static [usize]]) -> Self {
         let now = Instant::now();
         let zones = seeds.iter().zip(["a.test", "b.test"]).map(|(&seeds, name)| {
-            let mut membership = Membership::new(Timing { refresh: REFRESH, max_stale: None }, Some(HEALTH), 0, now);
-            membership.seeds(NodeSet::new(seeds.iter().copied().map(address)));
-            let answers = Answers::new(ZoneSettings::example(), membership.knowledge(now), 0);
+            let mut view = MembershipView::new(Timing { refresh: REFRESH, max_stale: None }, Some(HEALTH), 0, now);
+            view.seeds(NodeSet::new(seeds.iter().copied().map(address)));
+            let answers = Answers::new(ZoneSettings::example(), view.knowledge(now), 0);
+            let membership = Membership::new(view, answers.knowledge.clone());
             Zone { name: ZoneName::parse(name).unwrap(), seeds, membership, answers, foreign_ticks: [0; ADDRESSES] }
         });
         Self { world: World::new(owners), zones: zones.collect(), ownership: AddressOwnership::default(), turn: 0, now }
@@ -151,8 +153,8 @@ impl State {
         let mut hasher = DefaultHasher::new();
         (self.world, self.turn).hash(&mut hasher);
         for (zone, other) in self.zones.iter().zip(self.zones.iter().rev()) {
-            zone.membership.hash_essence(self.now, &mut hasher);
-            let overlaps = zone.membership.overlaps();
+            zone.membership.view.hash_essence(self.now, &mut hasher);
+            let overlaps = zone.membership.view.overlaps();
             let knew = self.ownership.knew(&other.name, overlaps);
             let waits = self.ownership.waits(&other.name, overlaps);
             (knew, waits, overlaps.relate_to(&other.name)).hash(&mut hasher);
@@ -165,70 +167,54 @@ impl State {
         self.zones[zone].answers.answered.as_ref().map_or(&[], NodeSet::as_slice)
     }
 
-    /// Puts what a zone believes in force, if it is news.
-    fn publish(&mut self, zone: usize) {
+    /// Performs what an event calls for, as the poller does.
+    fn handle(&mut self, zone: usize, event: Input<'_>) -> Option<Decision> {
+        let ownership = self.ownership.clone();
         let Zone { name, membership, answers, .. } = &mut self.zones[zone];
-        let knowledge = membership.knowledge(self.now);
-        if answers.knowledge != knowledge {
-            *answers = answers.with_knowledge(knowledge, 0);
-            register_addresses(&self.ownership, name, &CLUSTER, membership.origin(), answers);
+        let others = OtherZones { ownership: &ownership, zone: name, cluster: &CLUSTER };
+        let Actions { decision, publish, probes_changed: _, confirm, remember: _ } =
+            membership.on(event, self.now, &others);
+        if let Some(publication) = publish {
+            *answers = answers.with_knowledge(publication.knowledge, 0);
+            others.register(publication.addresses.as_ref(), publication.live);
         }
+        for node in confirm {
+            self.probe(zone, number(node));
+        }
+        decision
     }
 
     fn probe(&mut self, zone: usize, n: usize) {
-        let heard = if self.world.0[n].alive { ProbeOutcome::Up } else { ProbeOutcome::Refused };
-        while self.zones[zone].membership.hear(address(n), heard).confirm {}
-        self.publish(zone);
+        let outcome = if self.world.0[n].alive { ProbeOutcome::Up } else { ProbeOutcome::Refused };
+        self.handle(zone, Input::Probed(address(n), outcome));
     }
 
     /// A node is asked for its list.
     fn list(&mut self, zone: usize, n: usize) -> Option<NodeSet> {
         let list = self.world.list(n);
         if list.is_none() {
-            self.zones[zone].membership.refused(address(n));
-            for node in self.zones[zone].membership.take_confirmations() {
-                self.probe(zone, number(node));
-            }
-            self.publish(zone);
+            self.handle(zone, Input::Refused(address(n)));
         }
         list
     }
 
-    /// Asks one candidate. Returns whether its list is believed.
+    /// Asks one candidate. Returns whether its list is accepted.
     fn ask(&mut self, zone: usize, n: usize) -> bool {
         let Some(list) = self.list(zone, n) else { return false };
         let from_seed = self.zones[zone].seeds.contains(&n);
         let report = ListReport { sender: address(n), from_seed, nodes: Some(&list), everybody: false };
-        let believed = !matches!(self.verdict(zone, report), Decision::SetAside(_));
-        if believed {
-            let Zone { name, membership, .. } = &mut self.zones[zone];
-            membership.believe(0, address(n), Some(list), self.now);
-            if let Some(learnt) = membership.learnt() {
-                let before = membership.overlaps().clone();
-                membership.relate(self.ownership.overlaps(name, &CLUSTER, learnt.as_slice(), &before));
-            }
+        let mut decision = self.handle(zone, Input::Report { scope: 0, report });
+        if let Some(Decision::AskMissing(missing)) = decision {
+            let replies: BTreeMap<_, _> =
+                missing.into_iter().map(|node| (node, self.list(zone, number(node)))).collect();
+            decision = self.handle(zone, Input::MissingReplied { scope: 0, report, replies: &replies });
         }
-        self.publish(zone);
-        believed
-    }
-
-    fn verdict(&mut self, zone: usize, report: ListReport<'_>) -> Decision {
-        let (ownership, name) = (self.ownership.clone(), self.zones[zone].name.clone());
-        let overlaps = self.zones[zone].membership.overlaps().clone();
-        let owned_by_other_zone = |node| ownership.owned_by_other_zone(&name, &CLUSTER, &overlaps, node);
-        match self.zones[zone].membership.judge(0, report, self.now, owned_by_other_zone) {
-            Decision::Hear(left_out) => {
-                let heard: BTreeMap<_, _> =
-                    left_out.into_iter().map(|node| (node, self.list(zone, number(node)))).collect();
-                self.zones[zone].membership.settle(0, report, &heard, self.now, owned_by_other_zone)
-            }
-            verdict => verdict,
-        }
+        decision == Some(Decision::Accepted)
     }
 
     /// Whom a tick may ask.
     fn candidates(&self, zone: usize) -> Vec<usize> {
-        let nodes = self.zones[zone].membership.candidates(false);
+        let nodes = self.zones[zone].membership.view.candidates(false);
         ALL.into_iter().filter(|n| nodes.contains(&address(*n)) || self.zones[zone].seeds.contains(n)).collect()
     }
 
@@ -236,9 +222,9 @@ impl State {
     fn turns(&self) -> Vec<(Step, Self)> {
         let (mut state, zone) = (self.clone(), self.turn);
         for other in 0..state.zones.len() {
-            state.publish(other);
+            state.handle(other, Input::Time);
         }
-        for node in state.zones[zone].membership.to_probe() {
+        for node in state.zones[zone].membership.view.to_probe() {
             state.probe(zone, number(node));
         }
         let could_know = ALL.map(|n| state.could_know(zone, n));
@@ -285,7 +271,8 @@ impl State {
     /// Whether a node lists an address that another zone publishes, which is live and was disjoint.
     fn names_strangers(&self, zone: usize, n: usize) -> bool {
         let Zone { name, membership, .. } = &self.zones[zone];
-        let strange = |node: &IpAddr| self.ownership.owned_by_other_zone(name, &CLUSTER, membership.overlaps(), *node);
+        let strange =
+            |node: &IpAddr| self.ownership.owned_by_other_zone(name, &CLUSTER, membership.view.overlaps(), *node);
         self.world.list(n).is_some_and(|list| list.as_slice().iter().any(strange))
     }
 
@@ -298,7 +285,7 @@ impl State {
     /// shares another node with it, or is all that it knows, or names known nodes only. Of a cluster that has lost its
     /// seeds, and of which the one survivor lists only newcomers, nobody could tell that it is the same.
     fn is_kin(&self, zone: usize) -> bool {
-        let Some(known) = self.zones[zone].membership.learnt() else { return !self.is_lost(zone) };
+        let Some(known) = self.zones[zone].membership.view.learnt() else { return !self.is_lost(zone) };
         let known: Vec<usize> = known.as_slice().iter().copied().map(number).collect();
         let kin = |n: &usize| {
             let list = self.world.list(*n).unwrap();
@@ -350,9 +337,10 @@ impl State {
     /// and nobody else can vouch for it. Whom a tick asks is drawn, so there is no bound, but it must be possible.
     fn must_hear_itself(&self, zone: usize) -> bool {
         let membership = &self.zones[zone].membership;
-        let learnt = membership.learnt();
+        let learnt = membership.view.learnt();
         let disowned = |node: &IpAddr| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node));
         membership
+            .view
             .candidates(false)
             .iter()
             .filter(|node| disowned(node))
@@ -386,7 +374,7 @@ impl State {
     /// Who has left in the turn that is over, although it lives and nobody knew better.
     fn wrongly_left(&self, after: &Self) -> Option<String> {
         let zone = self.turn;
-        let (known, still) = (self.zones[zone].membership.learnt()?, after.zones[zone].membership.learnt());
+        let (known, still) = (self.zones[zone].membership.view.learnt()?, after.zones[zone].membership.view.learnt());
         let knows = |n: usize| {
             let list = self.world.list(n);
             list.map_or(0, |list| list.as_slice().iter().filter(|node| known.contains(node)).count())

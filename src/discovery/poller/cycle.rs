@@ -1,0 +1,200 @@
+//! One poll of a zone: all its scopes, the best first.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rand::seq::IndexedRandom;
+use tracing::debug;
+
+use super::{
+    super::{
+        membership::{Decision, Event, ListReport},
+        node::{Dropped, FetchError, Keep},
+        poll::{Ask, Candidates, Failures, HedgedPoll, ScopeReply},
+    },
+    Poller,
+};
+use crate::{config::Scope, types::NodeSet};
+
+/// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.
+const ASKED_MISSING_MAX: usize = 8;
+
+/// When so many nodes say that a scope is empty, the others are not asked too.
+const EMPTY_REPLIES_ENOUGH: usize = 3;
+
+/// What is asked of each candidate.
+#[derive(Clone, Copy)]
+struct ScopeQuery<'q> {
+    /// The number of the scope, and the scope, if the zone has any.
+    number: usize,
+    scope: Option<&'q Scope>,
+    seeds: &'q [IpAddr],
+    seeds_failed: bool,
+}
+
+/// What became of a scope.
+enum ScopeOutcome {
+    /// A list of it is in use.
+    Listed,
+    /// The scope is empty.
+    Empty,
+    /// No node sent a list that can be used.
+    Failed(Failures),
+}
+
+impl<A: Ask> Poller<A> {
+    /// One poll over all scopes, the best first.
+    ///
+    /// # Errors
+    /// What went wrong, as a sentence; empty when there was no node to ask.
+    pub(super) async fn poll(
+        &self,
+        candidates: &mut Candidates,
+        seeds: &[IpAddr],
+        seeds_failed: bool,
+    ) -> Result<(), String> {
+        let scopes = &self.zone.cluster.scope;
+        let query = ScopeQuery { number: 0, scope: None, seeds, seeds_failed };
+        if scopes.is_empty() {
+            return match self.poll_scope(candidates, query).await {
+                ScopeOutcome::Listed => Ok(()),
+                ScopeOutcome::Empty => Err("every node lists nobody".into()),
+                ScopeOutcome::Failed(failures) => Err(failures.to_string()),
+            };
+        }
+        let mut listed = false;
+        for (number, scope) in scopes.iter().enumerate() {
+            match self.poll_scope(candidates, ScopeQuery { number, scope: Some(scope), ..query }).await {
+                ScopeOutcome::Listed => listed = true,
+                ScopeOutcome::Empty => continue,
+                ScopeOutcome::Failed(failures) if listed => {
+                    debug!(zone = %self.entry.name(), scope = number, "no usable list: {failures}");
+                    continue;
+                }
+                ScopeOutcome::Failed(failures) => return Err(failures.to_string()),
+            }
+            let settings = self.entry.answers().settings.clone();
+            let polled = Event::ScopePolled { scope: number, rules: &settings.rules };
+            if self.handle(polled) == Some(Decision::ScopeActive) {
+                return Ok(());
+            }
+        }
+        self.handle(Event::NoScopeHealthy);
+        if listed { Ok(()) } else { Err("no node lists anybody in any scope".into()) }
+    }
+
+    /// Asks candidates about one scope until a list is accepted.
+    async fn poll_scope(&self, candidates: &mut Candidates, query: ScopeQuery<'_>) -> ScopeOutcome {
+        let (nodes, source) = {
+            let membership = self.membership();
+            (membership.view().candidates(query.seeds_failed), membership.view().source())
+        };
+        let first = source.filter(|_| self.resources.at_scale.get());
+        candidates.begin(&nodes, query.seeds, first, &mut rand::rng());
+        let (mut empty, mut failures) = (None, Failures::default());
+        let mut empty_replies = 0;
+        let mut poll = HedgedPoll::new(candidates, self.zone.timeout, |node| self.query(node, query.scope));
+        while let Some((node, reply)) = poll.next().await {
+            let refusal = match reply {
+                Err(error) => error.to_string(),
+                Ok(ScopeReply { nodes: None, .. }) => {
+                    empty = empty.or(Some(node));
+                    empty_replies += 1;
+                    "lists nobody there".into()
+                }
+                Ok(reply) => match self.consider(node, reply, query).await {
+                    None => {
+                        poll.succeed();
+                        return ScopeOutcome::Listed;
+                    }
+                    Some(why) => why,
+                },
+            };
+            failures.add(node, &refusal);
+            if empty_replies >= EMPTY_REPLIES_ENOUGH {
+                break;
+            }
+        }
+        let Some(sender) = empty else { return ScopeOutcome::Failed(failures) };
+        let report = ListReport { sender, from_seed: true, nodes: None, everybody: false };
+        match self.decide(report, query, None).await {
+            Decision::SetAside(_) => ScopeOutcome::Listed,
+            _ => ScopeOutcome::Empty,
+        }
+    }
+
+    /// Reports a node's list; why it is not accepted, if it is not.
+    async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Option<String> {
+        let ScopeReply { nodes, dropped, arrived, everybody } = reply;
+        let from_seed = query.seeds.contains(&sender);
+        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), everybody };
+        match self.decide(report, query, Some(arrived)).await {
+            Decision::SetAside(why) => Some(why),
+            Decision::Unusable(why) => Some(why.into()),
+            _ => {
+                for (reason, count) in dropped.into_iter().flat_map(Dropped::iter) {
+                    self.entry.counters().dropped.of(reason).add(count);
+                }
+                None
+            }
+        }
+    }
+
+    /// What becomes of a report, after the nodes that it leaves out were asked.
+    async fn decide(
+        &self,
+        report: ListReport<'_>,
+        query: ScopeQuery<'_>,
+        arrived: Option<tokio::time::Instant>,
+    ) -> Decision {
+        let scope = query.number;
+        let mut decision = self.handle_arrived(Event::Report { scope, report }, arrived);
+        if let Some(Decision::AskMissing(missing)) = &decision {
+            let replies = self.ask_missing(missing, query.scope, report.everybody).await;
+            decision = self.handle_arrived(Event::MissingReplied { scope, report, replies: &replies }, arrived);
+        }
+        let decision = decision.unwrap_or(Decision::ScopeEmpty);
+        if let Decision::SetAside(why) = &decision {
+            self.entry.counters().lists_set_aside.increment();
+            debug!(zone = %self.entry.name(), node = %report.sender, "list set aside: the node {why}");
+        }
+        decision
+    }
+
+    /// Asks nodes that a list leaves out, all at once, for their own lists. A list of the whole cluster counts only
+    /// against another one: a node that ignores scopes knows nothing of this one.
+    async fn ask_missing(
+        &self,
+        missing: &[IpAddr],
+        scope: Option<&Scope>,
+        everybody: bool,
+    ) -> BTreeMap<IpAddr, Option<NodeSet>> {
+        let chosen: Vec<IpAddr> = missing.sample(&mut rand::rng(), ASKED_MISSING_MAX).copied().collect();
+        let replies = chosen.into_iter().map(|node| async move {
+            let reply = self.query(node, scope).await;
+            let counts = |reply: &ScopeReply| everybody || !reply.everybody;
+            (node, reply.ok().filter(counts).and_then(|reply| reply.nodes))
+        });
+        replies.collect::<FuturesUnordered<_>>().collect().await
+    }
+
+    /// Asks one node about a scope, and notes a refusal: once, however many requests that were.
+    pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
+        let reply = self.queries.ask(node, scope, self.keep(node)).await;
+        if reply.as_ref().is_err_and(FetchError::is_refusal) {
+            self.handle(Event::Refused(node));
+        }
+        reply
+    }
+
+    /// With many zones a zone keeps one connection, to the node that answered last: it is asked first the next time.
+    fn keep(&self, node: IpAddr) -> Keep {
+        if !self.resources.at_scale.get() {
+            return Keep::Shortly;
+        }
+        match self.membership().view().source() {
+            Some(source) if source != node => Keep::Never,
+            Some(_) | None => Keep::over(self.zone.refresh),
+        }
+    }
+}
