@@ -4,7 +4,6 @@ use std::{hash::Hasher, net::IpAddr};
 
 use siphasher::sip::SipHasher24;
 
-use super::query::CookieOption;
 use crate::table::{CookieSecret, CookieSecrets};
 
 /// Octets of a client's cookie and of ours (RFC 7873, 4; RFC 9018, 3).
@@ -17,6 +16,18 @@ const VERSION: [u8; 4] = [1, 0, 0, 0];
 /// How old a cookie may be, and how far in the future, in seconds (RFC 9018, 4.3).
 const AGE_MAX: u32 = 3600;
 const AHEAD_MAX: u32 = 300;
+
+/// Octets of a server cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; a cookie of another length is another server's.
+const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;
+
+/// A COOKIE option of a client (RFC 7873, 4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CookieOption {
+    /// The client cookie, to be echoed.
+    pub client: [u8; CLIENT_OCTETS],
+    /// The server cookie, where its length is that of ours.
+    pub server: Option<[u8; SERVER_OCTETS]>,
+}
 
 /// The data of a COOKIE option: the client cookie and a new server cookie. `now` is the unix time in seconds.
 pub fn make(secrets: &CookieSecrets, option: &CookieOption, client: IpAddr, now: u32) -> [u8; 24] {
@@ -34,6 +45,15 @@ pub fn is_valid(secrets: &CookieSecrets, option: &CookieOption, client: IpAddr, 
     // The time wraps like a serial (RFC 9018, 4.3).
     let recent = now.wrapping_sub(made) <= AGE_MAX || made.wrapping_sub(now) <= AHEAD_MAX;
     recent && secrets.iter().any(|secret| server_cookie(*secret, option.client, made, client) == server)
+}
+
+impl CookieOption {
+    /// `None` for lengths that no cookie has (RFC 7873, 5.2.2).
+    pub(super) fn read(octets: &[u8]) -> Option<Self> {
+        let (client, server) = octets.split_first_chunk()?;
+        let well_formed = server.is_empty() || FOREIGN_SERVER_OCTETS.contains(&server.len());
+        well_formed.then(|| Self { client: *client, server: server.try_into().ok() })
+    }
 }
 
 fn server_cookie(secret: CookieSecret, client_cookie: [u8; CLIENT_OCTETS], made: u32, client: IpAddr) -> [u8; 16] {

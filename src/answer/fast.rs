@@ -8,7 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
     Client, Responder, cookie,
-    query::{CookieOption, Edns},
+    cookie::CookieOption,
+    query::Edns,
     wire::{
         CLASS_IN, EDNS_DNSSEC_OK, FLAG_AUTHORITATIVE, FLAG_RECURSION_AVAILABLE, FLAG_RECURSION_DESIRED, FLAG_RESPONSE,
         HEADER_OCTETS, OPT_OCTETS, OPTION_COOKIE, OPTION_HEAD_OCTETS, POINTER_BITS, RECORD_HEAD_OCTETS, TYPE_A,
@@ -169,7 +170,8 @@ impl PlainAnswer<'_> {
         let PlainQuery { question, edns, .. } = self.query;
         let cookie_octets = |edns: &Edns| edns.cookie.map_or(0, |_| OPTION_HEAD_OCTETS + COOKIE_OCTETS);
         let opt_octets = edns.as_ref().map_or(0, |edns| OPT_OCTETS + cookie_octets(edns));
-        octets_max(edns.as_ref(), self.client.transport).saturating_sub(HEADER_OCTETS + question.len() + opt_octets)
+        octets_max(edns.as_ref().map(|edns| edns.payload), self.client.transport)
+            .saturating_sub(HEADER_OCTETS + question.len() + opt_octets)
             / (RECORD_HEAD_OCTETS + usize::from(A::OCTETS))
     }
 

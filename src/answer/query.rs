@@ -4,7 +4,7 @@
 //! allocates nothing, follows no compression pointer, and no input makes it panic.
 
 use super::{
-    cookie::{CLIENT_OCTETS, SERVER_OCTETS},
+    cookie::CookieOption,
     wire::{
         EDNS_DNSSEC_OK, FLAG_RECURSION_DESIRED, FLAG_RESPONSE, HEADER_OCTETS, OPTION_COOKIE, OPTION_KEEPALIVE,
         OPTION_NSID, OPTION_PADDING, POINTER_BITS, TYPE_AND_CLASS_OCTETS, TYPE_OPT,
@@ -14,9 +14,6 @@ use crate::{
     metrics::{IgnoreReason, Rcode},
     types::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
-
-/// Octets of a server cookie (RFC 7873, 4). Ours have [`SERVER_OCTETS`]; a cookie of another length is another server's.
-const FOREIGN_SERVER_OCTETS: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// The version of EDNS that this server implements (RFC 6891, 6.1.3).
 const EDNS_VERSION: u8 = 0;
@@ -95,15 +92,6 @@ pub struct Edns {
     pub padding: bool,
     /// The first cookie (RFC 7873, 5.2).
     pub cookie: Option<CookieOption>,
-}
-
-/// A COOKIE option of a client (RFC 7873, 4).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct CookieOption {
-    /// The client cookie, to be echoed.
-    pub client: [u8; CLIENT_OCTETS],
-    /// The server cookie, where its length is that of ours.
-    pub server: Option<[u8; SERVER_OCTETS]>,
 }
 
 /// Reads one message.
@@ -264,15 +252,6 @@ impl Edns {
             }
         }
         Some(())
-    }
-}
-
-impl CookieOption {
-    /// `None` for lengths that no cookie has (RFC 7873, 5.2.2).
-    pub(super) fn read(octets: &[u8]) -> Option<Self> {
-        let (client, server) = octets.split_first_chunk()?;
-        let well_formed = server.is_empty() || FOREIGN_SERVER_OCTETS.contains(&server.len());
-        well_formed.then(|| Self { client: *client, server: server.try_into().ok() })
     }
 }
 

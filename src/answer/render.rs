@@ -52,7 +52,7 @@ impl<'m> Reply<'m> {
             authorities: Vec::new(),
             additionals: Vec::new(),
             opt: request.edns.map(|edns| ReplyOpt::new(&edns, server, client)),
-            octets_max: octets_max(request.edns.as_ref(), client.transport),
+            octets_max: octets_max(request.edns.as_ref().map(|edns| edns.payload), client.transport),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Numbers of the wire format that parser, renderer and fast path share (IANA, DNS parameters).
 
-use super::query::Edns;
 use crate::metrics::Transport;
 
 /// Octets in a message's header (RFC 1035, 4.1.1).
@@ -68,11 +67,11 @@ pub(super) const OPTION_KEEPALIVE: u16 = 11;
 pub(super) const OPTION_PADDING: u16 = 12;
 pub(super) const OPTION_EXTENDED_ERROR: u16 = 15;
 
-/// Octets of the largest reply that may go to a client.
-pub(super) fn octets_max(edns: Option<&Edns>, transport: Transport) -> usize {
-    usize::from(match (transport, edns) {
+/// Octets of the largest reply that may go to a client. `payload` is what its OPT offers.
+pub(super) fn octets_max(payload: Option<u16>, transport: Transport) -> usize {
+    usize::from(match (transport, payload) {
         (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => STREAM_OCTETS_MAX,
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
-        (Transport::Udp, Some(edns)) => edns.payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
+        (Transport::Udp, Some(payload)) => payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
     })
 }

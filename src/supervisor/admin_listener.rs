@@ -5,25 +5,11 @@ use std::{io, net::SocketAddr};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
-use super::StartError;
+use super::error::{AdminRefusal, StartError};
 use crate::{
     admin::{self, View},
     config::collide,
 };
-
-/// Why the admin interface cannot have an address.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum AdminRefusal {
-    #[error("another program uses this address; stop it or change `admin`")]
-    InUse,
-    #[error("no permission for this port; choose one above 1023")]
-    Denied,
-    #[error("this host has no such address")]
-    NotLocal,
-    #[error("{0}")]
-    Other(String),
-}
 
 /// The admin interface, which may move or go.
 pub(super) struct Admin {

@@ -2,10 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{
-    admin_listener::AdminRefusal,
-    cookies::{SecretsError, reason},
-};
+use super::cookies::{SecretsError, reason};
 use crate::{
     discovery::SetUpError,
     net::watched::WatchError,
@@ -38,4 +35,18 @@ pub enum StartError {
     CookieSecrets { path: PathBuf, error: WatchError<SecretsError> },
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
+}
+
+/// Why the admin interface cannot have an address.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AdminRefusal {
+    #[error("another program uses this address; stop it or change `admin`")]
+    InUse,
+    #[error("no permission for this port; choose one above 1023")]
+    Denied,
+    #[error("this host has no such address")]
+    NotLocal,
+    #[error("{0}")]
+    Other(String),
 }
