@@ -107,6 +107,8 @@ impl Supervisor {
         let snapshot_settings = SnapshotSettings::of(&config.server);
         let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?;
         let runtimes = Runtimes::start()?;
+        // After the threads that answer have been started, which inherit it otherwise.
+        threads::lower_priority();
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = shared.forwarding(&runtimes, failed.clone());
         let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));

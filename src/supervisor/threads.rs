@@ -4,11 +4,13 @@
 //! the one that waits for upstreams, and the one that learns. The supervisor and the admin interface run on the thread
 //! that starts the server.
 
-use std::io;
+use std::{io, sync::OnceLock};
 
+use rustix::process::{getpriority_process, setpriority_process};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Added to the niceness of threads that learn, read files or draw pages. Where they share a core with answering
+/// Added to the niceness of threads that learn, supervise, read files or draw pages. The supervisor's is that of learning:
+/// a client that asks for the status page in a loop must not keep the polls from a busy core. Where they share a core with answering
 /// threads, a question need not wait until a thousand polls are through; and where all cores are flooded, a tenth of
 /// what an answering thread gets remains to learn with.
 const LOW_PRIORITY_NICE: i32 = 10;
@@ -71,9 +73,12 @@ impl Drop for RuntimeThread {
     }
 }
 
-/// Lets answering threads go before the calling one.
-fn lower_priority() {
-    if let Err(error) = rustix::process::nice(LOW_PRIORITY_NICE) {
+/// Lets answering threads go before the calling one, and before the threads that it starts. To lower it twice changes nothing.
+pub(super) fn lower_priority() {
+    static STARTED_WITH: OnceLock<i32> = OnceLock::new();
+    // On Linux this is the niceness of the calling thread. The first caller still has that of the process.
+    let started_with = STARTED_WITH.get_or_init(|| getpriority_process(None).unwrap_or(0));
+    if let Err(error) = setpriority_process(None, started_with + LOW_PRIORITY_NICE) {
         tracing::debug!(%error, "a thread keeps its priority");
     }
 }

@@ -33,8 +33,8 @@ fn with(additional: &[u8]) -> Vec<u8> {
     message
 }
 
-#[test]
-fn the_fast_path_allocates_nothing() {
+/// The fast path allocates nothing. It runs without a test harness, whose own threads would be counted too.
+fn main() {
     let nodes = NodeSet::new((1..=9).map(|n| [10, 0, 0, n].into())).unwrap();
     let entry = ZoneEntry::new(ZoneName::parse("a.test").unwrap(), ZoneSettings::example(), 1);
     entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
@@ -58,4 +58,5 @@ fn the_fast_path_allocates_nothing() {
         assert_eq!((change.allocations, change.reallocations), (0, 0), "{} octets", question.len());
         assert_eq!(counters.workers.fast_lane() - before, QUESTIONS as u64);
     }
+    println!("the fast path allocates nothing: 1 passed, 0 failed");
 }
