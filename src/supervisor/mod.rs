@@ -249,11 +249,12 @@ impl Supervisor {
 
     /// What `systemctl status` shows.
     fn describe(&self) -> String {
-        let mut counts = [0_usize; ZoneState::ALL.len()];
+        let mut counts = ZoneState::ALL.map(|state| (state, 0_usize));
         for entry in self.table.now().entries() {
-            counts[entry.state() as usize] += 1;
+            let state = entry.state();
+            counts.iter_mut().filter(|(counted, _)| *counted == state).for_each(|(_, count)| *count += 1);
         }
-        let states = ZoneState::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
+        let states = counts.iter().filter(|(_, count)| *count > 0);
         let states: Vec<_> = states.map(|(state, count)| format!("{count} {}", state.word())).collect();
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
