@@ -20,6 +20,15 @@ pub struct ListReport<'c> {
     pub everybody: bool,
 }
 
+/// A report, and the scope that it is about.
+#[derive(Clone, Copy, Debug)]
+pub struct ScopeReport<'r> {
+    /// The number of the scope, from 0; 0 also for a zone without scopes.
+    pub scope: usize,
+    /// What the node reports.
+    pub report: ListReport<'r>,
+}
+
 /// What a report is measured by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Baseline<'o> {

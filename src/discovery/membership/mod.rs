@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use self::{
-    evidence::ListReport,
+    evidence::{ListReport, ScopeReport},
     health::ProbeOutcome,
     ownership::{AddressOwnership, OtherZones, Overlaps},
     view::{Decision, MembershipView, Timing},
@@ -34,10 +34,10 @@ pub enum Event<'e> {
     /// The seeds have these addresses. `None`: not one is known, or they are not answered because a scope is set.
     Seeds(Option<&'e NodeSet>),
     /// A node has reported which nodes it lists in a scope.
-    Report { scope: usize, report: ListReport<'e> },
+    Report(ScopeReport<'e>),
     /// The nodes that the report leaves out have been asked, see [`Decision::AskMissing`]. Each comes with its own list,
     /// if it sent one.
-    MissingReplied { scope: usize, report: ListReport<'e>, replies: &'e BTreeMap<IpAddr, Option<NodeSet>> },
+    MissingReplied { report: ScopeReport<'e>, replies: &'e BTreeMap<IpAddr, Option<NodeSet>> },
     /// A node has refused a poll.
     Refused(IpAddr),
     /// A probe of a node has ended.
@@ -105,11 +105,11 @@ impl Membership {
         match event {
             Event::Time => {}
             Event::Seeds(addresses) => self.view.seeds(addresses.cloned()),
-            Event::Report { scope, report } => actions.decision = Some(self.report(scope, report, now, others)),
-            Event::MissingReplied { scope, report, replies } => {
+            Event::Report(report) => actions.decision = Some(self.report(report, now, others)),
+            Event::MissingReplied { report, replies } => {
                 let overlaps = self.view.overlaps().clone();
-                let decision = self.view.settle(scope, report, replies, now, |node| others.own(node, &overlaps));
-                actions.decision = Some(self.accept_if(decision, scope, report, (now, others)));
+                let decision = self.view.settle(report, replies, now, |node| others.own(node, &overlaps));
+                actions.decision = Some(self.accept_if(decision, report, now, others));
             }
             Event::Refused(node) => self.view.refused(node),
             Event::Probed(node, outcome) => {
@@ -136,27 +136,29 @@ impl Membership {
         actions
     }
 
-    fn report(&mut self, scope: usize, report: ListReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
-        if report.everybody && !self.view.has_nothing_better() {
+    fn report(&mut self, report: ScopeReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
+        let ScopeReport { scope, report: list } = report;
+        if list.everybody && !self.view.has_nothing_better() {
             return Decision::Unusable("ignores datacenter and rack");
         }
         // While the active scope is empty its last answer stays, until another scope becomes active.
-        if report.nodes.is_none() && (!self.view.lists(scope) || self.view.active_scope() == scope) {
+        if list.nodes.is_none() && (!self.view.lists(scope) || self.view.active_scope() == scope) {
             return Decision::ScopeEmpty;
         }
         let overlaps = self.view.overlaps().clone();
-        let decision = self.view.judge(scope, report, now, |node| others.own(node, &overlaps));
-        self.accept_if(decision, scope, report, (now, others))
+        let decision = self.view.judge(scope, list, now, |node| others.own(node, &overlaps));
+        self.accept_if(decision, report, now, others)
     }
 
     /// Takes a report over if that is the decision.
     fn accept_if(
         &mut self,
         decision: Decision,
-        scope: usize,
-        report: ListReport<'_>,
-        (now, others): (Instant, &OtherZones<'_>),
+        report: ScopeReport<'_>,
+        now: Instant,
+        others: &OtherZones<'_>,
     ) -> Decision {
+        let ScopeReport { scope, report } = report;
         if decision == Decision::Accepted {
             self.view.believe(scope, report.sender, report.nodes.cloned(), now);
             if report.everybody {

@@ -1,5 +1,7 @@
 //! What a zone knows about its cluster, without a clock, a socket or a log: time is an argument.
 
+mod start;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -8,12 +10,11 @@ use std::{
 };
 
 use super::{
-    evidence::{Baseline, Judgement, ListReport, judge, outweighs, speaks_of_others},
+    evidence::{Baseline, Judgement, ListReport, ScopeReport, judge, outweighs, speaks_of_others},
     health::{Change, HealthTable, ProbeOutcome},
     ownership::Overlaps,
 };
 use crate::{
-    config,
     table::{self, Knowledge, Known, Node},
     types::{NodeSet, NodeState, ZoneState},
 };
@@ -94,62 +95,6 @@ pub enum Decision {
 }
 
 impl MembershipView {
-    /// A zone that knows nothing but its seeds' addresses.
-    pub fn new(timing: Timing, health: Option<config::Health>, scopes: usize, now: Instant) -> Self {
-        Self {
-            timing,
-            lists: vec![None; scopes.max(1)],
-            active_scope: 0,
-            origin: Origin::Seeds(None),
-            foreign: BTreeSet::new(),
-            overlaps: Overlaps::default(),
-            health: HealthTable::new(health),
-            to_confirm: BTreeSet::new(),
-            probing_changed: false,
-            fresh: now,
-            last_success: None,
-            source: None,
-            error: None,
-            last_dispute: None,
-            last_foreign: None,
-            unscoped: false,
-        }
-    }
-
-    /// Goes on with nodes of a scope that the same cluster told an earlier poller; none: it had to mark_foreign all.
-    #[must_use]
-    pub fn resuming(mut self, nodes: &[Node], scope: usize, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
-        self.active_scope = scope.min(self.lists.len() - 1);
-        self.lists[self.active_scope] = NodeSet::new(nodes.iter().map(|node| node.address));
-        self.origin = Origin::Cluster;
-        self.health.resume(nodes);
-        self.probing_changed = true;
-        self.since(last_success, overlaps)
-    }
-
-    /// Answers the nodes of a former cluster until the new one has told its own.
-    #[must_use]
-    pub fn following(mut self, nodes: Arc<[Node]>, last_success: Option<Instant>) -> Self {
-        if !nodes.is_empty() {
-            self.origin = Origin::FormerCluster(nodes);
-        }
-        self.since(last_success, Overlaps::default())
-    }
-
-    /// Answers the nodes that an earlier process wrote down, which succeeded last at `last_success`.
-    #[must_use]
-    pub fn remembering(mut self, nodes: NodeSet, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
-        self.origin = Origin::Remembered(nodes);
-        self.since(last_success, overlaps)
-    }
-
-    fn since(mut self, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
-        self.last_success = last_success;
-        self.fresh = last_success.unwrap_or(self.fresh);
-        self.overlaps = overlaps;
-        self
-    }
-
     /// The seeds' addresses, which are answered while nothing is learnt. `None` also where a scope is set: nobody
     /// knows where a seed is.
     pub fn seeds(&mut self, addresses: Option<NodeSet>) {
@@ -284,14 +229,14 @@ impl MembershipView {
     /// gave one.
     pub fn settle(
         &mut self,
-        scope: usize,
-        report: ListReport<'_>,
-        heard: &BTreeMap<IpAddr, Option<NodeSet>>,
+        report: ScopeReport<'_>,
+        replies: &BTreeMap<IpAddr, Option<NodeSet>>,
         now: Instant,
         owned_by_other_zone: impl Fn(IpAddr) -> bool,
     ) -> Decision {
+        let ScopeReport { scope, report } = report;
         let before = self.ours(scope);
-        for (&witness, testimony) in heard {
+        for (&witness, testimony) in replies {
             let own = ListReport { sender: witness, from_seed: false, nodes: testimony.as_ref(), everybody: false };
             if testimony.is_some()
                 && judge(own, Baseline::Learnt(before.as_ref()), &owned_by_other_zone) == Judgement::Foreign
@@ -301,7 +246,7 @@ impl MembershipView {
         }
         let ours = self.ours(scope);
         let mut contradicted = None;
-        for (&witness, testimony) in heard {
+        for (&witness, testimony) in replies {
             let Some(testimony) = testimony.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
             if testimony.contains(&witness) {
                 self.last_dispute = Some(now);

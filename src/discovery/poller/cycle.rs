@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{
     super::{
-        membership::{Decision, Event, ListReport},
+        membership::{Decision, Event, ListReport, ScopeReport},
         node::{Dropped, FetchError, Keep},
         poll::{Ask, Candidates, Failures, HedgedPoll, ScopeReply},
     },
@@ -147,11 +147,11 @@ impl<A: Ask> Poller<A> {
         query: ScopeQuery<'_>,
         arrived: Option<tokio::time::Instant>,
     ) -> Decision {
-        let scope = query.number;
-        let mut decision = self.handle_arrived(Event::Report { scope, report }, arrived);
+        let about = ScopeReport { scope: query.number, report };
+        let mut decision = self.handle_arrived(Event::Report(about), arrived);
         if let Some(Decision::AskMissing(missing)) = &decision {
             let replies = self.ask_missing(missing, query.scope, report.everybody).await;
-            decision = self.handle_arrived(Event::MissingReplied { scope, report, replies: &replies }, arrived);
+            decision = self.handle_arrived(Event::MissingReplied { report: about, replies: &replies }, arrived);
         }
         let decision = decision.unwrap_or(Decision::ScopeEmpty);
         if let Decision::SetAside(why) = &decision {

@@ -31,7 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 pub use self::schedule::ZONE_PROBES_PER_SECOND;
-use self::schedule::{ActiveProbe, Schedule, ZoneKey};
+use self::schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey};
 use super::{
     membership::ProbeOutcome,
     node::{Endpoint, NodeClient},
@@ -141,7 +141,7 @@ impl ProbeSubscription {
     pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
-        shared.lock().set(self.key, endpoints, health, Instant::now(), &shared.chance);
+        shared.lock().set(self.key, ProbeSettings { endpoints, health }, Instant::now(), &shared.chance);
         shared.schedule_changed.notify_one();
     }
 

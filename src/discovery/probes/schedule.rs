@@ -53,6 +53,13 @@ pub(super) struct ActiveProbe {
     zone: ZoneKey,
 }
 
+/// Which endpoints of a zone are probed, one for each address, and how.
+#[derive(Debug)]
+pub(super) struct ProbeSettings {
+    pub(super) endpoints: BTreeMap<IpAddr, Endpoint>,
+    pub(super) health: Health,
+}
+
 /// Everything that is followed, and by whom.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -160,8 +167,7 @@ impl Schedule {
     pub(super) fn set(
         &mut self,
         key: ZoneKey,
-        mut endpoints: BTreeMap<IpAddr, Endpoint>,
-        health: Health,
+        ProbeSettings { mut endpoints, health }: ProbeSettings,
         now: Instant,
         chance: &dyn Fn() -> f64,
     ) {
@@ -509,7 +515,8 @@ mod tests {
         }
 
         fn set(&mut self, zone: ZoneKey, nodes: impl IntoIterator<Item = u16>, interval: Duration, timeout: Duration) {
-            self.schedule.set(zone, endpoints(nodes), health(interval, timeout), self.now, &|| 0.5);
+            let settings = ProbeSettings { endpoints: endpoints(nodes), health: health(interval, timeout) };
+            self.schedule.set(zone, settings, self.now, &|| 0.5);
         }
 
         /// Begins what may begin; on whose account.

@@ -34,7 +34,7 @@ use std::{
 use self::world::{ADDRESSES, ALL, Event, World, address, letter, number};
 use super::{
     Actions, AddressOwnership, Decision, Event as Input, ListReport, Membership, MembershipView, OtherZones,
-    ProbeOutcome, Timing,
+    ProbeOutcome, ScopeReport, Timing,
 };
 use crate::{
     config,
@@ -203,11 +203,12 @@ impl State {
         let Some(list) = self.list(zone, n) else { return false };
         let from_seed = self.zones[zone].seeds.contains(&n);
         let report = ListReport { sender: address(n), from_seed, nodes: Some(&list), everybody: false };
-        let mut decision = self.handle(zone, Input::Report { scope: 0, report });
+        let about = ScopeReport { scope: 0, report };
+        let mut decision = self.handle(zone, Input::Report(about));
         if let Some(Decision::AskMissing(missing)) = decision {
             let replies: BTreeMap<_, _> =
                 missing.into_iter().map(|node| (node, self.list(zone, number(node)))).collect();
-            decision = self.handle(zone, Input::MissingReplied { scope: 0, report, replies: &replies });
+            decision = self.handle(zone, Input::MissingReplied { report: about, replies: &replies });
         }
         decision == Some(Decision::Accepted)
     }
