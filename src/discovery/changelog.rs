@@ -78,9 +78,9 @@ mod tests {
 
     /// Counts the lines.
     #[derive(Clone, Default)]
-    struct Tally(Arc<AtomicUsize>);
+    struct LineCount(Arc<AtomicUsize>);
 
-    impl Write for Tally {
+    impl Write for LineCount {
         fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
             self.0.fetch_add(octets.iter().filter(|octet| **octet == b'\n').count(), Relaxed);
             Ok(octets.len())
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn a_list_of_thousands_neither_buries_the_log_nor_holds_up_the_others() {
         crate::telemetry::keep_every_line();
-        let tally = Tally::default();
-        let writer = tally.clone();
+        let lines = LineCount::default();
+        let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
         let zone = ZoneName::parse("a.example").unwrap();
         let list = |first: u32| {
@@ -106,6 +106,6 @@ mod tests {
         let start = Instant::now();
         tracing::subscriber::with_default(log, || tell(&zone, &before, &after, None));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        assert_eq!(tally.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
+        assert_eq!(lines.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
     }
 }

@@ -43,11 +43,11 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(1);
 /// that is longer.
 const SEED_CHECK: Duration = Duration::from_secs(30);
 
-/// The same for each zone of a crowd. A seed's connection is not kept, so that asking it costs four times what a poll
+/// The same for each zone at scale. A seed's connection is not kept, so that asking it costs four times what a poll
 /// costs: every 30 s, that was a third of all that ten thousand zones took.
 const SEED_CHECK_AT_SCALE: Duration = Duration::from_secs(120);
 
-/// First ticks of a crowd of zones are spread over a refresh, but no longer than readiness waits for them.
+/// First ticks at scale are spread over a refresh, but no longer than readiness waits for them.
 const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
 
 /// What a poller may be late beyond its own timers before it counts as stalled: a busy machine is no stall.
@@ -180,7 +180,7 @@ impl<A: Ask> Poller<A> {
                 }
                 Err(failures) => {
                     failed_polls += 1;
-                    let why = if failures.is_empty() { seeds.complaint() } else { failures };
+                    let why = if failures.is_empty() { seeds.refusal() } else { failures };
                     self.handle(Event::PollFailed(&why));
                     seeds.freshen(Duration::ZERO);
                 }
@@ -193,7 +193,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Waits for the zone's place among all first ticks, and for a first look-up if nobody could be asked without.
+    /// Waits for the zone's place among all first ticks, and for a first look-up if there is no candidate without it.
     async fn begin(&self, seeds: &mut Seeds) {
         let spread = if self.resources.at_scale.get() { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
         sleep(spread.min(self.zone.refresh).mul_f64(rand::random())).await;
@@ -292,7 +292,7 @@ impl<A: Ask> Poller<A> {
         });
     }
 
-    /// Asks the seeds in turn what they think of the published nodes; shows who disagrees, follows nobody.
+    /// Asks the seeds in turn for their lists; shows which one disagrees with the published nodes, and changes nothing else.
     async fn check_seeds(&self, mut seeds: Seeds) -> Infallible {
         let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
         let mut wait = self.seed_check_pause();
@@ -316,7 +316,7 @@ impl<A: Ask> Poller<A> {
                             changelog::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
                         }
                     }
-                    // Who says nothing contradicts nobody.
+                    // A seed that sends no list contradicts nothing.
                     _ => _ = disagreeing.remove(&seed),
                 }
             }
@@ -372,7 +372,7 @@ fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &
     view.remembering(remembered.nodes, now().checked_sub(age), overlaps)
 }
 
-/// What is answered while nothing is learnt: the seeds, but not for a scope, because nobody knows where they are.
+/// What is answered while nothing is learnt: the seeds, but not for a scope, because their datacenters are not known.
 fn fail_open(zone: &config::Zone, seeds: impl Iterator<Item = IpAddr>) -> Option<NodeSet> {
     if zone.cluster.scope.is_empty() { NodeSet::new(seeds) } else { None }
 }

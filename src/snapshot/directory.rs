@@ -13,11 +13,11 @@ const NODES: &str = "nodes.json";
 /// What [`NODES`] is before it is complete; in the same directory, because a rename must not cross file systems.
 const UNFINISHED: &str = "nodes.json.new";
 
-/// Whoever holds the lock of this file owns the directory. It is never removed: two instances that each locked a file
+/// The process that holds the lock of this file owns the directory. It is never removed: two instances that each locked a file
 /// of that name would both be sure.
 const LOCK: &str = "lock";
 
-/// Addresses of nodes are nobody's business but the operator's.
+/// Addresses of nodes are for the operator alone.
 const FILE_MODE: u32 = 0o600;
 
 /// The same for a directory that we create.

@@ -167,7 +167,7 @@ mod tests {
         format!("{covered}{CHECKSUM}{}{END}", checksum(covered))
     }
 
-    fn complaint(covered: &str) -> String {
+    fn refusal(covered: &str) -> String {
         parse(sealed(covered).as_bytes()).unwrap_err().to_string()
     }
 
@@ -198,8 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_and_wrong_is_named() {
-        let with =
-            |version: &str, zones: &str| complaint(&format!("{{\"version\": {version}, \"zones\": {{{zones}}},"));
+        let with = |version: &str, zones: &str| refusal(&format!("{{\"version\": {version}, \"zones\": {{{zones}}},"));
         assert_eq!(with("2", "\"new\": 1"), "has version 2; this program knows version 1");
         let line = |name: &str, nodes: &str| {
             let line =
@@ -211,7 +210,7 @@ mod tests {
         assert_eq!(line("a", ""), format!("{start}\"a\" has no nodes"));
         let odd = format!("{start}\"a\" has the node 0.0.0.0, which is not the address of one host");
         assert_eq!(line("a", "\"0.0.0.0\""), odd);
-        assert_eq!(complaint("{\"version\": 1,"), "cannot be understood: missing field `zones` at line 3 column 1");
+        assert_eq!(refusal("{\"version\": 1,"), "cannot be understood: missing field `zones` at line 3 column 1");
     }
 
     #[test]

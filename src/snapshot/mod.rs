@@ -5,7 +5,7 @@
 //! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
-//! beside one flush of the disk, in a thread where nobody waits for either; and it is written only when something has
+//! beside one flush of the disk, in a thread for which no task waits; and it is written only when something has
 //! changed, at most once a second. A file for each zone would need a flush for each when many zones change at once, as
 //! at a start.
 
@@ -121,7 +121,7 @@ impl SnapshotStore {
 
     /// What was known of a zone when it was last learnt from this cluster; nothing that is too old.
     ///
-    /// What is not believed is reported and counted, and stays until the zone learns something: a mistake in the file,
+    /// What is not believed is reported and counted, and stays until the zone learns something: an error in the file,
     /// or a clock that is wrong, can still be put right.
     pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<LastKnown> {
         let entry = self.0.known().zones.get(zone)?.clone();
@@ -191,20 +191,20 @@ impl SnapshotStore {
 impl SnapshotWriter {
     /// Writes when something has changed, at most once a second; else once an hour. Runs until dropped.
     pub async fn run(self) -> Infallible {
-        let mut complaint = None;
+        let mut refusal = None;
         loop {
             // Either way there may be something to write.
             let _ = timeout(CONFIRM_EVERY, self.0.changed.notified()).await;
             let mut pause = WRITE_PAUSE;
             while let Err(error) = write(&self.0).await {
-                if complaint.as_ref() != Some(&error) {
+                if refusal.as_ref() != Some(&error) {
                     tracing::warn!(%error, "the last known nodes cannot be written; trying again");
-                    complaint = Some(error);
+                    refusal = Some(error);
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(WRITE_PAUSE_MAX);
             }
-            if complaint.take().is_some() {
+            if refusal.take().is_some() {
                 tracing::info!("the last known nodes are written again");
             }
             sleep(WRITE_PAUSE).await;
@@ -221,7 +221,7 @@ impl Shared {
     fn write(&self) -> Result<(), String> {
         let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let zones = {
-            // Nobody waits for the disk, nor for the text: only the list is copied here (2 ms for ten thousand zones).
+            // No task waits for the disk, nor for the text: only the list is copied here (2 ms for ten thousand zones).
             let mut known = self.known();
             if !std::mem::take(&mut known.unwritten) {
                 return Ok(());

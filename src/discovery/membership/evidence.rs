@@ -1,7 +1,7 @@
-//! What to make of a list: pure rules against lists that are wrong in good faith.
+//! Whether to accept a list: pure rules against lists that are wrong.
 //!
-//! `/localnodes` carries no identity, addresses are recycled, and a node that has lost sight of its cluster lists
-//! itself alone. So a list is a report: it is judged by what is known, and those that it leaves out are heard.
+//! `/localnodes` carries no identity, addresses are recycled, and an isolated node lists itself alone. So a list is a
+//! report: it is compared with the known nodes, and the nodes that it leaves out are asked themselves.
 
 use std::net::IpAddr;
 
@@ -10,13 +10,13 @@ use crate::types::NodeSet;
 /// A list and its sender.
 #[derive(Clone, Copy, Debug)]
 pub struct ListReport<'c> {
-    /// Who sent it.
+    /// The node that sent it.
     pub sender: IpAddr,
     /// Whether the sender is one of the configured seeds.
     pub from_seed: bool,
-    /// Who is alive, it says. `None`: nobody in the scope that was asked for.
+    /// The nodes that it lists. `None`: no node in the scope that was asked for.
     pub nodes: Option<&'c NodeSet>,
-    /// The sender ignores scopes: it speaks of everybody, whatever it was asked.
+    /// The sender ignores scopes: it lists the whole cluster, whatever it was asked.
     pub everybody: bool,
 }
 
@@ -29,30 +29,30 @@ pub struct ScopeReport<'r> {
     pub report: ListReport<'r>,
 }
 
-/// What a report is measured by.
+/// What a report is compared with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Baseline<'o> {
     /// Nothing was ever learnt, or what is answered belongs to the cluster that the zone had before its seeds changed:
-    /// the first usable list is believed.
+    /// the first usable list is accepted.
     Unguarded,
-    /// Nodes that an earlier process wrote down; nobody has confirmed them.
+    /// Nodes of the snapshot of an earlier process, not confirmed yet.
     Remembered(&'o NodeSet),
     /// What is known of other scopes of this cluster, while nothing is known of the one that was asked for.
     OtherScope(Option<&'o NodeSet>),
-    /// What this zone's cluster told. `None`: everything has turned out to be another cluster's.
+    /// What this zone's cluster reported. `None`: all of it has turned out to be another cluster's.
     Learnt(Option<&'o NodeSet>),
 }
 
 /// What is to be done with a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Judgement {
-    /// It is true as far as anybody can know.
-    Believe,
-    /// It is true if none of these nodes, which it leaves out, has better reasons.
-    Hear(Vec<IpAddr>),
+    /// It is accepted.
+    Accept,
+    /// It is accepted if none of these nodes, which it leaves out, contradicts it.
+    AskMissing(Vec<IpAddr>),
     /// It has nothing to do with what is known, and its sender is no seed.
     Unrelated,
-    /// It is another zone's cluster that speaks: the sender's address was recycled.
+    /// It comes from another zone's cluster: the sender's address was recycled.
     Foreign,
 }
 
@@ -60,7 +60,7 @@ pub enum Judgement {
 /// common with ours until now.
 pub fn judge(report: ListReport<'_>, ours: Baseline<'_>, owned_by_other_zone: impl Fn(IpAddr) -> bool) -> Judgement {
     let known = match ours {
-        Baseline::Unguarded => return Judgement::Believe,
+        Baseline::Unguarded => return Judgement::Accept,
         Baseline::Remembered(nodes) => Some(nodes),
         Baseline::OtherScope(nodes) | Baseline::Learnt(nodes) => nodes,
     };
@@ -71,30 +71,30 @@ pub fn judge(report: ListReport<'_>, ours: Baseline<'_>, owned_by_other_zone: im
         return Judgement::Foreign;
     }
     if matches!(ours, Baseline::OtherScope(_)) {
-        return Judgement::Believe;
+        return Judgement::Accept;
     }
     let nothing_else_known = slice(known).iter().all(|node| *node == report.sender);
-    // Who names known nodes only can bring nothing strange in; whether the others may go, they themselves are asked.
+    // A list of known nodes only brings no foreign node in; the nodes that it leaves out are asked themselves.
     let nothing_new = !listed.is_empty() && listed.iter().all(|node| slice(known).contains(node));
     if !(shares_another || nothing_else_known || nothing_new || report.from_seed) {
         return Judgement::Unrelated;
     }
     if matches!(ours, Baseline::Remembered(_)) && (shares_another || nothing_else_known || report.from_seed) {
-        return Judgement::Believe;
+        return Judgement::Accept;
     }
     let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
-    if left_out.is_empty() { Judgement::Believe } else { Judgement::Hear(left_out) }
+    if left_out.is_empty() { Judgement::Accept } else { Judgement::AskMissing(left_out) }
 }
 
-/// Whether a node that a report leaves out has better reasons: it answers, lists itself, and lists at least as many
-/// of the known nodes as the report does. (Of a cluster split two to three the three outvote the two.)
-pub fn outweighs(witness: IpAddr, testimony: &NodeSet, claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
+/// Whether a node that a report leaves out contradicts it: it answers, lists itself, and lists at least as many
+/// of the known nodes as the report does. (In a 2–3 split, the three outvote the two.)
+pub fn outweighs(witness: IpAddr, reply: &NodeSet, claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
     let known_in = |list: &[IpAddr]| list.iter().filter(|node| known.is_some_and(|known| known.contains(node))).count();
-    testimony.contains(&witness) && known_in(testimony.as_slice()) >= known_in(slice(claimed))
+    reply.contains(&witness) && known_in(reply.as_slice()) >= known_in(slice(claimed))
 }
 
-/// Whether a list names nodes that are not known and, its sender apart, none that is: perhaps it speaks of another
-/// cluster. (One who sees only itself does not.)
+/// Whether a list names nodes that are not known and, its sender apart, none that is: perhaps it is of another
+/// cluster. (A node that lists only itself is not.)
 pub fn speaks_of_others(sender: IpAddr, list: &NodeSet, known: Option<&NodeSet>) -> bool {
     let (ours, others): (Vec<IpAddr>, _) = list.as_slice().iter().partition(|node| slice(known).contains(node));
     !others.is_empty() && ours.iter().all(|node| *node == sender)
@@ -133,10 +133,10 @@ mod tests {
         match judge(report, Baseline::Learnt(known.as_ref()), |other| {
             strange.chars().any(|letter| node(letter) == other)
         }) {
-            Judgement::Believe => "believe".into(),
+            Judgement::Accept => "accept".into(),
             Judgement::Unrelated => "unrelated".into(),
             Judgement::Foreign => "foreign".into(),
-            Judgement::Hear(who) => format!("hear {}", who.iter().map(letter).collect::<String>()),
+            Judgement::AskMissing(who) => format!("ask {}", who.iter().map(letter).collect::<String>()),
         }
     }
 
@@ -149,20 +149,20 @@ mod tests {
 
     #[test]
     fn a_list_that_adds_is_believed_and_one_that_leaves_out_is_questioned() {
-        assert_eq!(judged("a>abc", "abc", ""), "believe");
-        assert_eq!(judged("a>abcd", "abc", ""), "believe");
-        assert_eq!(judged("a>ab", "abc", ""), "hear c");
-        assert_eq!(judged("a>a", "abc", ""), "hear bc", "the last one of many may be right");
-        assert_eq!(judged("A>a", "abc", ""), "hear bc");
-        assert_eq!(judged("a>abc", "a", ""), "believe", "a cluster of one grows");
+        assert_eq!(judged("a>abc", "abc", ""), "accept");
+        assert_eq!(judged("a>abcd", "abc", ""), "accept");
+        assert_eq!(judged("a>ab", "abc", ""), "ask c");
+        assert_eq!(judged("a>a", "abc", ""), "ask bc", "the last one of many may be right");
+        assert_eq!(judged("A>a", "abc", ""), "ask bc");
+        assert_eq!(judged("a>abc", "a", ""), "accept", "a cluster of one grows");
     }
 
     #[test]
-    fn a_stranger_s_list_is_believed_from_a_seed_only() {
+    fn an_unrelated_list_is_accepted_from_a_seed_only() {
         assert_eq!(judged("c>cxy", "abc", ""), "unrelated");
-        assert_eq!(judged("C>cxy", "abc", ""), "hear ab");
-        assert_eq!(judged("S>xyz", "abc", ""), "hear abc");
-        assert_eq!(judged("S>xyz", "", ""), "believe", "nothing is left that could object");
+        assert_eq!(judged("C>cxy", "abc", ""), "ask ab");
+        assert_eq!(judged("S>xyz", "abc", ""), "ask abc");
+        assert_eq!(judged("S>xyz", "", ""), "accept", "nothing is left that could object");
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(judged("C>cxy", "abc", "xy"), "foreign");
         assert_eq!(judged("A>a", "a", "a"), "foreign", "the other zone has taken the address in already");
         assert_eq!(judged("A>axy", "", "xy"), "foreign", "and it stays so when nothing is left");
-        assert_eq!(judged("a>abx", "ab", "x"), "believe", "who shares a node with us is ours");
+        assert_eq!(judged("a>abx", "ab", "x"), "accept", "a node that shares a node with us is ours");
     }
 
     #[test]
@@ -181,15 +181,15 @@ mod tests {
             let report = ListReport { sender: node(sender), from_seed, nodes: Some(nodes), everybody: false };
             judge(report, Baseline::Remembered(&known), |_| false)
         };
-        assert_eq!(judged('a', false, &list), Judgement::Believe);
+        assert_eq!(judged('a', false, &list), Judgement::Accept);
         assert_eq!(judged('b', false, &list), Judgement::Unrelated, "it shares nothing but itself");
-        assert_eq!(judged('s', true, &set("xyz").unwrap()), Judgement::Believe);
+        assert_eq!(judged('s', true, &set("xyz").unwrap()), Judgement::Accept);
     }
 
     #[test]
     fn the_larger_part_wins() {
-        let (known, outweighs) = (set("abcde"), |witness, testimony: &str, report: &str, known: &Option<NodeSet>| {
-            outweighs(node(witness), &set(testimony).unwrap(), set(report).as_ref(), known.as_ref())
+        let (known, outweighs) = (set("abcde"), |witness, reply: &str, report: &str, known: &Option<NodeSet>| {
+            outweighs(node(witness), &set(reply).unwrap(), set(report).as_ref(), known.as_ref())
         });
         assert!(outweighs('c', "cde", "ab", &known));
         assert!(!outweighs('a', "ab", "cde", &known));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_strangers_and_nobody_known_speaks_of_others() {
+    fn a_list_of_unknown_nodes_only_is_of_others() {
         let known = set("abc");
         let speaks = |sender, list: &str| speaks_of_others(node(sender), &set(list).unwrap(), known.as_ref());
         assert!(speaks('a', "axy") && speaks('a', "xy"));
@@ -214,14 +214,14 @@ mod tests {
             let known = set(&letters).unwrap();
             let sender = known.as_slice()[sender % known.as_slice().len()];
             let report = ListReport { sender, from_seed: false, nodes: Some(&known), everybody: false };
-            prop_assert_eq!(judge(report, Baseline::Learnt(Some(&known)), |_| false), Judgement::Believe);
+            prop_assert_eq!(judge(report, Baseline::Learnt(Some(&known)), |_| false), Judgement::Accept);
         }
 
         #[test]
-        fn nobody_goes_unheard(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
+        fn every_missing_node_is_asked(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
             let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
             let report = ListReport { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), everybody: false };
-            if judge(report, Baseline::Learnt(Some(&known)), |_| false) == Judgement::Believe {
+            if judge(report, Baseline::Learnt(Some(&known)), |_| false) == Judgement::Accept {
                 prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
             }
         }

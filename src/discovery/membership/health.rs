@@ -36,7 +36,7 @@ pub struct Change {
 /// The health of each listed node of one zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HealthTable {
-    /// `None`: nobody is probed, and whoever is listed is up.
+    /// `None`: nodes are not probed, and every listed node is up.
     policy: Option<Health>,
     nodes: BTreeMap<IpAddr, NodeHealth>,
 }
@@ -67,12 +67,12 @@ impl HealthTable {
         }
     }
 
-    /// Nobody is listed any more.
+    /// No node is listed any more.
     pub fn clear(&mut self) {
         self.nodes.clear();
     }
 
-    /// Takes over the list that is believed. Newcomers are new, and whoever is gone is forgotten altogether.
+    /// Takes over the accepted list. Nodes that were not listed before are new; nodes that are not listed any more are forgotten.
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
@@ -93,7 +93,7 @@ impl HealthTable {
         Change { changed: before != after, confirm: undecided }
     }
 
-    /// A node has answered for itself by other means than a probe: it sent its list. While nobody is up, a newcomer whose
+    /// A node has answered for itself by other means than a probe: it sent its list. While no node is up, a newcomer whose
     /// probes have not failed is up from now on, so that a first list is answered at once; beside others it can wait
     /// for its probe. Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
     pub fn verify(&mut self, node: IpAddr) -> Change {
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
         health.hear(node(2), ProbeOutcome::Slow);
         health.hear(node(2), ProbeOutcome::Slow);
-        assert!(health.verify(node(3)).changed, "nobody was left");
+        assert!(health.verify(node(3)).changed, "no node was left");
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_policy_whoever_is_listed_is_up() {
+    fn without_a_policy_every_listed_node_is_up() {
         let mut health = listing(None, &[1]);
         assert_eq!(story(&mut health, "srrr"), "uuuuu");
         assert_eq!(health.verify(node(1)), Change::default());
@@ -329,7 +329,7 @@ mod tests {
             health.resume(&before.nodes());
             health
         };
-        assert_eq!(shown(&resumed(Some(health(9, 9)))), shown(&before), "another policy takes nobody out or in");
+        assert_eq!(shown(&resumed(Some(health(9, 9)))), shown(&before), "another policy changes no state");
         assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
     }
 

@@ -160,7 +160,7 @@ impl Membership {
     ) -> Decision {
         let ScopeReport { scope, report } = report;
         if decision == Decision::Accepted {
-            self.view.believe(scope, report.sender, report.nodes.cloned(), now);
+            self.view.accept(scope, report.sender, report.nodes.cloned(), now);
             if report.everybody {
                 self.view.without_scopes();
             }

@@ -82,7 +82,7 @@ impl AddressOwnership {
         self.index().remove(zone);
     }
 
-    /// Who is related to a zone that believes these nodes now, and had these overlaps `before`. Who was related stays
+    /// The zones related to a zone that has these nodes now, and had these overlaps `before`. A related zone stays
     /// so until it publishes something else: of two zones of one cluster one is always the first to learn of a change.
     pub fn overlaps(&self, zone: &ZoneName, cluster: &Cluster, nodes: &[IpAddr], before: &Overlaps) -> Overlaps {
         let port = cluster.port;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_disjoint_is_a_stranger_and_who_overlapped_is_none() {
+    fn a_zone_that_was_disjoint_is_foreign_and_one_that_overlapped_is_not() {
         let ownership = AddressOwnership::default();
         ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5, 6])), true);
         ownership.publish(&zone("twin"), &on(PORT), Some(&nodes(&[1, 2])), true);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_dead_the_forgotten_and_other_ports_are_no_strangers() {
+    fn dead_and_forgotten_zones_and_other_ports_are_not_foreign() {
         let ownership = AddressOwnership::default();
         let other_port = NonZeroU16::new(9000).unwrap();
         ownership.publish(&zone("b"), &on(PORT), Some(&nodes(&[5])), true);

@@ -30,7 +30,7 @@ const STALE_AFTER_MIN: Duration = Duration::from_secs(5);
 pub struct Timing {
     /// Between two ticks.
     pub refresh: Duration,
-    /// How long nodes are answered without any success; `None`: for ever.
+    /// How long nodes are answered without any success; `None`: indefinitely.
     pub max_stale: Option<Duration>,
 }
 
@@ -95,8 +95,8 @@ pub enum Decision {
 }
 
 impl MembershipView {
-    /// The seeds' addresses, which are answered while nothing is learnt. `None` also where a scope is set: nobody
-    /// knows where a seed is.
+    /// The seeds' addresses, which are answered while nothing is learnt. `None` also where a scope is set: the
+    /// datacenter of a seed is not known.
     pub fn seeds(&mut self, addresses: Option<NodeSet>) {
         if let Origin::Seeds(seeds) = &mut self.origin {
             *seeds = addresses;
@@ -154,7 +154,7 @@ impl MembershipView {
         self.error.as_deref()
     }
 
-    /// The nodes that this cluster told and nobody has disowned; none before it told any.
+    /// The nodes that this cluster has reported, without foreign ones; none before its first report.
     pub fn learnt(&self) -> Option<NodeSet> {
         match self.origin {
             Origin::Cluster => self.ours(self.active_scope),
@@ -206,11 +206,11 @@ impl MembershipView {
             Origin::Cluster => Baseline::Learnt(ours.as_ref()),
         };
         match judge(report, measure, owned_by_other_zone) {
-            Judgement::Believe => {
+            Judgement::Accept => {
                 self.foreign.remove(&report.sender);
                 Decision::Accepted
             }
-            Judgement::Hear(left_out) => {
+            Judgement::AskMissing(left_out) => {
                 self.foreign.remove(&report.sender);
                 Decision::AskMissing(left_out)
             }
@@ -225,8 +225,7 @@ impl MembershipView {
         }
     }
 
-    /// Weighs a report against those whom it leaves out and who have been heard. Each comes with its own list, if it
-    /// gave one.
+    /// Compares a report with the replies of the nodes that it leaves out: each with its own list, if it sent one.
     pub fn settle(
         &mut self,
         report: ScopeReport<'_>,
@@ -236,9 +235,9 @@ impl MembershipView {
     ) -> Decision {
         let ScopeReport { scope, report } = report;
         let before = self.ours(scope);
-        for (&witness, testimony) in replies {
-            let own = ListReport { sender: witness, from_seed: false, nodes: testimony.as_ref(), everybody: false };
-            if testimony.is_some()
+        for (&witness, reply) in replies {
+            let own = ListReport { sender: witness, from_seed: false, nodes: reply.as_ref(), everybody: false };
+            if reply.is_some()
                 && judge(own, Baseline::Learnt(before.as_ref()), &owned_by_other_zone) == Judgement::Foreign
             {
                 self.mark_foreign(witness, now);
@@ -246,15 +245,15 @@ impl MembershipView {
         }
         let ours = self.ours(scope);
         let mut contradicted = None;
-        for (&witness, testimony) in replies {
-            let Some(testimony) = testimony.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
-            if testimony.contains(&witness) {
+        for (&witness, reply) in replies {
+            let Some(reply) = reply.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
+            if reply.contains(&witness) {
                 self.last_dispute = Some(now);
             }
-            if speaks_of_others(witness, testimony, ours.as_ref()) {
+            if speaks_of_others(witness, reply, ours.as_ref()) {
                 self.last_foreign = Some(now);
             }
-            if outweighs(witness, testimony, report.nodes, ours.as_ref()) {
+            if outweighs(witness, reply, report.nodes, ours.as_ref()) {
                 contradicted = Some(witness);
             }
         }
@@ -266,8 +265,8 @@ impl MembershipView {
         }
     }
 
-    /// Takes a report for true. `None` nodes: the scope is empty.
-    pub fn believe(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
+    /// Accepts a report. `None` nodes: the scope is empty.
+    pub fn accept(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
         if self.origin != Origin::Cluster {
             self.lists.fill(None);
             self.origin = Origin::Cluster;
@@ -275,7 +274,7 @@ impl MembershipView {
         }
         self.lists[scope] = nodes;
         self.relist();
-        // Whoever answered first need not wait for a probe.
+        // The first node that answers need not wait for a probe.
         self.health.verify(sender);
         self.source = Some(sender);
         self.last_success = Some(now);
@@ -309,7 +308,7 @@ impl MembershipView {
         selected
     }
 
-    /// No scope has a healthy node: the last answer stays, or the first scope that lists anybody.
+    /// No scope has a healthy node: the last answer stays, or the first scope that has nodes.
     pub fn keep_scope(&mut self) {
         if self.ours(self.active_scope).is_none()
             && let Some(scope) = self.lists.iter().position(Option::is_some)
@@ -463,7 +462,7 @@ impl MembershipView {
     }
 }
 
-/// A node that nobody has verified yet.
+/// A node that is not verified yet.
 fn unverified(address: IpAddr) -> Node {
     Node { address, state: NodeState::New, slow: false, ever_up: false }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{config::Scheme, metrics::PollResult, net::http};
 
-/// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; whoever sends
+/// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; a node that sends
 /// more is not Alternator, and need not be heard to the end.
 pub const HEALTH_OCTETS_MAX: usize = 4096;
 
@@ -67,7 +67,7 @@ pub struct ListReply {
 /// Why a node gave no usable list, or is not healthy. Each reads as the end of a sentence that starts with the node.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum FetchError {
-    /// Nobody listens there.
+    /// The connection was refused.
     #[error("refused the connection")]
     Refused,
     /// It was there, and hung up without an orderly end.
@@ -461,7 +461,7 @@ mod tests {
         ] {
             let place = Some(Location { datacenter, rack });
             let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG, Keep::Shortly).await;
-            assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "nobody is there: {told:?}");
+            assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "no node is there: {told:?}");
             assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
         }
     }

@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 
 use crate::net::http;
 
-/// How long a connection is kept for [`Keep::Shortly`] that nobody uses. A few nodes polled in turn every second are
+/// How long a connection is kept for [`Keep::Shortly`] that is idle. A few nodes polled in turn every second are
 /// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
 const IDLE: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Values that are forgotten when nobody has used them for a while, at the latest after twice that time.
+/// Values that are forgotten when they have not been used for a while, at the latest after twice that time.
 #[derive(Debug)]
 pub struct ExpiringCache<K, V> {
     values: HashMap<K, (V, Instant)>,

@@ -51,7 +51,7 @@ pub enum ListError {
     /// It is larger than [`BODY_OCTETS_MAX`].
     #[error("sent a body of more than {BODY_OCTETS_MAX} bytes")]
     TooLarge,
-    /// The array is empty: the node knows nobody in the place that it was asked for.
+    /// The array is empty: the node knows no node in the place that it was asked for.
     #[error("lists no node")]
     Empty,
     /// There are entries, and none is an address that can be published.

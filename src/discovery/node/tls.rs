@@ -2,7 +2,7 @@
 //!
 //! Zones with equal `tls` share everything: the files are read once, and looked at again when they are used, once a
 //! second at most. Files that have become bad are reported, and their last good contents stay in use. Files that are bad
-//! from the start are no mistake of the configuration: each poll fails with a sentence about them.
+//! from the start are no error of the configuration: each poll fails with a sentence about them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -430,9 +430,9 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
 
     /// Files that go with the test.
-    struct Desk(PathBuf);
+    struct Scratch(PathBuf);
 
-    impl Desk {
+    impl Scratch {
         fn new(name: &str) -> Self {
             let directory = std::env::temp_dir().join(format!("alternator-dns-tls-{}-{name}", std::process::id()));
             fs::create_dir_all(&directory).unwrap();
@@ -445,7 +445,7 @@ mod tests {
         }
     }
 
-    impl Drop for Desk {
+    impl Drop for Scratch {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
@@ -458,12 +458,12 @@ mod tests {
     }
 
     /// A cluster that speaks TLS under these names, and its certificate in a file.
-    fn cluster(desk: &Desk, nodes: usize, names: &[String]) -> (Cluster, PathBuf) {
+    fn cluster(scratch: &Scratch, nodes: usize, names: &[String]) -> (Cluster, PathBuf) {
         let cluster = Cluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
         cluster.encrypt(Some(Identity::new(&certificate, &key, None).unwrap()));
-        (cluster, desk.put("ca.pem", &certificate))
+        (cluster, scratch.put("ca.pem", &certificate))
     }
 
     fn endpoint(cluster: &Cluster, node: usize, tls: &Tls) -> Endpoint {
@@ -473,8 +473,8 @@ mod tests {
 
     #[tokio::test]
     async fn polls_keep_their_connection_and_probes_do_not() {
-        let desk = Desk::new("connections");
-        let (cluster, ca) = cluster(&desk, 2, &[]);
+        let scratch = Scratch::new("connections");
+        let (cluster, ca) = cluster(&scratch, 2, &[]);
         let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
@@ -494,8 +494,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_leads_to_the_very_node_each_time() {
-        let desk = Desk::new("names");
-        let (cluster, ca) = cluster(&desk, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
+        let scratch = Scratch::new("names");
+        let (cluster, ca) = cluster(&scratch, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
         let alternator = NodeClient::new().unwrap();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
@@ -515,8 +515,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
-        let desk = Desk::new("unfit");
-        let (cluster, ca) = cluster(&desk, 1, &["node.internal".into()]);
+        let scratch = Scratch::new("unfit");
+        let (cluster, ca) = cluster(&scratch, 1, &["node.internal".into()]);
         let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
@@ -526,18 +526,18 @@ mod tests {
 
     #[tokio::test]
     async fn every_bad_file_is_named_with_what_is_wrong() {
-        let desk = Desk::new("bad");
+        let scratch = Scratch::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
-        let (good, good_key) = (desk.put("good.pem", &certificate), desk.put("good.key", &key));
-        let complaint = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
+        let (good, good_key) = (scratch.put("good.pem", &certificate), scratch.put("good.key", &key));
+        let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
             let node = "127.0.0.1:1".parse().unwrap();
             let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
-            made.map(drop).map_err(|sentence| sentence.replace(&desk.0.display().to_string(), ""))
+            made.map(drop).map_err(|sentence| sentence.replace(&scratch.0.display().to_string(), ""))
         };
-        assert_eq!(complaint(&good, Some((&good, &good_key))).await, Ok(()));
+        assert_eq!(refusal(&good, Some((&good, &good_key))).await, Ok(()));
         let half = &certificate[..certificate.len() / 2];
         for (content, sentence) in [
             ("", "/ca.pem has no certificate in PEM"),
@@ -549,15 +549,15 @@ mod tests {
                 "/ca.pem has no certificate that can be used",
             ),
         ] {
-            assert_eq!(complaint(&desk.put("ca.pem", content), None).await.unwrap_err(), sentence);
+            assert_eq!(refusal(&scratch.put("ca.pem", content), None).await.unwrap_err(), sentence);
         }
-        assert_eq!(complaint(&desk.0, None).await.unwrap_err(), "cannot read : it is a directory");
-        let missing = desk.0.join("missing");
-        assert_eq!(complaint(&missing, None).await.unwrap_err(), "cannot read /missing: there is no such file");
-        let other = desk.put("other.key", &other_key);
-        let mismatch = complaint(&good, Some((&good, &other))).await.unwrap_err();
+        assert_eq!(refusal(&scratch.0, None).await.unwrap_err(), "cannot read : it is a directory");
+        let missing = scratch.0.join("missing");
+        assert_eq!(refusal(&missing, None).await.unwrap_err(), "cannot read /missing: there is no such file");
+        let other = scratch.put("other.key", &other_key);
+        let mismatch = refusal(&good, Some((&good, &other))).await.unwrap_err();
         assert_eq!(mismatch, "/other.key is not the key of /good.pem");
-        let none = complaint(&good, Some((&good, &good))).await.unwrap_err();
+        let none = refusal(&good, Some((&good, &good))).await.unwrap_err();
         assert_eq!(none, "/good.pem has no private key in PEM, or only an encrypted one");
     }
 
@@ -572,10 +572,10 @@ mod tests {
 
     #[tokio::test]
     async fn files_with_the_same_contents_keep_their_connections() {
-        let desk = Desk::new("same");
+        let scratch = Scratch::new("same");
         let (certificate, _) = certificate(&["a".into()]);
         let (other, _) = super::tests::certificate(&["b".into()]);
-        let tls = Tls { ca: Some(desk.put("ca.pem", &certificate)), ..Tls::default() };
+        let tls = Tls { ca: Some(scratch.put("ca.pem", &certificate)), ..Tls::default() };
         let TlsClients(shared) = TlsClients::new();
         let files = Arc::new(Files::new(tls));
         let look = async || {
@@ -584,15 +584,15 @@ mod tests {
             files.setup().unwrap()
         };
         let first = look().await;
-        desk.put("ca.pem", &certificate);
+        scratch.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look().await));
-        desk.put("ca.pem", "bad");
+        scratch.put("ca.pem", "bad");
         assert!(Arc::ptr_eq(&first, &look().await));
         assert!(lock(&files.state).error.is_some());
-        desk.put("ca.pem", &certificate);
+        scratch.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look().await));
         assert!(lock(&files.state).error.is_none());
-        desk.put("ca.pem", &other);
+        scratch.put("ca.pem", &other);
         assert!(!Arc::ptr_eq(&first, &look().await));
     }
 }

@@ -72,7 +72,7 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Atte
         Self { candidates, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
     }
 
-    /// The next answer, and who gave it. `None`: the time is over, or nobody is left to be asked.
+    /// The next answer, and which candidate gave it. `None`: the time is over, or no candidate is left.
     pub async fn next(&mut self) -> Option<(IpAddr, Attempt::Output)> {
         loop {
             let now = Instant::now();
@@ -108,7 +108,7 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Atte
                 self.in_flight.push(join(std::future::ready(node), (self.asks)(node)));
                 self.next_call = now + self.timeout / HEDGES_IN_TIMEOUT;
             }
-            // Nobody is left: what is in flight is all that can still come.
+            // No candidate is left: only requests in flight can still end.
             None => self.next_call = self.end,
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_asked_twice_and_the_end_is_the_end() {
+    async fn no_candidate_is_asked_twice_and_nothing_comes_after_the_end() {
         let world = Nodes::with([(1, Habit::Refuses), (2, Habit::Refuses)]);
         let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(1..3), &nodes(1..3)).await;
         assert_eq!(took, Duration::ZERO);
@@ -253,7 +253,7 @@ mod tests {
         let (outcome, _) = world.tick(&mut Candidates::default(), &[], &[]).await;
         assert_eq!(outcome, Err(String::new()));
         let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(7..8), &[]).await;
-        assert_eq!((outcome.is_err(), took), (true, TIMEOUT), "one that hangs is waited for, nobody else");
+        assert_eq!((outcome.is_err(), took), (true, TIMEOUT), "only the one that hangs is waited for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,7 +121,7 @@ impl<A: Ask> ListQueries<A> {
         Ok(ScopeReply { everybody: !knows_places?, ..told })
     }
 
-    /// The same for one place; that nobody is there is an answer.
+    /// The same for one place; an empty list is an answer.
     async fn attempt_somewhere(&self, node: IpAddr, place: Location<'_>, keep: Keep) -> Result<ScopeReply, FetchError> {
         match self.attempt(node, Some(place), keep).await {
             Ok(reply) => Ok(ScopeReply::of(reply, false)),
@@ -130,7 +130,7 @@ impl<A: Ask> ListQueries<A> {
         }
     }
 
-    /// Whether a node honours `dc=`: asked for one that cannot exist it must list nobody.
+    /// Whether a node honours `dc=`: asked for one that cannot exist it must send an empty list.
     async fn knows_places(&self, node: IpAddr, keep: Keep) -> Result<bool, FetchError> {
         if let Some(known) = self.support.of(node) {
             return Ok(known);

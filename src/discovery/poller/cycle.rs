@@ -58,7 +58,7 @@ impl<A: Ask> Poller<A> {
         if scopes.is_empty() {
             return match self.poll_scope(candidates, query).await {
                 ScopeOutcome::Listed => Ok(()),
-                ScopeOutcome::Empty => Err("every node lists nobody".into()),
+                ScopeOutcome::Empty => Err("every node sends an empty list".into()),
                 ScopeOutcome::Failed(failures) => Err(failures.to_string()),
             };
         }
@@ -80,7 +80,7 @@ impl<A: Ask> Poller<A> {
             }
         }
         self.handle(Event::NoScopeHealthy);
-        if listed { Ok(()) } else { Err("no node lists anybody in any scope".into()) }
+        if listed { Ok(()) } else { Err("every node sends an empty list for every scope".into()) }
     }
 
     /// Asks candidates about one scope until a list is accepted.
@@ -100,7 +100,7 @@ impl<A: Ask> Poller<A> {
                 Ok(ScopeReply { nodes: None, .. }) => {
                     empty = empty.or(Some(node));
                     empty_replies += 1;
-                    "lists nobody there".into()
+                    "lists no node there".into()
                 }
                 Ok(reply) => match self.consider(node, reply, query).await {
                     None => {

@@ -477,7 +477,7 @@ async fn a_real_cluster_is_followed() {
     for node in cluster.running() {
         cluster.say(node, Path::LocalNodes, Content::Listing(Vec::new()));
     }
-    until("a complaint", || entry.poll_status().last_error.is_some()).await;
+    until("an error", || entry.poll_status().last_error.is_some()).await;
     assert!(follows(), "an empty list changes nothing");
     cluster.running().into_iter().for_each(|node| cluster.heal(node));
     cluster.deliver(cluster.node(1), Path::LocalNodes, Delivery::Hang);

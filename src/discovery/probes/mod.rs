@@ -6,7 +6,7 @@
 //! timeout makes of the result, and each counts for itself.
 //!
 //! A probe that panics is logged and counts as a failure of its node. Should the task itself panic, it is logged and
-//! begins anew with all that is followed; so nobody waits for news in vain.
+//! begins anew with all that is followed; so that no zone waits for outcomes in vain.
 
 mod schedule;
 
@@ -194,7 +194,7 @@ impl Shared {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Probes for ever. A panic is a mistake of ours; zones must not be left without news because of it.
+    /// Probes until it is dropped. A panic is a fault of this program; zones must not be left without news because of it.
     async fn serve(self: Arc<Self>) -> Infallible {
         loop {
             let Err(_) = AssertUnwindSafe(self.run()).catch_unwind().await;
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_is_probed_once_whoever_lists_it() {
+    async fn an_endpoint_is_probed_once_however_many_zones_list_it() {
         let world = World::new([(2, Habit::Refuses)]);
         let prober = world.prober();
         let mut zones = [(); 3].map(|()| follow(&prober, 1..=2, SECOND));
@@ -665,7 +665,7 @@ mod tests {
             subscription.confirm(up[1]);
             assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Refused));
         }
-        assert_eq!(cluster.total(Path::Health), 3, "nobody else was asked again");
+        assert_eq!(cluster.total(Path::Health), 3, "no other node was asked again");
         cluster.restart(up[1]).unwrap();
         subscription.confirm(up[1]);
         assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Up));

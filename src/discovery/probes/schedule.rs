@@ -1,10 +1,10 @@
 //! When each endpoint is probed, and on whose account: no clock, no socket, no task.
 //!
 //! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its followers, *flies* while it is
-//! probed, and rests again. Slots are few, and shared so that nodes that hang hurt nobody but their own zone:
+//! probed, and rests again. Slots are few, and shared so that nodes that hang delay only their own zone:
 //!
 //! - A zone may have as many probes in flight as there are slots free. One zone whose nodes all hang holds half of the
-//!   slots, two a third each, and some always remain for whoever has none in flight.
+//!   slots, two a third each, and some always remain for zones that have none in flight.
 //! - A slot goes to the zone with the fewest probes in flight, and among equals to the one that has waited longest.
 
 use std::{
@@ -21,7 +21,7 @@ use super::super::{clock::pause, membership::ProbeOutcome, node::Endpoint};
 use crate::config::Health;
 
 /// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
-/// network and us the same, and nobody needs to hear of five hundred nodes within a second.
+/// network and us the same, and no zone needs the outcomes of five hundred nodes within a second.
 pub const ZONE_PROBES_PER_SECOND: u32 = 100;
 
 /// A zone's newcomers up to so many are probed at once; an ordinary cluster is verified within milliseconds.
@@ -30,8 +30,8 @@ const NEWCOMERS_AT_ONCE: usize = 10;
 /// First probes of more newcomers are spread over so much for each, at most over a quarter of the interval.
 const NEWCOMER_SPREAD: Duration = Duration::from_millis(10);
 
-/// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and nobody is to
-/// hammer a node that refuses.
+/// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and a node that refuses
+/// must not be flooded.
 const CONFIRM_GAP: Duration = Duration::from_millis(50);
 
 /// Results kept for a zone that does not fetch them, for each of its nodes: what a busy zone is behind. Of more the
@@ -136,7 +136,7 @@ impl Schedule {
         self.targets.len()
     }
 
-    /// A zone that follows nobody yet, and the bell that rings when something was heard for it.
+    /// A zone that follows no node yet, and what is notified when an outcome arrives for it.
     pub(super) fn join(&mut self) -> (ZoneKey, Arc<Notify>) {
         let (key, told) = (ZoneKey(self.number()), Arc::new(Notify::new()));
         let zone = Zone {
@@ -153,7 +153,7 @@ impl Schedule {
         (key, told)
     }
 
-    /// The zone follows nobody any more.
+    /// The zone follows no node any more.
     pub(super) fn leave(&mut self, zone: ZoneKey) {
         let nodes = self.zones.get(&zone).map(|zone| zone.nodes.keys().copied().collect::<Vec<_>>());
         for address in nodes.unwrap_or_default() {
@@ -239,7 +239,7 @@ impl Schedule {
         Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), max_timeout))
     }
 
-    /// How a probe that has begun is ended when nobody follows its endpoint any more.
+    /// How a probe that has begun is ended when no zone follows its endpoint any more.
     pub(super) fn may_be_aborted(&mut self, flight: ActiveProbe, handle: AbortHandle) {
         if let Some(Phase::InFlight { abort, .. }) =
             self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
@@ -265,7 +265,7 @@ impl Schedule {
         self.rest(flight.target, due);
     }
 
-    /// When to look again, though no probe ends and nobody says anything.
+    /// When to look again, though no probe ends and no zone changes anything.
     pub(super) fn wake(&self) -> Option<Instant> {
         self.timers.first().map(|&(due, _)| due)
     }
@@ -348,7 +348,7 @@ impl Schedule {
         }
     }
 
-    /// Nobody follows a target any more. A slot that it occupies is free when its probe has ended.
+    /// No zone follows a target any more. A slot that it occupies is free when its probe has ended.
     fn forget(&mut self, key: TargetKey) {
         let Some(target) = self.targets.remove(&key) else { return };
         self.by_endpoint.remove(&target.endpoint);
@@ -647,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn results_that_nobody_fetches_are_bounded_and_the_newest_stay() {
+    fn results_that_are_not_fetched_are_bounded_and_the_newest_stay() {
         let mut fixture = Fixture::new(1);
         let zone = fixture.zone([1], SECOND, SECOND);
         for round in 0..10 {

@@ -115,7 +115,7 @@ impl fmt::Debug for HostLookup {
     }
 }
 
-/// A name as one zone follows it: when nobody does any more, it is forgotten.
+/// A name as one zone follows it: when no zone does any more, it is forgotten.
 #[derive(Clone)]
 pub struct Host {
     name: ZoneName,
@@ -144,7 +144,7 @@ impl Host {
     /// Returns when a look-up has ended since [`Host::addresses`] was last called.
     pub async fn changed(&mut self) {
         if self.result.changed().await.is_err() {
-            // The look-up is gone, and so will be whoever waits here: nothing changes any more.
+            // The look-up is gone, and what waits here will be dropped: nothing changes any more.
             std::future::pending().await
         }
     }
@@ -202,7 +202,7 @@ impl Task {
         }
     }
 
-    /// Whether nobody follows the name; if so, it is struck off. The lock keeps new followers out meanwhile.
+    /// Whether no zone follows the name; if so, it is removed. The lock keeps new followers out meanwhile.
     fn forgotten(&self) -> bool {
         let Some(home) = self.home.upgrade() else { return true };
         let mut names = home.lock();
@@ -231,7 +231,7 @@ impl Task {
         });
     }
 
-    /// Starts a look-up once there is a slot, which it keeps until it has really ended, whoever still waits.
+    /// Starts a look-up once there is a slot, which it keeps until it has really ended, whether or not a zone still waits.
     fn begin(&self) -> AbortOnDropHandle<io::Result<Arc<[IpAddr]>>> {
         let (slots, resolve, host) = (self.slots.clone(), self.resolve.clone(), self.host.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -319,7 +319,7 @@ mod tests {
 
         host.freshen(AGE_MAX);
         sleep(AGE_MAX * 3).await;
-        assert_eq!(asked.load(SeqCst), 2, "nobody wanted it, or too early");
+        assert_eq!(asked.load(SeqCst), 2, "no zone wanted it, or too early");
         host.freshen(AGE_MAX);
         host.changed().await;
         assert!(host.error().is_some());
@@ -346,7 +346,7 @@ mod tests {
 
     /// Blocking threads keep the paused clock from running ahead, so this one takes real time; little of it.
     #[tokio::test]
-    async fn a_look_up_that_hangs_keeps_its_slot_and_holds_nobody_up() {
+    async fn a_look_up_that_hangs_keeps_its_slot_and_delays_no_other() {
         let (release, gate) = mpsc::channel::<()>();
         let (gate, in_flight) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
         let counter = in_flight.clone();

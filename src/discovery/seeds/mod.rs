@@ -54,7 +54,7 @@ impl Seeds {
     }
 
     /// Why there may be no address, as a sentence.
-    pub fn complaint(&self) -> String {
+    pub fn refusal(&self) -> String {
         self.hosts().find_map(Host::error).unwrap_or_else(|| "the seeds' names are still being looked up".into())
     }
 
@@ -96,7 +96,7 @@ mod tests {
             address("::1"),
         ];
         let mut seeds = Seeds::new(&file, &lookup);
-        assert_eq!(seeds.complaint(), "the seeds' names are still being looked up");
+        assert_eq!(seeds.refusal(), "the seeds' names are still being looked up");
         let texts = |addresses: Vec<IpAddr>| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>();
         assert_eq!(texts(seeds.addresses()), ["10.0.0.9", "10.0.0.1", "::1"]);
         seeds.changed().await;

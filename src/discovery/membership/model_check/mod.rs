@@ -5,7 +5,7 @@
 //! turns. Whom a tick asks first, and whose answer comes first, is a choice of which every one is explored. What is
 //! asserted:
 //! - **Somebody.** After a turn the answer is not empty while a node of the cluster lives whom the zone can ask, and
-//!   who lists no node of a live stranger: such a node may itself be a recycled address, and no answer is better than
+//!   that lists no live foreign node: such a node may itself be a recycled address, and no answer is better than
 //!   a wrong one.
 //! - **Dead.** A node that refuses is not answered after a turn in which it was probed (a refusal is confirmed at once,
 //!   so that is `fall` probes) unless no listed node has answered `rise` probes in a row: then all that were ever up
@@ -15,7 +15,7 @@
 //! - **Foreign.** A node of the other cluster is not answered after [`FOREIGN_TICKS`] ticks that could know better:
 //!   [`State::could_know`] says which those are.
 //! - **Convergence.** From every state, once splits are over and gossip has caught up, each zone answers exactly the
-//!   nodes of its cluster that live, after at most [`TURNS_TO_TRUTH`] of its turns, whoever is asked first, and goes
+//!   nodes of its cluster that live, after at most [`TURNS_TO_TRUTH`] of its turns, whichever node is asked first, and goes
 //!   on to do so. Where a node [must be heard itself](State::must_hear_itself) that is so in some order of asking.
 //!   [`State::zones_that_can_know`] says of which zones this is asked.
 
@@ -266,25 +266,25 @@ impl State {
     /// Whether a tick of a zone can know that an address is the other cluster's: its node lists one that the other
     /// zone publishes, which is live and was disjoint.
     fn could_know(&self, zone: usize, n: usize) -> bool {
-        !self.world.serves(n, zone) && self.names_strangers(zone, n)
+        !self.world.serves(n, zone) && self.lists_foreign(zone, n)
     }
 
     /// Whether a node lists an address that another zone publishes, which is live and was disjoint.
-    fn names_strangers(&self, zone: usize, n: usize) -> bool {
+    fn lists_foreign(&self, zone: usize, n: usize) -> bool {
         let Zone { name, membership, .. } = &self.zones[zone];
         let strange =
             |node: &IpAddr| self.ownership.owned_by_other_zone(name, &CLUSTER, membership.view.overlaps(), *node);
         self.world.list(n).is_some_and(|list| list.as_slice().iter().any(strange))
     }
 
-    /// Whether nobody could know the truth from here: no node of the cluster lives whom the zone asks.
+    /// Whether the truth cannot be known from here: no node of the cluster lives whom the zone asks.
     fn is_lost(&self, zone: usize) -> bool {
         !self.candidates(zone).into_iter().any(|n| self.world.serves(n, zone))
     }
 
     /// Whether the truth is kin to what a zone knows: a node of its cluster lives whom it asks, and who is a seed, or
     /// shares another node with it, or is all that it knows, or names known nodes only. Of a cluster that has lost its
-    /// seeds, and of which the one survivor lists only newcomers, nobody could tell that it is the same.
+    /// seeds, and of which the one survivor lists only newcomers, no rule can tell that it is the same.
     fn is_kin(&self, zone: usize) -> bool {
         let Some(known) = self.zones[zone].membership.view.learnt() else { return !self.is_lost(zone) };
         let known: Vec<usize> = known.as_slice().iter().copied().map(number).collect();
@@ -305,13 +305,13 @@ impl State {
     }
 
     /// The other cluster's nodes among those whom a zone asks.
-    fn strangers(&self, zone: usize) -> impl Iterator<Item = usize> {
+    fn foreign(&self, zone: usize) -> impl Iterator<Item = usize> {
         let strange = move |n: &usize| self.world.0[*n].alive && !self.world.serves(*n, zone);
         self.candidates(zone).into_iter().filter(strange)
     }
 
-    /// The zones that have to come to the truth. Nobody could where addresses have changed hands
-    /// - twice before anybody noticed: two strangers vouch for one another, and one may be gone since;
+    /// The zones that have to come to the truth. None can where addresses have changed hands
+    /// - twice before it was noticed: two foreign nodes vouch for one another, and one may be gone since;
     /// - in both directions at once: each zone sees the other one last_dispute, which therefore proves nothing;
     /// - before the former zone has seen the other one live and disjoint, or while it is not: it may be a zone of the
     ///   same cluster;
@@ -319,13 +319,13 @@ impl State {
     /// - and the former zone has no other node: it may follow its seed into the other cluster.
     fn zones_that_can_know(&self) -> Vec<usize> {
         let zones = 0..self.zones.len();
-        let robbed: Vec<usize> = zones.clone().filter(|&zone| self.strangers(zone).next().is_some()).collect();
+        let robbed: Vec<usize> = zones.clone().filter(|&zone| self.foreign(zone).next().is_some()).collect();
         let clear = match robbed[..] {
             [] => true,
             [zone] => {
-                let strangers: Vec<usize> = self.strangers(zone).collect();
+                let foreign: Vec<usize> = self.foreign(zone).collect();
                 self.given_away(zone) == 1
-                    && self.could_know(zone, strangers[0])
+                    && self.could_know(zone, foreign[0])
                     && self.is_kin(1 - zone)
                     && !self.is_lost(zone)
             }
@@ -335,7 +335,7 @@ impl State {
     }
 
     /// Whether a node has been disowned and is the cluster's again: it is answered when it is the one that is asked,
-    /// and nobody else can vouch for it. Whom a tick asks is drawn, so there is no bound, but it must be possible.
+    /// and no other node can vouch for it. Which node a tick asks is random, so there is no bound, but it must be possible.
     fn must_hear_itself(&self, zone: usize) -> bool {
         let membership = &self.zones[zone].membership;
         let learnt = membership.view.learnt();
@@ -349,12 +349,12 @@ impl State {
     }
 
     /// What is wrong after a zone's turn.
-    fn complaint(&self, zone: usize) -> Option<String> {
+    fn refusal(&self, zone: usize) -> Option<String> {
         let nodes: &[Node] = match &self.zones[zone].answers.knowledge {
             Knowledge::Known(known) => &known.nodes,
             Knowledge::Waiting(_) => return None,
         };
-        let blameless = |n: &usize| self.world.serves(*n, zone) && !self.names_strangers(zone, *n);
+        let blameless = |n: &usize| self.world.serves(*n, zone) && !self.lists_foreign(zone, *n);
         if self.answered(zone).is_empty() && self.candidates(zone).iter().any(blameless) {
             return Some("the answer is empty while a node lives".into());
         }
@@ -372,7 +372,7 @@ impl State {
         })
     }
 
-    /// Who has left in the turn that is over, although it lives and nobody knew better.
+    /// The node that has left in the turn that is over, although it lives and no report contradicted it.
     fn wrongly_left(&self, after: &Self) -> Option<String> {
         let zone = self.turn;
         let (known, still) = (self.zones[zone].membership.view.learnt()?, after.zones[zone].membership.view.learnt());
@@ -383,7 +383,7 @@ impl State {
         let most = self.candidates(zone).into_iter().map(knows).max()?;
         let left = |node: &&IpAddr| still.as_ref().is_none_or(|still| !still.contains(node));
         let mut left = known.as_slice().iter().filter(left).map(|&node| number(node));
-        let suspect = |n: usize| self.names_strangers(zone, n) || after.names_strangers(zone, n);
+        let suspect = |n: usize| self.lists_foreign(zone, n) || after.lists_foreign(zone, n);
         let wrongly = left.find(|&n| self.world.serves(n, zone) && !suspect(n) && knows(n) == most)?;
         Some(format!("{} has left, and lives, and knows as many nodes as anybody", letter(wrongly)))
     }
@@ -475,10 +475,10 @@ impl Search {
         {
             self.depth = depth;
             for (step, after) in state.turns() {
-                let complaint = after.complaint(state.turn).or_else(|| state.wrongly_left(&after));
+                let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
                 let reached = self.reach(story, depth + 1, step, after);
-                if let Some(complaint) = complaint {
-                    self.tell(reached.unwrap_or(story), &complaint);
+                if let Some(refusal) = refusal {
+                    self.tell(reached.unwrap_or(story), &refusal);
                 }
             }
             for event in state.world.events(state.zones.len()) {
@@ -517,7 +517,7 @@ impl Search {
         }
     }
 
-    /// The turns of each zone to the truth, whoever is asked, or if chance would have it.
+    /// The turns of each zone to the truth, whichever node is asked, or with the best choice.
     fn turns_to_truth(&mut self, start: usize, zones: &[usize], by_chance: bool) -> u8 {
         let key = (start, zones.to_vec(), by_chance);
         if let Some(&known) = self.turns_to_truth.get(&key) {
@@ -528,7 +528,7 @@ impl Search {
         turns
     }
 
-    /// The fewest turns to a state from which on the truth is answered whoever is asked.
+    /// The fewest turns to a state from which on the truth is answered whichever node is asked.
     fn turns_by_chance(&mut self, start: usize, zones: &[usize]) -> u8 {
         let mut layer = BTreeSet::from([start]);
         for turn in 0..TURNS_MAX {
@@ -541,7 +541,7 @@ impl Search {
     }
 
     /// Tells how a rule was broken.
-    fn tell(&mut self, mut story: usize, complaint: &str) {
+    fn tell(&mut self, mut story: usize, refusal: &str) {
         if self.broken.len() >= TOLD_MAX {
             return;
         }
@@ -551,7 +551,7 @@ impl Search {
             steps.push(self.stories[story].1);
         }
         let told: Vec<String> = steps.iter().rev().map(ToString::to_string).collect();
-        self.broken.push(format!("{complaint}\nafter:\n  {}", told.join("\n  ")));
+        self.broken.push(format!("{refusal}\nafter:\n  {}", told.join("\n  ")));
     }
 }
 
@@ -598,7 +598,7 @@ impl Calm {
         zones.iter().any(|&zone| !self.states[at].is_true[zone])
     }
 
-    /// Each zone's turns until the zones answer the truth, and go on to, whoever is asked.
+    /// Each zone's turns until the zones answer the truth, and go on to, whichever node is asked.
     fn turns_to_truth(&mut self, start: usize, zones: &[usize]) -> u8 {
         let clusters = self.states[start].is_true.len();
         let layers = self.layers(start);

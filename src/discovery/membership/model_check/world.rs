@@ -27,7 +27,7 @@ pub(super) struct AddressState {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct World(pub(super) [AddressState; ADDRESSES]);
 
-/// What may happen. Nodes notice only by gossip, each for itself; but whoever starts or returns has just looked.
+/// What may happen. Nodes notice only by gossip, each for itself; but a node that starts or returns has just looked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Event {
     /// A node refuses from now on. Its peers list it still.
@@ -44,14 +44,14 @@ pub(super) enum Event {
     Heal(usize),
     /// A node goes for ever, and another one starts elsewhere in its stead.
     Replace(usize, usize),
-    /// A node of this cluster starts where nobody was.
+    /// A node of this cluster starts at a free address.
     Join(usize, usize),
     /// The other cluster is given the address of a node.
     Recycle(usize),
 }
 
 impl World {
-    /// Who has each address, one letter an address: `A`, `B`, or `.` for nobody. Everybody lives and sees everybody.
+    /// Who has each address, one letter an address: `A`, `B`, or `.` for none. All nodes live and see each other.
     pub(super) fn new(owners: &str) -> Self {
         let mut world = Self([AddressState::default(); ADDRESSES]);
         for (place, owner) in world.0.iter_mut().zip(owners.chars()) {
@@ -158,7 +158,7 @@ impl World {
     }
 
     /// A new node starts. The other cluster has noticed that the address is no longer its own: from a peer that still
-    /// lists it nobody could know better.
+    /// lists it, no node knows better.
     fn start(&mut self, n: usize, owner: Option<usize>) {
         for place in self.0.iter_mut().filter(|place| place.owner != owner) {
             place.view &= !bit(n);
