@@ -184,7 +184,7 @@ pub fn reload() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints lines for whoever still reads them. `println!` would panic when nobody does, as behind `| head`.
+/// Prints lines and ignores a closed pipe. `println!` would panic there, for example before `| head`.
 fn print(mut to: impl std::io::Write, text: &str) {
     let _ = writeln!(to, "{text}");
 }

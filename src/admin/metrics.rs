@@ -80,7 +80,7 @@ impl Scrape {
         let ignored =
             IgnoreReason::ALL.iter().map(|&reason| ([("reason", reason.word())], process.ignored.of(reason).value()));
         families.counters("ignored", "Messages that got no reply.", ignored)?;
-        families.counter("fast_lane", "Queries answered on the fast path.", process.workers.fast_lane())?;
+        families.counter("fast_lane", "Queries answered on the fast path.", process.workers.fast_path())?;
         let forwarded = ForwardResult::ALL
             .iter()
             .map(|&result| ([("result", result.word())], process.forwarded.of(result).value()));

@@ -105,7 +105,7 @@ impl Family {
 /// An extended DNS error (RFC 8914).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ExtendedError {
-    /// The cluster has not answered lately.
+    /// The cluster has not answered recently.
     Stale,
     /// No node is known.
     NotReady,

@@ -23,7 +23,7 @@ const CHUNKS_MAX: usize = 64;
 pub struct ZoneId {
     /// Position in per-worker arrays: the lowest that was free.
     pub index: u32,
-    /// Tells the zone from those that had the index before.
+    /// Distinguishes the zone from those that had the index before.
     pub generation: u32,
 }
 
@@ -35,7 +35,7 @@ pub struct AllWorkers(Mutex<Vec<Arc<WorkerCounters>>>);
 #[derive(Debug)]
 pub struct WorkerCounters {
     /// Queries answered on the fast path.
-    fast_lane: Counter,
+    fast_path: Counter,
     chunks: [OnceLock<Box<[Cell]>>; CHUNKS_MAX],
 }
 
@@ -68,8 +68,8 @@ impl AllWorkers {
     }
 
     /// Queries answered on the fast path.
-    pub fn fast_lane(&self) -> u64 {
-        self.sum(|worker| worker.fast_lane.value())
+    pub fn fast_path(&self) -> u64 {
+        self.sum(|worker| worker.fast_path.value())
     }
 
     fn sum(&self, count: impl Fn(&WorkerCounters) -> u64) -> u64 {
@@ -79,12 +79,12 @@ impl AllWorkers {
 
 impl WorkerCounters {
     fn new() -> Self {
-        Self { fast_lane: Counter::default(), chunks: [const { OnceLock::new() }; CHUNKS_MAX] }
+        Self { fast_path: Counter::default(), chunks: [const { OnceLock::new() }; CHUNKS_MAX] }
     }
 
     /// Counts a query that was answered on the fast path.
     pub fn count(&self) {
-        self.fast_lane.increment_alone();
+        self.fast_path.increment_alone();
     }
 
     /// Counts a UDP query of type A or AAAA for a zone; `false`: this worker has no counter for it.
@@ -144,7 +144,7 @@ mod tests {
         }
         assert!(other.count_datagram(zone, QueryType::Aaaa));
         assert_eq!((workers.of(zone, QueryType::A), workers.of(zone, QueryType::Aaaa)), (3, 1));
-        assert_eq!(workers.fast_lane(), 3);
+        assert_eq!(workers.fast_path(), 3);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::{
 /// Between looks at the file when no event comes: some file systems (NFS) report none.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A configuration without mistakes, on its way to the supervisor.
+/// A configuration without errors, on its way to the supervisor.
 #[derive(Debug)]
 pub struct Accepted {
     /// The configuration.
@@ -50,7 +50,7 @@ pub struct ReloadChannels {
     pub hangup: Signal,
     /// Requests from the control socket.
     pub requests: mpsc::Receiver<ReloadRequest>,
-    /// Configurations without mistakes, to the supervisor.
+    /// Configurations without errors, to the supervisor.
     pub accepted: mpsc::Sender<Accepted>,
     /// What the status page shows about the file.
     pub status: Arc<ArcSwap<ConfigStatus>>,
@@ -181,7 +181,7 @@ impl Reloader {
         let path = self.path.clone();
         let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
         match parsed {
-            Ok(parsed) => parsed.map_err(|mistakes| mistakes.to_string()),
+            Ok(parsed) => parsed.map_err(|diagnostics| diagnostics.to_string()),
             Err(lost) => Err(format!("reading {} failed: {lost}", self.path.display())),
         }
     }
@@ -193,13 +193,13 @@ impl Reloader {
         let outcome = match parsed {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
-            Err(complaint) => Err(complaint),
+            Err(diagnostic) => Err(diagnostic),
         };
         match &outcome {
             Ok(summary) => self.applied(summary),
             // Reporting it once is enough while no reload is asked for.
-            Err(complaint) if again && self.channels.status.load().error.as_ref() == Some(complaint) => {}
-            Err(complaint) => self.refuse(reading, complaint),
+            Err(diagnostic) if again && self.channels.status.load().error.as_ref() == Some(diagnostic) => {}
+            Err(diagnostic) => self.refuse(reading, diagnostic),
         }
         outcome
     }
@@ -239,11 +239,11 @@ impl Reloader {
         }));
     }
 
-    fn refuse(&mut self, reading: Reading, complaint: &str) {
-        tracing::error!("reload refused, nothing has changed: {complaint}");
+    fn refuse(&mut self, reading: Reading, diagnostic: &str) {
+        tracing::error!("reload refused, nothing has changed: {diagnostic}");
         self.count(ReloadResult::Refused);
         self.refused = Some(reading);
-        let error = Some(complaint.to_owned());
+        let error = Some(diagnostic.to_owned());
         self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
     }
 

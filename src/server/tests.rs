@@ -235,21 +235,21 @@ fn stopping_under_load_answers_all_that_the_kernel_took() {
 fn an_address_that_is_taken_is_refused_with_a_sentence() {
     let first = Bound::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     let address = first.local_address();
-    let complaint = |address| Bound::bind(address, 1).unwrap_err().to_string();
+    let diagnostic = |address| Bound::bind(address, 1).unwrap_err().to_string();
     let sentence = |address| {
         format!(
             "another program (or a second copy of alternator-dns) already listens on {address}; stop it or change `listen`"
         )
     };
-    assert_eq!(complaint(address), sentence(address));
+    assert_eq!(diagnostic(address), sentence(address));
     drop(first);
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(complaint(tcp.local_addr().unwrap()), sentence(tcp.local_addr().unwrap()));
+    assert_eq!(diagnostic(tcp.local_addr().unwrap()), sentence(tcp.local_addr().unwrap()));
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    assert_eq!(complaint(udp.local_addr().unwrap()), sentence(udp.local_addr().unwrap()));
+    assert_eq!(diagnostic(udp.local_addr().unwrap()), sentence(udp.local_addr().unwrap()));
     let nowhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 5353));
     assert_eq!(
-        complaint(nowhere),
+        diagnostic(nowhere),
         "no interface of this host has the address of 192.0.2.1:5353; add it to one or change `listen`"
     );
     let denied = BindError::new("listen", address, io::ErrorKind::PermissionDenied.into()).to_string();

@@ -91,7 +91,7 @@ impl Cluster {
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
         for _ in 0..ATTEMPTS_MAX {
             let first = first_address();
-            let addresses: Vec<_> = (0..nodes).filter_map(|index| neighbour(first, index)).collect();
+            let addresses: Vec<_> = (0..nodes).filter_map(|index| address_above(first, index)).collect();
             outcome = Self::start_at(&addresses, port);
             if outcome.is_ok() {
                 break;
@@ -185,7 +185,7 @@ impl Cluster {
         let highest = self.nodes().into_iter().rfind(IpAddr::is_ipv4).unwrap_or_else(first_address);
         let mut outcome = Err(io::ErrorKind::AddrInUse.into());
         for distance in 1..=ATTEMPTS_MAX {
-            let Some(address) = neighbour(highest, distance) else { break };
+            let Some(address) = address_above(highest, distance) else { break };
             outcome = self.add_at(address).map(|()| address);
             if outcome.is_ok() {
                 break;
@@ -326,14 +326,14 @@ impl Running {
     }
 }
 
-/// The first address of a new cluster: 127.x.y.1, and room above for [`NODES_MAX`] neighbours.
+/// The first address of a new cluster: 127.x.y.1, with space above it for [`NODES_MAX`] more.
 fn first_address() -> IpAddr {
     let mut rng = rand::rng();
     Ipv4Addr::new(127, rng.random_range(1..=250), rng.random_range(0..=250), 1).into()
 }
 
 /// The address at this distance above; `None` beyond 127.0.0.0/8 or for IPv6, which has one loopback address only.
-fn neighbour(address: IpAddr, distance: usize) -> Option<IpAddr> {
+fn address_above(address: IpAddr, distance: usize) -> Option<IpAddr> {
     let IpAddr::V4(v4) = address else { return None };
     let above = Ipv4Addr::from_bits(v4.to_bits().checked_add(u32::try_from(distance).ok()?)?);
     (above.is_loopback() && above.to_bits() & 0x00ff_ffff != 0x00ff_ffff).then_some(above.into())
@@ -494,7 +494,7 @@ mod tests {
         assert_eq!(listed(&cluster, 0, ""), [0, 1, 2]);
         cluster.stop(crashed);
         assert_eq!(listed(&cluster, 0, ""), [0, 2], "its peers have noticed");
-        let joining = neighbour(cluster.node(2), 1).unwrap();
+        let joining = address_above(cluster.node(2), 1).unwrap();
         cluster.announce(joining);
         cluster.isolate(joining);
         assert!(refuses(joining));
@@ -522,8 +522,8 @@ mod tests {
     #[test]
     fn a_cluster_of_the_largest_size_fits_above_its_first_address() {
         for _ in 0..1000 {
-            assert!(neighbour(first_address(), NODES_MAX).is_some());
+            assert!(address_above(first_address(), NODES_MAX).is_some());
         }
-        assert_eq!(neighbour("::1".parse().unwrap(), 1), None);
+        assert_eq!(address_above("::1".parse().unwrap(), 1), None);
     }
 }

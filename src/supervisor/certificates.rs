@@ -112,18 +112,18 @@ mod tests {
         let secret = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&secret).unwrap();
         let own = secret.serialize_pem();
-        let stranger = KeyPair::generate().unwrap().serialize_pem();
+        let other = KeyPair::generate().unwrap().serialize_pem();
         fs::write(&paths[0], certificate.pem()).unwrap();
         fs::write(&paths[1], &own).unwrap();
         let reader = FileReader::new();
         let opened = WatchedFiles::open(&reader, paths.clone(), FILE_OCTETS_MAX, make(paths.clone())).await;
         let mut files = opened.unwrap().0;
         let mut reported = Vec::new();
-        for key in [&own, &stranger, &own, &stranger, &stranger, &stranger] {
+        for key in [&own, &other, &own, &other, &other, &other] {
             fs::write(&paths[1], key).unwrap();
             let look = files.look(&reader, make(paths.clone())).await;
             reported.push(matches!(look, Look::Failed(_)));
-            assert_eq!(files.error().is_some(), *key == stranger);
+            assert_eq!(files.error().is_some(), *key == other);
         }
         assert_eq!(reported, [false, false, false, false, true, false]);
         fs::remove_dir_all(&directory).unwrap();

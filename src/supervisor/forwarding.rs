@@ -61,7 +61,7 @@ impl Forwarding {
         }
         let mut roots = Arc::new(RootCertStore::empty());
         if wanted.iter().any(|upstream| upstream.tls_name.is_some()) {
-            // Without authorities every upstream with TLS fails, which is no mistake of the configuration.
+            // Without authorities every upstream with TLS fails. The configuration is not at fault.
             match self.roots.get().await {
                 Ok(system) => roots = system,
                 Err(error) => tracing::warn!("{error}, so no upstream can be asked over TLS"),

@@ -11,7 +11,7 @@ pub(super) enum Polling {
     Keep,
     /// A poller with another pace goes on with the nodes that are known.
     Resume,
-    /// Another cluster: the old nodes are answered until the new seeds have told theirs, and never asked.
+    /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
     NewCluster,
 }
 

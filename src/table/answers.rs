@@ -36,7 +36,7 @@ pub struct ZoneSettings {
 }
 
 impl ZoneSettings {
-    /// The defaults of the configuration, for tests of the rooms above.
+    /// The defaults of the configuration, for tests of the layers above.
     #[doc(hidden)]
     pub fn example() -> Self {
         const FOUR: Ttl = Ttl::from_secs(4).expect("four seconds are less than a day");
@@ -94,9 +94,9 @@ pub struct Known {
     pub nodes: Arc<[Node]>,
     /// `Live`, `Degraded`, `Contested` or `Stale`.
     pub state: ZoneState,
-    /// The zone gives none of these addresses away: its cluster told them lately, and nobody spoke for another one. So
-    /// it is also while nodes disagree about each other, or none of them is healthy.
-    pub holds: bool,
+    /// The zone owns these addresses: its cluster listed them recently, and no node reported another cluster. This is
+    /// also true while nodes disagree about each other, or while none of them is healthy.
+    pub owns_addresses: bool,
     /// The end that `max_stale` sets has come: nothing is answered.
     pub expired: bool,
 }
@@ -105,7 +105,7 @@ impl Known {
     /// Nodes that are all up, as without health checks.
     pub fn up(nodes: &NodeSet, state: ZoneState) -> Self {
         let nodes = nodes.as_slice().iter().map(|&address| Node::up(address)).collect();
-        Self { nodes, state, holds: state == ZoneState::Live, expired: false }
+        Self { nodes, state, owns_addresses: state == ZoneState::Live, expired: false }
     }
 }
 
@@ -124,8 +124,8 @@ impl Knowledge {
     }
 }
 
-/// Which list of addresses it is. Of all that were ever made no two have the same, so whoever remembers something about
-/// a list knows by this number, and never by a place in memory, whether it is about the list at hand.
+/// Identifies one list of addresses. No two lists ever have the same version, so a cache compares versions, and never
+/// memory addresses, to know whether it is up to date.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ListVersion(NonZeroU64);
 
@@ -228,7 +228,7 @@ impl Answers {
     /// The next answers; the serial grows when a client could see a difference.
     fn after(&self, settings: Arc<ZoneSettings>, knowledge: Knowledge, now: u32) -> Self {
         let mut next = Self::build(settings, knowledge, self.serial);
-        // An address list that stays the same keeps its version, and with it the decks that are dealt from it.
+        // An address list that stays the same keeps its version, and the shuffle bags made from it stay valid.
         next.v4 = self.v4.followed_by(next.v4);
         next.v6 = self.v6.followed_by(next.v6);
         let same = next.address_ttl() == self.address_ttl()

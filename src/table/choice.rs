@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn a_newcomer_is_answered_once_it_is_up() {
         assert_eq!(chosen("un"), "u");
-        assert_eq!(chosen("nn"), "nn", "nobody was ever up: better a guess than nothing");
-        assert_eq!(chosen("rn"), "r", "who was up once is a better guess");
+        assert_eq!(chosen("nn"), "nn", "no node was ever up: a guess is better than nothing");
+        assert_eq!(chosen("rn"), "r", "a node that was up once is a better guess");
         assert_eq!(chosen("RS"), "RS");
         assert_eq!(chosen("rrr"), "rrr");
         assert_eq!(chosen(""), "");
@@ -123,7 +123,7 @@ mod tests {
         }
 
         #[test]
-        fn whoever_is_up_is_answered(story in "[unrsRS]{1,12}") {
+        fn every_node_that_is_up_is_answered(story in "[unrsRS]{1,12}") {
             let up = |text: &str| text.bytes().filter(|&letter| letter == b'u').count();
             prop_assert_eq!(up(&chosen(&story)), up(&story));
         }

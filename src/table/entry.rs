@@ -27,13 +27,13 @@ use crate::{
 /// How often any zone has been given answers.
 static TABLE_VERSION: AtomicU64 = AtomicU64::new(1);
 
-/// How often any zone has been given answers; never 0. Whoever copies what a zone answers reads this first: while it
-/// stays the same, the copy is true.
+/// How often the answers of any zone have changed; never 0. A worker reads this before it copies the answers of a zone:
+/// while the number stays the same, the copy is up to date.
 pub fn table_version() -> u64 {
     TABLE_VERSION.load(Acquire)
 }
 
-/// To be called when other answers are in force already: whoever sees the new number sees them too.
+/// Call this after the new answers are in place: a thread that sees the new number then sees them too.
 fn publish() {
     TABLE_VERSION.fetch_add(1, Release);
 }
@@ -64,7 +64,7 @@ pub struct PollStatus {
     pub last_error: Option<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
-    /// Between two probes of a node: longer than the file says when the zone has many. `None`: nobody is probed.
+    /// Between two probes of a node: longer than the file says when the zone has many. `None`: no node is probed.
     pub probe_interval: Option<Duration>,
     /// Where what is answered comes from.
     pub origin: Origin,
@@ -83,7 +83,7 @@ pub enum Origin {
     FormerCluster,
     /// An earlier process wrote it down.
     Remembered,
-    /// The zone's cluster told it.
+    /// From the cluster of the zone.
     Cluster,
 }
 
@@ -142,13 +142,13 @@ impl ZoneEntry {
         &self.counters
     }
 
-    /// Questions answered for this zone, by whichever lane.
+    /// Questions answered for this zone, on either path.
     pub fn queries(&self, workers: &AllWorkers, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
-        let everyday = match (query_type, rcode, transport) {
+        let fast_path = match (query_type, rcode, transport) {
             (QueryType::A | QueryType::Aaaa, Rcode::NoError, Transport::Udp) => workers.of(self.id(), query_type),
             _ => 0,
         };
-        self.counters.queries.value(query_type, rcode, transport) + everyday
+        self.counters.queries.value(query_type, rcode, transport) + fast_path
     }
 
     /// Puts what was learnt in force; `now` is the unix time in seconds.
@@ -163,7 +163,7 @@ impl ZoneEntry {
         publish();
     }
 
-    /// Tells what the poller saw in its last tick.
+    /// Publishes what the poller saw in its last tick.
     pub fn report(&self, status: PollStatus) {
         self.poll_status.store(Arc::new(status));
     }

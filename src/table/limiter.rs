@@ -8,8 +8,8 @@ use std::{
 
 use crate::types::RateLimit;
 
-/// Networks that are counted apart: half a megabyte. More share a place, and then a limit; which ones, nobody outside
-/// can know, because the places are found by a keyed hash.
+/// Networks that are counted apart: half a megabyte. More networks share an entry, and then a limit. Clients
+/// cannot predict which ones, because a keyed hash selects the entry.
 const PLACES: usize = 1 << 16;
 
 /// What a question may get.
@@ -33,7 +33,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Nobody has asked yet.
+    /// A limiter that no client has used yet.
     pub fn new(limit: RateLimit) -> Self {
         Self { limit, hasher: RandomState::new(), places: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
     }

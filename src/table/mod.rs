@@ -32,8 +32,8 @@ use crate::{
 /// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
 const INDEXED_OCTETS: usize = 40;
 
-/// Zones by their names in wire format. With ten thousand zones a question costs what it reads of memory that was not
-/// read lately: so whatever tells a zone from another lies in one place, and no pointer is followed.
+/// Zones by their names in wire format. With ten thousand zones the cost of a query is the memory it reads that was not
+/// read recently. So everything that identifies a zone is in one place, and no pointer is followed.
 type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
 
 /// A zone or domain in the index.

@@ -12,11 +12,11 @@ use crate::types::AllowedClients;
 pub struct ServerSettings {
     /// Who may ask about names that are no zone's; a zone says itself who may ask about it.
     pub clients: AllowedClients,
-    /// Whose questions about names that are no zone's are passed on to other resolvers; `None`: nobody's.
+    /// The clients whose queries for names outside every zone are forwarded; `None`: no client's.
     pub forward: Option<AllowedClients>,
     /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
     pub id: Option<Arc<str>>,
-    /// What `version.bind` tells; `None`: nothing.
+    /// The answer for `version.bind`; `None`: there is none.
     pub version: Option<Arc<str>>,
     /// How long an idle TCP connection may stay, in tenths of a second (RFC 7828, 3.1).
     pub keepalive: u16,
@@ -66,7 +66,7 @@ impl CookieSecrets {
 }
 
 impl Default for CookieSecrets {
-    /// A secret that nobody else knows.
+    /// A random secret.
     fn default() -> Self {
         Self::of(CookieSecret(rand::random()))
     }

@@ -19,7 +19,7 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The longest line. The kernel's own log has a bound of this order; a list of a hundred mistakes is cut.
+/// The longest line. The kernel's own log has a bound of this order; a list of a hundred errors is cut.
 pub(super) const LINE_OCTETS_MAX: usize = 8 << 10;
 
 /// Lines that wait to be written. A start with ten thousand zones logs more, while the writer writes.
@@ -116,7 +116,7 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Adds a line, cut where it is too long; counts it where there is no room.
+    /// Adds a line, cut where it is too long; counts it where there is no space.
     fn push(&self, mut line: Vec<u8>) {
         cut(&mut line);
         let mut state = self.0.lock();
@@ -127,7 +127,7 @@ impl LogQueue {
         self.add(&mut state, line);
     }
 
-    /// Adds the last text of the process, also to a queue that is full, and uncut: a list of mistakes is long.
+    /// Adds the last text of the process, also to a queue that is full, and uncut: a list of errors is long.
     fn push_last(&self, text: Vec<u8>) {
         self.add(&mut self.0.lock(), text);
     }
@@ -242,8 +242,8 @@ mod tests {
         let queue = LogQueue::start(Reader(sender)).unwrap();
         let before = log_lines_dropped();
         let line = vec![b'x'; LINE_OCTETS_MAX];
-        let room = OCTETS_MAX / LINE_OCTETS_MAX;
-        for _ in 0..room + 10 {
+        let capacity = OCTETS_MAX / LINE_OCTETS_MAX;
+        for _ in 0..capacity + 10 {
             queue.push(line.clone());
         }
         // The writer may have taken one line.
@@ -257,7 +257,7 @@ mod tests {
             received = lines.recv().unwrap();
             count += 1;
         }
-        assert!((room + 1..=room + 2).contains(&count), "{count}");
+        assert!((capacity + 1..=capacity + 2).contains(&count), "{count}");
         queue.flush(Duration::from_secs(60));
         assert!(queue.0.lock().lines.is_empty());
     }

@@ -51,12 +51,12 @@ fn main() {
             }
         };
         ask(WARM_UP);
-        let before = counters.workers.fast_lane();
+        let before = counters.workers.fast_path();
         let region = Region::new(ALLOCATOR);
         ask(QUESTIONS);
         let change = region.change();
         assert_eq!((change.allocations, change.reallocations), (0, 0), "{} octets", question.len());
-        assert_eq!(counters.workers.fast_lane() - before, QUESTIONS as u64);
+        assert_eq!(counters.workers.fast_path() - before, QUESTIONS as u64);
     }
     println!("the fast path allocates nothing: 1 passed, 0 failed");
 }

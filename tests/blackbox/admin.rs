@@ -97,7 +97,7 @@ fn the_status_page_is_one_page_and_strangers_get_404() {
 }
 
 #[test]
-fn rubbish_on_the_admin_port_costs_nobody_else_anything() {
+fn garbage_on_the_admin_port_does_not_disturb_other_clients() {
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::start("rubbish", &zone("a.example", &cluster));
     let mut slow: Vec<_> = (0..10).map(|_| TcpStream::connect(daemon.admin()).unwrap()).collect();

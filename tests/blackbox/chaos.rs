@@ -4,19 +4,19 @@
 //! What is asserted of every answer, and no more than the design promises:
 //! - It is never empty.
 //! - It never holds a node that has been dead for longer than its budget: [`refused`] or [`silent`]. While more than
-//!   half of a cluster is slow nobody is dropped for slowness, and while all of it is dead the last known nodes stay,
+//!   half of a cluster is slow no node is dropped for slowness, and while all of it is dead the last known nodes stay,
 //!   so this is not asserted of a cluster in those troubles, nor for [`recovery`] after them.
 //! - It never holds a node of the other cluster, except that an address which changed hands may be answered by its
 //!   former zone for [`changed_hands`].
 //! - It never holds a node that was announced and has never served.
 //!
-//! What is not asserted, because nobody could know better: a node that lives may be missing for a while (it joins, its
+//! What is not asserted, because it cannot be known: a node that lives may be missing for a while (it joins, its
 //! side of a split is outvoted, its `/localnodes` is corrupt). And some things do not happen here, because no rule can
 //! tell them from the truth: a peer that still lists an address which is another cluster's by now; two addresses of
 //! one cluster that change hands at once; a cluster that is dead whole while one of its addresses changes hands; an
 //! address that goes back to where it came from; a cluster that is dead whole while the new owner of one of its seeds
-//! is split, because the lesser side of a split is published by nobody. A node that is seen by nobody is nobody's either, so the first two
-//! nodes of a cluster, which are among its seeds, keep their addresses.
+//! is split, because the lesser side of a split is not published. A node that no other node sees is not published
+//! either, so the first two nodes of a cluster, which are among its seeds, keep their addresses.
 //!
 //! The story depends on its seed and on nothing else: not on time, and not on addresses. `ALTERNATOR_DNS_CHAOS_SEED`
 //! tells one again, `ALTERNATOR_DNS_CHAOS_SECONDS` tells it for longer.
@@ -57,7 +57,7 @@ const SIDE_MIN: usize = 8;
 /// remains, and this is far from it.
 const TROUBLED_MAX: usize = 3;
 
-/// Nodes of a cluster that lie about the list, at once. Whoever is heard must be likely to tell the truth.
+/// Nodes of a cluster that lie about the list, at once. A node that is polled must be likely to tell the truth.
 const LYING_MAX: usize = 2;
 
 /// How the resolver is told to look. Twenty-six nodes are probed 65 times a second, less than would stretch the
@@ -205,7 +205,7 @@ enum Event {
     Err,
     /// A node answers `/` after three seconds, and is not dead.
     Slow,
-    /// A node sees nobody but itself.
+    /// A node sees only itself.
     Isolate,
     /// A node answers `/localnodes` with nonsense.
     Corrupt,
@@ -262,7 +262,7 @@ enum Condition {
     },
     /// It hangs or errs.
     Silent,
-    /// It answers `/` late. Nobody is to be blamed whether it is answered or not.
+    /// It answers `/` late. Nothing is wrong, whether it is answered or not.
     Slow,
     /// It serves, and what it lists is not to be believed.
     Lies,
@@ -289,7 +289,7 @@ enum Weather {
     Blackout,
 }
 
-/// What is true of one address, whoever had it.
+/// What is true of one address, whichever node had it.
 #[derive(Clone, Copy, Debug)]
 struct Address {
     /// Whose it is, or was last.
@@ -348,7 +348,7 @@ impl Truth {
         self.nodes.iter().filter(|(.., condition)| is(*condition)).count()
     }
 
-    /// An address of its own range that nobody has had.
+    /// An address of its own range that no node has had.
     fn fresh(&mut self) -> (IpAddr, u32) {
         let number = self.next;
         self.next += 1;
@@ -725,7 +725,7 @@ impl World {
 
     /// What is wrong with an answer that was asked for then, if anything is.
     fn complaint(&self, which: usize, asked: Instant, node: IpAddr) -> Option<String> {
-        let Some(address) = self.addresses.get(&node) else { return Some("nobody ever had this address".into()) };
+        let Some(address) = self.addresses.get(&node) else { return Some("no node ever had this address".into()) };
         let since = |then: Instant| asked.saturating_duration_since(then);
         if address.owner != which {
             return match address.changed_hands {

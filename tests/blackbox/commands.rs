@@ -28,7 +28,7 @@ fn check_prints_a_summary_of_a_good_file() {
 }
 
 #[test]
-fn nobody_has_to_read_what_a_command_prints() {
+fn a_command_whose_output_is_not_read_succeeds() {
     let directory = scratch("unread");
     let file = directory.join("config.toml");
     for (content, expected) in [("[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n", 0), ("", 78)] {

@@ -12,7 +12,7 @@ use crate::{
 
 const REFRESH: Duration = Duration::from_millis(400);
 
-/// The constant above, and patience for a busy machine: nobody is slow in these stories.
+/// The constant above, and patience for a busy machine: no node is slow in these tests.
 const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                     health = { interval = \"400ms\", timeout = \"1s\" }\n";
 
@@ -103,7 +103,7 @@ fn a_cluster_whose_nodes_disagree_gives_no_address_away() {
     let strangers = b.nodes();
     b.isolate(b.node(1));
     wait::until("b.example to be contested", || (state(&daemon, "b.example") == "contested").then_some(()));
-    // The recycled address is the zone's only seed, and nobody is left who could contradict it.
+    // The recycled address is the zone's only seed, and no other node is left to contradict it.
     let [recycled, others @ ..] = &a.nodes()[..] else { panic!("three nodes") };
     others.iter().for_each(|node| a.stop(*node));
     b.take_over(&a, *recycled).unwrap();
@@ -163,7 +163,7 @@ fn two_dead_clusters_that_come_back_with_one_address_swapped_are_told_apart() {
 
 #[test]
 fn two_dead_clusters_that_come_back_with_all_addresses_swapped_are_answered_again() {
-    // Whose addresses they are nobody can tell; a name that stays out of order for ever would help nobody either.
+    // It cannot be known whose addresses they are, and a name that fails indefinitely helps no client.
     let ([a, b], daemon) = reborn("all_swapped", |[a, b]| [b.to_vec(), a.to_vec()]);
     becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &b.nodes());
     becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "b.example", &a.nodes());

@@ -1,4 +1,4 @@
-//! Names of no zone: passed on to upstreams for those who may, and for nobody else.
+//! Names of no zone: passed on to upstreams for allowed clients only.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -24,11 +24,11 @@ const PAYLOAD: u16 = 1232;
 /// A reply comes within this also when no upstream answers: stub resolvers give up after five seconds.
 const DEADLINE: Duration = Duration::from_millis(4500);
 
-/// A question about a zone is answered within this, whatever upstreams do: whoever waited for them would wait longer. A
-/// machine that is not busy needs a thousandth.
+/// A question about a zone is answered within this, whatever upstreams do: a server that waited for them would take
+/// longer. A machine that is not busy needs a thousandth.
 const PROMPT: Duration = Duration::from_millis(1500);
 
-/// An address that asks and is nobody's upstream.
+/// An address that sends queries and is not an upstream.
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
 
 fn upstream(last: u8) -> Upstream {
@@ -279,7 +279,7 @@ fn too_many_questions_are_refused_at_once() {
 }
 
 #[test]
-fn nobody_else_s_questions_are_passed_on() {
+fn questions_of_other_clients_are_not_passed_on() {
     let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
     let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let as_stranger = |question: Question| {

@@ -180,7 +180,7 @@ fn a_node_returns_after_so_many_successes() {
 }
 
 #[test]
-fn a_node_is_probed_once_whoever_lists_it_and_on_a_fresh_connection() {
+fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
     let cluster = Cluster::start(2).unwrap();
     let zones: String = ["a.example", "b.example", "c.example"]
         .map(|name| zone_with(name, &cluster.nodes(), cluster.port(), QUICK))
@@ -238,7 +238,7 @@ fn probes_end_with_the_node_and_with_the_zone() {
 }
 
 #[test]
-fn nobody_is_probed_without_health_checks() {
+fn no_node_is_probed_without_health_checks() {
     let cluster = Cluster::start(3).unwrap();
     let daemon = start("unprobed", &cluster, "refresh = \"100ms\"\nanswers = \"all\"\nhealth = false\n");
     becomes(&daemon, "a.example", &cluster.nodes());

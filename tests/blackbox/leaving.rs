@@ -79,7 +79,7 @@ fn the_second_of_two_goes_when_it_is_dead() {
 }
 
 #[test]
-fn three_outvote_two_whoever_is_asked() {
+fn three_outvote_two_whichever_side_is_polled() {
     // Late lists of the three, so that one of the two is always the first to be heard: they are the seeds, and a seed
     // is asked third at the latest, half a timeout after the first.
     const PATIENT: &str = "refresh = \"400ms\"\ntimeout = \"2s\"\nanswers = \"all\"\nhealth = false\n";
@@ -119,7 +119,7 @@ fn four_of_six_go_when_they_are_dead() {
 }
 
 #[test]
-fn two_of_three_go_when_they_are_dead_and_nobody_is_probed() {
+fn two_of_three_dead_nodes_are_removed_without_probes() {
     const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
     let cluster = Cluster::start(3).unwrap();
     let nodes = cluster.nodes();
@@ -168,7 +168,7 @@ fn a_dead_node_that_some_peers_list_does_not_come_and_go() {
 }
 
 #[test]
-fn a_joining_node_that_sees_only_itself_is_taken_in_and_nobody_goes() {
+fn a_joining_node_that_sees_only_itself_is_added_and_no_node_is_removed() {
     const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                          health = { interval = \"200ms\", timeout = \"1s\" }\n";
     let cluster = Cluster::start(3).unwrap();

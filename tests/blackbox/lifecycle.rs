@@ -160,7 +160,7 @@ fn what_was_asked_before_the_end_is_answered() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_ends_nothing() {
+fn a_log_that_is_no_longer_read_does_not_stop_the_server() {
     let cluster = Cluster::start(2).unwrap();
     let mut daemon = Daemon::with_log_pipe("unread", &config(&zone("a.example", &cluster)));
     wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));

@@ -1,7 +1,7 @@
 //! What a node sends: every list that is good is taken, every bad one leaves the zone alone, every bad entry is
 //! dropped alone. Each case is a node of its own that speaks real HTTP.
 //!
-//! Listed addresses are loopback ones, because the resolver asks whoever is listed.
+//! Listed addresses are loopback ones, because the resolver polls every listed node.
 
 use std::time::Duration;
 

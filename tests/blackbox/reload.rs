@@ -485,7 +485,7 @@ fn not_one_query_is_lost_during_ten_reloads() {
 
 #[test]
 fn a_systemd_that_does_not_listen_holds_nothing_up() {
-    // More than the kernel keeps for a socket that nobody reads (net.unix.max_dgram_qlen, 10 by default).
+    // More than the kernel keeps for a socket that is not read (net.unix.max_dgram_qlen, 10 by default).
     const UNREAD: usize = 15;
     let cluster = Cluster::start(1).unwrap();
     let daemon = Daemon::with_config("deaf", &zones("a", &cluster));

@@ -83,7 +83,7 @@ fn when_no_scope_has_a_node_the_last_answer_stays() {
 }
 
 #[test]
-fn a_seed_that_knows_nobody_there_is_passed_over() {
+fn a_seed_that_knows_no_node_there_is_skipped() {
     let cluster = Cluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
     let nodes = cluster.nodes();
     cluster.isolate(nodes[0]);
@@ -124,7 +124,7 @@ fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
     // Even when only the server that ignores them is left: something else is known.
     cluster.stop(nodes[3]);
     becomes(&daemon, "a.example", &nodes[2..3]);
-    // A node that is only down would be answered again when nobody is up.
+    // A node that is only down would be answered again when no node is up.
     wait::until("the stopped node to be listed no more", || {
         node_state(&daemon, "a.example", nodes[3]).is_empty().then_some(())
     });

@@ -27,7 +27,7 @@ fn the_example_shows_the_defaults_of_the_code() {
     let seeds: Vec<_> = shown.cluster.seeds.iter().map(|seed| format!("\"{seed}\"")).collect();
     let mut bare = parsed(&format!("[zones.\"{name}\"]\nseeds = [{}]\n", seeds.join(", ")));
     assert_eq!(bare.zones[name], *shown, "the first zone of example.toml has every key at its default");
-    // What is written must be there; what nobody wrote may be missing on a host without IPv6.
+    // What is written must be there; what is not written may be missing on a host without IPv6.
     bare.server.listen_by_default = false;
     assert_eq!(bare.server, example.server, "and so has [server]");
 }

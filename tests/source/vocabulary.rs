@@ -33,6 +33,9 @@ const OLD_WORDS: [(&str, &str); 27] = [
     ("mistake", "error"),
 ];
 
+/// Names that users depend on and that stay: the metric `fast_lane_total`.
+const KEPT: [&str; 1] = ["\"fast_lane\""];
+
 /// The words of a text in lower case: `SeatMap`, `seat_map` and "a seat" all have the word "seat".
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -52,13 +55,12 @@ fn words(text: &str) -> Vec<String> {
 }
 
 fn old_words(text: &str) -> Vec<&'static str> {
-    let words = words(text);
+    let words = words(&KEPT.iter().fold(text.to_owned(), |text, kept| text.replace(kept, "")));
     let has = |old: &str| words.iter().any(|word| word == old || word.strip_suffix('s') == Some(old));
     OLD_WORDS.iter().map(|(old, _)| *old).filter(|old| has(old)).collect()
 }
 
 #[test]
-#[ignore = "the renaming is under way"]
 fn names_and_comments_use_the_words_of_the_field() {
     let mut found = Vec::new();
     for source in sources("src") {
@@ -77,5 +79,6 @@ fn words_are_found_in_names_and_in_prose() {
     assert_eq!(words("fn fast_lane(SeatMap) // a seat's"), ["fn", "fast", "lane", "seat", "map", "a", "seat", "s"]);
     assert_eq!(old_words("struct SeatMap;"), ["seat"]);
     assert_eq!(old_words("// two seats"), ["seat"]);
+    assert_eq!(old_words(r#"counter("fast_lane")"#), [""; 0]);
     assert_eq!(old_words("a broom, a planet, an explanation"), [""; 0]);
 }

@@ -105,9 +105,9 @@ fn flags_of_the_client_are_not_echoed() {
 #[test]
 fn the_advertised_size_is_clamped_between_512_and_1232() {
     let big = |offer: &str| reply(&format!("fill.alt.test. A {offer}")).len();
-    let room = |limit: usize| (limit - 12 - 19 - 11) / 16 * 16 + 12 + 19 + 11;
+    let largest = |limit: usize| (limit - 12 - 19 - 11) / 16 * 16 + 12 + 19 + 11;
     for (offer, limit) in [("+0", 512), ("+100", 512), ("+512", 512), ("+700", 700), ("+1232", 1232), ("+4096", 1232)] {
-        assert_eq!(big(offer), room(limit), "{offer}");
+        assert_eq!(big(offer), largest(limit), "{offer}");
     }
 }
 

@@ -34,8 +34,8 @@ pub struct Worker {
     counters: Option<Arc<WorkerCounters>>,
 }
 
-/// Copies of zones, by the index of their id. With ten thousand zones the time goes into memory that was not read lately:
-/// here a question reads one place, and nothing of the zone itself.
+/// Copies of zones, by the index of their id. With ten thousand zones most of the time is spent on memory that was not
+/// read recently. A query reads one entry here, and nothing of the zone itself.
 #[derive(Default)]
 struct ZoneCache(Vec<CachedZone>);
 

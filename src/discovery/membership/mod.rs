@@ -181,7 +181,7 @@ impl Membership {
         self.published = knowledge.clone();
         let (addresses, live) = match &knowledge {
             Knowledge::Known(known) if self.view.origin() != Origin::FormerCluster => {
-                (NodeSet::new(known.nodes.iter().map(|node| node.address)), known.holds)
+                (NodeSet::new(known.nodes.iter().map(|node| node.address)), known.owns_addresses)
             }
             Knowledge::Known(_) | Knowledge::Waiting(_) => (None, false),
         };

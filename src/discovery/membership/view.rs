@@ -353,7 +353,7 @@ impl MembershipView {
             }
         };
         let expired = self.timing.max_stale.is_some_and(|max| now > self.fresh + max);
-        Knowledge::Known(Known { nodes, state: self.state(now), holds: self.holds(now), expired })
+        Knowledge::Known(Known { nodes, state: self.state(now), owns_addresses: self.owns_addresses(now), expired })
     }
 
     /// When time alone will change what is answered, if it will.
@@ -381,8 +381,8 @@ impl MembershipView {
         }
     }
 
-    /// See [`Known::holds`].
-    fn holds(&self, now: Instant) -> bool {
+    /// See [`Known::owns_addresses`].
+    fn owns_addresses(&self, now: Instant) -> bool {
         let last_foreign = self.disowns_a_listed_node() || self.is_recent(self.last_foreign, now);
         self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !last_foreign
     }

@@ -1,4 +1,4 @@
-//! Certificate authorities that nobody else trusts.
+//! Certificate authorities that only the tests trust.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,

@@ -31,7 +31,7 @@ pub struct Daemon {
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
-/// A fresh directory that nobody else uses.
+/// A fresh directory that no other test uses.
 pub fn scratch(name: &str) -> PathBuf {
     let number = STARTED.fetch_add(1, Ordering::Relaxed);
     let directory = std::env::temp_dir().join(format!("alternator-dns-test-{}-{number}-{name}", std::process::id()));
@@ -100,7 +100,7 @@ impl Daemon {
         daemon
     }
 
-    /// Nobody reads the pipe of [`Self::with_log_pipe`] any more.
+    /// Stops reading the pipe of [`Self::with_log_pipe`].
     pub fn close_log(&mut self) {
         drop(self.child.stderr.take().expect("a pipe"));
     }
