@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     cli::{self, Failure, LogArguments, StopSignals},
-    simulation::Cluster,
+    simulation::SimulatedCluster,
     supervisor::{Supervisor, control_runtime},
     table::SharedTable,
     telemetry::{self, LogFilter},
@@ -72,13 +72,13 @@ async fn play() -> Result<(), Failure> {
 /// A simulated cluster and its zone.
 struct Simulated {
     zone: ZoneName,
-    cluster: Cluster,
+    cluster: SimulatedCluster,
 }
 
 impl Simulated {
     fn start(region: &str) -> std::io::Result<Self> {
         let zone = ZoneName::parse(&format!("alternator.{region}.example.com")).map_err(std::io::Error::other)?;
-        Ok(Self { zone, cluster: Cluster::start(NODES)? })
+        Ok(Self { zone, cluster: SimulatedCluster::start(NODES)? })
     }
 
     /// The name without the final dot.

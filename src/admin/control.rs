@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::http::{self, Limits};
+use super::http::{self, HttpLimits};
 use crate::{config::ReloadRequest, net::http::plain};
 
 /// The socket's directory when systemd sets none.
@@ -140,7 +140,7 @@ pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>,
     match UnixListener::from_std(listener) {
         Ok(listener) => {
             let whole = RELOAD_TIME_MAX + EXCHANGE_TIME_MAX;
-            let limits = Limits { connections: OPERATORS_MAX, head: http::HEAD_TIME_MAX, whole };
+            let limits = HttpLimits { connections: OPERATORS_MAX, head: http::HEAD_TIME_MAX, whole };
             http::serve(listener, router(requests), limits, stop).await;
         }
         Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),

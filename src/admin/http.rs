@@ -30,7 +30,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The limits of one listener.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct HttpLimits {
     /// Concurrent connections; more wait in the kernel's queue.
     pub(super) connections: usize,
     /// From accept to the end of the request's head.
@@ -42,7 +42,7 @@ pub(super) struct Limits {
 /// Serves until `stop`, one request on each connection.
 ///
 /// Connections are not kept alive, so none is idle, and `limits.whole` bounds each of them.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, limits: Limits, stop: CancellationToken) {
+pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, limits: HttpLimits, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -104,9 +104,9 @@ mod tests {
         task::JoinHandle,
     };
 
-    const LIMITS: Limits = Limits { connections: 2, head: HEAD_TIME_MAX, whole: Duration::from_secs(60) };
+    const LIMITS: HttpLimits = HttpLimits { connections: 2, head: HEAD_TIME_MAX, whole: Duration::from_secs(60) };
 
-    async fn serving(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    async fn serving(limits: HttpLimits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_head_delays_no_other_connection_and_times_out() {
-        let (address, _stop, _served) = serving(Limits { head: Duration::from_millis(200), ..LIMITS }).await;
+        let (address, _stop, _served) = serving(HttpLimits { head: Duration::from_millis(200), ..LIMITS }).await;
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET / HT").await.unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_ends_at_its_time_limit() {
         let (address, _stop, _served) =
-            serving(Limits { connections: 1, head: HEAD_TIME_MAX, whole: Duration::from_millis(200) }).await;
+            serving(HttpLimits { connections: 1, head: HEAD_TIME_MAX, whole: Duration::from_millis(200) }).await;
         let _silent = TcpStream::connect(address).await.unwrap();
         let mut other = TcpStream::connect(address).await.unwrap();
         assert!(timeout(Duration::from_secs(10), send(&mut other, HELLO)).await.unwrap().ends_with("hello"));

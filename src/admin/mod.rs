@@ -37,7 +37,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::http::Limits;
+use self::http::HttpLimits;
 use crate::{
     config::ConfigStatus,
     metrics::ProcessCounters,
@@ -104,7 +104,7 @@ impl View {
 /// # Panics
 /// When a handler panics, so that the owner of this task notices.
 pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
-    let limits = Limits { connections: CONNECTIONS_MAX, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
+    let limits = HttpLimits { connections: CONNECTIONS_MAX, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
     http::serve(listener, router(view), limits, stop).await;
 }
 

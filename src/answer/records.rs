@@ -12,7 +12,7 @@ use hickory_server::proto::{
 
 use super::{
     render::{Owner, Reply, ReplyRecord},
-    resolve::{Family, Outcome, Resolution, Zone},
+    resolve::{Family, Outcome, Resolution, ResolvedZone},
     worker::Worker,
 };
 use crate::types::{AnswerCount, ZoneName};
@@ -48,7 +48,12 @@ impl Reply<'_> {
         Ok(())
     }
 
-    fn fill_zone(&mut self, zone: &Zone<'_>, outcome: &Outcome<'_>, worker: &mut Worker) -> Result<(), ProtoError> {
+    fn fill_zone(
+        &mut self,
+        zone: &ResolvedZone<'_>,
+        outcome: &Outcome<'_>,
+        worker: &mut Worker,
+    ) -> Result<(), ProtoError> {
         match outcome {
             Outcome::Nodes { family, count } => self.fill_nodes(zone, *family, *count, worker),
             Outcome::NameServerAddresses { family, addresses } => {
@@ -64,7 +69,7 @@ impl Reply<'_> {
     }
 
     /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
-    fn fill_nodes(&mut self, zone: &Zone<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
+    fn fill_nodes(&mut self, zone: &ResolvedZone<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
         let answers = &zone.answers;
         let (total, data_octets) = match family {
             Family::V4 => (answers.v4.len(), 4),
@@ -99,7 +104,7 @@ impl Reply<'_> {
         self.answers = vec![ReplyRecord { owner, class: DNSClass::CH, ttl: 0, data }];
     }
 
-    fn soa(&self, zone: &Zone<'_>) -> Result<ReplyRecord, ProtoError> {
+    fn soa(&self, zone: &ResolvedZone<'_>) -> Result<ReplyRecord, ProtoError> {
         let apex = zone.entry.name();
         let settings = &zone.answers.settings;
         let primary = settings.name_servers.first().unwrap_or(apex);
@@ -119,7 +124,7 @@ impl Reply<'_> {
         Ok(ReplyRecord::new(self.question().zone_owner(), zone.negative_ttl(), RData::SOA(soa)))
     }
 
-    fn fill_name_servers(&mut self, zone: &Zone<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
+    fn fill_name_servers(&mut self, zone: &ResolvedZone<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
         let apex = zone.entry.name();
         let owner = self.question().owner();
         for (name, _) in zone.answers.settings.name_servers.iter() {

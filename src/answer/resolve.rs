@@ -32,7 +32,7 @@ const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
 #[derive(Debug)]
 pub struct Resolution<'t> {
     /// The zone that the name belongs to; `None` where the question is no zone's.
-    pub zone: Option<Zone<'t>>,
+    pub zone: Option<ResolvedZone<'t>>,
     /// The content of the answer.
     pub outcome: Outcome<'t>,
     /// The reason, for a client that speaks EDNS.
@@ -41,7 +41,7 @@ pub struct Resolution<'t> {
 
 /// A zone at one moment: what is published later does not change an answer that has begun.
 #[derive(Debug)]
-pub struct Zone<'t> {
+pub struct ResolvedZone<'t> {
     /// Its entry in the table, with its counters.
     pub entry: &'t Arc<ZoneEntry>,
     /// Its current answers.
@@ -157,7 +157,7 @@ impl Resolution<'_> {
     }
 }
 
-impl Zone<'_> {
+impl ResolvedZone<'_> {
     /// TTL of the SOA and its minimum, in seconds: how long a denial may be cached (RFC 2308, 4 and 5).
     pub fn negative_ttl(&self) -> u32 {
         let configured = self.answers.settings.negative_ttl.as_secs();
@@ -202,7 +202,7 @@ fn of_zone<'t>(
 ) -> Resolution<'t> {
     let answers = entry.answers();
     if !answers.settings.clients.permit(client.address) {
-        let zone = Some(Zone { entry, answers });
+        let zone = Some(ResolvedZone { entry, answers });
         return Resolution { zone, outcome: Outcome::Refused, extended_error: Some(ExtendedError::Prohibited) };
     }
     let outcome = match (query.query_type, position) {
@@ -220,7 +220,7 @@ fn of_zone<'t>(
         Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
-    Resolution { zone: Some(Zone { entry, answers }), outcome, extended_error }
+    Resolution { zone: Some(ResolvedZone { entry, answers }), outcome, extended_error }
 }
 
 /// The type of a question, as metrics name it.

@@ -2,9 +2,9 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
-use super::{Cluster, Delivery, Path};
+use super::{Delivery, Path, SimulatedCluster};
 
-impl Cluster {
+impl SimulatedCluster {
     /// Starts one node for each place, a datacenter and a rack, in order of addresses.
     ///
     /// # Errors

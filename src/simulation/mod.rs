@@ -2,7 +2,7 @@
 //!
 //! The demo and the tests share it. It writes to TCP itself, because it must send slowly, send wrong data, and reset a
 //! connection in the middle of a body.
-//! Every node of a [`Cluster`] listens on an address of its own in 127.0.0.0/8 and all of them share one port, as
+//! Every node of a [`SimulatedCluster`] listens on an address of its own in 127.0.0.0/8 and all of them share one port, as
 //! real nodes do. A cluster owns a thread with a small runtime, so its controls are ordinary blocking calls that may
 //! be used from any test; dropping it stops everything.
 
@@ -27,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{node::serve, response::NodeRecord, tls::ConnectionSecurity};
 pub use self::{
-    response::{Content, Delivery, Reply},
+    response::{Content, Delivery, HttpReply},
     tls::Identity,
 };
 
@@ -63,7 +63,7 @@ pub struct Request {
 
 /// Simulated nodes that share a port. Dropping it closes every port and connection.
 #[derive(Debug)]
-pub struct Cluster {
+pub struct SimulatedCluster {
     port: u16,
     state: Arc<State>,
     security: ConnectionSecurity,
@@ -73,7 +73,7 @@ pub struct Cluster {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Cluster {
+impl SimulatedCluster {
     /// Starts this many nodes (1 to [`NODES_MAX`]) on neighbouring random loopback addresses, and on a port that is free on
     /// all of them.
     ///
@@ -284,7 +284,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for SimulatedCluster {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -350,7 +350,7 @@ mod tests {
     use super::*;
 
     /// Sends a request and reads until the node closes, or sends nothing for a while.
-    fn ask(cluster: &Cluster, node: IpAddr, request: &str) -> String {
+    fn ask(cluster: &SimulatedCluster, node: IpAddr, request: &str) -> String {
         let mut stream = TcpStream::connect((node, cluster.port())).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -365,13 +365,13 @@ mod tests {
         String::from_utf8(answer).unwrap()
     }
 
-    fn get(cluster: &Cluster, node: IpAddr, target: &str) -> String {
+    fn get(cluster: &SimulatedCluster, node: IpAddr, target: &str) -> String {
         ask(cluster, node, &format!("GET {target} HTTP/1.1\r\nHost: {node}\r\nConnection: close\r\n\r\n"))
     }
 
     #[test]
     fn nodes_list_running_nodes_and_are_healthy() {
-        let cluster = Cluster::start(2).unwrap();
+        let cluster = SimulatedCluster::start(2).unwrap();
         let (first, second) = (cluster.node(0), cluster.node(1));
         let answer = get(&cluster, first, "/localnodes?dc=datacenter1");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn connections_are_kept_if_the_client_asks_for_it() {
-        let cluster = Cluster::start(1).unwrap();
+        let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let two = ask(&cluster, node, "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n");
         assert!(two.contains("healthy: a") && two.contains("healthy: b"), "{two}");
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_stopped_node_refuses_and_is_not_listed() {
-        let cluster = Cluster::start(2).unwrap();
+        let cluster = SimulatedCluster::start(2).unwrap();
         let (first, second) = (cluster.node(0), cluster.node(1));
         let mut open = TcpStream::connect((first, cluster.port())).unwrap();
         get(&cluster, first, "/");
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn answers_break_in_the_way_that_was_set() {
-        let cluster = Cluster::start(1).unwrap();
+        let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let answer = |delivery| {
             cluster.deliver(node, Path::LocalNodes, delivery);
@@ -438,13 +438,13 @@ mod tests {
         assert!(answer(Delivery::Endless).len() >= 1 << 20);
         cluster.heal(node);
         assert!(get(&cluster, node, "/localnodes").ends_with(&list));
-        cluster.say(node, Path::LocalNodes, Content::Reply(Reply::status(302).header("Location", "/").body("no")));
+        cluster.say(node, Path::LocalNodes, Content::Reply(HttpReply::status(302).header("Location", "/").body("no")));
         let moved = get(&cluster, node, "/localnodes");
         assert!(moved.starts_with("HTTP/1.1 302 ") && moved.contains("\r\nLocation: /\r\n"), "{moved}");
     }
 
     /// The indices of the nodes that a node lists to a request with these parameters, in order.
-    fn listed(cluster: &Cluster, index: usize, parameters: &str) -> Vec<usize> {
+    fn listed(cluster: &SimulatedCluster, index: usize, parameters: &str) -> Vec<usize> {
         let answer = get(cluster, cluster.node(index), &format!("/localnodes{parameters}"));
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let list: Vec<IpAddr> = serde_json::from_str(body).unwrap();
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_list_has_the_nodes_of_the_requested_datacenter_and_rack() {
-        let cluster = Cluster::start_in(&[("a", "1"), ("a", "2"), ("b & c", "1"), ("b & c", "2")]).unwrap();
+        let cluster = SimulatedCluster::start_in(&[("a", "1"), ("a", "2"), ("b & c", "1"), ("b & c", "2")]).unwrap();
         assert_eq!(listed(&cluster, 0, ""), [0, 1], "its own datacenter");
         assert_eq!(listed(&cluster, 0, "?dc=&rack="), [0, 1]);
         assert_eq!(listed(&cluster, 0, "?dc=b%20%26%20c"), [2, 3]);
@@ -472,7 +472,7 @@ mod tests {
 
     #[test]
     fn nodes_list_only_their_own_side_of_a_split() {
-        let cluster = Cluster::start(5).unwrap();
+        let cluster = SimulatedCluster::start(5).unwrap();
         let nodes = cluster.nodes();
         cluster.split(&[&nodes[..2], &nodes[2..4]]);
         cluster.stop(nodes[1]);
@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn nodes_that_crash_or_join_are_listed_and_refuse() {
-        let cluster = Cluster::start(3).unwrap();
+        let cluster = SimulatedCluster::start(3).unwrap();
         let refuses = |node| TcpStream::connect((node, cluster.port())).is_err();
         let crashed = cluster.node(1);
         cluster.crash(crashed);
@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn an_address_can_move_to_another_cluster_on_one_port() {
-        let losing = Cluster::start(2).unwrap();
+        let losing = SimulatedCluster::start(2).unwrap();
         let winning = losing.start_beside(1).unwrap();
         assert_eq!(winning.port(), losing.port());
         let address = losing.node(0);

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Content, Delivery, Path, Reply, Request, State,
+    Content, Delivery, HttpReply, Path, Request, State,
     tls::{Connection, ConnectionSecurity},
 };
 
@@ -155,7 +155,7 @@ impl Parsed {
 }
 
 /// What the node answers.
-fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> Reply {
+fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> HttpReply {
     match (content, request.path) {
         (Content::Reply(reply), _) => reply,
         (Content::Listing(entries), _) => listing(&entries),
@@ -167,19 +167,19 @@ fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> R
             listing(&seen)
         }
         (_, Path::Health) => {
-            Reply::ok(format!("healthy: {}", request.host)).header("Content-Type", "text/plain; charset=utf-8")
+            HttpReply::ok(format!("healthy: {}", request.host)).header("Content-Type", "text/plain; charset=utf-8")
         }
-        (_, Path::Other) => Reply::status(404).json().body(r#"{"message": "Not found", "code": 404}"#),
+        (_, Path::Other) => HttpReply::status(404).json().body(r#"{"message": "Not found", "code": 404}"#),
     }
 }
 
 /// The entries as compact JSON.
-fn listing(entries: &[String]) -> Reply {
-    Reply::ok(serde_json::Value::from(entries).to_string()).json()
+fn listing(entries: &[String]) -> HttpReply {
+    HttpReply::ok(serde_json::Value::from(entries).to_string()).json()
 }
 
 /// Sends a reply with this delivery; an error ends the connection.
-async fn send(stream: &mut Connection, reply: Reply, delivery: Delivery, keep: bool) -> io::Result<()> {
+async fn send(stream: &mut Connection, reply: HttpReply, delivery: Delivery, keep: bool) -> io::Result<()> {
     let body = &reply.body;
     let counted = format!("Content-Length: {}", body.len());
     match delivery {
@@ -253,7 +253,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 }
 
 /// Status line, headers and what is sent with them. Without framing the body ends with the connection.
-fn message(reply: &Reply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
+fn message(reply: &HttpReply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     let reason = match reply.status {
         200 => "OK",
         404 => "Not Found",

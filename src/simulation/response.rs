@@ -21,7 +21,7 @@ pub enum Content {
     /// These entries as JSON strings, whether they are addresses or not.
     Listing(Vec<String>),
     /// This response.
-    Reply(Reply),
+    Reply(HttpReply),
 }
 
 /// How an answer is delivered.
@@ -54,13 +54,13 @@ pub enum Delivery {
 
 /// An HTTP response.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct HttpReply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
 
-impl Reply {
+impl HttpReply {
     /// Status 200 with this body, and no header but its length.
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self::status(200).body(body)

@@ -328,6 +328,7 @@ fn fingerprint(cluster: &Cluster) -> u64 {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::metrics::Label as _;
     use std::{
         fs,
         sync::atomic::{AtomicU32, Ordering},
@@ -501,8 +502,8 @@ mod tests {
             SnapshotIgnored::ALL.iter().map(|&reason| ignored(&memory, reason)).collect::<Vec<_>>()
         };
         assert_eq!(reasons_after(file::render(&BTreeMap::new()).as_bytes()), [0; 7]);
-        assert_eq!(reasons_after(b"")[SnapshotIgnored::Corrupt as usize], 1);
-        assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt as usize], 1);
+        assert_eq!(reasons_after(b"")[SnapshotIgnored::Corrupt.index()], 1);
+        assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt.index()], 1);
         let large = fs::File::create(&path).unwrap();
         large.set_len(FILE_OCTETS_MAX + 1).unwrap();
         let (memory, keeper) = open(&scratch);

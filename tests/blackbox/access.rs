@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 
 use crate::{
     daemon::{Daemon, scratch, zone},
@@ -41,7 +41,7 @@ fn ask_as(daemon: &Daemon, last: u8, name: &str) -> Reply {
 
 #[test]
 fn only_clients_of_the_file_are_answered_and_a_zone_may_have_its_own() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster) + &zone("b.example", &cluster) + "clients = [\"127.0.0.3\"]\n";
     let daemon = Daemon::with_config("clients", &config("clients = [\"127.0.0.2/31\"]", &zones));
     let told = |last, name| {
@@ -63,7 +63,7 @@ fn only_clients_of_the_file_are_answered_and_a_zone_may_have_its_own() {
 
 #[test]
 fn zones_hang_below_a_domain_that_is_none() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let domain =
         "domains = [\"alt.example\"]\nnameservers = [{ name = \"ns.alt.example\", addresses = [\"192.0.2.53\"] }]";
     let daemon = Daemon::with_config("domains", &config(domain, &zone("one.east.alt.example", &cluster)));
@@ -94,7 +94,7 @@ fn zones_hang_below_a_domain_that_is_none() {
 
 #[test]
 fn the_server_tells_its_name_and_version_if_the_file_says_so() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("nsid", &config("nsid = \"dns-7\"\nversion = \"ours\"", &zones));
     let asked = Question::new("a.example", "A").edns(PAYLOAD).option(OPTION_NSID, b"").option(OPTION_KEEPALIVE, b"");
@@ -136,7 +136,7 @@ fn who_shows_a_cookie_is_not_limited_and_a_secret_can_be_rolled_over() {
     std::fs::write(&file, &old).unwrap();
     let limited = "rate_limit = { per_second = 1, slip = 1 }\n";
     let server = format!("{limited}cookie_secret_file = \"{}\"", file.display());
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("cookies", &config(&server, &zone("a.example", &cluster)));
     // Every question takes the one reply of its second, or gets a fresh cookie.
     let fresh = || {
@@ -171,7 +171,7 @@ fn who_shows_a_cookie_is_not_limited_and_a_secret_can_be_rolled_over() {
 
 #[test]
 fn a_secret_file_that_cannot_be_used_is_refused_at_the_start_and_at_a_reload() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("no_secrets", &config("", &zones));
     let bad = config("cookie_secret_file = \"/nowhere/secrets\"", &zones);
@@ -187,7 +187,7 @@ fn a_secret_file_that_cannot_be_used_is_refused_at_the_start_and_at_a_reload() {
 
 #[test]
 fn a_network_that_asks_too_much_slips_over_udp_alone() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let limited = "rate_limit = { per_second = 20, slip = 2, v4_prefix = 32 }";
     let daemon = Daemon::with_config("limited", &config(limited, &zone("a.example", &cluster)));
     let ask = |last| dns::udp_from(client(last), daemon.address(), &Question::new("a.example", "A"), SILENCE);
@@ -207,7 +207,7 @@ fn a_network_that_asks_too_much_slips_over_udp_alone() {
 
 #[test]
 fn the_limits_of_tcp_hold_for_all_addresses_and_follow_the_file() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let file = |limits: &str| {
         let listen = "listen = [\"127.0.0.1:0\", \"127.0.0.2:0\"]";
         format!("[server]\n{listen}\ntcp = {{ {limits} }}\n{}", zone("a.example", &cluster))
@@ -242,7 +242,7 @@ const HELD: usize = 300;
 
 #[test]
 fn thousands_of_connections_of_one_client_cost_others_nothing() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("greedy", &config("", &zone("a.example", &cluster)));
     let question = Question::new("a.example", "A");
     let mut held = std::collections::VecDeque::new();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 
 use crate::{
     daemon::{Daemon, zone},
@@ -15,7 +15,7 @@ use crate::{
 
 #[test]
 fn zones_are_told_as_json() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::start("api", &zone("a.example", &cluster));
     let told = wait::until("two nodes", || {
         Some(daemon.zone("a.example.")).filter(|zone| zone["nodes"].as_array().unwrap().len() == 2)
@@ -34,7 +34,7 @@ fn zones_are_told_as_json() {
 
 #[test]
 fn metrics_count_what_happened() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::start("metrics", &zone("a.example", &cluster));
     for _ in 0..10 {
         daemon.ask("a.example", "A");
@@ -71,7 +71,7 @@ fn metrics_count_what_happened() {
 
 #[test]
 fn what_cannot_be_answered_is_silence_and_is_counted() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("ignored", &zone("a.example", &cluster));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut reply_bit = crate::dns::Question::new("a.example", "A").wire();
@@ -88,7 +88,7 @@ fn what_cannot_be_answered_is_silence_and_is_counted() {
 
 #[test]
 fn the_status_page_is_one_page_and_strangers_get_404() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("page", &zone("a.example", &cluster));
     let (status, page) = http::get(daemon.admin(), "/").unwrap();
     assert_eq!(status, 200);
@@ -98,7 +98,7 @@ fn the_status_page_is_one_page_and_strangers_get_404() {
 
 #[test]
 fn garbage_on_the_admin_port_does_not_disturb_other_clients() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("rubbish", &zone("a.example", &cluster));
     let mut slow: Vec<_> = (0..10).map(|_| TcpStream::connect(daemon.admin()).unwrap()).collect();
     for stream in &mut slow {

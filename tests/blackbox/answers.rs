@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 
 use crate::{
     daemon::{Daemon, config, zone, zone_with},
@@ -21,7 +21,7 @@ fn texts(nodes: &[std::net::IpAddr]) -> Vec<String> {
 
 #[test]
 fn a_zone_gives_its_own_live_nodes_over_udp_and_tcp() {
-    let (east, west) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
+    let (east, west) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
     let daemon =
         Daemon::start("two", &(zone("alternator.east.example", &east) + &zone("alternator.west.example", &west)));
     for (name, cluster) in [("alternator.east.example", &east), ("alternator.west.example", &west)] {
@@ -71,7 +71,7 @@ fn over_one_connection(daemon: &Daemon, name: &str, answers: usize) -> Vec<Vec<S
 
 #[test]
 fn each_node_is_named_equally_often() {
-    let cluster = Cluster::start(4).unwrap();
+    let cluster = SimulatedCluster::start(4).unwrap();
     let daemon = Daemon::start("even", &zone("a.example", &cluster));
     wait::until("all nodes", || (daemon.nodes("a.example").len() == 4).then_some(()));
     // Each question comes from a port of its own, so the kernel spreads them over all workers.
@@ -89,7 +89,7 @@ fn each_node_is_named_equally_often() {
 
 #[test]
 fn each_pair_of_nodes_is_named_equally_often() {
-    let cluster = Cluster::start(5).unwrap();
+    let cluster = SimulatedCluster::start(5).unwrap();
     let keys = "answers = 2\nrefresh = \"200ms\"\n";
     let daemon = Daemon::start("pairs", &zone_with("a.example", &[cluster.node(0)], cluster.port(), keys));
     wait::until("all nodes", || (daemon.nodes("a.example").len() == 5).then_some(()));
@@ -120,7 +120,7 @@ fn chi_square<T: Ord + std::fmt::Debug>(seen: &BTreeMap<T, usize>, cells: usize)
 #[test]
 fn a_stopped_node_goes_and_a_new_one_comes_within_two_refreshes() {
     let refresh = Duration::from_millis(500);
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let keys = "refresh = \"500ms\"\nanswers = \"all\"\n";
     let daemon = Daemon::start("follow", &zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
     let answered = || {
@@ -140,7 +140,7 @@ fn a_stopped_node_goes_and_a_new_one_comes_within_two_refreshes() {
 
 #[test]
 fn the_other_family_and_other_types_are_empty_with_an_soa() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::start("negatives", &zone("a.example", &cluster));
     wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
     for qtype in ["AAAA", "HTTPS", "TXT", "TYPE1000", "TYPE0"] {
@@ -157,7 +157,7 @@ fn the_other_family_and_other_types_are_empty_with_an_soa() {
 
 #[test]
 fn soa_and_ns_name_this_server() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("authority", &zone("a.example", &cluster));
     wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
     let serial = daemon.zone("a.example.")["serial"].as_u64().unwrap();
@@ -184,7 +184,7 @@ fn soa_and_ns_name_this_server() {
 
 #[test]
 fn configured_name_servers_are_named_and_answered() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let servers = "nameservers = [{ name = \"ns1.a.example\", addresses = [\"192.0.2.1\", \"2001:db8::1\"] }, { name = \"ns2.elsewhere.test\" }]";
     let file = format!(
         "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{servers}\n{}",
@@ -200,7 +200,7 @@ fn configured_name_servers_are_named_and_answered() {
 
 #[test]
 fn names_of_no_zone_are_refused_and_names_between_zones_exist() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("nested", &(zone("example", &cluster) + &zone("a.b.c.example", &cluster)));
     for name in ["test", "xexample", "."] {
         let reply = daemon.ask(name, "A");
@@ -216,7 +216,7 @@ fn names_of_no_zone_are_refused_and_names_between_zones_exist() {
 
 #[test]
 fn subdomains_answer_like_the_zone() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let keys = "subdomains = true\n";
     let daemon = Daemon::start("subdomains", &zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
     wait::until("an answer below", || {
@@ -227,7 +227,7 @@ fn subdomains_answer_like_the_zone() {
 
 #[test]
 fn the_root_zone_reproduces_the_proof_of_concept() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let keys = "answers = 1\nttl = \"4s\"\nrefresh = \"1s\"\n";
     let daemon = Daemon::start("root", &zone_with(".", &[cluster.node(0)], cluster.port(), keys));
     wait::until("every node for any name", || {
@@ -239,7 +239,7 @@ fn the_root_zone_reproduces_the_proof_of_concept() {
 
 #[test]
 fn the_question_is_echoed_as_it_was_asked() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("case", &zone("a.example", &cluster));
     let question = Question::new("A.eXaMpLe", "A");
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -254,7 +254,7 @@ fn the_question_is_echoed_as_it_was_asked() {
 
 #[test]
 fn many_nodes_fit_by_number_or_are_truncated_when_all_are_asked_for() {
-    let cluster = Cluster::start(100).unwrap();
+    let cluster = SimulatedCluster::start(100).unwrap();
     let zones = ["1", "8", "\"all\""].map(|answers| {
         let keys = format!("answers = {answers}\nrefresh = \"300ms\"\n");
         zone_with(&format!("a{}.example", answers.trim_matches('"')), &[cluster.node(0)], cluster.port(), &keys)
@@ -274,7 +274,7 @@ fn many_nodes_fit_by_number_or_are_truncated_when_all_are_asked_for() {
 
 #[test]
 fn ipv6_is_served_and_learnt() {
-    let Ok(cluster) = Cluster::start_at(&["::1".parse().unwrap()], 0) else {
+    let Ok(cluster) = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0) else {
         eprintln!("skipped: this host has no ::1");
         return;
     };
@@ -296,7 +296,7 @@ fn ipv6_is_served_and_learnt() {
 
 #[test]
 fn a_reply_leaves_from_the_address_that_was_asked() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let file = format!("[server]\nlisten = [\"0.0.0.0:0\"]\nadmin = \"127.0.0.1:0\"\n{}", zone("a.example", &cluster));
     let daemon = Daemon::with_config("wildcard", &file);
     for host in ["127.0.0.1", "127.0.0.2", "127.3.2.1"] {
@@ -309,7 +309,7 @@ fn a_reply_leaves_from_the_address_that_was_asked() {
 
 #[test]
 fn before_anything_is_learnt_the_seeds_are_answered() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let seed = cluster.node(0);
     cluster.stop(seed);
     let nowhere = "[zones.\"none.example\"]\nseeds = [\"no-such-host.invalid\"]\n";
@@ -327,7 +327,7 @@ fn before_anything_is_learnt_the_seeds_are_answered() {
 
 #[test]
 fn when_every_poll_fails_the_last_nodes_stay_and_the_reply_says_so() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = Daemon::start("stale", &zone("a.example", &cluster));
     wait::until("all nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
     let nodes = texts(&cluster.nodes());

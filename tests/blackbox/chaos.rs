@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Cluster, Content, Delivery, Path, Reply};
+use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
 use rand::{
     RngExt, SeedableRng,
     rngs::StdRng,
@@ -303,7 +303,7 @@ struct Address {
 /// One cluster, as it is.
 struct Truth {
     name: &'static str,
-    cluster: Cluster,
+    cluster: SimulatedCluster,
     /// In the order of joining, so that a story does not depend on addresses. Each with its number and condition.
     nodes: Vec<(IpAddr, u32, Condition)>,
     /// The next node's number, and its distance from the first address.
@@ -319,7 +319,7 @@ struct Truth {
 }
 
 impl Truth {
-    fn new(name: &'static str, cluster: Cluster) -> Self {
+    fn new(name: &'static str, cluster: SimulatedCluster) -> Self {
         let IpAddr::V4(first) = cluster.node(0) else { panic!("IPv4 is simulated") };
         let nodes = cluster.nodes().into_iter().zip(0..).map(|(node, n)| (node, n, Condition::Well)).collect();
         Self {
@@ -401,7 +401,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let a = Cluster::start(NODES).unwrap();
+        let a = SimulatedCluster::start(NODES).unwrap();
         let b = a.start_beside(NODES).unwrap();
         let clusters = [Truth::new("a", a), Truth::new("b", b)];
         let mut addresses = BTreeMap::new();
@@ -513,7 +513,7 @@ impl World {
                 cluster.deliver(node, Path::LocalNodes, Delivery::Hang);
                 cluster.deliver(node, Path::Health, Delivery::Hang);
             }
-            Event::Err => cluster.say(node, Path::Health, Content::Reply(Reply::status(500))),
+            Event::Err => cluster.say(node, Path::Health, Content::Reply(HttpReply::status(500))),
             Event::Slow => cluster.overload(node, Duration::from_secs(3)),
             Event::Isolate => cluster.isolate(node),
             _ => what = corrupt(cluster, node, &mut self.chance),
@@ -787,14 +787,14 @@ impl World {
 }
 
 /// Makes a node answer `/localnodes` with something that is no list of nodes; tells what.
-fn corrupt(cluster: &Cluster, node: IpAddr, chance: &mut StdRng) -> String {
-    let body = |text: &str| (Content::Reply(Reply::ok(text)), Delivery::Prompt);
+fn corrupt(cluster: &SimulatedCluster, node: IpAddr, chance: &mut StdRng) -> String {
+    let body = |text: &str| (Content::Reply(HttpReply::ok(text)), Delivery::Prompt);
     let (what, (content, delivery)) = match chance.random_range(0..8) {
         0 => ("an empty list", body("[]")),
         1 => ("a page", body("<html><body>It works!</body></html>")),
         2 => ("names", body(r#"["node-a.internal","0b1c2d3e-1111-4222-8333-444455556666","0.0.0.0"]"#)),
         3 => ("a torn list", body(r#"["127.0.0.1","#)),
-        4 => ("an error", (Content::Reply(Reply::status(500)), Delivery::Prompt)),
+        4 => ("an error", (Content::Reply(HttpReply::status(500)), Delivery::Prompt)),
         5 => ("a reset", (Content::Usual, Delivery::ResetMidBody)),
         6 => ("a body too short", (Content::Usual, Delivery::Short)),
         _ => ("a drip", (Content::Usual, Delivery::Drip(Duration::from_millis(20)))),

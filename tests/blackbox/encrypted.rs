@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 use futures_util::StreamExt;
 use hickory_server::{
     net::{
@@ -99,7 +99,7 @@ fn ask(stream: &mut (impl Read + Write), question: &Question) -> Reply {
 
 #[test]
 fn questions_over_tls_get_the_same_answers() {
-    let (authority, cluster) = (Authority::new("ours"), Cluster::start(1).unwrap());
+    let (authority, cluster) = (Authority::new("ours"), SimulatedCluster::start(1).unwrap());
     let (mut daemon, _) = start("tls_answers", &authority.certify([NAME]), &zone("a.example", &cluster));
     let server = daemon.secure_address("tls");
     let mut stream = connect(server, &authority).expect("a certificate that fits");
@@ -166,7 +166,7 @@ async fn connect_hickory(
 
 #[tokio::test]
 async fn questions_over_https_and_quic_get_the_same_answers() {
-    let (authority, cluster) = (Authority::new("ours"), Cluster::start(1).unwrap());
+    let (authority, cluster) = (Authority::new("ours"), SimulatedCluster::start(1).unwrap());
     let listen = "listen_https = [\"127.0.0.1:0\"]\nlisten_quic = [\"127.0.0.1:0\"]";
     let certified = authority.certify([NAME]);
     let (mut daemon, _) = start_with("secure_answers", &certified, listen, &zone("a.example", &cluster));

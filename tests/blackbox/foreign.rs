@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use alternator_dns::simulation::{Cluster, Content, Path};
+use alternator_dns::simulation::{Content, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone_with},
@@ -25,13 +25,13 @@ const POLLS_OBSERVED: u64 = 10;
 /// A recycled address is another cluster's within so many refreshes.
 const RECYCLED: u32 = 2;
 
-fn zone(name: &str, seeds: &[IpAddr], cluster: &Cluster) -> String {
+fn zone(name: &str, seeds: &[IpAddr], cluster: &SimulatedCluster) -> String {
     zone_with(name, seeds, cluster.port(), KEYS)
 }
 
 /// Two clusters on one port, each followed by a zone whose only seed is its first node.
-fn two(name: &str, nodes: [usize; 2]) -> (Cluster, Cluster, Daemon) {
-    let a = Cluster::start(nodes[0]).unwrap();
+fn two(name: &str, nodes: [usize; 2]) -> (SimulatedCluster, SimulatedCluster, Daemon) {
+    let a = SimulatedCluster::start(nodes[0]).unwrap();
     let b = a.start_beside(nodes[1]).unwrap();
     let zones = zone("a.example", &[a.node(0)], &a) + &zone("b.example", &[b.node(0)], &b);
     let daemon = Daemon::start(name, &zones);
@@ -117,7 +117,7 @@ fn a_cluster_whose_nodes_disagree_gives_no_address_away() {
 
 #[test]
 fn two_zones_of_one_cluster_learn_it_whole() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let seeds = cluster.nodes();
     let zones = zone("a.example", &seeds[..1], &cluster) + &zone("b.example", &seeds[1..2], &cluster);
     let daemon = Daemon::start("one_cluster", &zones);
@@ -140,14 +140,14 @@ fn two_zones_of_one_cluster_learn_it_whole() {
 }
 
 /// Two clusters of three die, and come back on these addresses.
-fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([Cluster; 2], Daemon) {
+fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([SimulatedCluster; 2], Daemon) {
     let (a, b, daemon) = two(name, [3, 3]);
     let (port, swapped) = (a.port(), swap([&a.nodes(), &b.nodes()]));
     drop((a, b));
     for zone in ["a.example", "b.example"] {
         wait::until("a dead cluster to be noticed", || (state(&daemon, zone) != "live").then_some(()));
     }
-    (swapped.map(|nodes| Cluster::start_at(&nodes, port).unwrap()), daemon)
+    (swapped.map(|nodes| SimulatedCluster::start_at(&nodes, port).unwrap()), daemon)
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_cluster_that_moved_all_but_its_seed_is_followed() {
 
 #[test]
 fn a_list_of_strangers_is_believed_from_a_seed_only() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     // No zone follows them, so nothing but kinship tells that they are strangers.
     let strangers = cluster.start_beside(2).unwrap();
     let nodes = cluster.nodes();

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 use nix::sys::signal::Signal;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -42,11 +42,11 @@ fn forward(upstreams: &[&Upstream], keys: &str) -> String {
 }
 
 /// A server with the zone `zone.alt.example`, the domain `alt.example` and this section.
-fn start(name: &str, cluster: &Cluster, forward: &str) -> Daemon {
+fn start(name: &str, cluster: &SimulatedCluster, forward: &str) -> Daemon {
     Daemon::with_config(name, &file(cluster, forward))
 }
 
-fn file(cluster: &Cluster, forward: &str) -> String {
+fn file(cluster: &SimulatedCluster, forward: &str) -> String {
     let server = config(&(forward.to_owned() + &zone("zone.alt.example", cluster)));
     server.replacen("[server]\n", "[server]\ndomains = [\"alt.example\"]\n", 1)
 }
@@ -74,7 +74,7 @@ type Case<'c> = (&'c str, &'c str, &'c str, &'c [&'c str], &'c [&'c str]);
 
 #[test]
 fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("forward", &cluster, &forward(&[&upstream], ""));
     let soa = "test. 30 IN SOA ns.test. mail.test. 7 60 10 3600 20";
     let (a, alias) = ("a.test. 60 IN A 192.0.2.1", "alias.test. 50 IN CNAME a.test.");
@@ -113,7 +113,7 @@ fn without_ttl(line: &str) -> String {
 
 #[test]
 fn the_question_comes_back_octet_for_octet() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("spelling", &cluster, &forward(&[&upstream], ""));
     for name in ["A.teST", "a.TEst"] {
         let wire = Question::new(name, "A").wire();
@@ -127,7 +127,7 @@ fn the_question_comes_back_octet_for_octet() {
 
 #[test]
 fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("long", &cluster, &forward(&[&upstream], ""));
     let told = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
     let middle = Question::new("middle.test", "TXT");
@@ -141,7 +141,7 @@ fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
 
 #[test]
 fn what_was_said_is_kept_as_long_as_it_may_be() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("kept", &cluster, &forward(&[&upstream], ""));
     assert_eq!(ask(&daemon, "a.test", "A").ttls(), [60]);
     assert_eq!(ask(&daemon, "none.test", "A").rcode, "NXDomain");
@@ -152,7 +152,7 @@ fn what_was_said_is_kept_as_long_as_it_may_be() {
 
 #[test]
 fn signatures_are_asked_for_where_they_are_wanted() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("signed", &cluster, &forward(&[&upstream], ""));
     let mut wire = Question::new("a.test", "A").edns(PAYLOAD).wire();
     let flags = wire.len() - 4;
@@ -166,7 +166,7 @@ fn signatures_are_asked_for_where_they_are_wanted() {
 
 #[test]
 fn a_question_under_way_is_answered_before_the_end() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let mut daemon = start("end", &cluster, &forward(&[&upstream], ""));
     // Longer than the sockets take to close.
     upstream.delay(Duration::from_millis(500));
@@ -182,7 +182,7 @@ fn a_question_under_way_is_answered_before_the_end() {
 
 #[test]
 fn the_next_upstream_answers_for_a_silent_one_and_for_one_that_is_gone() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let (gone, silent, good) = (upstream(7), upstream(8), upstream(9));
     silent.silence(true);
     let section = forward(&[&gone, &silent, &good], "");
@@ -203,7 +203,7 @@ fn the_next_upstream_answers_for_a_silent_one_and_for_one_that_is_gone() {
 #[test]
 fn an_upstream_that_cannot_say_is_not_the_last_word() {
     // Nothing answers there but REFUSED: a server of ours without `[forward]`.
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let refusing = Daemon::start("refusing", &zone("other.example", &cluster));
     let good = upstream(9);
     let section = format!("[forward]\nupstreams = [\"{}\", \"{}\"]\n", refusing.address(), good.address);
@@ -213,7 +213,7 @@ fn an_upstream_that_cannot_say_is_not_the_last_word() {
 
 #[test]
 fn dead_upstreams_cost_zones_nothing() {
-    let (cluster, one, two) = (Cluster::start(1).unwrap(), upstream(7), upstream(8));
+    let (cluster, one, two) = (SimulatedCluster::start(1).unwrap(), upstream(7), upstream(8));
     one.silence(true);
     two.silence(true);
     let daemon = start("dead", &cluster, &forward(&[&one, &two], ""));
@@ -256,7 +256,7 @@ fn dead_upstreams_cost_zones_nothing() {
 
 #[test]
 fn too_many_questions_are_refused_at_once() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     upstream.silence(true);
     let daemon = start("flood", &cluster, &forward(&[&upstream], ""));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -280,7 +280,7 @@ fn too_many_questions_are_refused_at_once() {
 
 #[test]
 fn questions_of_other_clients_are_not_passed_on() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let as_stranger = |question: Question| {
         dns::udp_from(STRANGER, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
@@ -311,7 +311,7 @@ fn questions_of_other_clients_are_not_passed_on() {
 
 #[test]
 fn the_list_of_the_server_explains_a_refusal() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let text = file(&cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let text = text.replacen("[server]\n", "[server]\nclients = [\"127.0.0.1\"]\n", 1);
     let daemon = Daemon::with_config("explained", &text);
@@ -323,7 +323,7 @@ fn the_list_of_the_server_explains_a_refusal() {
 
 #[test]
 fn names_of_zones_never_leave() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("secret", &cluster, &forward(&[&upstream], ""));
     for name in ["zone.alt.example", "below.zone.alt.example", "a.b.zone.alt.example", "alt.example", "x.alt.example"] {
         for qtype in ["A", "AAAA", "NS", "SOA", "TXT", "DS", "HTTPS", "ANY", "AXFR", "TYPE65280"] {
@@ -339,7 +339,7 @@ fn names_of_zones_never_leave() {
 
 #[test]
 fn an_edit_turns_it_on_and_off() {
-    let (cluster, one, two) = (Cluster::start(1).unwrap(), upstream(7), upstream(8));
+    let (cluster, one, two) = (SimulatedCluster::start(1).unwrap(), upstream(7), upstream(8));
     let daemon = start("edit", &cluster, "");
     let edit = |section: &str| {
         std::fs::write(daemon.config_path(), file(&cluster, section)).unwrap();
@@ -368,7 +368,7 @@ fn an_edit_turns_it_on_and_off() {
 
 #[test]
 fn a_reply_comes_from_the_address_that_was_asked() {
-    let (cluster, upstream) = (Cluster::start(1).unwrap(), upstream(7));
+    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let text = file(&cluster, &forward(&[&upstream], "")).replacen("\"127.0.0.1:0\"", "\"0.0.0.0:0\"", 1);
     let daemon = Daemon::with_config("source", &text);
     for last in [1, 5, 6] {
@@ -380,7 +380,7 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 
 #[test]
 fn an_upstream_may_speak_tls_and_must_be_who_it_says() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     let upstream = |last: u8, authority: &Authority| {
         let certified = authority.certify(["dns.example"]);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Cluster, Content, Delivery, Path, Reply};
+use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone_with},
@@ -33,12 +33,12 @@ const QUICK: &str = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
 /// Probes that show that something lasts: four times what would change it.
 const PROBES_OBSERVED: u64 = 8;
 
-fn start(name: &str, cluster: &Cluster, keys: &str) -> Daemon {
+fn start(name: &str, cluster: &SimulatedCluster, keys: &str) -> Daemon {
     Daemon::start(name, &zone_with("a.example", &[cluster.node(0)], cluster.port(), keys))
 }
 
 /// Makes a node answer nothing in time, on every path.
-fn deliver(cluster: &Cluster, node: IpAddr, delivery: &Delivery) {
+fn deliver(cluster: &SimulatedCluster, node: IpAddr, delivery: &Delivery) {
     for path in [Path::LocalNodes, Path::Health] {
         cluster.deliver(node, path, delivery.clone());
     }
@@ -46,7 +46,7 @@ fn deliver(cluster: &Cluster, node: IpAddr, delivery: &Delivery) {
 
 #[test]
 fn a_node_that_refuses_is_gone_within_a_second_and_a_half_by_default() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = start("refuses", &cluster, "answers = \"all\"\n");
     let nodes = cluster.nodes();
     becomes(&daemon, "a.example", &nodes);
@@ -58,12 +58,12 @@ fn a_node_that_refuses_is_gone_within_a_second_and_a_half_by_default() {
 
 #[test]
 fn a_node_that_hangs_errs_or_drips_is_gone_after_so_many_probes() {
-    let cluster = Cluster::start(9).unwrap();
+    let cluster = SimulatedCluster::start(9).unwrap();
     let daemon = start("troubled", &cluster, KEYS);
     let nodes = cluster.nodes();
     becomes(&daemon, "a.example", &nodes);
     deliver(&cluster, nodes[5], &Delivery::Hang);
-    cluster.say(nodes[6], Path::Health, Content::Reply(Reply::status(500)));
+    cluster.say(nodes[6], Path::Health, Content::Reply(HttpReply::status(500)));
     deliver(&cluster, nodes[7], &Delivery::Trickle(Duration::from_secs(1)));
     deliver(&cluster, nodes[8], &Delivery::Close);
     let bound = (INTERVAL * FALL + TIMEOUT).mul_f64(JITTER) + BUSY;
@@ -79,7 +79,7 @@ fn a_node_that_hangs_errs_or_drips_is_gone_after_so_many_probes() {
 
 #[test]
 fn a_node_that_hangs_is_gone_when_nothing_but_probes_can_tell() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = start("hangs", &cluster, KEYS);
     let nodes = cluster.nodes();
     becomes(&daemon, "a.example", &nodes);
@@ -94,7 +94,7 @@ fn a_node_that_hangs_is_gone_when_nothing_but_probes_can_tell() {
 
 #[test]
 fn an_overloaded_cluster_is_not_shrunk() {
-    let cluster = Cluster::start(10).unwrap();
+    let cluster = SimulatedCluster::start(10).unwrap();
     let keys = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                 health = { interval = \"200ms\", timeout = \"200ms\" }\n";
     let daemon = start("overload", &cluster, keys);
@@ -122,7 +122,7 @@ fn an_overloaded_cluster_is_not_shrunk() {
 
 #[test]
 fn when_all_refuse_all_that_were_ever_up_stay() {
-    let cluster = Cluster::start(4).unwrap();
+    let cluster = SimulatedCluster::start(4).unwrap();
     let never = cluster.node(3);
     cluster.crash(never);
     let daemon = start("all_refuse", &cluster, QUICK);
@@ -145,7 +145,7 @@ fn when_all_refuse_all_that_were_ever_up_stay() {
 
 #[test]
 fn a_newcomer_is_answered_after_its_first_success() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let spare = cluster.add().unwrap();
     cluster.remove(spare);
     let daemon = start("newcomer", &cluster, QUICK);
@@ -164,13 +164,13 @@ fn a_newcomer_is_answered_after_its_first_success() {
 
 #[test]
 fn a_node_returns_after_so_many_successes() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let keys = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                 health = { interval = \"200ms\", timeout = \"1s\", rise = 4, fall = 1 }\n";
     let daemon = start("returns", &cluster, keys);
     let nodes = cluster.nodes();
     becomes(&daemon, "a.example", &nodes);
-    cluster.say(nodes[1], Path::Health, Content::Reply(Reply::status(500)));
+    cluster.say(nodes[1], Path::Health, Content::Reply(HttpReply::status(500)));
     becomes(&daemon, "a.example", &[nodes[0], nodes[2]]);
     let before = cluster.count(nodes[1], Path::Health);
     cluster.heal(nodes[1]);
@@ -181,7 +181,7 @@ fn a_node_returns_after_so_many_successes() {
 
 #[test]
 fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let zones: String = ["a.example", "b.example", "c.example"]
         .map(|name| zone_with(name, &cluster.nodes(), cluster.port(), QUICK))
         .concat();
@@ -199,7 +199,7 @@ fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
 
 #[test]
 fn a_crowded_zone_is_probed_less_often() {
-    let cluster = Cluster::start(60).unwrap();
+    let cluster = SimulatedCluster::start(60).unwrap();
     let keys = "answers = \"all\"\nrefresh = \"500ms\"\nhealth = { interval = \"100ms\", timeout = \"1s\" }\n";
     let daemon = start("stretched", &cluster, keys);
     becomes(&daemon, "a.example", &cluster.nodes());
@@ -211,8 +211,8 @@ fn a_crowded_zone_is_probed_less_often() {
 
 #[test]
 fn probes_end_with_the_node_and_with_the_zone() {
-    let (first, second) = (Cluster::start(3).unwrap(), Cluster::start(1).unwrap());
-    let zone = |name: &str, cluster: &Cluster| zone_with(name, &[cluster.node(0)], cluster.port(), QUICK);
+    let (first, second) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
+    let zone = |name: &str, cluster: &SimulatedCluster| zone_with(name, &[cluster.node(0)], cluster.port(), QUICK);
     let daemon = Daemon::start("ends", &(zone("a.example", &first) + &zone("b.example", &second)));
     let nodes = first.nodes();
     becomes(&daemon, "a.example", &nodes);
@@ -239,7 +239,7 @@ fn probes_end_with_the_node_and_with_the_zone() {
 
 #[test]
 fn no_node_is_probed_without_health_checks() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = start("unprobed", &cluster, "refresh = \"100ms\"\nanswers = \"all\"\nhealth = false\n");
     becomes(&daemon, "a.example", &cluster.nodes());
     let crashed = cluster.node(2);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
+use alternator_dns::simulation::{Content, Delivery, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, config, zone, zone_with},
@@ -22,7 +22,7 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 fn a_zone_that_hangs_does_not_delay_another() {
     let _alone = alone();
-    let (healthy, hung) = (Cluster::start(1).unwrap(), Cluster::start(3).unwrap());
+    let (healthy, hung) = (SimulatedCluster::start(1).unwrap(), SimulatedCluster::start(3).unwrap());
     for node in hung.nodes() {
         hung.deliver(node, Path::LocalNodes, Delivery::Hang);
     }
@@ -42,8 +42,8 @@ fn a_zone_that_hangs_does_not_delay_another() {
 #[test]
 fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
     let _alone = alone();
-    let dead = Cluster::start(500).unwrap();
-    let living = Cluster::start_at(
+    let dead = SimulatedCluster::start(500).unwrap();
+    let living = SimulatedCluster::start_at(
         &["127.98.7.1", "127.98.7.2", "127.98.7.3", "127.98.7.4"].map(|a| a.parse().unwrap()),
         dead.port(),
     )
@@ -69,7 +69,7 @@ fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
 #[test]
 fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
     let _alone = alone();
-    let clusters: Vec<_> = (0..10).map(|_| Cluster::start(3).unwrap()).collect();
+    let clusters: Vec<_> = (0..10).map(|_| SimulatedCluster::start(3).unwrap()).collect();
     let keys = "refresh = \"5s\"\n";
     let zones: String = (0..1000)
         .map(|n| zone_with(&format!("z{n}.example"), &[clusters[n % 10].node(0)], clusters[n % 10].port(), keys))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alternator_dns::simulation::{Cluster, Content, Path};
+use alternator_dns::simulation::{Content, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone, zone_with},
@@ -11,7 +11,7 @@ use crate::{
 
 #[test]
 fn seeds_stay_candidates_for_ever() {
-    let cluster = Cluster::start(4).unwrap();
+    let cluster = SimulatedCluster::start(4).unwrap();
     let seed = cluster.node(3);
     // The seed lists others only, as one of another datacenter would.
     let others: Vec<_> = cluster.nodes()[..3].iter().map(ToString::to_string).collect();
@@ -29,7 +29,7 @@ fn seeds_stay_candidates_for_ever() {
 
 #[test]
 fn the_first_seed_is_asked_first_and_a_dead_one_costs_little() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let (dead, living) = (cluster.node(0), cluster.node(1));
     cluster.stop(dead);
     let daemon = Daemon::start("order", &zone_with("a.example", &[dead, living], cluster.port(), ""));
@@ -40,7 +40,7 @@ fn the_first_seed_is_asked_first_and_a_dead_one_costs_little() {
 
 #[test]
 fn host_name_seeds_are_resolved() {
-    let Ok(cluster) = Cluster::start_at(&["127.0.0.1".parse().unwrap()], 0) else { panic!("loopback") };
+    let Ok(cluster) = SimulatedCluster::start_at(&["127.0.0.1".parse().unwrap()], 0) else { panic!("loopback") };
     let zones = format!(
         "[zones.\"a.example\"]\nseeds = [\"no-such-host.invalid\", \"localhost\"]\nport = {}\n",
         cluster.port()
@@ -52,7 +52,7 @@ fn host_name_seeds_are_resolved() {
 
 #[test]
 fn proxy_variables_are_ignored() {
-    let (cluster, proxy) = (Cluster::start(1).unwrap(), Cluster::start(1).unwrap());
+    let (cluster, proxy) = (SimulatedCluster::start(1).unwrap(), SimulatedCluster::start(1).unwrap());
     let directory = crate::daemon::scratch("proxy");
     let file = directory.join("config.toml");
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
@@ -68,7 +68,7 @@ fn proxy_variables_are_ignored() {
 
 #[test]
 fn changes_are_logged_and_ticks_are_not() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let directory = crate::daemon::scratch("log");
     let file = directory.join("config.toml");
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use alternator_dns::simulation::{Cluster, Content, Delivery, Path};
+use alternator_dns::simulation::{Content, Delivery, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone_with},
@@ -23,7 +23,7 @@ const LISTS_ONLY: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all
 /// Polls of one node that show that something lasts. It is asked first about every third time.
 const POLLS_OBSERVED: u64 = 10;
 
-fn start(name: &str, cluster: &Cluster, seeds: &[IpAddr], keys: &str) -> Daemon {
+fn start(name: &str, cluster: &SimulatedCluster, seeds: &[IpAddr], keys: &str) -> Daemon {
     let daemon = Daemon::start(name, &zone_with("a.example", seeds, cluster.port(), keys));
     becomes(&daemon, "a.example", &cluster.nodes());
     daemon
@@ -35,7 +35,7 @@ fn serial(daemon: &Daemon) -> u64 {
 
 /// Lets a node be asked many times; meanwhile exactly these are answered. Whether the zone was ever contested.
 #[track_caller]
-fn stays_while_asked(daemon: &Daemon, cluster: &Cluster, asked: IpAddr, nodes: &[IpAddr], polls: u64) -> bool {
+fn stays_while_asked(daemon: &Daemon, cluster: &SimulatedCluster, asked: IpAddr, nodes: &[IpAddr], polls: u64) -> bool {
     let (before, serial_before, mut contested) = (cluster.count(asked, Path::LocalNodes), serial(daemon), false);
     stays(daemon, "a.example", nodes, &format!("{asked} to be asked"), || {
         contested |= state(daemon, "a.example") == "contested";
@@ -47,7 +47,7 @@ fn stays_while_asked(daemon: &Daemon, cluster: &Cluster, asked: IpAddr, nodes: &
 
 #[test]
 fn one_of_three_that_has_lost_the_others_shrinks_nothing() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     // It is the only seed, and so has its turn often.
     let daemon = start("one_of_three", &cluster, &nodes[..1], LISTS_ONLY);
@@ -59,7 +59,7 @@ fn one_of_three_that_has_lost_the_others_shrinks_nothing() {
 
 #[test]
 fn of_two_that_have_lost_each_other_both_stay() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("two", &cluster, &nodes, LISTS_ONLY);
     cluster.isolate(nodes[1]);
@@ -70,7 +70,7 @@ fn of_two_that_have_lost_each_other_both_stay() {
 
 #[test]
 fn the_second_of_two_goes_when_it_is_dead() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("two_to_one", &cluster, &nodes, KEYS);
     cluster.stop(nodes[1]);
@@ -84,7 +84,7 @@ fn three_outvote_two_whichever_side_is_polled() {
     // is asked third at the latest, half a timeout after the first.
     const PATIENT: &str = "refresh = \"400ms\"\ntimeout = \"2s\"\nanswers = \"all\"\nhealth = false\n";
     const LATE: Duration = Duration::from_millis(1500);
-    let cluster = Cluster::start(5).unwrap();
+    let cluster = SimulatedCluster::start(5).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("three_two", &cluster, &nodes[..2], PATIENT);
     for &node in &nodes[2..] {
@@ -108,7 +108,7 @@ fn three_outvote_two_whichever_side_is_polled() {
 
 #[test]
 fn four_of_six_go_when_they_are_dead() {
-    let cluster = Cluster::start(6).unwrap();
+    let cluster = SimulatedCluster::start(6).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("six_to_two", &cluster, &nodes[2..3], KEYS);
     for &node in &nodes[2..] {
@@ -121,7 +121,7 @@ fn four_of_six_go_when_they_are_dead() {
 #[test]
 fn two_of_three_dead_nodes_are_removed_without_probes() {
     const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("three_to_one", &cluster, &nodes[..1], UNPROBED);
     cluster.stop(nodes[1]);
@@ -133,7 +133,7 @@ fn two_of_three_dead_nodes_are_removed_without_probes() {
 #[test]
 fn a_node_that_its_peers_have_lost_and_that_says_nothing_goes() {
     const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("silent", &cluster, &nodes[..1], UNPROBED);
     cluster.deliver(nodes[2], Path::LocalNodes, Delivery::Hang);
@@ -145,7 +145,7 @@ fn a_node_that_its_peers_have_lost_and_that_says_nothing_goes() {
 
 #[test]
 fn a_node_that_some_list_and_some_do_not_stays_while_it_lives() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("disagree", &cluster, &nodes[..2], LISTS_ONLY);
     let two = nodes[..2].iter().map(ToString::to_string).collect();
@@ -157,7 +157,7 @@ fn a_node_that_some_list_and_some_do_not_stays_while_it_lives() {
 fn a_dead_node_that_some_peers_list_does_not_come_and_go() {
     const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                          health = { interval = \"200ms\", timeout = \"1s\" }\n";
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("haunted", &cluster, &nodes[..2], QUICK);
     cluster.crash(nodes[2]);
@@ -171,7 +171,7 @@ fn a_dead_node_that_some_peers_list_does_not_come_and_go() {
 fn a_joining_node_that_sees_only_itself_is_added_and_no_node_is_removed() {
     const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                          health = { interval = \"200ms\", timeout = \"1s\" }\n";
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("joining", &cluster, &nodes[..1], QUICK);
     let newcomer = cluster.add().unwrap();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use alternator_dns::simulation::Cluster;
+use alternator_dns::simulation::SimulatedCluster;
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -51,7 +51,7 @@ fn niceness(pid: &str) -> Vec<(String, i32)> {
 
 #[test]
 fn threads_that_learn_have_a_lower_priority_than_those_that_answer() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("nice", &config(&zone("a.example", &cluster)));
     // Threads that start while it runs are no exception.
     let more = format!("[server]\nlisten = [\"127.0.0.1:0\", \"[::1]:0\"]\n{}", zone("a.example", &cluster));
@@ -84,7 +84,7 @@ fn an_address_in_use_is_one_sentence() {
 
 #[test]
 fn a_second_copy_finds_the_address_in_use() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("first", &config(&zone("a.example", &cluster)));
     let (code, last) = refused(&format!("[server]\nlisten = [\"{}\"]\n{ZONE}", daemon.address()));
     assert_eq!(code, 1);
@@ -122,7 +122,7 @@ fn a_bad_file_is_refused_with_every_mistake() {
 
 #[test]
 fn a_signal_ends_it_cleanly_within_a_second() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut daemon = Daemon::with_config("signal", &config(&zone("a.example", &cluster)));
         let mut idle = dns::connect(daemon.address());
@@ -137,7 +137,7 @@ fn a_signal_ends_it_cleanly_within_a_second() {
 #[test]
 fn what_was_asked_before_the_end_is_answered() {
     const BURST: usize = 100;
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("burst", &config(&zone("a.example", &cluster)));
     let clients: Vec<UdpSocket> = (0..BURST)
         .map(|_| {
@@ -161,7 +161,7 @@ fn what_was_asked_before_the_end_is_answered() {
 
 #[test]
 fn a_log_that_is_no_longer_read_does_not_stop_the_server() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let mut daemon = Daemon::with_log_pipe("unread", &config(&zone("a.example", &cluster)));
     wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
     daemon.close_log();
@@ -173,7 +173,7 @@ fn a_log_that_is_no_longer_read_does_not_stop_the_server() {
 
 #[test]
 fn a_log_that_is_not_read_holds_nothing_up() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     // At this level every poll logs many lines; a pipe takes 64 KiB, and the queue 1 MiB.
     let many: String = (0..50).map(|n| zone(&format!("z{n}.example"), &cluster)).collect();
     let zones = config(&(zone("a.example", &cluster) + &many));
@@ -191,7 +191,7 @@ fn a_log_that_is_not_read_holds_nothing_up() {
 
 #[test]
 fn a_process_that_was_stopped_goes_on_with_the_pollers_that_it_had() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::with_config("frozen", &config(&zone("a.example", &cluster)));
     let polls = || cluster.total(alternator_dns::simulation::Path::LocalNodes);
     wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
@@ -207,7 +207,7 @@ fn a_process_that_was_stopped_goes_on_with_the_pollers_that_it_had() {
 
 #[test]
 fn ready_means_polled_or_five_seconds() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     cluster.deliver(
         cluster.node(0),
         alternator_dns::simulation::Path::LocalNodes,

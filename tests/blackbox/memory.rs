@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use alternator_dns::simulation::{Cluster, Path as HttpPath};
+use alternator_dns::simulation::{Path as HttpPath, SimulatedCluster};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -78,11 +78,11 @@ fn refusal(config: &str) -> String {
     String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
 }
 
-fn texts(cluster: &Cluster) -> Vec<String> {
+fn texts(cluster: &SimulatedCluster) -> Vec<String> {
     cluster.nodes().iter().map(ToString::to_string).collect()
 }
 
-fn stop_all(cluster: &Cluster) {
+fn stop_all(cluster: &SimulatedCluster) {
     for node in cluster.running() {
         cluster.stop(node);
     }
@@ -93,7 +93,7 @@ fn ignored(daemon: &Daemon, reason: &str) -> f64 {
 }
 
 /// Ends a server that has learnt these nodes, and their cluster after it.
-fn learn_and_end(state: &State, config: &str, cluster: &Cluster) {
+fn learn_and_end(state: &State, config: &str, cluster: &SimulatedCluster) {
     let mut daemon = Daemon::with_config("before", config);
     state.wait_named(&texts(cluster));
     daemon.signal(Signal::SIGTERM);
@@ -103,7 +103,7 @@ fn learn_and_end(state: &State, config: &str, cluster: &Cluster) {
 
 #[test]
 fn a_second_instance_is_kept_out() {
-    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("second"));
+    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("second"));
     let config = state.config(&zone("a.example", &cluster));
     let daemon = Daemon::with_config("first", &config);
     let (said, pid) = (refusal(&config), daemon.pid());
@@ -118,7 +118,7 @@ fn a_second_instance_is_kept_out() {
 
 #[test]
 fn a_killed_instance_leaves_no_lock_behind() {
-    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("killed"));
+    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("killed"));
     let config = state.config(&zone("a.example", &cluster));
     let mut daemon = Daemon::with_config("killed", &config);
     daemon.signal(Signal::SIGKILL);
@@ -147,7 +147,7 @@ fn a_state_directory_that_cannot_be_used_is_one_sentence() {
 
 #[test]
 fn systemd_s_state_directory_is_used_where_the_file_names_none() {
-    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("systemd"));
+    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("systemd"));
     let directory = scratch("systemd-config");
     let file = directory.join("config.toml");
     fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
@@ -159,7 +159,7 @@ fn systemd_s_state_directory_is_used_where_the_file_names_none() {
 
 #[test]
 fn a_damaged_file_is_reported_and_does_not_prevent_the_start() {
-    let (cluster, state) = (Cluster::start(1).unwrap(), State::new("damaged"));
+    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("damaged"));
     fs::create_dir(&state.directory).unwrap();
     fs::write(state.nodes(), "{\"version\": 1, \"zones\": {\"a.example.\": ").unwrap();
     let daemon = Daemon::with_config("damaged", &state.config(&zone("a.example", &cluster)));
@@ -172,7 +172,7 @@ fn a_damaged_file_is_reported_and_does_not_prevent_the_start() {
 
 #[test]
 fn another_state_dir_waits_for_the_next_start_and_says_so() {
-    let (cluster, state, other) = (Cluster::start(1).unwrap(), State::new("moves"), State::new("other"));
+    let (cluster, state, other) = (SimulatedCluster::start(1).unwrap(), State::new("moves"), State::new("other"));
     let daemon = Daemon::with_config("moves", &state.config(&zone("a.example", &cluster)));
     let zones = zone("a.example", &cluster) + &zone("b.example", &cluster);
     fs::write(daemon.config_path(), other.config(&zones)).unwrap();
@@ -185,7 +185,8 @@ fn another_state_dir_waits_for_the_next_start_and_says_so() {
 
 #[test]
 fn what_is_learnt_is_written_and_a_removed_zone_is_forgotten() {
-    let (one, two, state) = (Cluster::start(3).unwrap(), Cluster::start(2).unwrap(), State::new("file"));
+    let (one, two, state) =
+        (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("file"));
     let both = zone("a.example", &one) + &zone("b.example", &two);
     let daemon = Daemon::with_config("file", &state.config(&both));
     state.wait_named(&[texts(&one), texts(&two)].concat());
@@ -202,7 +203,7 @@ fn what_is_learnt_is_written_and_a_removed_zone_is_forgotten() {
 
 #[test]
 fn a_restart_while_the_cluster_is_dark_answers_what_was_known_marked_stale() {
-    let (cluster, state) = (Cluster::start(3).unwrap(), State::new("dark"));
+    let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("dark"));
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     let daemon = Daemon::launch("after", &config);
@@ -218,7 +219,7 @@ fn a_restart_while_the_cluster_is_dark_answers_what_was_known_marked_stale() {
 
 #[test]
 fn remembered_nodes_are_asked_when_every_seed_has_failed() {
-    let (cluster, state) = (Cluster::start(3).unwrap(), State::new("seeds"));
+    let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("seeds"));
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     // The seed is gone for good; the others are back.
@@ -233,7 +234,8 @@ fn remembered_nodes_are_asked_when_every_seed_has_failed() {
 
 #[test]
 fn another_cluster_s_nodes_are_not_answered_after_a_restart() {
-    let (old, new, state) = (Cluster::start(3).unwrap(), Cluster::start(2).unwrap(), State::new("moved"));
+    let (old, new, state) =
+        (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("moved"));
     learn_and_end(&state, &state.config(&zone("a.example", &old)), &old);
     let polls = old.total(HttpPath::LocalNodes);
     stop_all(&new);
@@ -245,7 +247,7 @@ fn another_cluster_s_nodes_are_not_answered_after_a_restart() {
 
 #[test]
 fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
-    let (cluster, state) = (Cluster::start(2).unwrap(), State::new("old"));
+    let (cluster, state) = (SimulatedCluster::start(2).unwrap(), State::new("old"));
     let config = state.config_with("snapshot_max_age = \"1s\"", &zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     let written = fs::metadata(state.nodes()).unwrap().modified().unwrap();
@@ -261,7 +263,8 @@ fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
 
 #[test]
 fn a_zone_that_left_the_file_while_no_server_ran_is_forgotten() {
-    let (one, two, state) = (Cluster::start(2).unwrap(), Cluster::start(2).unwrap(), State::new("left"));
+    let (one, two, state) =
+        (SimulatedCluster::start(2).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("left"));
     let both = zone("a.example", &one) + &zone_with("b.example", &two.nodes(), two.port(), "");
     let mut daemon = Daemon::with_config("before", &state.config(&both));
     state.wait_named(&[texts(&one), texts(&two)].concat());

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use alternator_dns::simulation::{Cluster, Content, Delivery, Path, Reply};
+use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone_with},
@@ -22,10 +22,10 @@ struct Case {
 }
 
 fn body(what: &'static str, body: impl Into<Vec<u8>>) -> Case {
-    Case { what, content: Content::Reply(Reply::ok(body)), delivery: Delivery::Prompt }
+    Case { what, content: Content::Reply(HttpReply::ok(body)), delivery: Delivery::Prompt }
 }
 
-fn reply(what: &'static str, reply: Reply) -> Case {
+fn reply(what: &'static str, reply: HttpReply) -> Case {
     Case { what, content: Content::Reply(reply), delivery: Delivery::Prompt }
 }
 
@@ -34,8 +34,8 @@ fn delivery(what: &'static str, delivery: Delivery) -> Case {
 }
 
 /// One cluster of one node for each case, and the zones that point at them.
-fn stage(count: usize) -> (Vec<Cluster>, String) {
-    let clusters: Vec<_> = (0..count).map(|_| Cluster::start(1).unwrap()).collect();
+fn stage(count: usize) -> (Vec<SimulatedCluster>, String) {
+    let clusters: Vec<_> = (0..count).map(|_| SimulatedCluster::start(1).unwrap()).collect();
     let zones = clusters.iter().enumerate();
     let zones = zones.map(|(n, cluster)| zone_with(&name(n), &cluster.nodes(), cluster.port(), KEYS)).collect();
     (clusters, zones)
@@ -58,7 +58,7 @@ type Listing = (&'static str, Vec<&'static str>, Vec<&'static str>);
 fn takes(cases: &[Listing]) {
     let (clusters, zones) = stage(cases.len());
     for (cluster, (body, ..)) in clusters.iter().zip(cases) {
-        cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(Reply::ok(*body)));
+        cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(HttpReply::ok(*body)));
     }
     let daemon = Daemon::start("payloads", &zones);
     for (n, (body, v4, v6)) in cases.iter().enumerate() {
@@ -101,9 +101,9 @@ fn bad_entries_are_dropped_alone() {
 
 #[test]
 fn dropped_entries_are_counted_by_reason() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let list = r#"["127.9.0.1","node-a",7,"0.0.0.0"]"#;
-    cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(Reply::ok(list)));
+    cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(HttpReply::ok(list)));
     let daemon = Daemon::start("dropped", &zone_with("a.example", &cluster.nodes(), cluster.port(), KEYS));
     for reason in ["not_text", "not_address", "not_publishable"] {
         let series = format!("alternator_dns_entries_dropped_total{{zone=\"a.example.\",reason=\"{reason}\"}}");
@@ -131,14 +131,17 @@ fn useless() -> Vec<Case> {
         body("a NUL", "[\"127.9.0.1\"]\0"),
         body("deep nesting", "[".repeat(100_000)),
         body("more than a mebibyte", format!("[\"127.9.0.1\"{}]", " ".repeat(1 << 20))),
-        reply("gzip", Reply::ok(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).header("Content-Encoding", "gzip")),
+        reply("gzip", HttpReply::ok(vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0]).header("Content-Encoding", "gzip")),
     ];
     let good = r#"["127.9.0.1"]"#;
     for status in [204, 206, 400, 404, 429, 500, 502, 503] {
-        cases.push(reply("a status other than 200", Reply::status(status).body(if status == 204 { "" } else { good })));
+        cases.push(reply(
+            "a status other than 200",
+            HttpReply::status(status).body(if status == 204 { "" } else { good }),
+        ));
     }
     for status in [301, 302] {
-        let elsewhere = Reply::status(status).header("Location", "http://127.9.0.1/localnodes").body(good);
+        let elsewhere = HttpReply::status(status).header("Location", "http://127.9.0.1/localnodes").body(good);
         cases.push(reply("a redirect", elsewhere));
     }
     cases.extend([
@@ -195,7 +198,7 @@ fn odd_and_good_deliveries_are_taken() {
     ];
     let (clusters, zones) = stage(deliveries.len());
     for (cluster, delivery) in clusters.iter().zip(deliveries) {
-        cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(Reply::ok(r#"["127.9.0.1"]"#)));
+        cluster.say(cluster.node(0), Path::LocalNodes, Content::Reply(HttpReply::ok(r#"["127.9.0.1"]"#)));
         cluster.deliver(cluster.node(0), Path::LocalNodes, delivery);
     }
     let daemon = Daemon::start("deliveries", &zones);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Cluster, Path as HttpPath};
+use alternator_dns::simulation::{Path as HttpPath, SimulatedCluster};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -27,7 +27,7 @@ fn serves(daemon: &Daemon, name: &str) -> bool {
 }
 
 /// Zones `a.example` to `NAME.example`, all of one cluster.
-fn zones(names: &str, cluster: &Cluster) -> String {
+fn zones(names: &str, cluster: &SimulatedCluster) -> String {
     config(&names.chars().map(|name| zone(&format!("{name}.example"), cluster)).collect::<String>())
 }
 
@@ -48,7 +48,7 @@ fn rename_over(path: &Path, content: &str) {
 
 #[test]
 fn every_way_to_write_the_file_is_noticed() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("ways", &zones("ab", &cluster));
     let path = daemon.config_path();
     fs::write(&path, zones("abc", &cluster)).unwrap();
@@ -69,7 +69,7 @@ fn every_way_to_write_the_file_is_noticed() {
 
 #[test]
 fn a_swapped_link_is_noticed_twice() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("configmap");
     for (name, names) in [("..first", "a"), ("..second", "ab"), ("..third", "abc")] {
         fs::create_dir(directory.join(name)).unwrap();
@@ -92,7 +92,7 @@ fn a_swapped_link_is_noticed_twice() {
 
 #[test]
 fn a_directory_that_goes_and_comes_back_is_noticed() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("directory");
     let (place, file) = (directory.join("etc"), directory.join("etc/config.toml"));
     fs::create_dir(&place).unwrap();
@@ -112,7 +112,7 @@ fn a_directory_that_goes_and_comes_back_is_noticed() {
 
 #[test]
 fn a_bad_file_changes_nothing_and_a_good_one_heals() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
     let complaint = wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
@@ -139,7 +139,7 @@ fn replace_by_pipe(path: &Path) {
 
 #[test]
 fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
     replace_by_pipe(&daemon.config_path());
     wait::until("the complaint", || {
@@ -161,7 +161,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
 
 #[test]
 fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("secrets");
     let secrets = directory.join("secrets");
     fs::write(&secrets, "00112233445566778899aabbccddeeff\n").unwrap();
@@ -189,7 +189,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
 
 #[test]
 fn two_quick_edits_end_with_the_second() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("quick", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster)).unwrap();
     fs::write(daemon.config_path(), zones("ac", &cluster)).unwrap();
@@ -198,7 +198,7 @@ fn two_quick_edits_end_with_the_second() {
 
 #[test]
 fn reload_and_sighup_wait_for_nothing_but_the_file() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("asked", &zones("abcdefgh", &cluster));
     let (code, stdout, _) = daemon.reload();
     assert_eq!((code, stdout.trim()), (0, "nothing has changed"));
@@ -216,7 +216,7 @@ fn reload_and_sighup_wait_for_nothing_but_the_file() {
 
 #[test]
 fn a_file_that_removes_most_zones_waits_for_quiet() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("bulk", &zones("abcdefgh", &cluster));
     let start = Instant::now();
     fs::write(daemon.config_path(), zones("ab", &cluster)).unwrap();
@@ -226,7 +226,7 @@ fn a_file_that_removes_most_zones_waits_for_quiet() {
 
 #[test]
 fn a_half_written_file_is_never_believed() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let names = "abcdefghij";
     let whole = zones(names, &cluster);
     let daemon = Daemon::with_config("pieces", &whole);
@@ -260,7 +260,7 @@ fn a_half_written_file_is_never_believed() {
 
 #[test]
 fn untouched_zones_keep_their_poller_and_their_counters() {
-    let (kept, other) = (Cluster::start(3).unwrap(), Cluster::start(1).unwrap());
+    let (kept, other) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
     let slow = |name: &str, ttl: &str| {
         zone_with(
             name,
@@ -295,16 +295,16 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
 
 #[test]
 fn a_name_moves_from_one_cluster_to_another() {
-    let (blue, green) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
+    let (blue, green) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
     let keys = "refresh = \"500ms\"\nanswers = \"all\"\n";
-    let of = |cluster: &Cluster| config(&zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
+    let of = |cluster: &SimulatedCluster| config(&zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
     let daemon = Daemon::with_config("bluegreen", &of(&blue));
     let answered = || {
         let mut data = daemon.ask("a.example", "A").data();
         data.sort();
         data
     };
-    let texts = |cluster: &Cluster| cluster.nodes().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let texts = |cluster: &SimulatedCluster| cluster.nodes().iter().map(ToString::to_string).collect::<Vec<_>>();
     wait::until("blue", || (answered() == texts(&blue)).then_some(()));
     fs::write(daemon.config_path(), of(&green)).unwrap();
     let (code, ..) = daemon.reload();
@@ -323,11 +323,11 @@ fn a_name_moves_from_one_cluster_to_another() {
 
 #[test]
 fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
-    let (old, new) = (Cluster::start(3).unwrap(), Cluster::start(3).unwrap());
+    let (old, new) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
     for node in new.nodes() {
         new.stop(node);
     }
-    let of = |cluster: &Cluster| config(&zone("a.example", cluster));
+    let of = |cluster: &SimulatedCluster| config(&zone("a.example", cluster));
     let daemon = Daemon::with_config("silent", &of(&old));
     wait::until("the old nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
     let nodes = daemon.nodes("a.example");
@@ -343,7 +343,7 @@ fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
 
 #[test]
 fn a_new_zone_answers_its_seeds_from_the_first_moment() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     cluster.stop(cluster.node(0));
     let daemon = Daemon::with_config("first", &zones("a", &cluster));
     // The more zones, the longer it takes to start their pollers; the last of them waits for all others.
@@ -363,7 +363,7 @@ fn a_new_zone_answers_its_seeds_from_the_first_moment() {
 
 #[test]
 fn listen_and_admin_move_without_a_gap() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let mut daemon = Daemon::with_config("move", &config(&zones));
     let (before, admin_before) = (daemon.address(), daemon.admin());
@@ -385,7 +385,7 @@ fn listen_and_admin_move_without_a_gap() {
 
 #[test]
 fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("admin-drains", &config(&zones));
     let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
@@ -404,7 +404,7 @@ fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
 
 #[test]
 fn an_address_in_use_refuses_the_whole_reload() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let daemon = Daemon::with_config("taken", &zones("a", &cluster));
     let address = taken.local_addr().unwrap();
@@ -424,7 +424,7 @@ fn an_address_in_use_refuses_the_whole_reload() {
 
 #[test]
 fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("wild", &config(&zones));
     let (dns, admin) = (daemon.address(), daemon.admin());
@@ -443,7 +443,7 @@ fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
 #[test]
 fn not_one_query_is_lost_during_ten_reloads() {
     const RATE: u64 = 2000;
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = Daemon::with_config("load", &zones("a", &cluster));
     wait::until("the nodes", || (daemon.nodes("a.example").len() == 3).then_some(()));
     let done = AtomicBool::new(false);
@@ -487,7 +487,7 @@ fn not_one_query_is_lost_during_ten_reloads() {
 fn a_systemd_that_does_not_listen_holds_nothing_up() {
     // More than the kernel keeps for a socket that is not read (net.unix.max_dgram_qlen, 10 by default).
     const UNREAD: usize = 15;
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("deaf", &zones("a", &cluster));
     for round in 0..UNREAD {
         fs::write(daemon.config_path(), zones(if round % 2 == 0 { "ab" } else { "a" }, &cluster)).unwrap();

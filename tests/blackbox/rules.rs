@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Cluster, Path};
+use alternator_dns::simulation::{Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, config, zone_with},
@@ -22,13 +22,13 @@ const KEYS: &str = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
 /// RFC 8914: nothing is known yet, or nothing is left.
 const NOT_READY: u16 = 14;
 
-fn zone(cluster: &Cluster, rules: &str) -> String {
+fn zone(cluster: &SimulatedCluster, rules: &str) -> String {
     zone_with("a.example", &cluster.nodes()[..1], cluster.port(), &format!("{KEYS}{rules}"))
 }
 
 /// Puts other rules into the file, and returns when they are in force.
 #[track_caller]
-fn edit(daemon: &Daemon, cluster: &Cluster, rules: &str) {
+fn edit(daemon: &Daemon, cluster: &SimulatedCluster, rules: &str) {
     fs::write(daemon.config_path(), config(&zone(cluster, rules))).unwrap();
     let (code, _, complaint) = daemon.reload();
     assert_eq!(code, 0, "{complaint}");
@@ -50,7 +50,7 @@ fn fails(daemon: &Daemon) {
 
 #[test]
 fn rules_look_at_what_is_listed_and_change_what_is_answered() {
-    let cluster = Cluster::start(4).unwrap();
+    let cluster = SimulatedCluster::start(4).unwrap();
     let nodes = cluster.nodes();
     let rules = format!(
         "allow_nodes = [\"{0}\", \"{1}/32\", \"{2}\"]\nexclude = [\"{1}\"]\nmap = {{ \"{2}\" = \"203.0.113.9\" }}\n",
@@ -72,7 +72,7 @@ fn rules_look_at_what_is_listed_and_change_what_is_answered() {
 
 #[test]
 fn networks_are_mapped_and_duplicates_fold() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let IpAddr::V4(first) = nodes[0] else { panic!("IPv4 is simulated") };
     let [a, b, c, _] = first.octets();
@@ -91,7 +91,7 @@ fn networks_are_mapped_and_duplicates_fold() {
 
 #[test]
 fn an_edit_acts_at_once_on_known_nodes_though_the_cluster_is_unreachable() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = Daemon::start("edits", &zone(&cluster, ""));
     becomes(&daemon, "a.example", &nodes);
@@ -117,7 +117,7 @@ fn an_edit_acts_at_once_on_known_nodes_though_the_cluster_is_unreachable() {
 
 #[test]
 fn nothing_left_is_a_failure_and_not_a_guess() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let rules = "allow_nodes = [\"198.51.100.0/24\"]\n";
     let daemon = Daemon::start("nothing", &zone(&cluster, rules));
     wait::until("a list", || daemon.zone("a.example.")["source"].as_str().map(drop));
@@ -128,7 +128,7 @@ fn nothing_left_is_a_failure_and_not_a_guess() {
 
 #[test]
 fn seeds_that_the_rules_refuse_are_no_answer_while_nothing_is_learnt() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     cluster.stop(cluster.node(0));
     let daemon = Daemon::launch("seeds_refused", &config(&zone(&cluster, "allow_nodes = [\"198.51.100.0/24\"]\n")));
     fails(&daemon);
@@ -137,7 +137,7 @@ fn seeds_that_the_rules_refuse_are_no_answer_while_nothing_is_learnt() {
 #[test]
 fn stale_nodes_are_answered_until_max_stale_and_no_longer() {
     const MAX_STALE: Duration = Duration::from_secs(2);
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = Daemon::start("max_stale", &zone(&cluster, "max_stale = \"2s\"\n"));
     becomes(&daemon, "a.example", &nodes);

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use alternator_dns::simulation::{Cluster, Path};
+use alternator_dns::simulation::{Path, SimulatedCluster};
 
 use crate::{
     daemon::{Daemon, zone_with},
@@ -21,18 +21,18 @@ const RISE: u64 = 4;
 /// Polls that show that something lasts.
 const POLLS_OBSERVED: u64 = 15;
 
-fn zone(seeds: &[IpAddr], cluster: &Cluster, scope: &str) -> String {
+fn zone(seeds: &[IpAddr], cluster: &SimulatedCluster, scope: &str) -> String {
     let health = format!("health = {{ interval = \"200ms\", timeout = \"1s\", rise = {RISE} }}\n");
     zone_with("a.example", seeds, cluster.port(), &format!("{KEYS}{health}scope = {scope}\n"))
 }
 
-fn start(name: &str, cluster: &Cluster, scope: &str) -> Daemon {
+fn start(name: &str, cluster: &SimulatedCluster, scope: &str) -> Daemon {
     Daemon::start(name, &zone(&cluster.nodes()[..1], cluster, scope))
 }
 
 #[test]
 fn the_first_scope_with_a_healthy_node_wins_and_a_better_one_takes_over_again() {
-    let cluster = Cluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
     let nodes = cluster.nodes();
     let scope = "[{ datacenter = \"west\", rack = \"a\" }, { datacenter = \"west\" }, { datacenter = \"east\" }]";
     let daemon = start("first", &cluster, scope);
@@ -56,7 +56,7 @@ fn the_first_scope_with_a_healthy_node_wins_and_a_better_one_takes_over_again() 
 
 #[test]
 fn a_scope_may_name_several_datacenters() {
-    let cluster = Cluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b"), ("north", "a")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b"), ("north", "a")]).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("union", &cluster, "[{ datacenter = [\"west\", \"north\"] }]");
     becomes(&daemon, "a.example", &nodes[1..]);
@@ -66,7 +66,7 @@ fn a_scope_may_name_several_datacenters() {
 
 #[test]
 fn when_no_scope_has_a_node_the_last_answer_stays() {
-    let cluster = Cluster::start_in(&[("east", "a"), ("west", "a"), ("west", "a")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("west", "a"), ("west", "a")]).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("none", &cluster, "[{ datacenter = \"west\", rack = \"a\" }, { datacenter = \"north\" }]");
     becomes(&daemon, "a.example", &nodes[1..]);
@@ -84,7 +84,7 @@ fn when_no_scope_has_a_node_the_last_answer_stays() {
 
 #[test]
 fn a_seed_that_knows_no_node_there_is_skipped() {
-    let cluster = Cluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
     let nodes = cluster.nodes();
     cluster.isolate(nodes[0]);
     let daemon = Daemon::start("passed_over", &zone(&nodes[..2], &cluster, "[{ datacenter = \"west\" }]"));
@@ -95,7 +95,7 @@ fn a_seed_that_knows_no_node_there_is_skipped() {
 
 #[test]
 fn servers_that_ignore_the_parameters_make_the_zone_degraded() {
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     for node in cluster.nodes() {
         cluster.place(node, "west", "a");
         cluster.ignore_parameters(node, true);
@@ -112,7 +112,7 @@ fn servers_that_ignore_the_parameters_make_the_zone_degraded() {
 
 #[test]
 fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
-    let cluster = Cluster::start_in(&[("east", "a"), ("east", "a"), ("west", "a"), ("west", "a")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("east", "a"), ("west", "a"), ("west", "a")]).unwrap();
     let nodes = cluster.nodes();
     cluster.ignore_parameters(nodes[0], true);
     let daemon = Daemon::start("gives_way", &zone(&[nodes[0], nodes[2]], &cluster, "[{ datacenter = \"west\" }]"));
@@ -138,7 +138,7 @@ fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
 #[test]
 fn names_are_percent_encoded() {
     let (datacenter, rack) = ("us east & co/1+1=2%41", "rack #1?");
-    let cluster = Cluster::start_in(&[("east", "a"), (datacenter, rack), (datacenter, "other")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), (datacenter, rack), (datacenter, "other")]).unwrap();
     let nodes = cluster.nodes();
     let scope = format!("[{{ datacenter = \"{datacenter}\", rack = \"{rack}\" }}]");
     let daemon = start("encoded", &cluster, &scope);
@@ -152,7 +152,7 @@ fn names_are_percent_encoded() {
 
 #[test]
 fn without_any_node_learnt_seeds_are_no_answer_to_a_scope() {
-    let cluster = Cluster::start_in(&[("east", "a")]).unwrap();
+    let cluster = SimulatedCluster::start_in(&[("east", "a")]).unwrap();
     let daemon = start("unlearnt", &cluster, "[{ datacenter = \"west\" }]");
     wait::until("a few polls", || (cluster.total(Path::LocalNodes) > 3).then_some(()));
     let reply = ask(&daemon, "a.example");

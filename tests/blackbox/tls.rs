@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use alternator_dns::simulation::{Cluster, Identity, Path};
+use alternator_dns::simulation::{Identity, Path, SimulatedCluster};
 
 use crate::{
     ca::{Authority, Certified},
@@ -39,7 +39,7 @@ impl Stage {
     }
 
     /// A zone that asks the first node over TLS.
-    fn zone(&mut self, name: &str, cluster: &Cluster, tls: &str) {
+    fn zone(&mut self, name: &str, cluster: &SimulatedCluster, tls: &str) {
         let keys = format!("refresh = \"100ms\"\ntimeout = \"2s\"\nscheme = \"https\"\ntls = {{ {tls} }}\n");
         self.zones += &zone_with(name, &[cluster.node(0)], cluster.port(), &keys);
     }
@@ -52,8 +52,8 @@ impl Stage {
 }
 
 /// A cluster whose nodes share a certificate of this authority.
-fn cluster(nodes: usize, authority: &Authority, names: &[&str]) -> Cluster {
-    let cluster = Cluster::start(nodes).unwrap();
+fn cluster(nodes: usize, authority: &Authority, names: &[&str]) -> SimulatedCluster {
+    let cluster = SimulatedCluster::start(nodes).unwrap();
     let certified = match names {
         [] => authority.certify(cluster.nodes()),
         names => authority.certify(names),
@@ -83,7 +83,7 @@ fn wait_error(daemon: &Daemon, zone: &str, part: &str) {
 
 /// Waits until a node has been asked so many times more.
 #[track_caller]
-fn wait_polls(cluster: &Cluster, more: u64) {
+fn wait_polls(cluster: &SimulatedCluster, more: u64) {
     let before = cluster.total(Path::LocalNodes);
     wait::until("more polls", || (cluster.total(Path::LocalNodes) >= before + more).then_some(()));
 }
@@ -139,7 +139,7 @@ fn a_name_stands_in_for_the_address() {
 #[test]
 fn a_client_certificate_is_shown_to_nodes_that_demand_one() {
     let (authority, clients) = (Authority::new("ours"), Authority::new("clients"));
-    let cluster = Cluster::start(2).unwrap();
+    let cluster = SimulatedCluster::start(2).unwrap();
     cluster.encrypt(Some(identity(&authority.certify(cluster.nodes()), Some(&clients))));
     let mut stage = Stage::new();
     let ca = stage.put("ca.pem", &authority.pem());
@@ -231,7 +231,7 @@ fn without_checks_everything_is_taken_and_said_so() {
 #[test]
 fn the_wrong_scheme_fails_cleanly() {
     let authority = Authority::new("ours");
-    let (secure, plain) = (cluster(1, &authority, &[]), Cluster::start(1).unwrap());
+    let (secure, plain) = (cluster(1, &authority, &[]), SimulatedCluster::start(1).unwrap());
     // A plain server that understands nothing says so in plain HTTP.
     let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
     let deaf = TcpListener::bind((plain.node(0), 0)).unwrap();

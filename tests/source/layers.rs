@@ -64,7 +64,7 @@ fn a_use_of_a_higher_layer_is_found() {
     assert_eq!(violations("discovery", "x", "use crate::{types::B, answer::A};").len(), 1);
     assert_eq!(violations("table", "x", "let a = crate::supervisor::start();").len(), 1);
     assert_eq!(violations("config", "x", "use crate::{\n    table::{A, B},\n};").len(), 1);
-    assert_eq!(violations("server", "x", "use crate::simulation::Cluster;").len(), 1);
+    assert_eq!(violations("server", "x", "use crate::simulation::SimulatedCluster;").len(), 1);
     assert_eq!(violations("attic", "x", "").len(), 1);
 }
 

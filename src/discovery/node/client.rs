@@ -275,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::simulation::{Cluster, Content, Delivery, Path, Reply as Raw};
+    use crate::simulation::{Content, Delivery, HttpReply as Raw, Path, SimulatedCluster};
 
     /// Patience with nodes that answer: long, because the machine may be busy.
     const LONG: Duration = Duration::from_secs(10);
@@ -285,7 +285,7 @@ mod tests {
 
     /// One node, asked as often as a test likes.
     struct Bench {
-        cluster: Cluster,
+        cluster: SimulatedCluster,
         alternator: NodeClient,
         node: IpAddr,
         endpoint: Endpoint,
@@ -294,7 +294,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let cluster = Cluster::start(1).unwrap();
+            let cluster = SimulatedCluster::start(1).unwrap();
             let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
             Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
         }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     /// A cluster's first node, in the clear.
-    fn endpoint(cluster: &Cluster) -> Endpoint {
+    fn endpoint(cluster: &SimulatedCluster) -> Endpoint {
         let port = NonZeroU16::new(cluster.port()).unwrap();
         Endpoint { scheme: Scheme::Http, address: cluster.node(0), port }
     }
@@ -445,7 +445,7 @@ mod tests {
 
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
-        let cluster = Cluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
+        let cluster = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
         let reply = NodeClient::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::{
-    metrics::DropReason,
+    metrics::{DropReason, Label},
     types::{NodeSet, canonical, is_publishable},
 };
 
@@ -31,11 +31,11 @@ pub struct Dropped([u64; DropReason::ALL.len()]);
 impl Dropped {
     /// Each reason with its number, which may be 0.
     pub fn iter(self) -> impl Iterator<Item = (DropReason, u64)> {
-        DropReason::ALL.iter().map(move |&reason| (reason, self.0[reason as usize]))
+        DropReason::ALL.iter().map(move |&reason| (reason, self.0[reason.index()]))
     }
 
     fn add(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
+        self.0[reason.index()] += 1;
     }
 }
 

@@ -423,7 +423,7 @@ mod tests {
     use crate::{
         config::Scheme,
         discovery::node::{Endpoint, FetchError, Keep, NodeClient},
-        simulation::{Cluster, Delivery, Identity, Path as Asked},
+        simulation::{Delivery, Identity, Path as Asked, SimulatedCluster},
     };
 
     /// Patience with nodes that answer: long, because the machine may be busy.
@@ -458,15 +458,15 @@ mod tests {
     }
 
     /// A cluster that speaks TLS under these names, and its certificate in a file.
-    fn cluster(scratch: &Scratch, nodes: usize, names: &[String]) -> (Cluster, PathBuf) {
-        let cluster = Cluster::start(nodes).unwrap();
+    fn cluster(scratch: &Scratch, nodes: usize, names: &[String]) -> (SimulatedCluster, PathBuf) {
+        let cluster = SimulatedCluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
         cluster.encrypt(Some(Identity::new(&certificate, &key, None).unwrap()));
         (cluster, scratch.put("ca.pem", &certificate))
     }
 
-    fn endpoint(cluster: &Cluster, node: usize, tls: &Tls) -> Endpoint {
+    fn endpoint(cluster: &SimulatedCluster, node: usize, tls: &Tls) -> Endpoint {
         let port = NonZeroU16::new(cluster.port()).unwrap();
         Endpoint { scheme: Scheme::Https(tls.clone()), address: cluster.node(node), port }
     }

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     discovery::node::{FetchError, Keep, ListReply, Location, parse},
     metrics::{DropReason, PollResult},
-    simulation::{Cluster, Content, Delivery, Path},
+    simulation::{Content, Delivery, Path, SimulatedCluster},
     table::ZoneSettings,
     types::{AddressRules, AnswerCount, Seed, Ttl, ZoneName, ZoneState},
 };
@@ -460,7 +460,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_real_cluster_is_followed() {
-    let cluster = Cluster::start(3).unwrap();
+    let cluster = SimulatedCluster::start(3).unwrap();
     let mut wanted = zone(&[&cluster.node(0).to_string()]);
     wanted.cluster.port = NonZeroU16::new(cluster.port()).unwrap();
     wanted.refresh = Duration::from_millis(100);

@@ -8,6 +8,7 @@
 //! A probe that panics is logged and counts as a failure of its node. Should the task itself panic, it is logged and
 //! begins anew with all that is followed; so that no zone waits for outcomes in vain.
 
+mod pace;
 mod schedule;
 
 use std::{
@@ -30,7 +31,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
-pub use self::schedule::ZONE_PROBES_PER_SECOND;
+pub use self::pace::ZONE_PROBES_PER_SECOND;
 use self::schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey};
 use super::{
     membership::ProbeOutcome,
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Scheme,
-        simulation::{Cluster, Content, Delivery, Path, Reply},
+        simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster},
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -632,13 +633,13 @@ mod tests {
     }
 
     /// A zone of a simulated cluster, probed over real connections so rarely that only what is asked for happens.
-    fn real(cluster: &Cluster) -> ProbeSubscription {
+    fn real(cluster: &SimulatedCluster) -> ProbeSubscription {
         let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
         wait_for(&mut subscription, cluster, LONG);
         subscription
     }
 
-    fn wait_for(subscription: &mut ProbeSubscription, cluster: &Cluster, timeout: Duration) {
+    fn wait_for(subscription: &mut ProbeSubscription, cluster: &SimulatedCluster, timeout: Duration) {
         let port = NonZeroU16::new(cluster.port()).unwrap();
         let endpoint = |address| Endpoint { scheme: Scheme::Http, address, port };
         subscription.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
@@ -650,7 +651,7 @@ mod tests {
 
     #[tokio::test]
     async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
-        let cluster = Cluster::start(3).unwrap();
+        let cluster = SimulatedCluster::start(3).unwrap();
         let mut subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
@@ -674,7 +675,7 @@ mod tests {
 
     #[tokio::test]
     async fn real_nodes_that_hang_drip_hang_up_or_err_are_slow() {
-        let cluster = Cluster::start(1).unwrap();
+        let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let mut subscription = real(&cluster);
         assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
@@ -686,7 +687,7 @@ mod tests {
         }
         wait_for(&mut subscription, &cluster, LONG);
         cluster.heal(node);
-        cluster.say(node, Path::Health, Content::Reply(Reply::status(500)));
+        cluster.say(node, Path::Health, Content::Reply(HttpReply::status(500)));
         subscription.confirm(node);
         assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow));
         cluster.heal(node);

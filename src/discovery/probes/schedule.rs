@@ -17,18 +17,11 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use super::super::{clock::pause, membership::ProbeOutcome, node::Endpoint};
+use super::{
+    super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
+    pace::{newcomer_spread, outcome_for, stretched},
+};
 use crate::config::Health;
-
-/// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
-/// network and us the same, and no zone needs the outcomes of five hundred nodes within a second.
-pub const ZONE_PROBES_PER_SECOND: u32 = 100;
-
-/// A zone's newcomers up to so many are probed at once; an ordinary cluster is verified within milliseconds.
-const NEWCOMERS_AT_ONCE: usize = 10;
-
-/// First probes of more newcomers are spread over so much for each, at most over a quarter of the interval.
-const NEWCOMER_SPREAD: Duration = Duration::from_millis(10);
 
 /// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and a node that refuses
 /// must not be flooded.
@@ -446,40 +439,11 @@ fn report(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(D
     }
 }
 
-/// The interval at which one zone's nodes are probed, so that all of them together are not probed too often.
-fn stretched(interval: Duration, nodes: usize) -> Duration {
-    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-    interval.max(Duration::from_secs(1) * nodes / ZONE_PROBES_PER_SECOND)
-}
-
-/// Over how long the first probes of so many newcomers are spread.
-fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
-    let more = u32::try_from(newcomers.saturating_sub(NEWCOMERS_AT_ONCE)).unwrap_or(u32::MAX);
-    NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
-}
-
-/// What a probe that ended after `took` means to a zone that waits for `timeout`. `max_timeout` is for how long the most
-/// patient zone would have waited, `told` when the impatient were last told that the node is slow.
-fn outcome_for(
-    heard: ProbeOutcome,
-    timeout: Duration,
-    took: Duration,
-    max_timeout: Duration,
-    told: Option<Duration>,
-) -> Option<ProbeOutcome> {
-    if timeout >= max_timeout || took < timeout {
-        Some(heard)
-    } else if told.is_some_and(|told| told >= timeout) {
-        None
-    } else {
-        Some(ProbeOutcome::Slow)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU8, NonZeroU16};
 
+    use super::super::pace::NEWCOMER_SPREAD;
     use super::*;
     use crate::config::Scheme;
     use proptest::prelude::*;

@@ -262,7 +262,7 @@ pub fn config(zones: &str) -> String {
 }
 
 /// `[zones."name"]` of a simulated cluster with a fast refresh, seeded with its first node.
-pub fn zone(name: &str, cluster: &alternator_dns::simulation::Cluster) -> String {
+pub fn zone(name: &str, cluster: &alternator_dns::simulation::SimulatedCluster) -> String {
     zone_with(name, &[cluster.node(0)], cluster.port(), "refresh = \"200ms\"\ntimeout = \"400ms\"\n")
 }
 
