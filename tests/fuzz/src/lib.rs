@@ -13,8 +13,8 @@ use alternator_dns::{
         wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
     metrics::{ProcessCounters, Transport},
-    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneSettings, ZoneEntry, ZoneTable},
-    types::{AnswerCount, AllowedClients, NodeSet, ZoneName, ZoneState, suffixes},
+    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneEntry, ZoneSettings, ZoneTable},
+    types::{AllowedClients, AnswerCount, NodeSet, ZoneName, ZoneState, suffixes},
 };
 use arc_swap::ArcSwap;
 use hickory_server::proto::op::{Message, ResponseCode};
@@ -161,7 +161,11 @@ fn zones() -> ZoneTable {
         zone("old.test", of(AnswerCount::ONE), &Knowledge::up(&few, ZoneState::Stale)),
         zone("seeds.test", of(AnswerCount::ONE), &Knowledge::Waiting(Some(few))),
         zone("new.test", of(AnswerCount::ONE), &Knowledge::Waiting(None)),
-        zone("closed.test", ZoneSettings { clients: AllowedClients::Networks(Arc::new([])), ..of(eight) }, &live(&nodes(1))),
+        zone(
+            "closed.test",
+            ZoneSettings { clients: AllowedClients::Networks(Arc::new([])), ..of(eight) },
+            &live(&nodes(1)),
+        ),
         Arc::new(ZoneEntry::domain(name("test"), ZoneSettings::example(), 1)),
         zone(&longest, of(eight), &Knowledge::up(&many, ZoneState::Stale)),
     ])
