@@ -3,7 +3,7 @@
 //! A file is opened and read on a thread that may block, and the caller waits no longer than a deadline, because a file
 //! system can hang for minutes. The open never waits for a writer (`O_NONBLOCK`), and whether the file is a regular one
 //! is asked of the open descriptor: the name may lead to another file a moment later. At most one thread hangs for each
-//! file, and at most [`READS_MAX`] for one [`FileReader`].
+//! file, and at most `READS_MAX` for one [`FileReader`].
 
 use std::{
     collections::HashMap,

@@ -1,6 +1,6 @@
 //! Runs the server: binds everything, starts everything, puts configurations in force, drains, ends.
 //!
-//! A configuration is put in force in two phases ([`apply`]), at the start as in a reload: what is refused is refused
+//! A configuration is put in force in two phases (`apply.rs`), at the start as in a reload: what is refused is refused
 //! before anything has changed.
 
 mod admin_listener;

@@ -64,7 +64,7 @@ impl Probe for NodeClient {
     }
 }
 
-/// Probes for all zones. Clones share everything; when the last one and every [`ProbeSubscription`] are gone, nothing is
+/// Probes for all zones. Clones share everything; when the last one and every `ProbeSubscription` are gone, nothing is
 /// probed any more.
 #[derive(Clone)]
 pub struct Prober(Arc<Inner>);
