@@ -6,7 +6,6 @@
 //! fails or is slow.
 
 mod penalty;
-mod tls;
 
 use std::{
     net::SocketAddr,
@@ -33,7 +32,7 @@ use rustls::RootCertStore;
 use tokio::time::sleep;
 
 use self::penalty::UpstreamPenalty;
-use crate::config::Upstream;
+use crate::{config::Upstream, net::http::trusting};
 
 /// How long one upstream is waited for. It is shorter than a question's deadline, so that a missing reply is noticed.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -82,7 +81,7 @@ impl Upstreams {
         let mut options = ResolverOpts::default();
         options.timeout = ATTEMPT;
         options.max_active_requests = QUESTIONS_PER_CONNECTION;
-        let tls = tls::client(roots);
+        let tls = trusting(roots);
         let pool = |upstream: &Upstream| {
             let context = PoolContext::new(options.clone(), TlsConfig { config: tls.clone() });
             Pool::from_config([name_server(upstream)], Arc::new(context), TokioRuntimeProvider::new())

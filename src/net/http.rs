@@ -26,7 +26,12 @@ pub fn with_tls(tls: &ClientConfig) -> ClientBuilder {
 /// A TLS configuration that trusts no authority, for clients that never speak TLS. It costs nothing, while a client
 /// that sets up TLS by itself reads the system's authorities (120 kB, four milliseconds).
 pub fn no_authorities() -> ClientConfig {
+    trusting(RootCertStore::empty())
+}
+
+/// A TLS configuration that trusts these authorities and shows no certificate of its own.
+pub fn trusting(roots: impl Into<Arc<RootCertStore>>) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().expect("ring has ciphers for TLS 1.2 and 1.3");
-    builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+    builder.with_root_certificates(roots).with_no_client_auth()
 }

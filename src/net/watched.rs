@@ -226,13 +226,12 @@ where
         paths: Vec<PathBuf>,
         size_max: u64,
         make: impl FnOnce(Vec<Vec<u8>>) -> Result<T, E> + Send + 'static,
-    ) -> Result<(Self, Arc<T>), WatchError<E>> {
+    ) -> Result<Self, WatchError<E>> {
         let mut files = Self::new(paths, size_max);
         match files.look(reader, make).await {
             Look::Failed(error) => Err(error),
-            Look::Changed(value) => Ok((files, value)),
-            // The first look either fails or gives a value.
-            Look::Unchanged | Look::Recovered => unreachable!("nothing was known before the first look"),
+            // Nothing was known before the first look: where it does not fail, it gives a value.
+            Look::Changed(_) | Look::Unchanged | Look::Recovered => Ok(files),
         }
     }
 
@@ -244,6 +243,12 @@ where
     /// The files, in the order in which `make` gets their contents.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// The files' names, as a log line shows them.
+    pub fn names(&self) -> String {
+        let names: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+        names.join(", ")
     }
 
     /// Why the files cannot be used as they are now.
@@ -497,7 +502,8 @@ mod tests {
         let scratch = Scratch::new("value");
         let reader = FileReader::new();
         let paths = vec![scratch.put("one", "1"), scratch.put("two", "2")];
-        let (mut files, value) = WatchedFiles::open(&reader, paths, 9, text).await.unwrap();
+        let mut files = WatchedFiles::open(&reader, paths, 9, text).await.unwrap();
+        let value = files.value().unwrap().clone();
         assert_eq!(*value, "12");
         scratch.put("two", "bad");
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged), "a pair may be half replaced");

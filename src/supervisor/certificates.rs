@@ -48,7 +48,7 @@ impl Certificates {
     ) -> Result<PreparedCertificate, WatchError<CertificateError>> {
         let Some(Encryption { cert, key, .. }) = wanted else { return Ok(PreparedCertificate(None)) };
         let paths = vec![cert.clone(), key.clone()];
-        let (files, _) = WatchedFiles::open(&self.reader, paths.clone(), FILE_OCTETS_MAX, make(paths)).await?;
+        let files = WatchedFiles::open(&self.reader, paths.clone(), FILE_OCTETS_MAX, make(paths)).await?;
         Ok(PreparedCertificate(Some(files)))
     }
 
@@ -82,18 +82,13 @@ async fn watch(mut files: Files, reader: FileReader, in_force: Certificate) {
             Look::Unchanged => {}
             Look::Changed(certified) => {
                 if in_force.replace(certified) {
-                    tracing::info!(files = names(&files), "new connections get another certificate");
+                    tracing::info!(files = files.names(), "new connections get another certificate");
                 }
             }
-            Look::Recovered => tracing::info!(files = names(&files), "the certificate's files are good again"),
+            Look::Recovered => tracing::info!(files = files.names(), "the certificate's files are good again"),
             Look::Failed(error) => tracing::warn!("clients get the certificate as it was: {error}"),
         }
     }
-}
-
-fn names(files: &Files) -> String {
-    let names: Vec<_> = files.paths().iter().map(|path| path.display().to_string()).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]
@@ -117,7 +112,7 @@ mod tests {
         fs::write(&paths[1], &own).unwrap();
         let reader = FileReader::new();
         let opened = WatchedFiles::open(&reader, paths.clone(), FILE_OCTETS_MAX, make(paths.clone())).await;
-        let mut files = opened.unwrap().0;
+        let mut files = opened.unwrap();
         let mut reported = Vec::new();
         for key in [&own, &other, &own, &other, &other, &other] {
             fs::write(&paths[1], key).unwrap();

@@ -65,7 +65,7 @@ impl Cookies {
     /// Reads the file, if one is wanted. Nothing changes before [`Self::commit`].
     pub(super) async fn prepare(&self, file: Option<&Path>) -> Result<PreparedSecrets, WatchError<SecretsError>> {
         let Some(path) = file else { return Ok(PreparedSecrets(None)) };
-        let (files, _) = WatchedFiles::open(&self.reader, vec![path.into()], FILE_OCTETS_MAX, make).await?;
+        let files = WatchedFiles::open(&self.reader, vec![path.into()], FILE_OCTETS_MAX, make).await?;
         Ok(PreparedSecrets(Some(files)))
     }
 
@@ -84,7 +84,7 @@ impl Cookies {
 }
 
 async fn watch(mut files: Files, reader: FileReader, in_force: Arc<ArcSwap<CookieSecrets>>) {
-    let file = files.paths().first().map(|path| path.display().to_string()).unwrap_or_default();
+    let file = files.names();
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         match files.look(&reader, make).await {

@@ -43,7 +43,7 @@ use crate::{
 /// Between two looks at the same files.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a caller who could go on with what is known waits for a look. Local files take a hundredth of that; a file
+/// How long a caller that has a client already waits for a look. Local files take a hundredth of that; a file
 /// system that hangs must not hold up polls.
 const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -169,8 +169,8 @@ impl Files {
         state.setup.clone().ok_or_else(|| state.error.clone().unwrap_or_else(|| "its files are not read".into()))
     }
 
-    /// Looks at the files if the last look is long ago. A caller who can go on without does not wait for the look of
-    /// another, nor long for his own.
+    /// Looks at the files if the last look is long ago. A caller that has a client already does not wait for the
+    /// look of another, and not for long for its own.
     async fn freshen(self: &Arc<Self>, shared: &Arc<Shared>) {
         let (fresh, known) = {
             let state = lock(&self.state);
@@ -204,8 +204,8 @@ impl Files {
         match watched.look(&shared.reader, make).await {
             Look::Unchanged => {}
             Look::Changed(_) if is_first => {}
-            Look::Changed(_) => info!(files = names(&watched), "TLS files have changed and are used from now on"),
-            Look::Recovered => info!(files = names(&watched), "TLS files are good again"),
+            Look::Changed(_) => info!(files = watched.names(), "TLS files have changed and are used from now on"),
+            Look::Recovered => info!(files = watched.names(), "TLS files are good again"),
             Look::Failed(error) => {
                 let consequence = if is_first { "no node is asked" } else { "their last good contents stay in use" };
                 warn!(why = %error, "TLS files cannot be used; {consequence}");
@@ -217,11 +217,6 @@ impl Files {
             error: watched.error().map(ToString::to_string),
         };
     }
-}
-
-fn names(watched: &Watched) -> String {
-    let names: Vec<_> = watched.paths().iter().map(|path| path.display().to_string()).collect();
-    names.join(", ")
 }
 
 /// The files that are needed: authorities, then the client's certificate and key. Without checks no authority is.
@@ -268,7 +263,7 @@ enum TlsFileError {
     Library(String),
 }
 
-/// Makes outfits of what files contain.
+/// Makes the TLS setup of a zone from the contents of its files.
 #[derive(Clone, Debug)]
 struct TlsBuilder {
     provider: Arc<CryptoProvider>,
