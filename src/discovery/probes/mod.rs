@@ -522,7 +522,13 @@ mod tests {
             hear(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
-            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
+            let mut first = subscription.next().await;
+            // One time in a thousand a probe is in flight at that moment, and the node has answered it already.
+            if first == (node(1), ProbeOutcome::Up) {
+                assert!(world.times(1).last().is_some_and(|begun| *begun <= crashed));
+                first = subscription.next().await;
+            }
+            assert_eq!(first, (node(1), ProbeOutcome::Refused));
             subscription.confirm(node(1));
             assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
             assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
