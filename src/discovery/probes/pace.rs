@@ -1,8 +1,6 @@
-//! How often nodes are probed, and what the end of a probe means to a zone that waits less long than another: pure functions.
+//! How often nodes are probed: pure functions.
 
 use std::time::Duration;
-
-use super::super::membership::ProbeOutcome;
 
 /// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
 /// network and us the same, and no zone needs the outcomes of five hundred nodes within a second.
@@ -24,22 +22,4 @@ pub(super) fn stretched(interval: Duration, nodes: usize) -> Duration {
 pub(super) fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
     let more = u32::try_from(newcomers.saturating_sub(NEWCOMERS_AT_ONCE)).unwrap_or(u32::MAX);
     NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
-}
-
-/// What a probe that ended after `took` means to a zone that waits for `timeout`. `max_timeout` is for how long the most
-/// patient zone would have waited, `told` when the impatient were last told that the node is slow.
-pub(super) fn outcome_for(
-    heard: ProbeOutcome,
-    timeout: Duration,
-    took: Duration,
-    max_timeout: Duration,
-    told: Option<Duration>,
-) -> Option<ProbeOutcome> {
-    if timeout >= max_timeout || took < timeout {
-        Some(heard)
-    } else if told.is_some_and(|told| told >= timeout) {
-        None
-    } else {
-        Some(ProbeOutcome::Slow)
-    }
 }

@@ -19,7 +19,7 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
-    pace::{newcomer_spread, outcome_for, stretched},
+    pace::{newcomer_spread, stretched},
 };
 use crate::config::Health;
 
@@ -35,7 +35,7 @@ const RESULTS_PER_NODE_MAX: usize = 4;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct ZoneKey(u64);
 
-/// One endpoint for as long as somebody follows it. No key is ever used again.
+/// One endpoint, probed with one timeout, for as long as a zone follows it. No key is ever used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct TargetKey(u64);
 
@@ -61,8 +61,8 @@ pub(super) struct Schedule {
     zones: FxHashMap<ZoneKey, Zone>,
     targets: FxHashMap<TargetKey, Target>,
     /// Addresses come from the network, so this hash is the one that cannot be aimed at.
-    by_endpoint: HashMap<Arc<Endpoint>, TargetKey>,
-    /// When a target must be looked at again: it rests until then, or flies for longer than some follower waits.
+    by_request: HashMap<(Arc<Endpoint>, Duration), TargetKey>,
+    /// When each target that rests is due.
     timers: BTreeSet<(Instant, TargetKey)>,
     /// Zones with targets that wait for a slot: fewest in flight first, then whose turn was longest ago.
     ready: BTreeSet<(usize, u64, ZoneKey)>,
@@ -75,7 +75,6 @@ struct Zone {
     nodes: BTreeMap<IpAddr, TargetKey>,
     /// Stretched.
     interval: Duration,
-    timeout: Duration,
     in_flight: usize,
     /// Those that wait on this zone's account, longest first.
     waiting: VecDeque<TargetKey>,
@@ -87,6 +86,7 @@ struct Zone {
 #[derive(Debug)]
 struct Target {
     endpoint: Arc<Endpoint>,
+    timeout: Duration,
     /// In order, never none.
     followers: Vec<ZoneKey>,
     /// When the last probe began.
@@ -98,16 +98,7 @@ struct Target {
 enum Phase {
     Idle { due: Instant },
     Queued { zone: ZoneKey },
-    InFlight { overdue: Option<Overdue>, max_timeout: Duration, abort: Option<AbortHandle> },
-}
-
-/// A probe that goes on for a patient zone beside an impatient one.
-#[derive(Clone, Copy, Debug)]
-struct Overdue {
-    /// When the impatient are told next.
-    next: Instant,
-    /// When they were told last.
-    told: Option<Instant>,
+    InFlight { abort: Option<AbortHandle> },
 }
 
 impl Schedule {
@@ -117,7 +108,7 @@ impl Schedule {
             in_flight: 0,
             zones: FxHashMap::default(),
             targets: FxHashMap::default(),
-            by_endpoint: HashMap::new(),
+            by_request: HashMap::new(),
             timers: BTreeSet::new(),
             ready: BTreeSet::new(),
             last: 0,
@@ -135,7 +126,6 @@ impl Schedule {
         let zone = Zone {
             nodes: BTreeMap::new(),
             interval: Duration::ZERO,
-            timeout: Duration::ZERO,
             in_flight: 0,
             waiting: VecDeque::new(),
             turn: 0,
@@ -167,10 +157,12 @@ impl Schedule {
         let Some(zone) = self.zones.get_mut(&key) else { return };
         let interval = stretched(health.interval, endpoints.len());
         let faster = interval < zone.interval;
-        (zone.interval, zone.timeout) = (interval, health.timeout);
+        zone.interval = interval;
         let mut gone = Vec::new();
         for (address, target) in &zone.nodes {
-            let kept = endpoints.get(address) == self.targets.get(target).map(|target| &*target.endpoint);
+            let kept = self.targets.get(target).is_some_and(|target| {
+                endpoints.get(address) == Some(&*target.endpoint) && target.timeout == health.timeout
+            });
             if kept { _ = endpoints.remove(address) } else { gone.push(*address) }
         }
         let stayed: Vec<_> = zone.nodes.values().copied().collect();
@@ -184,7 +176,7 @@ impl Schedule {
         }
         let spread = newcomer_spread(interval, endpoints.len());
         for endpoint in endpoints.into_values() {
-            self.follow(key, endpoint, now + spread.mul_f64(chance()));
+            self.follow(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
         }
     }
 
@@ -221,22 +213,15 @@ impl Schedule {
             zone.in_flight += 1;
             zone.turn = turn;
         });
-        let timeouts = || self.followers(key).map(|zone| zone.timeout);
-        let max_timeout = timeouts().max().unwrap_or_default();
-        let overdue = timeouts().min().filter(|&least| least < max_timeout);
-        let overdue = overdue.map(|least| Overdue { next: now + least, told: None });
-        self.timers.extend(overdue.map(|overdue| (overdue.next, key)));
         let target = self.targets.get_mut(&key)?;
         target.begun = Some(now);
-        target.phase = Phase::InFlight { overdue, max_timeout, abort: None };
-        Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), max_timeout))
+        target.phase = Phase::InFlight { abort: None };
+        Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), target.timeout))
     }
 
     /// How a probe that has begun is ended when no zone follows its endpoint any more.
     pub(super) fn may_be_aborted(&mut self, flight: ActiveProbe, handle: AbortHandle) {
-        if let Some(Phase::InFlight { abort, .. }) =
-            self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
-        {
+        if let Some(Phase::InFlight { abort }) = self.targets.get_mut(&flight.target).map(|target| &mut target.phase) {
             *abort = Some(handle);
         }
     }
@@ -246,13 +231,11 @@ impl Schedule {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.change(flight.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
         let (Some(heard), Some(target)) = (heard, self.targets.get(&flight.target)) else { return };
-        let (&Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&target.phase, target.begun) else {
-            return;
-        };
-        let told = overdue.and_then(|overdue| overdue.told).map(|told| told - begun);
-        report(&mut self.zones, target, |timeout| outcome_for(heard, timeout, now - begun, max_timeout, told));
-        if let Some(overdue) = overdue {
-            self.timers.remove(&(overdue.next, flight.target));
+        let (Phase::InFlight { .. }, Some(begun)) = (&target.phase, target.begun) else { return };
+        for zone in &target.followers {
+            if let Some(zone) = self.zones.get_mut(zone) {
+                zone.report(target.endpoint.address, heard);
+            }
         }
         let due = now.max(begun + pause(self.interval_of(flight.target), chance));
         self.rest(flight.target, due);
@@ -278,37 +261,27 @@ impl Schedule {
         }
     }
 
-    /// Whatever is due at this time waits for a slot from now on. Impatient followers of a probe that still flies are
-    /// told that the node is slow, and told again at every interval: to them it is as if each time one had failed.
+    /// Every target that is due at this time waits for a slot from now on.
     fn advance(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.timers.first()
             && due <= now
         {
             self.timers.pop_first();
-            let interval = self.interval_of(key);
-            let Some(target) = self.targets.get_mut(&key) else { continue };
-            if let (Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&mut target.phase, target.begun) {
-                *overdue = Some(Overdue { next: now + interval, told: Some(now) });
-                self.timers.insert((now + interval, key));
-                let (took, max_timeout) = (now - begun, *max_timeout);
-                let impatient = |timeout| timeout < max_timeout && timeout <= took;
-                report(&mut self.zones, target, |timeout| impatient(timeout).then_some(ProbeOutcome::Slow));
-            } else {
-                self.wait(key);
-            }
+            self.wait(key);
         }
     }
 
-    fn follow(&mut self, zone: ZoneKey, endpoint: Endpoint, first: Instant) {
-        let address = endpoint.address;
-        let key = match self.by_endpoint.get(&endpoint) {
+    fn follow(&mut self, zone: ZoneKey, request: (Arc<Endpoint>, Duration), first: Instant) {
+        let address = request.0.address;
+        let key = match self.by_request.get(&request) {
             Some(&key) => key,
             None => {
-                let (key, endpoint) = (TargetKey(self.number()), Arc::new(endpoint));
+                let key = TargetKey(self.number());
+                let (endpoint, timeout) = request.clone();
                 let phase = Phase::Idle { due: first };
                 self.timers.insert((first, key));
-                self.by_endpoint.insert(endpoint.clone(), key);
-                self.targets.insert(key, Target { endpoint, followers: Vec::new(), begun: None, phase });
+                self.by_request.insert(request, key);
+                self.targets.insert(key, Target { endpoint, timeout, followers: Vec::new(), begun: None, phase });
                 key
             }
         };
@@ -344,18 +317,11 @@ impl Schedule {
     /// No zone follows a target any more. A slot that it occupies is free when its probe has ended.
     fn forget(&mut self, key: TargetKey) {
         let Some(target) = self.targets.remove(&key) else { return };
-        self.by_endpoint.remove(&target.endpoint);
+        self.by_request.remove(&(target.endpoint, target.timeout));
         match target.phase {
             Phase::Idle { due } => _ = self.timers.remove(&(due, key)),
             Phase::Queued { .. } => {}
-            Phase::InFlight { overdue, abort, .. } => {
-                if let Some(overdue) = overdue {
-                    self.timers.remove(&(overdue.next, key));
-                }
-                if let Some(abort) = abort {
-                    abort.abort();
-                }
-            }
+            Phase::InFlight { abort } => _ = abort.inspect(AbortHandle::abort),
         }
     }
 
@@ -402,14 +368,10 @@ impl Schedule {
         }
     }
 
-    fn followers(&self, target: TargetKey) -> impl Iterator<Item = &Zone> {
-        let followers = self.targets.get(&target).map_or(&[][..], |target| &target.followers);
-        followers.iter().filter_map(|zone| self.zones.get(zone))
-    }
-
-    /// A shared endpoint is probed as often as the most eager of its followers wants.
+    /// A shared target is probed at the shortest interval among its followers.
     fn interval_of(&self, target: TargetKey) -> Duration {
-        self.followers(target).map(|zone| zone.interval).min().unwrap_or_default()
+        let followers = self.targets.get(&target).map_or(&[][..], |target| &target.followers);
+        followers.iter().filter_map(|zone| self.zones.get(zone)).map(|zone| zone.interval).min().unwrap_or_default()
     }
 
     fn number(&mut self) -> u64 {
@@ -425,17 +387,6 @@ impl Zone {
         }
         self.results.push_back((address, heard));
         self.told.notify_one();
-    }
-}
-
-/// Tells each follower of a target what there is to tell to one with its timeout.
-fn report(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(Duration) -> Option<ProbeOutcome>) {
-    for key in &target.followers {
-        if let Some(zone) = zones.get_mut(key)
-            && let Some(heard) = news(zone.timeout)
-        {
-            zone.report(target.endpoint.address, heard);
-        }
     }
 }
 
@@ -512,7 +463,7 @@ mod tests {
         fn check(&self) {
             let schedule = &self.schedule;
             assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.flights.len());
-            assert_eq!(schedule.by_endpoint.len(), schedule.targets.len());
+            assert_eq!(schedule.by_request.len(), schedule.targets.len());
             let mut timers = BTreeSet::new();
             for (&key, target) in &schedule.targets {
                 assert!(!target.followers.is_empty() && target.followers.is_sorted());
@@ -521,7 +472,7 @@ mod tests {
                 }
                 match &target.phase {
                     Phase::Idle { due } => _ = timers.insert((*due, key)),
-                    Phase::InFlight { overdue, .. } => timers.extend(overdue.map(|overdue| (overdue.next, key))),
+                    Phase::InFlight { .. } => {}
                     Phase::Queued { zone } => {
                         assert!(target.followers.contains(zone));
                         assert_eq!(schedule.zones[zone].waiting.iter().filter(|&&waiting| waiting == key).count(), 1);
