@@ -11,17 +11,17 @@ use crate::{
 
 /// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
 /// must not bury the log.
-const NODES_TOLD_MAX: usize = 100;
+const NODES_LOGGED_MAX: usize = 100;
 
 /// Logs the difference. `why` tells what went wrong, if anything did.
-pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
+pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
     let (old, new) = (nodes(before), nodes(after));
     let mut joined = new.difference(&old);
-    for node in joined.by_ref().take(NODES_TOLD_MAX) {
+    for node in joined.by_ref().take(NODES_LOGGED_MAX) {
         info!(%zone, %node, "node joined");
     }
     let mut left = old.difference(&new);
-    for node in left.by_ref().take(NODES_TOLD_MAX) {
+    for node in left.by_ref().take(NODES_LOGGED_MAX) {
         let now = state_of(*node, after);
         info!(%zone, %node, now, "node left");
     }
@@ -38,7 +38,7 @@ pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str
 }
 
 /// Logs that a seed began or ceased to disagree with what is published.
-pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
+pub fn log_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
     if disagrees {
         let listed = listed.as_slice().len();
         warn!(%zone, %seed, listed, "seed disagrees: it lists nodes that have nothing in common with the zone's");
@@ -104,8 +104,8 @@ mod tests {
         };
         let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
         let start = Instant::now();
-        tracing::subscriber::with_default(log, || tell(&zone, &before, &after, None));
+        tracing::subscriber::with_default(log, || log_changes(&zone, &before, &after, None));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        assert_eq!(lines.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
+        assert_eq!(lines.0.load(Relaxed), 2 * NODES_LOGGED_MAX + 1);
     }
 }

@@ -205,7 +205,7 @@ impl<A: Ask> Poller<A> {
 
     /// Takes over the outcomes of probes, and what time alone changes.
     async fn watch_health(&self) -> Infallible {
-        let probes = self.probes.get_or_init(|| self.resources.prober.follow(self.entry.name()));
+        let probes = self.probes.get_or_init(|| self.resources.prober.subscribe(self.entry.name()));
         self.set_probes();
         loop {
             let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
@@ -272,7 +272,7 @@ impl<A: Ask> Poller<A> {
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::tell(self.entry.name(), &before, &after, publication.error.as_deref());
+        changelog::log_changes(self.entry.name(), &before, &after, publication.error.as_deref());
     }
 
     fn report(&self) {
@@ -311,9 +311,9 @@ impl<A: Ask> Poller<A> {
                 match (Box::pin(self.seed_list(seed)).await, self.membership().view().learnt()) {
                     (Ok(Some(listed)), Some(learnt)) => {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
-                        let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
-                        if news {
-                            changelog::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+                        let changed = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
+                        if changed {
+                            changelog::log_disagreement(self.entry.name(), seed, &listed, disagrees);
                         }
                     }
                     // A seed that sends no list contradicts nothing.

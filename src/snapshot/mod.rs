@@ -125,7 +125,7 @@ impl SnapshotStore {
     /// or a clock that is wrong, can still be put right.
     pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<LastKnown> {
         let entry = self.0.known().zones.get(zone)?.clone();
-        match doubt(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
+        match why_ignored(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
             None => Some(LastKnown { nodes: entry.nodes, written: entry.written }),
             Some(reason) => {
                 tracing::warn!(%zone, reason = reason.word(), "the last known nodes are ignored: {}", because(reason));
@@ -285,7 +285,7 @@ pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
 }
 
 /// Why an entry is not believed, if it is not.
-fn doubt(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTime) -> Option<SnapshotIgnored> {
+fn why_ignored(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTime) -> Option<SnapshotIgnored> {
     if entry.fingerprint != fingerprint {
         return Some(SnapshotIgnored::Fingerprint);
     }
@@ -384,12 +384,12 @@ mod tests {
         SnapshotStore::open(scratch.path(), WEEK, Arc::default()).unwrap()
     }
 
-    fn ignored(memory: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
-        memory.0.counters.snapshots_ignored.of(reason).value()
+    fn ignored(store: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
+        store.0.counters.snapshots_ignored.of(reason).value()
     }
 
-    fn writes(memory: &SnapshotStore, result: SnapshotWrite) -> u64 {
-        memory.0.counters.snapshot_writes.of(result).value()
+    fn writes(store: &SnapshotStore, result: SnapshotWrite) -> u64 {
+        store.0.counters.snapshot_writes.of(result).value()
     }
 
     /// Waits on the clock that stands still: it moves only while nothing is being written.
@@ -405,28 +405,28 @@ mod tests {
     #[tokio::test]
     async fn what_was_remembered_is_recalled_by_the_next_process() {
         let scratch = Scratch::new("recall");
-        let (memory, keeper) = open(&scratch);
-        assert_eq!(memory.recall(&name("a"), &ours()), None);
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
-        memory.flush().await;
-        drop((memory, keeper));
-        let (memory, _keeper) = open(&scratch);
-        let recalled = memory.recall(&name("a"), &ours()).unwrap();
+        let (store, writer) = open(&scratch);
+        assert_eq!(store.recall(&name("a"), &ours()), None);
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
+        store.flush().await;
+        drop((store, writer));
+        let (store, _writer) = open(&scratch);
+        let recalled = store.recall(&name("a"), &ours()).unwrap();
         assert_eq!(recalled.nodes, nodes(&["10.0.0.1", "10.0.0.2"]));
         assert!(SystemTime::now().duration_since(recalled.written).unwrap() < HOUR);
-        assert_eq!(memory.recall(&name("b"), &ours()), None);
+        assert_eq!(store.recall(&name("b"), &ours()), None);
     }
 
     #[test]
     fn another_cluster_s_nodes_are_not_recalled_until_the_keys_are_put_right() {
         let scratch = Scratch::new("fingerprint");
-        let (memory, _keeper) = open(&scratch);
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
-        assert_eq!(memory.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
-        assert_eq!(ignored(&memory, SnapshotIgnored::Fingerprint), 1);
-        assert!(memory.recall(&name("a"), &ours()).is_some());
-        memory.forget(&name("a"));
-        assert_eq!(memory.recall(&name("a"), &ours()), None);
+        let (store, _writer) = open(&scratch);
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
+        assert_eq!(store.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
+        assert_eq!(ignored(&store, SnapshotIgnored::Fingerprint), 1);
+        assert!(store.recall(&name("a"), &ours()).is_some());
+        store.forget(&name("a"));
+        assert_eq!(store.recall(&name("a"), &ours()), None);
     }
 
     #[test]
@@ -472,21 +472,21 @@ mod tests {
             (written - FUTURE_MAX, None),
             (written - FUTURE_MAX - second, Some(SnapshotIgnored::Future)),
         ] {
-            assert_eq!(doubt(&entry, 1, WEEK, now), expected);
+            assert_eq!(why_ignored(&entry, 1, WEEK, now), expected);
         }
-        assert_eq!(doubt(&entry, 2, WEEK, written), Some(SnapshotIgnored::Fingerprint));
+        assert_eq!(why_ignored(&entry, 2, WEEK, written), Some(SnapshotIgnored::Fingerprint));
     }
 
     #[tokio::test]
     async fn zones_that_are_wanted_no_more_are_left_out() {
         let scratch = Scratch::new("retain");
-        let (memory, _keeper) = open(&scratch);
+        let (store, _writer) = open(&scratch);
         for zone in ["a", "b", "c"] {
-            memory.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
+            store.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
         }
-        memory.forget(&name("a"));
-        memory.retain(|zone| *zone != name("b"));
-        memory.flush().await;
+        store.forget(&name("a"));
+        store.retain(|zone| *zone != name("b"));
+        store.flush().await;
         let text = fs::read_to_string(scratch.path().join("nodes.json")).unwrap();
         assert_eq!(["a", "b", "c"].map(|zone| text.contains(&format!("\"{zone}.\""))), [false, false, true]);
     }
@@ -497,103 +497,103 @@ mod tests {
         let path = scratch.path().join("nodes.json");
         let reasons_after = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            let (memory, _keeper) = open(&scratch);
-            assert_eq!(memory.recall(&name("a"), &ours()), None);
-            SnapshotIgnored::ALL.iter().map(|&reason| ignored(&memory, reason)).collect::<Vec<_>>()
+            let (store, _writer) = open(&scratch);
+            assert_eq!(store.recall(&name("a"), &ours()), None);
+            SnapshotIgnored::ALL.iter().map(|&reason| ignored(&store, reason)).collect::<Vec<_>>()
         };
         assert_eq!(reasons_after(file::render(&BTreeMap::new()).as_bytes()), [0; 7]);
         assert_eq!(reasons_after(b"")[SnapshotIgnored::Corrupt.index()], 1);
         assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt.index()], 1);
         let large = fs::File::create(&path).unwrap();
         large.set_len(FILE_OCTETS_MAX + 1).unwrap();
-        let (memory, keeper) = open(&scratch);
-        assert_eq!(ignored(&memory, SnapshotIgnored::TooLarge), 1);
-        drop((memory, keeper));
+        let (store, writer) = open(&scratch);
+        assert_eq!(ignored(&store, SnapshotIgnored::TooLarge), 1);
+        drop((store, writer));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        let (memory, _keeper) = open(&scratch);
-        assert_eq!(ignored(&memory, SnapshotIgnored::Unreadable), 1);
+        let (store, _writer) = open(&scratch);
+        assert_eq!(ignored(&store, SnapshotIgnored::Unreadable), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_written_at_once_and_at_most_once_a_second() {
         let scratch = Scratch::new("pace");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
-        until("the first write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
+        until("the first write", || writes(&store, SnapshotWrite::Ok) == 1).await;
         let start = tokio::time::Instant::now();
         for change in 0..100u8 {
-            memory.remember(&name("a"), &ours(), &nodes(&[&format!("10.0.1.{change}")]));
+            store.remember(&name("a"), &ours(), &nodes(&[&format!("10.0.1.{change}")]));
             sleep(Duration::from_millis(100)).await;
         }
         let seconds = start.elapsed().as_secs();
-        let count = writes(&memory, SnapshotWrite::Ok);
+        let count = writes(&store, SnapshotWrite::Ok);
         assert!((seconds - 2..=seconds + 1).contains(&count), "{count} writes in {seconds} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_never_changes_stays_young_with_one_write_an_hour() {
         let scratch = Scratch::new("confirm");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         let start = SystemTime::now();
         for hour in 0..24 {
             for zone in ["a", "b", "c"] {
-                memory.remember_at(&name(zone), &ours(), &nodes(&["10.0.0.1"]), start + hour * HOUR);
+                store.remember_at(&name(zone), &ours(), &nodes(&["10.0.0.1"]), start + hour * HOUR);
             }
             sleep(HOUR).await;
         }
-        let count = writes(&memory, SnapshotWrite::Ok);
+        let count = writes(&store, SnapshotWrite::Ok);
         assert!((23..=25).contains(&count), "{count} writes in 24 hours");
         let written = file::parse(&fs::read(scratch.path().join("nodes.json")).unwrap()).unwrap();
         assert!(written.values().all(|entry| entry.written >= stamp(start + 22 * HOUR)));
         sleep(24 * HOUR).await;
-        let count_later = writes(&memory, SnapshotWrite::Ok);
+        let count_later = writes(&store, SnapshotWrite::Ok);
         assert!(count_later <= count + 1, "nothing is confirmed, so nothing is written");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_in_trouble_is_tried_again_ever_less_often() {
         let scratch = Scratch::new("trouble");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         fs::remove_dir_all(scratch.path()).unwrap();
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         sleep(HOUR).await;
-        let failed = writes(&memory, SnapshotWrite::Failed);
+        let failed = writes(&store, SnapshotWrite::Failed);
         assert!((50..=70).contains(&failed), "{failed} attempts in an hour");
         fs::create_dir(scratch.path()).unwrap();
-        until("a good write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
+        until("a good write", || writes(&store, SnapshotWrite::Ok) == 1).await;
         assert!(scratch.path().join("nodes.json").exists());
     }
 
     #[tokio::test]
     async fn ten_thousand_zones_are_written_and_read_again() {
         let scratch = Scratch::new("many");
-        let (memory, keeper) = open(&scratch);
+        let (store, writer) = open(&scratch);
         let cluster = ours();
         let names: Vec<_> = (0..10_000).map(|zone| name(&format!("alternator.z{zone}.example.com"))).collect();
         let three = nodes(&["10.100.200.10", "10.100.200.11", "10.100.200.12"]);
         let clock = std::time::Instant::now();
         for zone in &names {
-            memory.remember(zone, &cluster, &three);
+            store.remember(zone, &cluster, &three);
         }
         let remembered = clock.elapsed();
         let copied = {
             let clock = std::time::Instant::now();
-            drop(memory.0.known().zones.clone());
+            drop(store.0.known().zones.clone());
             clock.elapsed()
         };
         let clock = std::time::Instant::now();
-        let text = file::render(&memory.0.known().zones);
+        let text = file::render(&store.0.known().zones);
         let rendered = clock.elapsed();
         let clock = std::time::Instant::now();
-        memory.flush().await;
+        store.flush().await;
         let written = clock.elapsed();
-        drop((memory, keeper));
+        drop((store, writer));
         let clock = std::time::Instant::now();
-        let (memory, _keeper) = open(&scratch);
+        let (store, _writer) = open(&scratch);
         let read = clock.elapsed();
         eprintln!(
             "{} octets; remembered in {remembered:?}, copied in {copied:?}, rendered in {rendered:?}, written in \
@@ -601,6 +601,6 @@ mod tests {
             text.len()
         );
         assert!(text.len() < 2 << 20, "{} octets", text.len());
-        assert!(names.iter().all(|zone| memory.recall(zone, &cluster).is_some_and(|found| found.nodes == three)));
+        assert!(names.iter().all(|zone| store.recall(zone, &cluster).is_some_and(|found| found.nodes == three)));
     }
 }

@@ -158,7 +158,7 @@ mod tests {
         let server = |keys: &str| format!("[server]\n{keys}\n");
         let (one, other) = (server("listen = [\"10.9.0.1:53\"]"), server("listen = [\"10.9.0.2:53\"]"));
         let named = server("listen = [\"10.9.0.2:53\"]\nnameservers = [{ name = \"ns.test\" }]");
-        let story = [
+        let steps = [
             config(&[&one, A]),
             config(&[&one, A, B]),
             config(&[&one, A, "ttl = \"9s\"\n", B]),
@@ -167,8 +167,8 @@ mod tests {
             config(&[&named, A]),
             config(&[&one, A, B, "subdomains = true\n"]),
         ];
-        let mut table = start(&story[0]);
-        for (before, after) in story.iter().zip(&story[1..]) {
+        let mut table = start(&steps[0]);
+        for (before, after) in steps.iter().zip(&steps[1..]) {
             table = reload(&table, before, after);
             assert_eq!(table.len(), after.zones.len());
             for (name, zone) in &after.zones {

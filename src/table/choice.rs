@@ -61,12 +61,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// One letter a node: `u` up, `n` new, `r` refuses, `s` slow, `R` and `S` the same but never up before.
-    fn chosen(story: &str) -> String {
-        let nodes: Vec<_> = story.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
+    fn chosen(states: &str) -> String {
+        let nodes: Vec<_> = states.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
         let set = choose(&nodes, &AddressRules::default());
         set.map_or_else(String::new, |set| {
             let letters = set.as_slice().iter().map(|address| match address {
-                IpAddr::V4(v4) => char::from(story.as_bytes()[usize::from(v4.octets()[3]) - 1]),
+                IpAddr::V4(v4) => char::from(states.as_bytes()[usize::from(v4.octets()[3]) - 1]),
                 IpAddr::V6(_) => '?',
             });
             letters.collect()
@@ -118,14 +118,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_permitted_list_is_never_answered_with_nothing(story in "[unrsRS]{1,12}") {
-            prop_assert!(!chosen(&story).is_empty());
+        fn a_permitted_list_is_never_answered_with_nothing(states in "[unrsRS]{1,12}") {
+            prop_assert!(!chosen(&states).is_empty());
         }
 
         #[test]
-        fn every_node_that_is_up_is_answered(story in "[unrsRS]{1,12}") {
+        fn every_node_that_is_up_is_answered(states in "[unrsRS]{1,12}") {
             let up = |text: &str| text.bytes().filter(|&letter| letter == b'u').count();
-            prop_assert_eq!(up(&chosen(&story)), up(&story));
+            prop_assert_eq!(up(&chosen(&states)), up(&states));
         }
     }
 }

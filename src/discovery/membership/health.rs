@@ -81,15 +81,15 @@ impl HealthTable {
     }
 
     /// Counts what was heard of a node. A node that is not listed is none of our business.
-    pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
+    pub fn record(&mut self, node: IpAddr, outcome: ProbeOutcome) -> Change {
         let Some(health) = self.nodes.get_mut(&node) else { return Change::default() };
         let before = health.shown(node);
-        health.count(heard);
+        health.count(outcome);
         if let Some(policy) = &self.policy {
-            health.judge(policy);
+            health.apply(policy);
         }
         let after = health.shown(node);
-        let undecided = heard == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
+        let undecided = outcome == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
         Change { changed: before != after, confirm: undecided }
     }
 
@@ -148,16 +148,16 @@ impl NodeHealth {
         (self.state, self.ever_up) = (NodeState::Up, true);
     }
 
-    fn count(&mut self, heard: ProbeOutcome) {
-        if heard == ProbeOutcome::Up {
+    fn count(&mut self, outcome: ProbeOutcome) {
+        if outcome == ProbeOutcome::Up {
             (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
         } else {
             (self.successes, self.failures) = (0, self.failures.saturating_add(1));
-            self.slow = heard == ProbeOutcome::Slow;
+            self.slow = outcome == ProbeOutcome::Slow;
         }
     }
 
-    fn judge(&mut self, policy: &Health) {
+    fn apply(&mut self, policy: &Health) {
         let rise = if self.ever_up { u32::from(policy.rise.get()) } else { 1 };
         if self.failures >= u32::from(policy.fall.get()) {
             self.state = NodeState::Down;
@@ -210,7 +210,7 @@ mod tests {
         health.nodes().iter().map(letter).collect()
     }
 
-    fn heard(letter: char) -> ProbeOutcome {
+    fn outcome(letter: char) -> ProbeOutcome {
         match letter {
             'u' => ProbeOutcome::Up,
             'r' => ProbeOutcome::Refused,
@@ -219,19 +219,19 @@ mod tests {
     }
 
     /// The state of one node before and after each thing heard; `!` where a confirmation is asked for.
-    fn story(health: &mut HealthTable, news: &str) -> String {
-        let mut told = shown(health);
-        for letter in news.chars() {
-            let change = health.hear(node(1), heard(letter));
-            assert_eq!(change.changed, !told.trim_end_matches('!').ends_with(&shown(health)), "{told} {letter}");
-            told += &shown(health);
-            told += if change.confirm { "!" } else { "" };
+    fn states(health: &mut HealthTable, outcomes: &str) -> String {
+        let mut states = shown(health);
+        for letter in outcomes.chars() {
+            let change = health.record(node(1), outcome(letter));
+            assert_eq!(change.changed, !states.trim_end_matches('!').ends_with(&shown(health)), "{states} {letter}");
+            states += &shown(health);
+            states += if change.confirm { "!" } else { "" };
         }
-        told
+        states
     }
 
-    fn one(rise: u8, fall: u8, news: &str) -> String {
-        story(&mut listing(Some(health(rise, fall)), &[1]), news)
+    fn one(rise: u8, fall: u8, outcomes: &str) -> String {
+        states(&mut listing(Some(health(rise, fall)), &[1]), outcomes)
     }
 
     #[test]
@@ -276,9 +276,9 @@ mod tests {
         assert!(health.verify(node(1)).changed);
         assert_eq!(shown(&health), "uN");
         assert_eq!(health.verify(node(1)), Change::default());
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         health.verify(node(1));
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
         assert_eq!(health.verify(node(1)), Change::default(), "who is down returns by its probes");
         assert_eq!(health.verify(node(3)), Change::default());
@@ -287,27 +287,27 @@ mod tests {
     #[test]
     fn a_list_is_no_excuse_for_failed_probes_and_beside_a_node_that_is_up_no_proof() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(health.verify(node(1)), Change::default());
         assert_eq!(shown(&health), "NN");
         assert!(health.verify(node(2)).changed);
         health.list(&NodeSet::new([node(2), node(3)]).unwrap());
         assert_eq!(health.verify(node(3)), Change::default());
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
-        health.hear(node(2), ProbeOutcome::Slow);
-        health.hear(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow);
         assert!(health.verify(node(3)).changed, "no node was left");
     }
 
     #[test]
     fn who_is_not_listed_is_forgotten() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.hear(node(1), ProbeOutcome::Up);
-        health.hear(node(2), ProbeOutcome::Up);
+        health.record(node(1), ProbeOutcome::Up);
+        health.record(node(2), ProbeOutcome::Up);
         assert_eq!(health.successes_in_a_row(node(2)), 1);
         health.list(&NodeSet::new([node(1), node(3)]).unwrap());
         assert_eq!(shown(&health), "uN");
-        assert_eq!(health.hear(node(2), ProbeOutcome::Refused), Change::default());
+        assert_eq!(health.record(node(2), ProbeOutcome::Refused), Change::default());
         health.list(&NodeSet::new([node(2), node(1)]).unwrap());
         assert_eq!(shown(&health), "uN", "it comes back as a newcomer");
         assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn without_a_policy_every_listed_node_is_up() {
         let mut health = listing(None, &[1]);
-        assert_eq!(story(&mut health, "srrr"), "uuuuu");
+        assert_eq!(states(&mut health, "srrr"), "uuuuu");
         assert_eq!(health.verify(node(1)), Change::default());
     }
 
@@ -334,21 +334,21 @@ mod tests {
     }
 
     /// What was heard of one node, oldest first, under any policy.
-    fn any_story() -> impl Strategy<Value = (u8, u8, String)> {
+    fn any_outcomes() -> impl Strategy<Value = (u8, u8, String)> {
         (1_u8..5, 1_u8..5, "[urs]{0,40}")
     }
 
     proptest! {
         #[test]
-        fn the_latest_in_a_row_decide((rise, fall, news) in any_story()) {
+        fn the_latest_in_a_row_decide((rise, fall, outcomes) in any_outcomes()) {
             let mut health = listing(Some(health(rise, fall)), &[1]);
-            story(&mut health, &news);
-            let failures = news.len() - news.trim_end_matches(['r', 's']).len();
-            let successes = news.len() - news.trim_end_matches('u').len();
+            states(&mut health, &outcomes);
+            let failures = outcomes.len() - outcomes.trim_end_matches(['r', 's']).len();
+            let successes = outcomes.len() - outcomes.trim_end_matches('u').len();
             let node = health.nodes()[0];
-            prop_assert_eq!(node.ever_up, news.contains('u'));
+            prop_assert_eq!(node.ever_up, outcomes.contains('u'));
             if failures >= usize::from(fall) {
-                prop_assert_eq!(letter(&node).to_ascii_lowercase(), news.chars().last().unwrap());
+                prop_assert_eq!(letter(&node).to_ascii_lowercase(), outcomes.chars().last().unwrap());
             }
             if successes >= usize::from(rise) {
                 prop_assert_eq!(node.state, NodeState::Up);
@@ -357,14 +357,14 @@ mod tests {
         }
 
         #[test]
-        fn the_state_moves_only_on_enough_evidence((rise, fall, news) in any_story()) {
+        fn the_state_moves_only_on_enough_evidence((rise, fall, outcomes) in any_outcomes()) {
             let mut health = listing(Some(health(rise, fall)), &[1]);
             let (mut successes, mut failures) = (0, 0);
-            for heard in news.chars().map(heard) {
+            for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
-                let change = health.hear(node(1), heard);
+                let change = health.record(node(1), outcome);
                 let after = health.nodes()[0];
-                (successes, failures) = if heard == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
+                (successes, failures) = if outcome == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
                 prop_assert_eq!(change.changed, before != after);
                 if before.state != after.state {
                     let enough = match after.state {
@@ -374,19 +374,19 @@ mod tests {
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
-                prop_assert_eq!(change.confirm, heard == ProbeOutcome::Refused && after.state == NodeState::Up);
+                prop_assert_eq!(change.confirm, outcome == ProbeOutcome::Refused && after.state == NodeState::Up);
             }
         }
 
         #[test]
         fn nodes_are_those_listed_in_order(
             listed in prop::collection::btree_set(1_u8..20, 1..10),
-            news in "[urs]{0,9}",
+            outcomes in "[urs]{0,9}",
         ) {
             let listed: Vec<u8> = listed.into_iter().collect();
             let mut health = listing(Some(health(2, 2)), &listed);
-            for (heard, n) in news.chars().map(heard).zip(1..) {
-                health.hear(node(n), heard);
+            for (outcome, n) in outcomes.chars().map(outcome).zip(1..) {
+                health.record(node(n), outcome);
             }
             let addresses: Vec<IpAddr> = health.nodes().iter().map(|node| node.address).collect();
             prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());

@@ -17,29 +17,29 @@ const HEDGES_IN_TIMEOUT: u32 = 4;
 pub const TIMEOUTS_IN_TICK: u32 = 3;
 
 /// Failures told one by one; of the others only their number.
-const FAILURES_TOLD_MAX: usize = 3;
+const FAILURES_SHOWN_MAX: usize = 3;
 
 /// What the attempts of a bad tick came to. It reads as a sentence.
 #[derive(Debug, Default)]
 pub struct Failures {
     count: usize,
-    told: Vec<String>,
+    shown: Vec<String>,
 }
 
 impl Failures {
     /// Notes why a node's answer was of no use; the sentence goes on after its address.
     pub fn add(&mut self, node: IpAddr, why: &str) {
         self.count += 1;
-        if self.told.len() < FAILURES_TOLD_MAX {
-            self.told.push(format!("{node} {why}"));
+        if self.shown.len() < FAILURES_SHOWN_MAX {
+            self.shown.push(format!("{node} {why}"));
         }
     }
 }
 
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told.join("; "))?;
-        match self.count - self.told.len() {
+        f.write_str(&self.shown.join("; "))?;
+        match self.count - self.shown.len() {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),
         }
@@ -232,8 +232,8 @@ mod tests {
         let world = Nodes::default();
         let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(0..500), &[]).await;
         assert!(took <= TIMEOUT * 3, "{took:?}");
-        let told = outcome.unwrap_err();
-        assert!(told.contains(" gave no complete answer within 1s; ") && told.ends_with("; and 6 more"), "{told}");
+        let reply = outcome.unwrap_err();
+        assert!(reply.contains(" gave no complete answer within 1s; ") && reply.ends_with("; and 6 more"), "{reply}");
         let asked = world.asked.lock().unwrap();
         assert_eq!(asked.len(), 9, "each has a whole timeout");
         for (_, at) in asked.iter() {
@@ -248,8 +248,8 @@ mod tests {
         let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(1..3), &nodes(1..3)).await;
         assert_eq!(took, Duration::ZERO);
         assert_eq!(world.asked.lock().unwrap().len(), 2);
-        let told = outcome.unwrap_err();
-        assert!(told.contains("10.0.0.1 refused the connection") && !told.contains("more"), "{told}");
+        let reply = outcome.unwrap_err();
+        assert!(reply.contains("10.0.0.1 refused the connection") && !reply.contains("more"), "{reply}");
         let (outcome, _) = world.tick(&mut Candidates::default(), &[], &[]).await;
         assert_eq!(outcome, Err(String::new()));
         let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(7..8), &[]).await;

@@ -91,7 +91,7 @@ pub struct ScopeReply {
     /// When the last list arrived.
     pub arrived: Instant,
     /// The node ignores scopes, and listed the whole cluster.
-    pub everybody: bool,
+    pub unscoped: bool,
 }
 
 impl<A: Ask> ListQueries<A> {
@@ -111,14 +111,14 @@ impl<A: Ask> ListQueries<A> {
         let (lists, knows_places) = tokio::join!(lists, self.knows_places(node, keep));
         let mut union: Option<ScopeReply> = None;
         for list in lists {
-            let told = list?;
+            let reply = list?;
             union = Some(match union {
-                None => told,
-                Some(union) => union.and(told),
+                None => reply,
+                Some(union) => union.and(reply),
             });
         }
-        let told = union.ok_or(FetchError::List(ListError::Empty))?;
-        Ok(ScopeReply { everybody: !knows_places?, ..told })
+        let reply = union.ok_or(FetchError::List(ListError::Empty))?;
+        Ok(ScopeReply { unscoped: !knows_places?, ..reply })
     }
 
     /// The same for one place; an empty list is an answer.
@@ -161,13 +161,13 @@ impl<A: Ask> ListQueries<A> {
 }
 
 impl ScopeReply {
-    fn of(reply: ListReply, everybody: bool) -> Self {
+    fn of(reply: ListReply, unscoped: bool) -> Self {
         let ListReply { listing, arrived } = reply;
-        Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, everybody }
+        Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, unscoped }
     }
 
     fn empty() -> Self {
-        Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), everybody: false }
+        Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), unscoped: false }
     }
 
     /// Both places together.

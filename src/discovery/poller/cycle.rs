@@ -116,7 +116,7 @@ impl<A: Ask> Poller<A> {
             }
         }
         let Some(sender) = empty else { return ScopeOutcome::Failed(failures) };
-        let report = ListReport { sender, from_seed: true, nodes: None, everybody: false };
+        let report = ListReport { sender, from_seed: true, nodes: None, unscoped: false };
         match self.decide(report, query, None).await {
             Decision::SetAside(_) => ScopeOutcome::Listed,
             _ => ScopeOutcome::Empty,
@@ -125,9 +125,9 @@ impl<A: Ask> Poller<A> {
 
     /// Reports a node's list; why it is not accepted, if it is not.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Option<String> {
-        let ScopeReply { nodes, dropped, arrived, everybody } = reply;
+        let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
         let from_seed = query.seeds.contains(&sender);
-        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), everybody };
+        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
             Decision::SetAside(why) => Some(why),
             Decision::Unusable(why) => Some(why.into()),
@@ -150,7 +150,7 @@ impl<A: Ask> Poller<A> {
         let about = ScopeReport { scope: query.number, report };
         let mut decision = self.handle_arrived(Event::Report(about), arrived);
         if let Some(Decision::AskMissing(missing)) = &decision {
-            let replies = self.ask_missing(missing, query.scope, report.everybody).await;
+            let replies = self.ask_missing(missing, query.scope, report.unscoped).await;
             decision = self.handle_arrived(Event::MissingReplied { report: about, replies: &replies }, arrived);
         }
         let decision = decision.unwrap_or(Decision::ScopeEmpty);
@@ -167,12 +167,12 @@ impl<A: Ask> Poller<A> {
         &self,
         missing: &[IpAddr],
         scope: Option<&Scope>,
-        everybody: bool,
+        unscoped: bool,
     ) -> BTreeMap<IpAddr, Option<NodeSet>> {
         let chosen: Vec<IpAddr> = missing.sample(&mut rand::rng(), ASKED_MISSING_MAX).copied().collect();
         let replies = chosen.into_iter().map(|node| async move {
             let reply = self.query(node, scope).await;
-            let counts = |reply: &ScopeReply| everybody || !reply.everybody;
+            let counts = |reply: &ScopeReply| unscoped || !reply.unscoped;
             (node, reply.ok().filter(counts).and_then(|reply| reply.nodes))
         });
         replies.collect::<FuturesUnordered<_>>().collect().await

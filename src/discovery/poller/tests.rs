@@ -24,10 +24,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Nodes on a clock that stands still: each sends its list after a delay, and who is not here refuses.
 #[derive(Clone, Debug, Default)]
-struct World(Arc<Mutex<Told>>);
+struct World(Arc<Mutex<FakeState>>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct FakeState {
     lists: BTreeMap<IpAddr, (String, Duration)>,
     asked: Vec<(IpAddr, Instant)>,
 }
@@ -58,12 +58,12 @@ impl World {
 
 impl Ask for World {
     async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, _: Keep) -> Result<ListReply, FetchError> {
-        let told = {
-            let mut told = self.0.lock().unwrap();
-            told.asked.push((node, Instant::now()));
-            told.lists.get(&node).cloned()
+        let state = {
+            let mut state = self.0.lock().unwrap();
+            state.asked.push((node, Instant::now()));
+            state.lists.get(&node).cloned()
         };
-        let (list, delay) = told.ok_or(FetchError::Refused)?;
+        let (list, delay) = state.ok_or(FetchError::Refused)?;
         if delay > SECOND {
             sleep(SECOND).await;
             return Err(FetchError::Timeout(SECOND));

@@ -104,11 +104,11 @@ impl Prober {
     }
 
     /// One zone's subscription. It must be called on a runtime, and always on the same.
-    pub fn follow(&self, zone: &ZoneName) -> ProbeSubscription {
+    pub fn subscribe(&self, zone: &ZoneName) -> ProbeSubscription {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
-        let (key, told) = shared.lock().join();
-        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, told }
+        let (key, arrived) = shared.lock().subscribe();
+        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived }
     }
 
     /// How many endpoints are probed.
@@ -133,7 +133,7 @@ pub struct ProbeSubscription {
     prober: Prober,
     name: ZoneName,
     key: ZoneKey,
-    told: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 impl ProbeSubscription {
@@ -154,13 +154,13 @@ impl ProbeSubscription {
         shared.schedule_changed.notify_one();
     }
 
-    /// The next thing heard, of a node that is followed now. Safe to drop at any moment.
+    /// The next outcome a node that is followed now. Safe to drop at any moment.
     pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
         loop {
-            if let Some(heard) = self.prober.0.shared.lock().take(self.key) {
-                return heard;
+            if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
+                return outcome;
             }
-            self.told.notified().await;
+            self.arrived.notified().await;
         }
     }
 
@@ -172,7 +172,7 @@ impl ProbeSubscription {
 
 impl Drop for ProbeSubscription {
     fn drop(&mut self) {
-        self.prober.0.shared.lock().leave(self.key);
+        self.prober.0.shared.lock().unsubscribe(self.key);
     }
 }
 
@@ -201,7 +201,7 @@ impl Shared {
             let Err(_) = AssertUnwindSafe(self.run()).catch_unwind().await;
             error!(pause = ?RESTART_PAUSE, "the prober panicked and is started again; zones keep their nodes");
             sleep(RESTART_PAUSE).await;
-            self.lock().renew(Instant::now());
+            self.lock().restart(Instant::now());
         }
     }
 
@@ -220,12 +220,12 @@ impl Shared {
     /// Begins every probe that is due and may have a slot; when to look again.
     fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
-        while let Some((flight, endpoint, within)) = schedule.begin(Instant::now()) {
+        while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
             let probing = self.probe.begin(endpoint.clone(), within);
             // A probe that does not keep its time loses its slot nevertheless.
             let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
-            active.known.insert(task.id(), (flight, endpoint));
-            schedule.may_be_aborted(flight, task);
+            active.known.insert(task.id(), (probe, endpoint));
+            schedule.set_abort_handle(probe, task);
         }
         schedule.wake()
     }
@@ -236,16 +236,16 @@ impl Shared {
         let mut next = Some(finished);
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
-            if let Some((flight, endpoint)) = active.known.remove(&id) {
-                let heard = match finished {
-                    Ok((_, heard)) => Some(heard),
+            if let Some((probe, endpoint)) = active.known.remove(&id) {
+                let outcome = match finished {
+                    Ok((_, outcome)) => Some(outcome),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
                         Some(ProbeOutcome::Slow)
                     }
                     Err(_aborted) => None,
                 };
-                schedule.end(flight, heard, Instant::now(), (self.chance)());
+                schedule.end(probe, outcome, Instant::now(), (self.chance)());
             }
             next = active.tasks.try_join_next_with_id();
         }
@@ -302,14 +302,14 @@ mod tests {
 
     impl Probe for World {
         async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
-            struct Landing<'a>(&'a AtomicUsize);
-            impl Drop for Landing<'_> {
+            struct InFlight<'a>(&'a AtomicUsize);
+            impl Drop for InFlight<'_> {
                 fn drop(&mut self) {
                     self.0.fetch_sub(1, Ordering::Relaxed);
                 }
             }
             self.in_flight.fetch_add(1, Ordering::Relaxed);
-            let _landing = Landing(&self.in_flight);
+            let _in_flight = InFlight(&self.in_flight);
             self.probes.lock().unwrap().push((Instant::now(), endpoint.address));
             let habit = self.habits.lock().unwrap().get(&endpoint.address).copied();
             match habit.unwrap_or(Habit::Answers(MILLI)) {
@@ -368,7 +368,7 @@ mod tests {
     }
 
     fn zone(prober: &Prober) -> ProbeSubscription {
-        prober.follow(&ZoneName::parse("a.example").unwrap())
+        prober.subscribe(&ZoneName::parse("a.example").unwrap())
     }
 
     /// A zone with these nodes, at this interval and with a timeout of a second.
@@ -379,10 +379,13 @@ mod tests {
     }
 
     /// What a zone hears within a time, and when.
-    async fn hear(subscription: &mut ProbeSubscription, within: Duration) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
+    async fn outcomes_within(
+        subscription: &mut ProbeSubscription,
+        within: Duration,
+    ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
         let (start, mut all) = (Instant::now(), Vec::new());
-        while let Ok((node, heard)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, heard));
+        while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
+            all.push((start.elapsed(), node, outcome));
         }
         all
     }
@@ -395,9 +398,9 @@ mod tests {
     async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=3, SECOND);
-        let first = hear(&mut subscription, MILLI * 5).await;
+        let first = outcomes_within(&mut subscription, MILLI * 5).await;
         assert_eq!(first.len(), 3, "{first:?}");
-        hear(&mut subscription, SECOND * 600).await;
+        outcomes_within(&mut subscription, SECOND * 600).await;
         for n in 1..=3 {
             let times = world.times(n);
             assert!((580..=620).contains(&times.len()), "{}", times.len());
@@ -412,9 +415,9 @@ mod tests {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=500, SECOND);
         assert_eq!(subscription.effective_interval(), 5 * SECOND);
-        let quarter = hear(&mut subscription, 5 * SECOND / 4 + 2 * MILLI).await;
-        assert_eq!(quarter.len(), 500, "all are heard within a quarter of it");
-        hear(&mut subscription, 100 * SECOND).await;
+        let quarter = outcomes_within(&mut subscription, 5 * SECOND / 4 + 2 * MILLI).await;
+        assert_eq!(quarter.len(), 500, "all are probed within a quarter of it");
+        outcomes_within(&mut subscription, 100 * SECOND).await;
         let per_second = (world.count() - 500) / 100;
         assert!((98..=102).contains(&per_second), "{per_second}");
     }
@@ -425,16 +428,15 @@ mod tests {
         let prober = world.prober();
         let mut zones = [(); 3].map(|()| follow(&prober, 1..=2, SECOND));
         assert_eq!(prober.len(), 2);
-        let heard = hear(&mut zones[0], 60 * SECOND).await;
+        let all = outcomes_within(&mut zones[0], 60 * SECOND).await;
         let probes = world.count();
         assert!((105..=140).contains(&probes), "{probes}");
-        assert_eq!(heard.len(), probes);
+        assert_eq!(all.len(), probes);
         assert!(
-            heard
-                .iter()
-                .all(|&(_, who, what)| what == if who == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
+            all.iter().all(|&(_, address, result)| result
+                == if address == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
         );
-        assert!(hear(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
+        assert!(outcomes_within(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
     }
 
     #[tokio::test(start_paused = true)]
@@ -442,12 +444,12 @@ mod tests {
         let world = World::default();
         let prober = world.prober();
         let mut early = follow(&prober, 1..=1, 60 * SECOND);
-        hear(&mut early, 10 * SECOND).await;
+        outcomes_within(&mut early, 10 * SECOND).await;
         let mut late = follow(&prober, 1..=1, 60 * SECOND);
-        assert_eq!(hear(&mut late, MILLI * 5).await.len(), 1);
+        assert_eq!(outcomes_within(&mut late, MILLI * 5).await.len(), 1);
         let elsewhere = Endpoint { port: NonZeroU16::new(8043).unwrap(), ..endpoint(1) };
         late.set([elsewhere], health(60 * SECOND, SECOND));
-        assert_eq!((prober.len(), hear(&mut late, MILLI * 5).await.len()), (2, 1));
+        assert_eq!((prober.len(), outcomes_within(&mut late, MILLI * 5).await.len()), (2, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -457,11 +459,11 @@ mod tests {
         let (mut fast, mut slow) = (zone(&prober), zone(&prober));
         fast.set([endpoint(1)], health(SECOND, SECOND));
         slow.set([endpoint(1)], health(30 * SECOND, SECOND));
-        hear(&mut fast, 20 * SECOND).await;
+        outcomes_within(&mut fast, 20 * SECOND).await;
         let times = world.times(1);
         assert!((18..=23).contains(&times.len()), "{}", times.len());
         assert!(gaps(&times).all(|gap| gap >= SECOND * 9 / 10), "once for both zones: {times:?}");
-        assert!(!hear(&mut slow, MILLI).await.is_empty());
+        assert!(!outcomes_within(&mut slow, MILLI).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -472,13 +474,14 @@ mod tests {
         short.set([endpoint(1)], health(SECOND, SECOND));
         long.set([endpoint(1)], health(30 * SECOND, 2 * SECOND));
         assert_eq!(prober.len(), 2);
-        let outcomes = hear(&mut short, 19 * SECOND).await;
+        let outcomes = outcomes_within(&mut short, 19 * SECOND).await;
         assert!(outcomes.len() >= 14 && outcomes.iter().all(|&(.., outcome)| outcome == ProbeOutcome::Slow));
-        let outcomes: Vec<_> = hear(&mut long, MILLI).await.into_iter().map(|(.., outcome)| outcome).collect();
+        let outcomes: Vec<_> =
+            outcomes_within(&mut long, MILLI).await.into_iter().map(|(.., outcome)| outcome).collect();
         assert_eq!(outcomes, [ProbeOutcome::Up]);
         short.set([endpoint(1)], health(SECOND, 2 * SECOND));
         assert_eq!(prober.len(), 1, "now the timeouts are equal");
-        assert_eq!(hear(&mut short, 2 * SECOND).await[0].2, ProbeOutcome::Up);
+        assert_eq!(outcomes_within(&mut short, 2 * SECOND).await[0].2, ProbeOutcome::Up);
     }
 
     #[tokio::test(start_paused = true)]
@@ -487,12 +490,12 @@ mod tests {
         let mut subscription = follow(&world.prober(), 1..=2, 10 * SECOND);
         for last in [2, 3].into_iter().cycle().take(600) {
             subscription.set((1..=last).map(endpoint), health(10 * SECOND, SECOND));
-            hear(&mut subscription, SECOND / 10).await;
+            outcomes_within(&mut subscription, SECOND / 10).await;
         }
         let times = world.times(1);
         assert!((6..=8).contains(&times.len()), "{}", times.len());
         subscription.set([endpoint(1)], health(SECOND, SECOND));
-        hear(&mut subscription, 5 * SECOND).await;
+        outcomes_within(&mut subscription, 5 * SECOND).await;
         assert!(world.times(1).len() >= times.len() + 4);
         assert_eq!(subscription.effective_interval(), SECOND);
     }
@@ -501,14 +504,14 @@ mod tests {
     async fn a_confirmation_is_immediate_and_asking_often_changes_nothing() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=1, 60 * SECOND);
-        hear(&mut subscription, 10 * SECOND).await;
+        outcomes_within(&mut subscription, 10 * SECOND).await;
         world.will(1, Habit::Refuses);
         subscription.confirm(node(1));
         subscription.confirm(node(9));
-        assert_eq!(hear(&mut subscription, MILLI).await.len(), 1);
+        assert_eq!(outcomes_within(&mut subscription, MILLI).await.len(), 1);
         subscription.confirm(node(1));
-        let heard = hear(&mut subscription, MILLI * 60).await;
-        assert_eq!(heard.iter().map(|&(.., heard)| heard).collect::<Vec<_>>(), [ProbeOutcome::Refused]);
+        let all = outcomes_within(&mut subscription, MILLI * 60).await;
+        assert_eq!(all.iter().map(|&(.., outcome)| outcome).collect::<Vec<_>>(), [ProbeOutcome::Refused]);
         let before = world.count();
         for _ in 0..1000 {
             subscription.confirm(node(1));
@@ -522,7 +525,7 @@ mod tests {
         for _ in 0..20 {
             let world = World::default();
             let mut subscription = follow(&world.prober(), 1..=1, SECOND);
-            hear(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
+            outcomes_within(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
             let mut first = subscription.next().await;
@@ -548,8 +551,8 @@ mod tests {
         first.set([endpoint(4)], health(SECOND, SECOND));
         sleep(MILLI).await;
         assert_eq!((world.in_flight(), prober.len()), (1, 2), "the second zone still wants its node");
-        let heard = hear(&mut first, 10 * SECOND).await;
-        assert!(heard.iter().all(|&(_, who, _)| who == node(4)), "also what was heard before is forgotten");
+        let all = outcomes_within(&mut first, 10 * SECOND).await;
+        assert!(all.iter().all(|&(_, address, _)| address == node(4)), "also what arrived before is forgotten");
         assert_eq!(world.times(3).len(), 1);
         drop(first);
         drop(second);
@@ -587,8 +590,8 @@ mod tests {
                 hanging
             })
             .collect();
-        let heard = hear(&mut healthy, 300 * SECOND).await;
-        assert!(heard.iter().all(|&(.., heard)| heard == ProbeOutcome::Up));
+        let all = outcomes_within(&mut healthy, 300 * SECOND).await;
+        assert!(all.iter().all(|&(.., outcome)| outcome == ProbeOutcome::Up));
         for n in 1..=3 {
             let times = world.times(n);
             assert!(times.len() >= 280 && gaps(&times).all(|gap| gap <= SECOND * 11 / 10 + MILLI), "{}", times.len());
@@ -600,10 +603,12 @@ mod tests {
     async fn five_hundred_hanging_nodes_are_all_heard_at_their_pace() {
         let world = World::new((1..=500).map(|n| (n, Habit::Hangs)));
         let mut hanging = follow(&world.prober(), 1..=500, SECOND);
-        let heard = hear(&mut hanging, 13 * SECOND).await;
+        let all = outcomes_within(&mut hanging, 13 * SECOND).await;
         for n in 1..=500 {
-            let failures =
-                heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == ProbeOutcome::Slow).count();
+            let failures = all
+                .iter()
+                .filter(|&&(_, address, outcome)| address == node(n) && outcome == ProbeOutcome::Slow)
+                .count();
             assert!(failures >= 2, "two intervals, the timeout and a tenth have passed: {failures}");
         }
         assert!(world.in_flight() <= IN_FLIGHT_MAX / 2);
@@ -613,30 +618,30 @@ mod tests {
     async fn a_probe_that_panics_is_a_failure_of_its_node_alone() {
         let world = World::new([(1, Habit::Panics)]);
         let mut subscription = follow(&world.prober(), 1..=2, SECOND);
-        let heard = hear(&mut subscription, 10 * SECOND).await;
+        let all = outcomes_within(&mut subscription, 10 * SECOND).await;
         for (n, expected) in [(1, ProbeOutcome::Slow), (2, ProbeOutcome::Up)] {
-            let all = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == expected).count();
-            assert!((9..=12).contains(&all), "{all}");
+            let count = all.iter().filter(|&&(_, address, outcome)| address == node(n) && outcome == expected).count();
+            assert!((9..=12).contains(&count), "{count}");
         }
         world.will(1, Habit::Answers(MILLI));
-        let heard = hear(&mut subscription, 2 * SECOND).await;
-        assert!(heard.iter().any(|&(_, who, heard)| (who, heard) == (node(1), ProbeOutcome::Up)));
+        let all = outcomes_within(&mut subscription, 2 * SECOND).await;
+        assert!(all.iter().any(|&(_, address, outcome)| (address, outcome) == (node(1), ProbeOutcome::Up)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_panic_of_its_own_the_prober_begins_anew() {
-        let (world, cursed) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
-        let curse = cursed.clone();
-        let chance = move || if curse.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
+        let (world, will_panic) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
+        let panics = will_panic.clone();
+        let chance = move || if panics.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
         let prober = Prober::with(world.clone(), chance);
         let mut subscription = follow(&prober, 1..=2, SECOND);
-        hear(&mut subscription, 3 * SECOND).await;
-        cursed.store(true, Ordering::Relaxed);
-        hear(&mut subscription, 5 * SECOND).await;
-        assert!(!cursed.load(Ordering::Relaxed));
-        let heard = hear(&mut subscription, 3 * SECOND).await;
+        outcomes_within(&mut subscription, 3 * SECOND).await;
+        will_panic.store(true, Ordering::Relaxed);
+        outcomes_within(&mut subscription, 5 * SECOND).await;
+        assert!(!will_panic.load(Ordering::Relaxed));
+        let all = outcomes_within(&mut subscription, 3 * SECOND).await;
         for wanted in [(node(1), ProbeOutcome::Slow), (node(2), ProbeOutcome::Up)] {
-            assert!(heard.iter().filter(|&&(_, who, heard)| (who, heard) == wanted).count() >= 2, "{heard:?}");
+            assert!(all.iter().filter(|&&(_, address, outcome)| (address, outcome) == wanted).count() >= 2, "{all:?}");
         }
         assert_eq!(world.in_flight(), 1);
     }
@@ -664,8 +669,8 @@ mod tests {
         let mut subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, heard) = next(&mut subscription).await;
-            assert_eq!(heard, ProbeOutcome::Up);
+            let (node, outcome) = next(&mut subscription).await;
+            assert_eq!(outcome, ProbeOutcome::Up);
             up.push(node);
         }
         up.sort();

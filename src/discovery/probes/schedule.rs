@@ -1,6 +1,6 @@
 //! When each endpoint is probed, and on whose account: no clock, no socket, no task.
 //!
-//! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its followers, *flies* while it is
+//! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its subscribers, *flies* while it is
 //! probed, and rests again. Slots are few, and shared so that nodes that hang delay only their own zone:
 //!
 //! - A zone may have as many probes in flight as there are slots free. One zone whose nodes all hang holds half of the
@@ -80,7 +80,7 @@ struct Zone {
     waiting: VecDeque<TargetKey>,
     turn: u64,
     results: VecDeque<(IpAddr, ProbeOutcome)>,
-    told: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ struct Target {
     endpoint: Arc<Endpoint>,
     timeout: Duration,
     /// In order, never none.
-    followers: Vec<ZoneKey>,
+    subscribers: Vec<ZoneKey>,
     /// When the last probe began.
     begun: Option<Instant>,
     phase: Phase,
@@ -121,8 +121,8 @@ impl Schedule {
     }
 
     /// A zone that follows no node yet, and what is notified when an outcome arrives for it.
-    pub(super) fn join(&mut self) -> (ZoneKey, Arc<Notify>) {
-        let (key, told) = (ZoneKey(self.number()), Arc::new(Notify::new()));
+    pub(super) fn subscribe(&mut self) -> (ZoneKey, Arc<Notify>) {
+        let (key, arrived) = (ZoneKey(self.number()), Arc::new(Notify::new()));
         let zone = Zone {
             nodes: BTreeMap::new(),
             interval: Duration::ZERO,
@@ -130,17 +130,17 @@ impl Schedule {
             waiting: VecDeque::new(),
             turn: 0,
             results: VecDeque::new(),
-            told: told.clone(),
+            arrived: arrived.clone(),
         };
         self.zones.insert(key, zone);
-        (key, told)
+        (key, arrived)
     }
 
     /// The zone follows no node any more.
-    pub(super) fn leave(&mut self, zone: ZoneKey) {
+    pub(super) fn unsubscribe(&mut self, zone: ZoneKey) {
         let nodes = self.zones.get(&zone).map(|zone| zone.nodes.keys().copied().collect::<Vec<_>>());
         for address in nodes.unwrap_or_default() {
-            self.unfollow(zone, address);
+            self.remove_node(zone, address);
         }
         self.zones.remove(&zone);
     }
@@ -167,7 +167,7 @@ impl Schedule {
         }
         let stayed: Vec<_> = zone.nodes.values().copied().collect();
         for address in gone {
-            self.unfollow(key, address);
+            self.remove_node(key, address);
         }
         if faster {
             for target in stayed {
@@ -176,7 +176,7 @@ impl Schedule {
         }
         let spread = newcomer_spread(interval, endpoints.len());
         for endpoint in endpoints.into_values() {
-            self.follow(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
+            self.add_node(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
         }
     }
 
@@ -220,25 +220,25 @@ impl Schedule {
     }
 
     /// How a probe that has begun is ended when no zone follows its endpoint any more.
-    pub(super) fn may_be_aborted(&mut self, flight: ActiveProbe, handle: AbortHandle) {
-        if let Some(Phase::InFlight { abort }) = self.targets.get_mut(&flight.target).map(|target| &mut target.phase) {
+    pub(super) fn set_abort_handle(&mut self, probe: ActiveProbe, handle: AbortHandle) {
+        if let Some(Phase::InFlight { abort }) = self.targets.get_mut(&probe.target).map(|target| &mut target.phase) {
             *abort = Some(handle);
         }
     }
 
     /// A probe has ended; `None`: it was aborted.
-    pub(super) fn end(&mut self, flight: ActiveProbe, heard: Option<ProbeOutcome>, now: Instant, chance: f64) {
+    pub(super) fn end(&mut self, probe: ActiveProbe, outcome: Option<ProbeOutcome>, now: Instant, chance: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.change(flight.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
-        let (Some(heard), Some(target)) = (heard, self.targets.get(&flight.target)) else { return };
+        self.change(probe.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
+        let (Some(outcome), Some(target)) = (outcome, self.targets.get(&probe.target)) else { return };
         let (Phase::InFlight { .. }, Some(begun)) = (&target.phase, target.begun) else { return };
-        for zone in &target.followers {
+        for zone in &target.subscribers {
             if let Some(zone) = self.zones.get_mut(zone) {
-                zone.report(target.endpoint.address, heard);
+                zone.report(target.endpoint.address, outcome);
             }
         }
-        let due = now.max(begun + pause(self.interval_of(flight.target), chance));
-        self.rest(flight.target, due);
+        let due = now.max(begun + pause(self.interval_of(probe.target), chance));
+        self.set_due(probe.target, due);
     }
 
     /// When to look again, though no probe ends and no zone changes anything.
@@ -247,7 +247,7 @@ impl Schedule {
     }
 
     /// Nothing is in flight, and every endpoint is due: all that is kept is who follows what.
-    pub(super) fn renew(&mut self, now: Instant) {
+    pub(super) fn restart(&mut self, now: Instant) {
         self.in_flight = 0;
         self.timers.clear();
         self.ready.clear();
@@ -267,11 +267,11 @@ impl Schedule {
             && due <= now
         {
             self.timers.pop_first();
-            self.wait(key);
+            self.enqueue(key);
         }
     }
 
-    fn follow(&mut self, zone: ZoneKey, request: (Arc<Endpoint>, Duration), first: Instant) {
+    fn add_node(&mut self, zone: ZoneKey, request: (Arc<Endpoint>, Duration), first: Instant) {
         let address = request.0.address;
         let key = match self.by_request.get(&request) {
             Some(&key) => key,
@@ -281,14 +281,14 @@ impl Schedule {
                 let phase = Phase::Idle { due: first };
                 self.timers.insert((first, key));
                 self.by_request.insert(request, key);
-                self.targets.insert(key, Target { endpoint, timeout, followers: Vec::new(), begun: None, phase });
+                self.targets.insert(key, Target { endpoint, timeout, subscribers: Vec::new(), begun: None, phase });
                 key
             }
         };
         if let Some(target) = self.targets.get_mut(&key)
-            && let Err(place) = target.followers.binary_search(&zone)
+            && let Err(place) = target.subscribers.binary_search(&zone)
         {
-            target.followers.insert(place, zone);
+            target.subscribers.insert(place, zone);
         }
         if let Some(zone) = self.zones.get_mut(&zone) {
             zone.nodes.insert(address, key);
@@ -297,7 +297,7 @@ impl Schedule {
         self.pull_forward(key, first, |begun| begun + CONFIRM_GAP);
     }
 
-    fn unfollow(&mut self, zone: ZoneKey, address: IpAddr) {
+    fn remove_node(&mut self, zone: ZoneKey, address: IpAddr) {
         let mut key = None;
         self.change(zone, |zone| {
             key = zone.nodes.remove(&address);
@@ -306,16 +306,16 @@ impl Schedule {
         });
         let Some(key) = key else { return };
         let Some(target) = self.targets.get_mut(&key) else { return };
-        target.followers.retain(|&follower| follower != zone);
-        if target.followers.is_empty() {
-            self.forget(key);
+        target.subscribers.retain(|&subscriber| subscriber != zone);
+        if target.subscribers.is_empty() {
+            self.remove_target(key);
         } else if matches!(target.phase, Phase::Queued { zone: account } if account == zone) {
-            self.wait(key);
+            self.enqueue(key);
         }
     }
 
     /// No zone follows a target any more. A slot that it occupies is free when its probe has ended.
-    fn forget(&mut self, key: TargetKey) {
+    fn remove_target(&mut self, key: TargetKey) {
         let Some(target) = self.targets.remove(&key) else { return };
         self.by_request.remove(&(target.endpoint, target.timeout));
         match target.phase {
@@ -325,7 +325,7 @@ impl Schedule {
         }
     }
 
-    fn rest(&mut self, key: TargetKey, due: Instant) {
+    fn set_due(&mut self, key: TargetKey, due: Instant) {
         if let Some(target) = self.targets.get_mut(&key) {
             target.phase = Phase::Idle { due };
             self.timers.insert((due, key));
@@ -339,15 +339,15 @@ impl Schedule {
         let sooner = target.begun.map_or(earliest, |begun| earliest.max(after(begun)));
         if sooner < due {
             self.timers.remove(&(due, key));
-            self.rest(key, sooner);
+            self.set_due(key, sooner);
         }
     }
 
-    /// Puts a target in ready, on the account of the follower that asks least of us now.
-    fn wait(&mut self, key: TargetKey) {
+    /// Puts a target in ready, on the account of the subscriber that asks least of us now.
+    fn enqueue(&mut self, key: TargetKey) {
         let Some(target) = self.targets.get_mut(&key) else { return };
         let load = |zone: &ZoneKey| self.zones.get(zone).map_or(usize::MAX, |zone| zone.in_flight + zone.waiting.len());
-        let Some(zone) = target.followers.iter().copied().min_by_key(load) else { return };
+        let Some(zone) = target.subscribers.iter().copied().min_by_key(load) else { return };
         target.phase = Phase::Queued { zone };
         let turn = self.number();
         self.change(zone, |zone| {
@@ -368,10 +368,10 @@ impl Schedule {
         }
     }
 
-    /// A shared target is probed at the shortest interval among its followers.
+    /// A shared target is probed at the shortest interval among its subscribers.
     fn interval_of(&self, target: TargetKey) -> Duration {
-        let followers = self.targets.get(&target).map_or(&[][..], |target| &target.followers);
-        followers.iter().filter_map(|zone| self.zones.get(zone)).map(|zone| zone.interval).min().unwrap_or_default()
+        let subscribers = self.targets.get(&target).map_or(&[][..], |target| &target.subscribers);
+        subscribers.iter().filter_map(|zone| self.zones.get(zone)).map(|zone| zone.interval).min().unwrap_or_default()
     }
 
     fn number(&mut self) -> u64 {
@@ -381,12 +381,12 @@ impl Schedule {
 }
 
 impl Zone {
-    fn report(&mut self, address: IpAddr, heard: ProbeOutcome) {
+    fn report(&mut self, address: IpAddr, outcome: ProbeOutcome) {
         if self.results.len() >= RESULTS_PER_NODE_MAX * self.nodes.len() {
             self.results.pop_front();
         }
-        self.results.push_back((address, heard));
-        self.told.notify_one();
+        self.results.push_back((address, outcome));
+        self.arrived.notify_one();
     }
 }
 
@@ -414,17 +414,17 @@ mod tests {
     /// A schedule, the probes that it has begun, and the time. Chance is always even.
     struct Fixture {
         schedule: Schedule,
-        flights: Vec<ActiveProbe>,
+        active: Vec<ActiveProbe>,
         now: Instant,
     }
 
     impl Fixture {
         fn new(slots: usize) -> Self {
-            Self { schedule: Schedule::new(slots), flights: Vec::new(), now: Instant::now() }
+            Self { schedule: Schedule::new(slots), active: Vec::new(), now: Instant::now() }
         }
 
         fn zone(&mut self, nodes: impl IntoIterator<Item = u16>, interval: Duration, timeout: Duration) -> ZoneKey {
-            let (zone, _) = self.schedule.join();
+            let (zone, _) = self.schedule.subscribe();
             self.set(zone, nodes, interval, timeout);
             zone
         }
@@ -437,20 +437,20 @@ mod tests {
         /// Begins what may begin; on whose account.
         fn begin(&mut self) -> Vec<ZoneKey> {
             let mut accounts = Vec::new();
-            while let Some((flight, ..)) = self.schedule.begin(self.now) {
-                accounts.push(flight.zone);
-                self.flights.push(flight);
+            while let Some((probe, ..)) = self.schedule.begin(self.now) {
+                accounts.push(probe.zone);
+                self.active.push(probe);
             }
             accounts
         }
 
-        fn end(&mut self, index: usize, heard: ProbeOutcome) {
-            let flight = self.flights.remove(index);
-            self.schedule.end(flight, Some(heard), self.now, 0.5);
+        fn end(&mut self, index: usize, outcome: ProbeOutcome) {
+            let probe = self.active.remove(index);
+            self.schedule.end(probe, Some(outcome), self.now, 0.5);
         }
 
         fn end_all(&mut self) {
-            while !self.flights.is_empty() {
+            while !self.active.is_empty() {
                 self.end(0, ProbeOutcome::Up);
             }
         }
@@ -462,19 +462,19 @@ mod tests {
         /// Every promise that the fields make each other.
         fn check(&self) {
             let schedule = &self.schedule;
-            assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.flights.len());
+            assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.active.len());
             assert_eq!(schedule.by_request.len(), schedule.targets.len());
             let mut timers = BTreeSet::new();
             for (&key, target) in &schedule.targets {
-                assert!(!target.followers.is_empty() && target.followers.is_sorted());
-                for zone in &target.followers {
+                assert!(!target.subscribers.is_empty() && target.subscribers.is_sorted());
+                for zone in &target.subscribers {
                     assert_eq!(schedule.zones[zone].nodes[&target.endpoint.address], key);
                 }
                 match &target.phase {
                     Phase::Idle { due } => _ = timers.insert((*due, key)),
                     Phase::InFlight { .. } => {}
                     Phase::Queued { zone } => {
-                        assert!(target.followers.contains(zone));
+                        assert!(target.subscribers.contains(zone));
                         assert_eq!(schedule.zones[zone].waiting.iter().filter(|&&waiting| waiting == key).count(), 1);
                     }
                 }
@@ -482,7 +482,7 @@ mod tests {
             assert_eq!(timers, schedule.timers);
             let (mut ready, mut waiting) = (BTreeSet::new(), 0);
             for (&key, zone) in &schedule.zones {
-                assert_eq!(zone.in_flight, self.flights.iter().filter(|flight| flight.zone == key).count());
+                assert_eq!(zone.in_flight, self.active.iter().filter(|probe| probe.zone == key).count());
                 assert!(zone.results.len() <= RESULTS_PER_NODE_MAX * zone.nodes.len());
                 assert!(zone.results.iter().all(|(node, _)| zone.nodes.contains_key(node)));
                 waiting += zone.waiting.len();
@@ -511,7 +511,7 @@ mod tests {
         }
         fixture.now += SECOND;
         fixture.begin();
-        assert!(fixture.flights.len() < 60);
+        assert!(fixture.active.len() < 60);
         let healthy = fixture.zone([7], SECOND, SECOND);
         assert_eq!(fixture.begin(), [healthy]);
         for _ in 0..1000 {
@@ -544,7 +544,7 @@ mod tests {
         assert_eq!(fixture.begin(), [busy]);
         let (first, second) = (fixture.zone([1], SECOND, SECOND), fixture.zone([1], SECOND, SECOND));
         assert_eq!(fixture.begin(), []);
-        fixture.schedule.leave(first);
+        fixture.schedule.unsubscribe(first);
         fixture.check();
         fixture.end_all();
         assert_eq!(fixture.begin(), [second]);
@@ -570,34 +570,34 @@ mod tests {
             fixture.end(0, if round < 8 { ProbeOutcome::Slow } else { ProbeOutcome::Up });
             fixture.now += SECOND;
         }
-        let heard: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, heard)| heard).collect();
-        assert_eq!(heard, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
+        let outcome: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, outcome)| outcome).collect();
+        assert_eq!(outcome, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 
     #[derive(Clone, Debug)]
     enum Move {
         Set { zone: usize, nodes: u8, interval: u64, timeout: u64 },
-        Rejoin { zone: usize },
+        Resubscribe { zone: usize },
         Confirm { zone: usize, node: u16 },
         Pass { millis: u64 },
         Begin,
-        End { index: usize, heard: ProbeOutcome },
+        End { index: usize, outcome: ProbeOutcome },
         Take { zone: usize },
-        Renew,
+        Restart,
     }
 
     fn any_move() -> impl Strategy<Value = Move> {
-        let heard = prop_oneof![Just(ProbeOutcome::Up), Just(ProbeOutcome::Refused), Just(ProbeOutcome::Slow)];
+        let outcome = prop_oneof![Just(ProbeOutcome::Up), Just(ProbeOutcome::Refused), Just(ProbeOutcome::Slow)];
         prop_oneof![
             3 => (0_usize..4, any::<u8>(), 1_u64..4, 1_u64..4)
                 .prop_map(|(zone, nodes, interval, timeout)| Move::Set { zone, nodes, interval, timeout }),
-            1 => (0_usize..4).prop_map(|zone| Move::Rejoin { zone }),
+            1 => (0_usize..4).prop_map(|zone| Move::Resubscribe { zone }),
             2 => (0_usize..4, 0_u16..8).prop_map(|(zone, node)| Move::Confirm { zone, node }),
             4 => (0_u64..1500).prop_map(|millis| Move::Pass { millis }),
             6 => Just(Move::Begin),
-            6 => (any::<usize>(), heard).prop_map(|(index, heard)| Move::End { index, heard }),
+            6 => (any::<usize>(), outcome).prop_map(|(index, outcome)| Move::End { index, outcome }),
             2 => (0_usize..4).prop_map(|zone| Move::Take { zone }),
-            1 => Just(Move::Renew),
+            1 => Just(Move::Restart),
         ]
     }
 
@@ -609,7 +609,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_whatever_happens(moves in prop::collection::vec(any_move(), 0..80)) {
             let mut fixture = Fixture::new(3);
-            let mut zones = [(); 4].map(|()| fixture.schedule.join().0);
+            let mut zones = [(); 4].map(|()| fixture.schedule.subscribe().0);
             let mut followed = [0_u8; 4];
             for step in moves {
                 match step {
@@ -618,9 +618,9 @@ mod tests {
                         let pace = |n| Duration::from_secs(n);
                         fixture.set(zones[zone], nodes(mask), pace(interval), pace(timeout));
                     }
-                    Move::Rejoin { zone } => {
-                        fixture.schedule.leave(zones[zone]);
-                        (zones[zone], followed[zone]) = (fixture.schedule.join().0, 0);
+                    Move::Resubscribe { zone } => {
+                        fixture.schedule.unsubscribe(zones[zone]);
+                        (zones[zone], followed[zone]) = (fixture.schedule.subscribe().0, 0);
                     }
                     Move::Confirm { zone, node } => {
                         fixture.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), fixture.now);
@@ -631,14 +631,14 @@ mod tests {
                         let free = fixture.schedule.slots - fixture.schedule.in_flight;
                         prop_assert!(fixture.schedule.ready.first().is_none_or(|&(in_flight, ..)| in_flight >= free));
                     }
-                    Move::End { index, heard } if !fixture.flights.is_empty() => {
-                        fixture.end(index % fixture.flights.len(), heard);
+                    Move::End { index, outcome } if !fixture.active.is_empty() => {
+                        fixture.end(index % fixture.active.len(), outcome);
                     }
                     Move::End { .. } => {}
                     Move::Take { zone } => _ = fixture.schedule.take(zones[zone]),
-                    Move::Renew => {
-                        fixture.flights.clear();
-                        fixture.schedule.renew(fixture.now);
+                    Move::Restart => {
+                        fixture.active.clear();
+                        fixture.schedule.restart(fixture.now);
                     }
                 }
                 fixture.check();
@@ -653,8 +653,8 @@ mod tests {
             }
             for (zone, mask) in zones.into_iter().zip(followed) {
                 let expected: BTreeSet<_> = endpoints(nodes(mask)).into_keys().collect();
-                prop_assert_eq!(fixture.take_all(zone), expected, "everybody is heard in the end");
-                fixture.schedule.leave(zone);
+                prop_assert_eq!(fixture.take_all(zone), expected, "every node is probed in the end");
+                fixture.schedule.unsubscribe(zone);
             }
             fixture.check();
             prop_assert!(fixture.schedule.wake().is_none() && fixture.schedule.zones.is_empty());
