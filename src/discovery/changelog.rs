@@ -1,4 +1,4 @@
-//! What changed, for people: one line each, and none when nothing did.
+//! Logs what changed in a zone: one line for each change.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,11 +9,11 @@ use crate::{
     types::{NodeSet, ZoneName},
 };
 
-/// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
-/// must not bury the log.
+/// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
+/// wrong list must not fill the log.
 const NODES_LOGGED_MAX: usize = 100;
 
-/// Logs the difference. `why` tells what went wrong, if anything did.
+/// Logs which nodes joined and left, and the change of state. `why` is the last error, if there is one.
 pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
     let (old, new) = (nodes(before), nodes(after));
     let mut joined = new.difference(&old);
@@ -27,7 +27,7 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
     }
     let (joined, left) = (joined.count(), left.count());
     if joined + left > 0 {
-        info!(%zone, joined, left, "and more nodes than are told one by one");
+        info!(%zone, joined, left, "further nodes joined or left");
     }
     let (from, to) = (before.state().word(), after.state().word());
     match why {
@@ -37,7 +37,7 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
     }
 }
 
-/// Logs that a seed began or ceased to disagree with what is published.
+/// Logs that a seed began or ceased to disagree with the published nodes.
 pub fn log_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
     if disagrees {
         let listed = listed.as_slice().len();
@@ -55,7 +55,7 @@ fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What is held of a node that is answered no more.
+/// The state of a node that is no longer answered.
 fn state_of(node: IpAddr, answers: &Answers) -> &'static str {
     let Knowledge::Known(known) = &answers.knowledge else { return "unlisted" };
     known.nodes.iter().find(|known| known.address == node).map_or("unlisted", |known| known.state.word())
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_thousands_neither_buries_the_log_nor_holds_up_the_others() {
+    fn a_list_of_thousands_neither_fills_the_log_nor_takes_long() {
         crate::telemetry::keep_every_line();
         let lines = LineCount::default();
         let writer = lines.clone();

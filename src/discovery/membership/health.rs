@@ -1,9 +1,8 @@
 //! The health of each listed node, from the outcomes of its probes. Pure: no clock, no socket.
 //!
-//! A newcomer is up after its first success, however often it has failed before: it was never answered, so there is
-//! no flapping to damp. A node that is up goes down after `fall` failures in a row, of whatever kinds, and one that
-//! went down comes back after `rise` successes in a row. A newcomer that has failed `fall` times is shown as down too,
-//! but as one that was never up.
+//! A new node is up after its first success, however often it has failed before: it was never answered, so there is no
+//! flapping to damp. A node that is up goes down after `fall` failures in a row, of any kind, and a node that went down
+//! is up again after `rise` successes in a row. A new node that has failed `fall` times is down too, but was never up.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -13,23 +12,23 @@ use crate::{
     types::{NodeSet, NodeState},
 };
 
-/// What one probe, or one poll, of a node came to.
+/// The outcome of one probe or one poll of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProbeOutcome {
-    /// It answered as it should.
+    /// The node gave a correct answer.
     Up,
     /// It refused or reset the connection, or cannot be reached.
     Refused,
-    /// It gave no complete answer in time, or another one than it should.
+    /// It gave no complete answer in time, or a wrong one.
     Slow,
 }
 
-/// What something heard, or verified, has changed.
+/// What an outcome, or a verification, has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Change {
-    /// [`HealthTable::nodes`] are not what they were.
+    /// [`HealthTable::nodes`] gives another result than before.
     pub changed: bool,
-    /// The node is to be probed again at once: it refused, and is still up.
+    /// The node must be probed again at once: it refused, and is still up.
     pub confirm: bool,
 }
 
@@ -59,7 +58,7 @@ impl HealthTable {
         Self { policy, nodes: BTreeMap::new() }
     }
 
-    /// Takes over nodes as another poller of the same cluster left them.
+    /// Takes over the nodes of an earlier poller of the same cluster.
     pub fn resume(&mut self, nodes: &[Node]) {
         self.nodes = nodes.iter().map(|node| (node.address, NodeHealth::left(node))).collect();
         if self.policy.is_none() {
@@ -72,7 +71,8 @@ impl HealthTable {
         self.nodes.clear();
     }
 
-    /// Takes over the accepted list. Nodes that were not listed before are new; nodes that are not listed any more are forgotten.
+    /// Takes over the accepted list. Nodes that were not listed before are new; nodes that are no longer listed are
+    /// removed.
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
@@ -80,7 +80,7 @@ impl HealthTable {
         }
     }
 
-    /// Counts what was heard of a node. A node that is not listed is none of our business.
+    /// Counts the outcome of a probe or a poll of a node. Ignores a node that is not listed.
     pub fn record(&mut self, node: IpAddr, outcome: ProbeOutcome) -> Change {
         let Some(health) = self.nodes.get_mut(&node) else { return Change::default() };
         let before = health.shown(node);
@@ -93,9 +93,9 @@ impl HealthTable {
         Change { changed: before != after, confirm: undecided }
     }
 
-    /// A node has answered for itself by other means than a probe: it sent its list. While no node is up, a newcomer whose
-    /// probes have not failed is up from now on, so that a first list is answered at once; beside others it can wait
-    /// for its probe. Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
+    /// A node has sent its list. While no node is up, a new node whose probes have not failed is then up, so that a first
+    /// list is answered at once; while another node is up, it waits for its probe. Nothing is counted, so that a node
+    /// whose probes fail goes down although it still sends lists.
     pub fn verify(&mut self, node: IpAddr) -> Change {
         if self.nodes.values().any(|health| health.state == NodeState::Up) {
             return Change::default();
@@ -110,12 +110,12 @@ impl HealthTable {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
     }
 
-    /// Successes in a row after which a node returns; 0 without probes.
+    /// Successes in a row after which a node that is down is up again; 0 without probes.
     pub fn rise(&self) -> u32 {
         self.policy.map_or(0, |policy| u32::from(policy.rise.get()))
     }
 
-    /// How often in a row a node has answered; 0 when it is not listed.
+    /// A node's successes in a row; 0 when it is not listed.
     pub fn successes_in_a_row(&self, node: IpAddr) -> u32 {
         self.nodes.get(&node).map_or(0, |health| health.successes)
     }
@@ -123,7 +123,7 @@ impl HealthTable {
 
 #[cfg(test)]
 impl HealthTable {
-    /// Hashes what decides anything from now on: beyond `rise` and `fall` counting goes on, and changes nothing.
+    /// Hashes what can decide anything later: counts beyond `rise` and `fall` decide nothing.
     pub(super) fn hash_essence(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let (rise, fall) = self.policy.map_or((0, 0), |policy| (policy.rise.get().into(), policy.fall.get().into()));
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The state of one node before and after each thing heard; `!` where a confirmation is asked for.
+    /// The state of one node at the start and after each outcome; `!` where a confirmation is asked for.
     fn states(health: &mut HealthTable, outcomes: &str) -> String {
         let mut states = shown(health);
         for letter in outcomes.chars() {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_leaves_after_fall_failures_and_returns_after_rise_successes() {
+    fn a_node_is_down_after_fall_failures_and_up_again_after_rise_successes() {
         assert_eq!(one(2, 2, "us"), "Nuu");
         assert_eq!(one(2, 2, "uss"), "Nuus");
         assert_eq!(one(2, 2, "usus"), "Nuuuu", "only failures in a row count");
@@ -249,8 +249,8 @@ mod tests {
     fn a_newcomer_is_up_after_its_first_success() {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
-        assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it never left, so it need not return");
-        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is like others");
+        assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
+        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is treated like the others");
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(one(2, 2, "urr"), "Nuu!r");
         assert_eq!(one(2, 3, "urrr"), "Nuu!u!r");
         assert_eq!(one(2, 1, "ur"), "Nur", "nothing is left to confirm");
-        assert_eq!(one(2, 2, "uru"), "Nuu!u", "a hiccup");
+        assert_eq!(one(2, 2, "uru"), "Nuu!u", "a single failure");
         assert_eq!(one(2, 3, "rr"), "NNN", "a newcomer is not answered, so there is no hurry");
     }
 
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_sent_its_list_is_verified_but_not_excused() {
+    fn a_node_that_sent_its_list_is_verified_but_its_failures_count() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
         assert!(health.verify(node(1)).changed);
         assert_eq!(shown(&health), "uN");
@@ -280,12 +280,12 @@ mod tests {
         health.verify(node(1));
         health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
-        assert_eq!(health.verify(node(1)), Change::default(), "who is down returns by its probes");
+        assert_eq!(health.verify(node(1)), Change::default(), "a down node is up again only by its probes");
         assert_eq!(health.verify(node(3)), Change::default());
     }
 
     #[test]
-    fn a_list_is_no_excuse_for_failed_probes_and_beside_a_node_that_is_up_no_proof() {
+    fn a_list_verifies_no_node_whose_probes_fail_and_none_while_another_is_up() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
         health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(health.verify(node(1)), Change::default());
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_listed_is_forgotten() {
+    fn a_node_that_is_not_listed_is_removed() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
         health.record(node(1), ProbeOutcome::Up);
         health.record(node(2), ProbeOutcome::Up);
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(shown(&health), "uN");
         assert_eq!(health.record(node(2), ProbeOutcome::Refused), Change::default());
         health.list(&NodeSet::new([node(2), node(1)]).unwrap());
-        assert_eq!(shown(&health), "uN", "it comes back as a newcomer");
+        assert_eq!(shown(&health), "uN", "it comes back as a new node");
         assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
     }
 
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn another_poller_goes_on_with_what_was_known() {
+    fn a_later_poller_takes_over_the_states() {
         let mut before = listing(Some(health(2, 2)), &[1, 2]);
         before.verify(node(1));
         let resumed = |policy| {
@@ -333,7 +333,7 @@ mod tests {
         assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
     }
 
-    /// What was heard of one node, oldest first, under any policy.
+    /// The outcomes of one node, oldest first, under any policy.
     fn any_outcomes() -> impl Strategy<Value = (u8, u8, String)> {
         (1_u8..5, 1_u8..5, "[urs]{0,40}")
     }

@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{config::Scope, types::NodeSet};
 
-/// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.
+/// Nodes that are asked themselves when a list leaves them out; of more, so many are chosen at random.
 const ASKED_MISSING_MAX: usize = 8;
 
-/// When so many nodes say that a scope is empty, the others are not asked too.
+/// After this many nodes have listed no node in a scope, no further node is asked.
 const EMPTY_REPLIES_ENOUGH: usize = 3;
 
-/// What is asked of each candidate.
+/// The question to each candidate.
 #[derive(Clone, Copy)]
 struct ScopeQuery<'q> {
     /// The number of the scope, and the scope, if the zone has any.
@@ -123,7 +123,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Reports a node's list; why it is not accepted, if it is not.
+    /// Decides about a node's list. Returns why it is not accepted, or `None` if it is.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Option<String> {
         let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
         let from_seed = query.seeds.contains(&sender);
@@ -140,7 +140,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// What becomes of a report, after the nodes that it leaves out were asked.
+    /// Decides about a report, if necessary after asking the nodes that it leaves out.
     async fn decide(
         &self,
         report: ListReport<'_>,
@@ -161,8 +161,8 @@ impl<A: Ask> Poller<A> {
         decision
     }
 
-    /// Asks nodes that a list leaves out, all at once, for their own lists. A list of the whole cluster counts only
-    /// against another one: a node that ignores scopes knows nothing of this one.
+    /// Asks nodes that a list leaves out, all at once, for their own lists. An unscoped list counts only against another
+    /// unscoped one: it says nothing about the scope.
     async fn ask_missing(
         &self,
         missing: &[IpAddr],
@@ -178,7 +178,7 @@ impl<A: Ask> Poller<A> {
         replies.collect::<FuturesUnordered<_>>().collect().await
     }
 
-    /// Asks one node about a scope, and notes a refusal: once, however many requests that were.
+    /// Asks one node about a scope, and handles a refusal: once, however many requests were refused.
     pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let reply = self.queries.ask(node, scope, self.keep(node)).await;
         if reply.as_ref().is_err_and(FetchError::is_refusal) {
@@ -187,7 +187,7 @@ impl<A: Ask> Poller<A> {
         reply
     }
 
-    /// With many zones a zone keeps one connection, to the node that answered last: it is asked first the next time.
+    /// With many zones a zone keeps one connection, to the node that answered last: the next poll asks it first.
     fn keep(&self, node: IpAddr) -> Keep {
         if !self.resources.at_scale.get() {
             return Keep::Shortly;

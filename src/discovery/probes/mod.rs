@@ -1,12 +1,11 @@
-//! Probes every node that some zone lists; a node that several zones list is probed once for all of them.
+//! Probes the nodes that zones list.
 //!
-//! One task serves all zones. It follows a [`Schedule`](schedule::Schedule), which decides what is probed when and
-//! shares the slots fairly; each probe is a task of its own that the first one owns. Zones that follow the same
-//! endpoint with the same timeout share its probes: the shortest interval among them holds, and each zone counts the
-//! outcomes for itself.
+//! One task serves all zones. A [`Schedule`](schedule::Schedule) decides when each endpoint is probed and shares the
+//! slots fairly; the task owns one task for each probe in flight. Zones that probe the same endpoint with the same
+//! timeout share its probes: the shortest interval among them holds, and each zone counts the outcomes itself.
 //!
-//! A probe that panics is logged and counts as a failure of its node. Should the task itself panic, it is logged and
-//! begins anew with all that is followed; so that no zone waits for outcomes in vain.
+//! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
+//! it starts again with all subscriptions, so that zones go on getting outcomes.
 
 mod pace;
 mod schedule;
@@ -43,12 +42,12 @@ use crate::{config::Health, types::ZoneName};
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
 const IN_FLIGHT_MAX: usize = 512;
 
-/// The pause before all begins anew after a panic: what causes it may still be there.
+/// The pause before probing starts again after a panic: its cause may still be there.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
-    /// Asks on a fresh connection, for no longer than this.
+    /// Asks on a fresh connection; `within` bounds how long.
     fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
 }
 
@@ -64,14 +63,14 @@ impl Probe for NodeClient {
     }
 }
 
-/// Probes for all zones. Clones share everything; when the last one and every `ProbeSubscription` are gone, nothing is
-/// probed any more.
+/// Probes for all zones. Clones share everything. Probing ends when the last clone and the last `ProbeSubscription` are
+/// dropped.
 #[derive(Clone)]
 pub struct Prober(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Started when the first zone follows.
+    /// Started with the first subscription.
     task: OnceLock<AbortOnDropHandle<Infallible>>,
 }
 
@@ -87,7 +86,7 @@ struct Shared {
 type Chance = dyn Fn() -> f64 + Send + Sync;
 
 impl Prober {
-    /// Nothing is probed before somebody follows.
+    /// Probes nothing before the first subscription.
     pub fn new(probe: impl Probe) -> Self {
         Self::with(probe, rand::random::<f64>)
     }
@@ -103,7 +102,7 @@ impl Prober {
         Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
     }
 
-    /// One zone's subscription. It must be called on a runtime, and always on the same.
+    /// One zone's subscription. Call it on a runtime, and always on the same one.
     pub fn subscribe(&self, zone: &ZoneName) -> ProbeSubscription {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
@@ -111,7 +110,7 @@ impl Prober {
         ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived }
     }
 
-    /// How many endpoints are probed.
+    /// How many endpoints are probed; one that is probed with two timeouts counts twice.
     pub fn len(&self) -> usize {
         self.0.shared.lock().len()
     }
@@ -128,7 +127,7 @@ impl fmt::Debug for Prober {
     }
 }
 
-/// The nodes that one zone follows. Dropping it ends every probe that no other zone wants.
+/// The nodes that one zone has probed. Dropping it ends every probe that no other zone shares.
 pub struct ProbeSubscription {
     prober: Prober,
     name: ZoneName,
@@ -137,8 +136,8 @@ pub struct ProbeSubscription {
 }
 
 impl ProbeSubscription {
-    /// Follows these and no others, one for each address. Newcomers are probed at once, and if they are many within a
-    /// quarter of the interval; those that stay keep their phase.
+    /// Has these endpoints probed and no others, one for each address. New ones are probed at once, or, if they are
+    /// many, within a quarter of the interval; the others keep their times.
     pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
@@ -146,15 +145,15 @@ impl ProbeSubscription {
         shared.schedule_changed.notify_one();
     }
 
-    /// Probes a node now, out of turn. A probe of it that is in flight will do, and one that began a moment ago puts
-    /// this one off for a few milliseconds.
+    /// Probes a node now, out of turn. It adds no probe to one in flight, and waits for a few milliseconds after one
+    /// that began a moment ago.
     pub fn confirm(&self, address: IpAddr) {
         let shared = &self.prober.0.shared;
         shared.lock().confirm(self.key, address, Instant::now());
         shared.schedule_changed.notify_one();
     }
 
-    /// The next outcome a node that is followed now. Safe to drop at any moment.
+    /// The next outcome, of a node in the present set. Safe to drop at any moment.
     pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
         loop {
             if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
@@ -190,12 +189,12 @@ struct ActiveProbes {
 }
 
 impl Shared {
-    /// The schedule may have been left half changed by a panic; it never panics on that, and `serve` renews it.
+    /// A panic may have left the schedule half changed. It never panics on that, and `serve` restarts it.
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Probes until it is dropped. A panic is a fault of this program; zones must not be left without news because of it.
+    /// Probes until it is dropped. A panic is a fault of this program; zones still need outcomes after it.
     async fn serve(self: Arc<Self>) -> Infallible {
         loop {
             let Err(_) = AssertUnwindSafe(self.run()).catch_unwind().await;
@@ -217,12 +216,12 @@ impl Shared {
         }
     }
 
-    /// Begins every probe that is due and may have a slot; when to look again.
+    /// Begins every probe that is due and may have a slot. Returns when to look again.
     fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
         while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
             let probing = self.probe.begin(endpoint.clone(), within);
-            // A probe that does not keep its time loses its slot nevertheless.
+            // This frees the slot even if a probe ignores its timeout.
             let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
             active.known.insert(task.id(), (probe, endpoint));
             schedule.set_abort_handle(probe, task);
@@ -230,7 +229,7 @@ impl Shared {
         schedule.wake()
     }
 
-    /// Takes over how a probe ended, and how all others did that have ended meanwhile.
+    /// Records the outcome of this probe, and of all others that have ended meanwhile.
     fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
         let mut schedule = self.lock();
         let mut next = Some(finished);
@@ -281,7 +280,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const MILLI: Duration = Duration::from_millis(1);
 
-    /// More than any real thing on a busy machine takes.
+    /// Longer than a real probe takes on a busy machine.
     const LONG: Duration = Duration::from_secs(20);
 
     #[derive(Clone, Copy)]
@@ -292,7 +291,7 @@ mod tests {
         Panics,
     }
 
-    /// Nodes that answer at once unless told otherwise, and a note of each probe.
+    /// Nodes that answer at once unless a test says otherwise. Each probe is recorded.
     #[derive(Clone, Default)]
     struct World {
         habits: Arc<Mutex<HashMap<IpAddr, Habit>>>,
@@ -319,7 +318,7 @@ mod tests {
                 }
                 Habit::Refuses => ProbeOutcome::Refused,
                 Habit::Hangs => std::future::pending().await,
-                Habit::Panics => panic!("told to"),
+                Habit::Panics => panic!("as the test demands"),
             }
         }
     }
@@ -378,7 +377,7 @@ mod tests {
         subscription
     }
 
-    /// What a zone hears within a time, and when.
+    /// The outcomes that a zone gets within a time, and when.
     async fn outcomes_within(
         subscription: &mut ProbeSubscription,
         within: Duration,
@@ -436,11 +435,11 @@ mod tests {
             all.iter().all(|&(_, address, result)| result
                 == if address == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
         );
-        assert!(outcomes_within(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
+        assert!(outcomes_within(&mut zones[1], MILLI * 10).await.len() > 4, "each zone gets its own outcomes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_later_hears_at_once_and_another_port_is_another_endpoint() {
+    async fn a_later_subscription_gets_an_outcome_at_once_and_another_port_is_another_endpoint() {
         let world = World::default();
         let prober = world.prober();
         let mut early = follow(&prober, 1..=1, 60 * SECOND);
@@ -485,7 +484,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_stays_keeps_its_phase_and_a_faster_pace_holds_at_once() {
+    async fn a_node_that_stays_keeps_its_times_and_a_shorter_interval_holds_at_once() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=2, 10 * SECOND);
         for last in [2, 3].into_iter().cycle().take(600) {
@@ -521,7 +520,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_refuses_is_heard_twice_within_little_more_than_an_interval() {
+    async fn a_node_that_refuses_gives_two_outcomes_within_little_more_than_an_interval() {
         for _ in 0..20 {
             let world = World::default();
             let mut subscription = follow(&world.prober(), 1..=1, SECOND);
@@ -567,7 +566,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_to_go_ends_what_is_in_flight() {
+    async fn dropping_the_last_subscription_ends_the_probes_in_flight() {
         let world = World::new([(1, Habit::Hangs)]);
         let subscription = follow(&world.prober(), 1..=2, SECOND);
         sleep(SECOND / 2).await;
@@ -600,7 +599,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_hundred_hanging_nodes_are_all_heard_at_their_pace() {
+    async fn five_hundred_hanging_nodes_are_all_probed_at_their_interval() {
         let world = World::new((1..=500).map(|n| (n, Habit::Hangs)));
         let mut hanging = follow(&world.prober(), 1..=500, SECOND);
         let all = outcomes_within(&mut hanging, 13 * SECOND).await;
@@ -629,10 +628,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_panic_of_its_own_the_prober_begins_anew() {
+    async fn after_a_panic_of_its_own_the_prober_starts_again() {
         let (world, will_panic) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
         let panics = will_panic.clone();
-        let chance = move || if panics.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
+        let chance = move || if panics.swap(false, Ordering::Relaxed) { panic!("as the test demands") } else { 0.5 };
         let prober = Prober::with(world.clone(), chance);
         let mut subscription = follow(&prober, 1..=2, SECOND);
         outcomes_within(&mut subscription, 3 * SECOND).await;
@@ -646,7 +645,7 @@ mod tests {
         assert_eq!(world.in_flight(), 1);
     }
 
-    /// A zone of a simulated cluster, probed over real connections so rarely that only what is asked for happens.
+    /// A zone of a simulated cluster, probed over real connections so rarely that only the probes that the test asks for happen.
     fn real(cluster: &SimulatedCluster) -> ProbeSubscription {
         let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
         wait_for(&mut subscription, cluster, LONG);
@@ -660,7 +659,7 @@ mod tests {
     }
 
     async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
-        timeout(LONG * 2, subscription.next()).await.expect("something is heard")
+        timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives")
     }
 
     #[tokio::test]

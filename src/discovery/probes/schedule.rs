@@ -1,10 +1,11 @@
-//! When each endpoint is probed, and on whose account: no clock, no socket, no task.
+//! When each target is probed, and which zone the slot is charged to: no clock, no socket, no task.
 //!
-//! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its subscribers, *flies* while it is
-//! probed, and rests again. Slots are few, and shared so that nodes that hang delay only their own zone:
+//! A target is an endpoint and a timeout. It is *idle* until it is due, *queued* for a slot that one of its subscribers
+//! is charged for, *in flight* while it is probed, and then idle again. Slots are few, and shared so that nodes that
+//! hang delay only their own zone:
 //!
-//! - A zone may have as many probes in flight as there are slots free. One zone whose nodes all hang holds half of the
-//!   slots, two a third each, and some always remain for zones that have none in flight.
+//! - A zone may have as many probes in flight as there are free slots. One zone whose nodes all hang holds half of the
+//!   slots, two zones a third each, and some slots always remain for zones without a probe in flight.
 //! - A slot goes to the zone with the fewest probes in flight, and among equals to the one that has waited longest.
 
 use std::{
@@ -23,23 +24,23 @@ use super::{
 };
 use crate::config::Health;
 
-/// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and a node that refuses
-/// must not be flooded.
+/// The least time from the begin of a probe to a probe of the same target out of turn: many zones may ask for one, and
+/// a node that refuses must not be flooded.
 const CONFIRM_GAP: Duration = Duration::from_millis(50);
 
-/// Results kept for a zone that does not fetch them, for each of its nodes: what a busy zone is behind. Of more the
-/// oldest are forgotten, since the newest decide.
+/// Results kept for each node of a zone that is slow to fetch them. The oldest are dropped first, since the newest
+/// decide.
 const RESULTS_PER_NODE_MAX: usize = 4;
 
 /// One zone's subscription. No key is ever used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct ZoneKey(u64);
 
-/// One endpoint, probed with one timeout, for as long as a zone follows it. No key is ever used again.
+/// One target, for as long as it has a subscriber. No key is ever used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct TargetKey(u64);
 
-/// A probe in flight, and the zone that pays for its slot.
+/// A probe in flight, and the zone that its slot is charged to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActiveProbe {
     pub(super) target: TargetKey,
@@ -53,30 +54,30 @@ pub(super) struct ProbeSettings {
     pub(super) health: Health,
 }
 
-/// Everything that is followed, and by whom.
+/// All targets and the zones that subscribe to them.
 #[derive(Debug)]
 pub(super) struct Schedule {
     slots: usize,
     in_flight: usize,
     zones: FxHashMap<ZoneKey, Zone>,
     targets: FxHashMap<TargetKey, Target>,
-    /// Addresses come from the network, so this hash is the one that cannot be aimed at.
+    /// Addresses come from the network, hence the hash function that an attacker cannot provoke collisions in.
     by_request: HashMap<(Arc<Endpoint>, Duration), TargetKey>,
-    /// When each target that rests is due.
+    /// When each idle target is due.
     timers: BTreeSet<(Instant, TargetKey)>,
-    /// Zones with targets that wait for a slot: fewest in flight first, then whose turn was longest ago.
+    /// Zones with queued targets: the fewest probes in flight first, then the earliest turn.
     ready: BTreeSet<(usize, u64, ZoneKey)>,
-    /// The last number given to anything.
+    /// The last number given to a zone, a target or a turn.
     last: u64,
 }
 
 #[derive(Debug)]
 struct Zone {
     nodes: BTreeMap<IpAddr, TargetKey>,
-    /// Stretched.
+    /// As [`stretched`] gives it.
     interval: Duration,
     in_flight: usize,
-    /// Those that wait on this zone's account, longest first.
+    /// Queued targets that are charged to this zone, the longest waiting first.
     waiting: VecDeque<TargetKey>,
     turn: u64,
     results: VecDeque<(IpAddr, ProbeOutcome)>,
@@ -87,7 +88,7 @@ struct Zone {
 struct Target {
     endpoint: Arc<Endpoint>,
     timeout: Duration,
-    /// In order, never none.
+    /// Sorted, never empty.
     subscribers: Vec<ZoneKey>,
     /// When the last probe began.
     begun: Option<Instant>,
@@ -115,12 +116,12 @@ impl Schedule {
         }
     }
 
-    /// How many endpoints are followed.
+    /// How many targets there are.
     pub(super) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// A zone that follows no node yet, and what is notified when an outcome arrives for it.
+    /// A zone without nodes, and what is notified when an outcome arrives for it.
     pub(super) fn subscribe(&mut self) -> (ZoneKey, Arc<Notify>) {
         let (key, arrived) = (ZoneKey(self.number()), Arc::new(Notify::new()));
         let zone = Zone {
@@ -136,7 +137,7 @@ impl Schedule {
         (key, arrived)
     }
 
-    /// The zone follows no node any more.
+    /// Removes a zone, and the targets that no other zone shares.
     pub(super) fn unsubscribe(&mut self, zone: ZoneKey) {
         let nodes = self.zones.get(&zone).map(|zone| zone.nodes.keys().copied().collect::<Vec<_>>());
         for address in nodes.unwrap_or_default() {
@@ -145,8 +146,8 @@ impl Schedule {
         self.zones.remove(&zone);
     }
 
-    /// What a zone follows from now on, and how. What it followed already keeps its phase, unless the pace is now
-    /// faster. `chance` gives numbers from 0 up to 1.
+    /// Replaces the endpoints of a zone. Those that it had already keep their times, unless the interval is now shorter.
+    /// `chance` gives numbers from 0 up to 1.
     pub(super) fn set(
         &mut self,
         key: ZoneKey,
@@ -180,7 +181,7 @@ impl Schedule {
         }
     }
 
-    /// Probes a zone's node as soon as may be, unless that is under way.
+    /// Probes a zone's node as soon as possible, unless a probe of it is in flight or queued.
     pub(super) fn confirm(&mut self, zone: ZoneKey, address: IpAddr, now: Instant) {
         let target = self.zones.get(&zone).and_then(|zone| zone.nodes.get(&address));
         if let Some(&target) = target {
@@ -193,12 +194,12 @@ impl Schedule {
         self.zones.get_mut(&zone)?.results.pop_front()
     }
 
-    /// The interval at which a zone's nodes are probed; zero until it has said at which they should be.
+    /// The interval at which a zone's nodes are probed; zero before the first [`Schedule::set`].
     pub(super) fn interval(&self, zone: ZoneKey) -> Duration {
         self.zones.get(&zone).map_or(Duration::ZERO, |zone| zone.interval)
     }
 
-    /// The next probe that is to begin, if one is due and may have a slot.
+    /// Begins the next probe, if one is due and may have a slot. Returns it, its endpoint and its timeout.
     pub(super) fn begin(&mut self, now: Instant) -> Option<(ActiveProbe, Arc<Endpoint>, Duration)> {
         self.advance(now);
         let &(in_flight, _, zone) = self.ready.first()?;
@@ -219,14 +220,14 @@ impl Schedule {
         Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), target.timeout))
     }
 
-    /// How a probe that has begun is ended when no zone follows its endpoint any more.
+    /// Keeps the handle that aborts a probe in flight, for the moment at which its target has no subscriber any more.
     pub(super) fn set_abort_handle(&mut self, probe: ActiveProbe, handle: AbortHandle) {
         if let Some(Phase::InFlight { abort }) = self.targets.get_mut(&probe.target).map(|target| &mut target.phase) {
             *abort = Some(handle);
         }
     }
 
-    /// A probe has ended; `None`: it was aborted.
+    /// Records the outcome of a probe; `None`: it was aborted.
     pub(super) fn end(&mut self, probe: ActiveProbe, outcome: Option<ProbeOutcome>, now: Instant, chance: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.change(probe.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
@@ -241,12 +242,12 @@ impl Schedule {
         self.set_due(probe.target, due);
     }
 
-    /// When to look again, though no probe ends and no zone changes anything.
+    /// When the next idle target is due.
     pub(super) fn wake(&self) -> Option<Instant> {
         self.timers.first().map(|&(due, _)| due)
     }
 
-    /// Nothing is in flight, and every endpoint is due: all that is kept is who follows what.
+    /// Starts again after a panic: no probe is in flight, and every target is due. Subscriptions stay.
     pub(super) fn restart(&mut self, now: Instant) {
         self.in_flight = 0;
         self.timers.clear();
@@ -261,7 +262,7 @@ impl Schedule {
         }
     }
 
-    /// Every target that is due at this time waits for a slot from now on.
+    /// Queues every target that is due.
     fn advance(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.timers.first()
             && due <= now
@@ -293,7 +294,7 @@ impl Schedule {
         if let Some(zone) = self.zones.get_mut(&zone) {
             zone.nodes.insert(address, key);
         }
-        // Others may follow it already, and have probed it a moment ago.
+        // Another zone may have had it probed a moment ago.
         self.pull_forward(key, first, |begun| begun + CONFIRM_GAP);
     }
 
@@ -314,7 +315,7 @@ impl Schedule {
         }
     }
 
-    /// No zone follows a target any more. A slot that it occupies is free when its probe has ended.
+    /// Removes a target without subscribers. Its slot becomes free when its probe has ended.
     fn remove_target(&mut self, key: TargetKey) {
         let Some(target) = self.targets.remove(&key) else { return };
         self.by_request.remove(&(target.endpoint, target.timeout));
@@ -332,7 +333,7 @@ impl Schedule {
         }
     }
 
-    /// Lets a target that rests be due earlier: at `earliest`, or at a time that depends on when its last probe began.
+    /// Lets an idle target be due earlier: at `earliest`, but not before the time that `after` gives for its last probe.
     fn pull_forward(&mut self, key: TargetKey, earliest: Instant, after: impl FnOnce(Instant) -> Instant) {
         let Some(target) = self.targets.get(&key) else { return };
         let Phase::Idle { due } = target.phase else { return };
@@ -343,7 +344,7 @@ impl Schedule {
         }
     }
 
-    /// Puts a target in ready, on the account of the subscriber that asks least of us now.
+    /// Queues a target. It is charged to the subscriber with the fewest probes in flight and queued.
     fn enqueue(&mut self, key: TargetKey) {
         let Some(target) = self.targets.get_mut(&key) else { return };
         let load = |zone: &ZoneKey| self.zones.get(zone).map_or(usize::MAX, |zone| zone.in_flight + zone.waiting.len());
@@ -358,7 +359,7 @@ impl Schedule {
         });
     }
 
-    /// Changes a zone, and keeps its place in the ready right.
+    /// Changes a zone, and its place in `ready` with it.
     fn change(&mut self, key: ZoneKey, change: impl FnOnce(&mut Zone)) {
         let Some(zone) = self.zones.get_mut(&key) else { return };
         self.ready.remove(&(zone.in_flight, zone.turn, key));
@@ -411,7 +412,7 @@ mod tests {
         nodes.into_iter().map(|n| (address(n), endpoint(n))).collect()
     }
 
-    /// A schedule, the probes that it has begun, and the time. Chance is always even.
+    /// A schedule, the probes in flight, and the time. Chance always gives 0.5.
     struct Fixture {
         schedule: Schedule,
         active: Vec<ActiveProbe>,
@@ -434,7 +435,7 @@ mod tests {
             self.schedule.set(zone, settings, self.now, &|| 0.5);
         }
 
-        /// Begins what may begin; on whose account.
+        /// Begins every probe that may begin. Returns the zones that they are charged to.
         fn begin(&mut self) -> Vec<ZoneKey> {
             let mut accounts = Vec::new();
             while let Some((probe, ..)) = self.schedule.begin(self.now) {
@@ -459,7 +460,7 @@ mod tests {
             std::iter::from_fn(|| self.schedule.take(zone)).map(|(node, _)| node).collect()
         }
 
-        /// Every promise that the fields make each other.
+        /// Checks that the fields agree with each other.
         fn check(&self) {
             let schedule = &self.schedule;
             assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.active.len());
@@ -538,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_on_the_account_of_a_zone_that_goes_waits_on_anothers() {
+    fn a_queued_target_is_charged_to_another_subscriber_when_its_zone_is_removed() {
         let mut fixture = Fixture::new(1);
         let busy = fixture.zone([9], SECOND, SECOND);
         assert_eq!(fixture.begin(), [busy]);
