@@ -27,11 +27,11 @@ pub struct ZoneSettings {
     pub subdomains: bool,
     /// SOA minimum, which is the TTL of negative answers (RFC 2308, 4).
     pub negative_ttl: Ttl,
-    /// Who serves the zone; the first is the SOA's MNAME.
+    /// The name servers of the zone; the first is the SOA's MNAME.
     pub name_servers: NameServers,
     /// Which listed addresses are answered, and as what.
     pub rules: AddressRules,
-    /// Who may ask.
+    /// The clients that may ask.
     pub clients: AllowedClients,
 }
 

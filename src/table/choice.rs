@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(chosen("uuuussssss"), "uuuussssss", "less than half would remain");
         assert_eq!(chosen("uussssssss"), "uussssssss");
         assert_eq!(chosen("urs"), "us", "of three one remains, which is less than half");
-        assert_eq!(chosen("uusnnnnnRS"), "uu", "the slow one need not wait for those who have never been up");
+        assert_eq!(chosen("uusnnnnnRS"), "uu", "the slow one need not wait for nodes that were never up");
     }
 
     #[test]

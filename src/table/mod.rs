@@ -72,7 +72,7 @@ pub enum Position<'t> {
 }
 
 impl ZoneTable {
-    /// Builds the table of these zones and domains; each entry says by its settings who its name servers are.
+    /// Builds the table of these zones and domains; each entry's settings name its name servers.
     pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
         let entries = entries.into_iter();
         let mut table = Self::default();

@@ -44,8 +44,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a caller that has a client already waits for a look. Local files take a hundredth of that; a file
-/// system that hangs must not hold up polls.
-const LOOK_PATIENCE: Duration = Duration::from_millis(250);
+/// system that hangs must not delay polls.
+const LOOK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// The largest file that is read. The bundle of all public authorities takes a quarter of a megabyte.
 const FILE_OCTETS_MAX: u64 = 16 << 20;
@@ -187,7 +187,7 @@ impl Files {
         let look = tokio::spawn(self.clone().look(watched, shared.clone()));
         if known {
             // A late look serves the next caller.
-            let _ = timeout(LOOK_PATIENCE, look).await;
+            let _ = timeout(LOOK_WAIT_MAX, look).await;
         } else {
             // A panic has been reported by its hook, and leaves things as they are.
             let _ = look.await;
@@ -325,7 +325,7 @@ fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, TlsFileError
 }
 
 /// A name as an URL takes it; `None` for an address, and for what an URL would take for something else. Such a name
-/// is checked all the same, but nodes are not told of it.
+/// is checked all the same, but not sent to the nodes.
 fn in_url(name: &str) -> Option<String> {
     let url = Url::parse(&format!("https://{name}/")).ok()?;
     url.domain().filter(|domain| domain.eq_ignore_ascii_case(name)).map(str::to_owned)
@@ -385,8 +385,8 @@ struct TlsSetup {
     config: ClientConfig,
     /// For nodes that are asked by their address.
     clients: Clients,
-    /// The name by which nodes are asked, so that they hear it too (SNI); it leads to another node each time, and so
-    /// each has a client of its own.
+    /// The host name of the requests, which nodes get as SNI. It resolves to another address for each node, so each node
+    /// has a client of its own.
     host: Option<String>,
     nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
@@ -421,7 +421,7 @@ mod tests {
         simulation::{Delivery, Identity, Path as Asked, SimulatedCluster},
     };
 
-    /// Patience with nodes that answer: long, because the machine may be busy.
+    /// The timeout for nodes that answer: long, because the machine may be busy.
     const LONG: Duration = Duration::from_secs(10);
 
     /// Files that go with the test.

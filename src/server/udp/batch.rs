@@ -48,10 +48,10 @@ impl Wait {
     }
 }
 
-/// Who sent a datagram, and to which address of ours.
+/// The sender of a datagram, and the address of ours that it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// The sender, to whom the reply goes.
+    /// The sender, which the reply goes to.
     pub(super) client: SocketAddr,
     /// Its destination, on a wildcard socket; unspecified on any other, and where the kernel did not report it.
     pub(super) local: IpAddr,
