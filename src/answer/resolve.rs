@@ -35,7 +35,7 @@ pub struct Resolution<'t> {
     pub zone: Option<ResolvedZone<'t>>,
     /// The content of the answer.
     pub outcome: Outcome<'t>,
-    /// The reason, for a client that speaks EDNS.
+    /// The reason, for a client that uses EDNS.
     pub extended_error: Option<ExtendedError>,
 }
 

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_counted_outlives_it() {
+    fn the_counts_of_a_worker_stay_when_it_ends() {
         let workers = AllWorkers::default();
         let zone = ZoneId { index: 0, generation: 0 };
         for _ in 0..3 {

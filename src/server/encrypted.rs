@@ -74,7 +74,7 @@ impl BoundSecure {
         self.address
     }
 
-    /// What is spoken on it.
+    /// The transport on it.
     pub fn transport(&self) -> SecureTransport {
         self.transport
     }

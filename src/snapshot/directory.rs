@@ -132,7 +132,7 @@ impl Directory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// A file of our own to write in. What an earlier instance left of one goes first, and a link is not followed.
+    /// A new file to write in. One that an earlier instance left is removed first, and a link is not followed.
     fn unfinished(&self) -> io::Result<File> {
         let path = self.path.join(UNFINISHED);
         match fs::remove_file(&path) {
@@ -212,7 +212,7 @@ mod tests {
         directory.write(b"one, and long").unwrap();
         directory.write(b"two").unwrap();
         assert_eq!(directory.read(100).unwrap().unwrap(), b"two");
-        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed tells that it is larger");
+        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed shows that it is larger");
         assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory.nodes()).unwrap().permissions());
         assert_eq!(mode & 0o777, FILE_MODE);

@@ -9,7 +9,7 @@ use crate::{config::Zone, types::ZoneName};
 pub(super) enum Polling {
     /// Nothing: the poller never notices.
     Keep,
-    /// A poller with another pace goes on with the nodes that are known.
+    /// A new poller with other intervals, which starts with the known nodes.
     Resume,
     /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
     NewCluster,

@@ -7,7 +7,7 @@ use crate::types::{AddressRules, NodeSet, NodeState};
 /// A listed node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Node {
-    /// As nodes list it, and as it is polled and probed.
+    /// The address that nodes list, and that is polled and probed.
     pub address: IpAddr,
     /// What is known of it.
     pub state: NodeState,
@@ -31,10 +31,10 @@ pub(super) fn permitted(nodes: Option<&NodeSet>, rules: &AddressRules) -> Option
 
 /// The nodes to answer, of those that the rules let through.
 ///
-/// Nodes that refuse leave without limit. Slow or erring ones leave only while at least half of the list remains: an
-/// overloaded cluster is not helped by shrinking it. Newcomers are no part of that list until they have been up:
-/// otherwise many that join at once would bring a dead node back. When none is up, every node that ever was is
-/// answered, and when none ever was, every node.
+/// Nodes that refuse are left out without limit. Slow or erring ones are left out only while at least half of the list
+/// remains: an overloaded cluster is not helped by shrinking it. A new node does not count in that list until it has
+/// been up: otherwise many nodes that join at once would bring a dead one back. When no node is up, every node that was
+/// ever up is answered, and when none ever was, every node.
 pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
     let listed: Vec<_> = nodes.iter().filter(|node| rules.permits(node.address)).collect();
     let count = |wanted: &dyn Fn(&Node) -> bool| listed.iter().filter(|node| wanted(node)).count();
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_leaves_and_who_is_slow_leaves_while_half_remains() {
+    fn refusing_nodes_are_left_out_and_slow_ones_only_while_half_remains() {
         assert_eq!(chosen("uuu"), "uuu");
         assert_eq!(chosen("uur"), "uu");
         assert_eq!(chosen("urrrrrrrrr"), "u");

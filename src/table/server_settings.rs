@@ -14,7 +14,7 @@ pub struct ServerSettings {
     pub clients: AllowedClients,
     /// The clients whose queries for names outside every zone are forwarded; `None`: no client's.
     pub forward: Option<AllowedClients>,
-    /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
+    /// The server's identity (RFC 5001; `id.server`, RFC 4892); `None`: it is not disclosed.
     pub id: Option<Arc<str>>,
     /// The answer for `version.bind`; `None`: there is none.
     pub version: Option<Arc<str>>,

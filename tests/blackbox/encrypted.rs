@@ -54,7 +54,7 @@ fn config(directory: &Path, server: &str, zones: &str) -> String {
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{tls}\n{server}\n{zones}")
 }
 
-/// A server that speaks TLS on any port.
+/// A server with TLS on any port.
 fn start(name: &str, certified: &Certified, zones: &str) -> (Daemon, std::path::PathBuf) {
     start_with(name, certified, "listen_tls = [\"127.0.0.1:0\"]", zones)
 }
@@ -69,7 +69,7 @@ fn start_with(name: &str, certified: &Certified, server: &str, zones: &str) -> (
     (daemon, directory)
 }
 
-/// A client that believes this authority alone.
+/// A client that trusts this authority alone.
 fn client(authority: &Authority) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
@@ -77,7 +77,7 @@ fn client(authority: &Authority) -> ClientConfig {
     config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth()
 }
 
-/// `None`: the server is not who it should be.
+/// `None`: the server's certificate is not valid.
 fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let name = ServerName::try_from(NAME).unwrap();
     let connection = ClientConnection::new(Arc::new(client(authority)), name).unwrap();
@@ -126,7 +126,7 @@ fn questions_over_tls_get_the_same_answers() {
     );
 }
 
-/// A forwarded reply is padded as a zone's is: its length must not tell an eavesdropper which names a client asks for.
+/// A forwarded reply is padded as a zone's is: its length must not show an eavesdropper which names a client asks for.
 #[test]
 fn forwarded_replies_over_tls_are_padded() {
     let authority = Authority::new("ours");
@@ -146,7 +146,7 @@ fn forwarded_replies_over_tls_are_padded() {
     }
 }
 
-/// hickory's client for HTTPS or QUIC, connected; `None`: the server is not who it should be.
+/// hickory's client for HTTPS or QUIC, connected; `None`: the server's certificate is not valid.
 async fn connect_hickory(
     transport: &str,
     server: SocketAddr,
@@ -206,7 +206,7 @@ fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing()
     put(&directory, &new.certify([NAME]));
     wait::until("the new certificate", || connect(server, &new));
     assert!(connect(server, &old).is_none());
-    assert_eq!(ask(&mut before, &Question::new("a.example", "A")).rcode, "NoError", "who is connected stays so");
+    assert_eq!(ask(&mut before, &Question::new("a.example", "A")).rcode, "NoError", "open connections stay open");
     fs::write(directory.join("key.pem"), "nonsense").unwrap();
     wait::until("a complaint", || daemon.log().contains("key.pem has no private key").then_some(()));
     assert!(connect(server, &new).is_some());

@@ -1,4 +1,4 @@
-//! Names of no zone: passed on to upstreams for allowed clients only.
+//! Names of no zone: forwarded to upstreams for allowed clients only.
 
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -61,7 +61,7 @@ fn ask(daemon: &Daemon, name: &str, qtype: &str) -> Reply {
 fn exchange(server: SocketAddr, client: IpAddr, message: &[u8]) -> Vec<u8> {
     let socket = UdpSocket::bind((client, 0)).unwrap();
     socket.set_read_timeout(Some(wait::PATIENCE)).unwrap();
-    // Connected: a reply from another address is not heard.
+    // The socket is connected, so a reply from another address is not received.
     socket.connect(server).unwrap();
     socket.send(message).unwrap();
     let mut buffer = [0; 4096];
@@ -73,7 +73,7 @@ fn exchange(server: SocketAddr, client: IpAddr, message: &[u8]) -> Vec<u8> {
 type Case<'c> = (&'c str, &'c str, &'c str, &'c [&'c str], &'c [&'c str]);
 
 #[test]
-fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
+fn upstream_records_are_returned_over_udp_and_tcp() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("forward", &cluster, &forward(&[&upstream], ""));
     let soa = "test. 30 IN SOA ns.test. mail.test. 7 60 10 3600 20";
@@ -93,7 +93,7 @@ fn what_upstreams_say_is_given_back_over_udp_and_tcp() {
             [dns::udp(daemon.address(), &question), dns::tcp(daemon.address(), &question.clone().edns(PAYLOAD))];
         for (reply, has_opt) in replies.into_iter().zip([false, true]) {
             assert_eq!(reply.rcode, rcode, "{name}");
-            // A second may have gone by since the first one.
+            // A second may have passed since the first reply.
             let aged = |lines: &[String]| lines.iter().map(|line| without_ttl(line)).collect::<Vec<_>>();
             let expected = |lines: &[&str]| lines.iter().map(|line| without_ttl(line)).collect::<Vec<_>>();
             assert_eq!(aged(&reply.answers), expected(answers), "{name}");
@@ -129,18 +129,18 @@ fn the_question_comes_back_octet_for_octet() {
 fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("long", &cluster, &forward(&[&upstream], ""));
-    let told = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
+    let shape = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
     let middle = Question::new("middle.test", "TXT");
-    assert_eq!(told(dns::udp(daemon.address(), &middle)), (true, 0, false));
-    assert_eq!(told(dns::udp(daemon.address(), &middle.edns(PAYLOAD))), (false, 8, true));
+    assert_eq!(shape(dns::udp(daemon.address(), &middle)), (true, 0, false));
+    assert_eq!(shape(dns::udp(daemon.address(), &middle.edns(PAYLOAD))), (false, 8, true));
     let big = Question::new("big.test", "TXT").edns(PAYLOAD);
-    assert_eq!(told(dns::udp(daemon.address(), &big)), (true, 0, true));
-    assert_eq!(told(dns::tcp(daemon.address(), &big)), (false, 200, true));
+    assert_eq!(shape(dns::udp(daemon.address(), &big)), (true, 0, true));
+    assert_eq!(shape(dns::tcp(daemon.address(), &big)), (false, 200, true));
     assert!(upstream.asked().contains(&"big.test. TXT tcp".into()), "{:?}", upstream.asked());
 }
 
 #[test]
-fn what_was_said_is_kept_as_long_as_it_may_be() {
+fn upstream_answers_are_cached_for_their_ttl() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("kept", &cluster, &forward(&[&upstream], ""));
     assert_eq!(ask(&daemon, "a.test", "A").ttls(), [60]);
@@ -151,7 +151,7 @@ fn what_was_said_is_kept_as_long_as_it_may_be() {
 }
 
 #[test]
-fn signatures_are_asked_for_where_they_are_wanted() {
+fn signatures_are_requested_when_the_client_wants_them() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("signed", &cluster, &forward(&[&upstream], ""));
     let mut wire = Question::new("a.test", "A").edns(PAYLOAD).wire();
@@ -165,7 +165,7 @@ fn signatures_are_asked_for_where_they_are_wanted() {
 }
 
 #[test]
-fn a_question_under_way_is_answered_before_the_end() {
+fn a_question_in_flight_is_answered_before_the_server_ends() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let mut daemon = start("end", &cluster, &forward(&[&upstream], ""));
     // Longer than the sockets take to close.
@@ -196,13 +196,13 @@ fn the_next_upstream_answers_for_a_silent_one_and_for_one_that_is_gone() {
     assert!(timed("any1.test") < DEADLINE);
     let start = Instant::now();
     (0..20).for_each(|number| _ = timed(&format!("any-more-{number}.test")));
-    assert!(start.elapsed() < Duration::from_secs(5), "whoever was silent is not waited for again and again");
+    assert!(start.elapsed() < Duration::from_secs(5), "a silent upstream is not waited for again and again");
     assert!(silent.asked().len() < 10, "{:?}", silent.asked());
 }
 
 #[test]
-fn an_upstream_that_cannot_say_is_not_the_last_word() {
-    // Nothing answers there but REFUSED: a server of ours without `[forward]`.
+fn the_next_upstream_is_asked_after_a_refusal() {
+    // A server of ours without `[forward]` answers REFUSED.
     let cluster = SimulatedCluster::start(1).unwrap();
     let refusing = Daemon::start("refusing", &zone("other.example", &cluster));
     let good = upstream(9);
@@ -263,7 +263,7 @@ fn too_many_questions_are_refused_at_once() {
     socket.set_read_timeout(Some(wait::PATIENCE)).unwrap();
     let start = Instant::now();
     let mut buffer = [0; 512];
-    // More than may be under way; one at a time, so that no buffer of the kernel overflows.
+    // More than may be in flight; sent one at a time, so that no buffer of the kernel overflows.
     for number in 0..400 {
         let question = Question { id: number, ..Question::new(&format!("any{number}.test"), "A") };
         socket.send_to(&question.wire(), daemon.address()).unwrap();
@@ -279,7 +279,7 @@ fn too_many_questions_are_refused_at_once() {
 }
 
 #[test]
-fn questions_of_other_clients_are_not_passed_on() {
+fn questions_of_other_clients_are_not_forwarded() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let as_stranger = |question: Question| {
@@ -310,7 +310,7 @@ fn questions_of_other_clients_are_not_passed_on() {
 }
 
 #[test]
-fn the_list_of_the_server_explains_a_refusal() {
+fn a_client_outside_the_server_s_list_is_refused_with_a_reason() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let text = file(&cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let text = text.replacen("[server]\n", "[server]\nclients = [\"127.0.0.1\"]\n", 1);
@@ -322,7 +322,7 @@ fn the_list_of_the_server_explains_a_refusal() {
 }
 
 #[test]
-fn names_of_zones_never_leave() {
+fn names_of_zones_are_never_forwarded() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
     let daemon = start("secret", &cluster, &forward(&[&upstream], ""));
     for name in ["zone.alt.example", "below.zone.alt.example", "a.b.zone.alt.example", "alt.example", "x.alt.example"] {
@@ -345,25 +345,25 @@ fn an_edit_turns_it_on_and_off() {
         std::fs::write(daemon.config_path(), file(&cluster, section)).unwrap();
         assert_eq!(daemon.reload().0, 0);
     };
-    let told = |name| {
+    let answer = |name| {
         let reply = ask(&daemon, name, "A");
         (reply.rcode, reply.extended_errors, reply.recursion_available)
     };
     let (refused, answered) = (("Refused".into(), vec![20], false), ("NoError".into(), vec![], true));
-    assert_eq!(told("a.test"), refused);
+    assert_eq!(answer("a.test"), refused);
     edit(&forward(&[&one], ""));
-    assert_eq!(told("a.test"), answered);
+    assert_eq!(answer("a.test"), answered);
     edit(&forward(&[&one], "clients = [\"127.0.0.2\"]"));
-    assert_eq!(told("a.test"), refused);
+    assert_eq!(answer("a.test"), refused);
     edit(&forward(&[&one], ""));
-    assert_eq!(told("a.test"), answered);
-    assert_eq!(one.asked().len(), 1, "upstreams that stay keep what they have said");
+    assert_eq!(answer("a.test"), answered);
+    assert_eq!(one.asked().len(), 1, "the cache of an upstream that stays is kept");
     edit(&forward(&[&two], ""));
-    assert_eq!(told("a.test"), answered);
+    assert_eq!(answer("a.test"), answered);
     assert_eq!((one.asked().len(), two.asked().len()), (1, 1));
     edit("");
-    assert_eq!(told("a.test"), refused);
-    assert_eq!(told("zone.alt.example"), ("NoError".into(), vec![], false));
+    assert_eq!(answer("a.test"), refused);
+    assert_eq!(answer("zone.alt.example"), ("NoError".into(), vec![], false));
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 }
 
 #[test]
-fn an_upstream_may_speak_tls_and_must_be_who_it_says() {
+fn an_upstream_over_tls_must_have_a_certificate_for_its_name() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     let upstream = |last: u8, authority: &Authority| {

@@ -1,4 +1,4 @@
-//! Who is asked, and when.
+//! Which nodes are polled, and when.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn seeds_stay_candidates_for_ever() {
+fn seeds_stay_candidates_indefinitely() {
     let cluster = SimulatedCluster::start(4).unwrap();
     let seed = cluster.node(3);
     // The seed lists others only, as one of another datacenter would.

@@ -1,4 +1,4 @@
-//! Hot reload: whatever way the file changes, the answers follow, and what did not change never notices.
+//! Reload without a restart: the answers change however the file was edited, and unchanged zones are not disturbed.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ fn every_way_to_write_the_file_is_noticed() {
     rename_over(&path, &zones("abd", &cluster));
     follows(&daemon, "abd", "c");
     fs::remove_file(&path).unwrap();
-    wait::until("the loss to be told", || {
+    wait::until("the loss to be reported", || {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("no such file")).map(drop)
     });
     assert!(serves(&daemon, "a.example"), "a file that is gone changes nothing");
@@ -101,7 +101,7 @@ fn a_directory_that_goes_and_comes_back_is_noticed() {
     daemon.wait_ready();
     for names in ["ab", "abc"] {
         fs::remove_dir_all(&place).unwrap();
-        wait::until("the loss to be told", || daemon.api()["config"]["error"].is_string().then_some(()));
+        wait::until("the loss to be reported", || daemon.api()["config"]["error"].is_string().then_some(()));
         fs::create_dir(&place).unwrap();
         fs::write(&file, zones(names, &cluster)).unwrap();
         follows(&daemon, names, "");
@@ -130,7 +130,7 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
 }
 
-/// Puts a pipe without a writer in a file's place: who opens it to read, waits.
+/// Replaces a file with a pipe that has no writer, so that opening it to read blocks.
 fn replace_by_pipe(path: &Path) {
     let pipe = path.with_extension("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -160,7 +160,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
 }
 
 #[test]
-fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
+fn cookie_secrets_that_become_a_pipe_are_reported_and_delay_nothing() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("secrets");
     let secrets = directory.join("secrets");
@@ -225,7 +225,7 @@ fn a_file_that_removes_most_zones_waits_for_quiet() {
 }
 
 #[test]
-fn a_half_written_file_is_never_believed() {
+fn a_half_written_file_is_never_applied() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let names = "abcdefghij";
     let whole = zones(names, &cluster);
@@ -384,14 +384,14 @@ fn listen_and_admin_move_without_a_gap() {
 }
 
 #[test]
-fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
+fn an_admin_address_that_moves_answers_requests_that_have_begun() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("admin-drains", &config(&zones));
     let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
     reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     reader.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
-    // Connections are accepted in turn, so the one before is in good hands.
+    // Connections are accepted in turn, so the one before has been accepted.
     assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
     let moved = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.2:0\"\n{zones}");
     fs::write(daemon.config_path(), moved).unwrap();
@@ -484,7 +484,7 @@ fn not_one_query_is_lost_during_ten_reloads() {
 }
 
 #[test]
-fn a_systemd_that_does_not_listen_holds_nothing_up() {
+fn a_systemd_that_does_not_read_notifications_delays_nothing() {
     // More than the kernel keeps for a socket that is not read (net.unix.max_dgram_qlen, 10 by default).
     const UNREAD: usize = 15;
     let cluster = SimulatedCluster::start(1).unwrap();

@@ -60,7 +60,7 @@ fn a_scope_may_name_several_datacenters() {
     let nodes = cluster.nodes();
     let daemon = start("union", &cluster, "[{ datacenter = [\"west\", \"north\"] }]");
     becomes(&daemon, "a.example", &nodes[1..]);
-    // Until it is known that the servers understand what they are asked, the zone is degraded.
+    // The zone is degraded until it is known that the servers support scopes.
     wait::until("the zone to be live", || (state(&daemon, "a.example") == "live").then_some(()));
 }
 

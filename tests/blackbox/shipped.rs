@@ -1,4 +1,4 @@
-//! What is shipped is true: every example is accepted, and what it says are defaults are the code's.
+//! The shipped files: every example is accepted, and the defaults in it are those of the code.
 
 use std::{fs, path::Path};
 
@@ -60,7 +60,7 @@ fn the_example_has_every_key() {
     }
 }
 
-/// Who takes the comment signs away gets a good file, and the default that is shown.
+/// Without the comment signs the file is still good, and each value is the default.
 #[test]
 fn the_example_s_forward_section_is_good() {
     let example = shipped("example.toml");

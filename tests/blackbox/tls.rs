@@ -1,4 +1,4 @@
-//! Nodes that speak TLS: whom we trust, under which name, with which certificate of ours, and what happens to these
+//! Nodes over TLS: the trusted authorities, the checked names, client certificates, and changes of these
 //! files while the server runs.
 
 use std::{
@@ -16,7 +16,7 @@ use crate::{
     wait,
 };
 
-/// The name in certificates that say nothing of addresses.
+/// The name in certificates without addresses.
 const NAME: &str = "node.scylla.internal";
 
 /// A server with files beside its configuration.
@@ -102,7 +102,7 @@ fn nodes_are_checked_by_address_against_a_private_authority() {
     wait::until("three nodes", || (daemon.nodes("good.example").len() == 3).then_some(()));
     let seed = cluster.node(0);
     wait_error(&daemon, "wrong.example.", &format!("{seed} has a certificate that no authority of ours has signed"));
-    // A machine without authorities of its own says that; any other does not know ours.
+    // A machine without authorities reports that; any other does not know ours.
     wait::until("the system's authorities to refuse it", || {
         daemon.zone("system.example.")["last_error"].as_str().map(drop)
     });
@@ -178,10 +178,10 @@ fn files_are_read_again_when_they_change_and_kept_while_they_are_bad() {
 
     stage.put("ca.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     wait::until("a word about the file", || {
-        let told = "their last good contents stay in use";
-        daemon.log().lines().any(|line| line.contains(told) && line.contains(&ca)).then_some(())
+        let consequence = "their last good contents stay in use";
+        daemon.log().lines().any(|line| line.contains(consequence) && line.contains(&ca)).then_some(())
     });
-    // A fresh connection is checked by what the file said before.
+    // A new connection is checked with the file's former content.
     cluster.stop(node);
     cluster.restart(node).unwrap();
     wait_polls(&cluster, 20);
@@ -198,7 +198,7 @@ fn files_are_read_again_when_they_change_and_kept_while_they_are_bad() {
 }
 
 #[test]
-fn a_file_that_is_missing_at_first_is_named_and_waited_for() {
+fn a_missing_file_is_named_and_used_once_it_exists() {
     let authority = Authority::new("ours");
     let cluster = cluster(1, &authority, &[]);
     let mut stage = Stage::new();
@@ -215,8 +215,8 @@ fn a_file_that_is_missing_at_first_is_named_and_waited_for() {
 }
 
 #[test]
-fn without_checks_everything_is_taken_and_said_so() {
-    let cluster = cluster(2, &Authority::new("anybody"), &["unrelated.example"]);
+fn with_insecure_every_certificate_is_accepted_and_a_warning_logged() {
+    let cluster = cluster(2, &Authority::new("unknown"), &["unrelated.example"]);
     let mut stage = Stage::new();
     stage.zone("a.example", &cluster, "insecure = true");
     stage.zone("named.example", &cluster, &format!("insecure = true, server_name = \"{NAME}\""));
@@ -232,7 +232,7 @@ fn without_checks_everything_is_taken_and_said_so() {
 fn the_wrong_scheme_fails_cleanly() {
     let authority = Authority::new("ours");
     let (secure, plain) = (cluster(1, &authority, &[]), SimulatedCluster::start(1).unwrap());
-    // A plain server that understands nothing says so in plain HTTP.
+    // A plain HTTP server answers in plain HTTP.
     let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
     let deaf = TcpListener::bind((plain.node(0), 0)).unwrap();
     let port = deaf.local_addr().unwrap().port();

@@ -45,7 +45,7 @@ struct ZoneCache(Vec<CachedZone>);
 pub(super) struct CachedZone {
     /// The [`table_version`] that it was copied at; `None`: not yet, or its lists may be older than the zone's.
     version: Option<u64>,
-    /// The generation of the zone's id: tells the zone from others that had its index before.
+    /// The generation of the zone's id: distinguishes the zone from earlier ones with its index.
     generation: u32,
     summary: ZoneSummary,
     v4: ShuffleBag<[Ipv4Addr; INLINE_V4]>,

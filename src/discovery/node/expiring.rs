@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_the_rest_goes() {
+    fn used_values_stay_and_unused_ones_are_dropped() {
         let (minute, start) = (Duration::from_secs(60), Instant::now());
         let mut cache = ExpiringCache::new(minute);
         let mut made = 0;

@@ -336,7 +336,7 @@ fn in_url(name: &str) -> Option<String> {
 struct Check {
     /// `None`: everything is accepted.
     verifier: Option<Arc<WebPkiServerVerifier>>,
-    /// What the certificate must bear in place of what was asked for.
+    /// The name that the certificate must be for, in place of the one in the request.
     name: Option<ServerName<'static>>,
     schemes: Vec<SignatureScheme>,
 }
@@ -379,7 +379,7 @@ impl ServerCertVerifier for Check {
     }
 }
 
-/// What the files of one value of `tls` come to.
+/// What is made of the files of one value of `tls`.
 #[derive(Debug)]
 struct TlsSetup {
     config: ClientConfig,

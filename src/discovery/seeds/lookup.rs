@@ -2,7 +2,7 @@
 //!
 //! A look-up is the system's own (`getaddrinfo`): it blocks a thread, and nothing can end it. So each name has at
 //! most one in flight, all names share a few slots, and a look-up that hangs keeps its slot until it ends, while
-//! zones go on with the addresses that were found last. Those stay for ever: an old address is a better guess than
+//! zones use the addresses of the last successful one. Those stay indefinitely: an old address is a better guess than
 //! none.
 
 use std::{
@@ -293,7 +293,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// A resolver that tells how often it was asked, and plays its answers one after the other, the last for ever.
+    /// A resolver that counts its look-ups and gives the scripted answers one after the other, then the last one again
+    /// and again.
     fn scripted(script: Vec<Option<Vec<IpAddr>>>) -> (HostLookup, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();

@@ -1,4 +1,4 @@
-//! A small resolver to be asked: UDP, TCP or TLS on one port of loopback, a fixed set of names, and a memory of what it
+//! A small upstream resolver: UDP, TCP or TLS on one port of loopback, a fixed set of names, and a record of what it
 //! was asked.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What outlives the process: the last known nodes, and who may keep them.
+//! The snapshot: the last known nodes, kept for the next start, and the lock of the state directory.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     wait,
 };
 
-/// A state directory of a test's own, which is not there yet.
+/// A state directory for one test, which does not exist yet.
 struct State {
     above: PathBuf,
     directory: PathBuf,
@@ -123,7 +123,7 @@ fn a_killed_instance_leaves_no_lock_behind() {
     let mut daemon = Daemon::with_config("killed", &config);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_exit(Duration::from_secs(5));
-    // What it may have been writing at that moment.
+    // A write that the kill may have interrupted.
     fs::write(state.directory.join("nodes.json.new"), "half a f").unwrap();
     let next = Daemon::with_config("next", &config);
     assert_eq!(next.ask("a.example", "SOA").rcode, "NoError");
@@ -184,7 +184,7 @@ fn another_state_dir_waits_for_the_next_start_and_says_so() {
 }
 
 #[test]
-fn what_is_learnt_is_written_and_a_removed_zone_is_forgotten() {
+fn learnt_nodes_are_written_and_a_removed_zone_is_forgotten() {
     let (one, two, state) =
         (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("file"));
     let both = zone("a.example", &one) + &zone("b.example", &two);
@@ -202,7 +202,7 @@ fn what_is_learnt_is_written_and_a_removed_zone_is_forgotten() {
 }
 
 #[test]
-fn a_restart_while_the_cluster_is_dark_answers_what_was_known_marked_stale() {
+fn a_restart_while_the_cluster_is_down_answers_the_last_known_nodes_as_stale() {
     let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("dark"));
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
@@ -214,7 +214,7 @@ fn a_restart_while_the_cluster_is_dark_answers_what_was_known_marked_stale() {
     assert_eq!(daemon.zone("a.example.")["state"], "stale");
     cluster.restart(cluster.node(0)).unwrap();
     wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
-    wait::until("the truth", || (daemon.nodes("a.example") == known[..1]).then_some(()));
+    wait::until("the current nodes", || (daemon.nodes("a.example") == known[..1]).then_some(()));
 }
 
 #[test]
@@ -222,13 +222,13 @@ fn remembered_nodes_are_asked_when_every_seed_has_failed() {
     let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("seeds"));
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
-    // The seed is gone for good; the others are back.
+    // The seed stays stopped; the others run again.
     for node in &cluster.nodes()[1..] {
         cluster.restart(*node).unwrap();
     }
     let daemon = Daemon::launch("after", &config);
     wait::until("the zone to be live", || (daemon.zone("a.example.")["state"] == "live").then_some(()));
-    wait::until("the truth", || (daemon.nodes("a.example") == texts(&cluster)[1..]).then_some(()));
+    wait::until("the current nodes", || (daemon.nodes("a.example") == texts(&cluster)[1..]).then_some(()));
     assert_eq!(ignored(&daemon, "fingerprint"), 0.0);
 }
 
@@ -252,7 +252,7 @@ fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
     learn_and_end(&state, &config, &cluster);
     let written = fs::metadata(state.nodes()).unwrap().modified().unwrap();
     // Times in the file are whole seconds.
-    wait::until("the memory to be too old", || {
+    wait::until("the snapshot to be too old", || {
         let age = SystemTime::now().duration_since(written).unwrap_or_default();
         (age > Duration::from_secs(2)).then_some(())
     });
