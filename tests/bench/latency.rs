@@ -122,15 +122,15 @@ impl Asker {
         loop {
             let mut arrivals = Vec::with_capacity(BATCH);
             {
-                let mut rooms = buffers.iter_mut();
+                let mut free = buffers.iter_mut();
                 let mut slices: [_; BATCH] =
-                    array::from_fn(|_| [IoSliceMut::new(rooms.next().map_or(&mut [][..], |room| &mut room[..]))]);
+                    array::from_fn(|_| [IoSliceMut::new(free.next().map_or(&mut [][..], |buffer| &mut buffer[..]))]);
                 let fd = self.socket.as_raw_fd();
                 match recvmmsg(fd, &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
                     Ok(messages) => {
                         arrivals.extend(messages.map(|message| {
-                            message.cmsgs().ok().and_then(|mut told| {
-                                told.find_map(|told| match told {
+                            message.cmsgs().ok().and_then(|mut controls| {
+                                controls.find_map(|control| match control {
                                     ControlMessageOwned::ScmTimestampns(at) => Some(nanos(at)),
                                     _ => None,
                                 })
