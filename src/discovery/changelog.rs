@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use tracing::{info, warn};
 
+use super::membership::{Contest, Notice};
 use crate::{
     table::{Answers, Knowledge},
-    types::{NodeSet, ZoneName},
+    types::ZoneName,
 };
 
 /// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
@@ -37,13 +38,20 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
     }
 }
 
-/// Logs that a seed began or ceased to disagree with the published nodes.
-pub fn log_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
-    if disagrees {
-        let listed = listed.as_slice().len();
-        warn!(%zone, %seed, listed, "seed disagrees: it lists nodes that have nothing in common with the zone's");
-    } else {
-        info!(%zone, %seed, "seed agrees again");
+/// Logs what is remarkable.
+pub fn log_notice(zone: &ZoneName, notice: &Notice) {
+    const REMEDY: &str = "edit seeds, or set cluster_id";
+    match notice {
+        Notice::Foreign(node, reason) => warn!(%zone, %node, "node of another cluster: {reason}"),
+        Notice::Returned(node) => info!(%zone, %node, "node is of the zone's cluster again"),
+        Notice::Contested(Contest::SeedsDisagree) => {
+            warn!(%zone, "seeds disagree: they are of several clusters; {REMEDY}");
+        }
+        Notice::Contested(Contest::NoneEligible) => {
+            warn!(%zone, "no node that answers can be told to be of the zone's cluster; {REMEDY}");
+        }
+        Notice::Agreed => info!(%zone, "the zone's cluster is known again"),
+        Notice::Moved => info!(%zone, "no seed is of the zone's cluster: the name moves to the seeds' cluster"),
     }
 }
 
@@ -74,7 +82,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::{table::ZoneSettings, types::ZoneState};
+    use crate::{
+        table::ZoneSettings,
+        types::{NodeSet, ZoneState},
+    };
 
     /// Counts the lines.
     #[derive(Clone, Default)]

@@ -2,8 +2,8 @@
 //!
 //! - `poller`: the loop of one zone. It polls nodes, probes them, and performs what `membership` decides.
 //! - `poll`: which nodes are asked for their lists, in which order, and how many at a time.
-//! - `membership`: events in, actions out, without clock, socket or log. It compares each list with the known nodes, the
-//!   addresses that other zones own, and the replies of the nodes that the list leaves out.
+//! - `membership`: events in, actions out, without clock, socket or log. From what each node reports of itself it decides
+//!   which nodes are of the zone's cluster, and which list is accepted.
 //! - `node`: requests to one node over HTTP or HTTPS, and the parser of its lists.
 //! - `seeds`: addresses of seeds; host names are looked up apart from the polls, so that a resolver that hangs delays none.
 //! - `probes`: health probes of all zones' nodes. Zones with the same node and timeout share its probes.
@@ -22,6 +22,7 @@ mod probes;
 mod seeds;
 
 pub use self::{
+    clock::Pauses,
     membership::AddressOwnership,
     node::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, NodeClient, SetUpError, parse},
     poller::{Poller, Resources, Start},

@@ -6,21 +6,28 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tracing::warn;
 
 use super::{
     changelog,
-    clock::{now, pause},
+    clock::{Pauses, now, pause},
     membership::{
-        Actions, AddressOwnership, Decision, Event, Membership, MembershipView, OtherZones, Overlaps, Publication,
+        Actions, AddressOwnership, Decision, Event, Inheritance, Membership, MembershipView, OtherZones, Publication,
         Timing,
     },
-    node::{Endpoint, FetchError, NodeClient},
+    node::{Endpoint, NodeClient},
     poll::{Ask, AtScale, Candidates, ListQueries, Nodes, TIMEOUTS_IN_TICK},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
@@ -28,7 +35,7 @@ use super::{
 use crate::{
     config,
     metrics::ProcessCounters,
-    snapshot::SnapshotStore,
+    snapshot::{LastKnown, SnapshotStore},
     table::{Knowledge, Origin, PollStatus, ZoneEntry},
     types::{NodeSet, unix_now},
 };
@@ -39,13 +46,15 @@ const START_SPREAD: Duration = Duration::from_millis(100);
 /// A zone without any address waits this long for the first look-up of its seeds' names before its first poll.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
 
-/// The interval, ± 10 %, at which one of the seeds is asked for its list, to compare it with the published nodes; or
-/// `refresh`, if that is longer.
-const SEED_CHECK: Duration = Duration::from_secs(30);
+/// A node's report is good for this time, ± 10 %, or for `refresh`, if that is longer. Polls are reports too.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The same for each zone at scale. A seed's connection is not kept, so asking a seed costs four times as much as a
-/// poll: every 30 s, that was a third of the CPU that ten thousand zones took.
-const SEED_CHECK_AT_SCALE: Duration = Duration::from_secs(120);
+/// The same for each zone at scale. The connection to a node that is not polled is not kept, so a report costs four
+/// times as much as a poll.
+const REPORT_INTERVAL_AT_SCALE: Duration = Duration::from_secs(120);
+
+/// Reports that one zone asks for at once: a large cluster must not be asked as one, nor fill our own descriptors.
+const REPORTS_IN_FLIGHT_MAX: usize = 8;
 
 /// First polls at scale are spread over a refresh, but no longer than readiness waits for them.
 const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
@@ -68,8 +77,10 @@ pub struct Resources {
     pub lookup: HostLookup,
     /// Probes of nodes.
     pub prober: Prober,
-    /// What the other zones publish.
+    /// What the other zones answer.
     pub ownership: AddressOwnership,
+    /// How often the process was held up.
+    pub pauses: Pauses,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
     /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.
@@ -84,8 +95,10 @@ pub enum Start {
     /// The same cluster: they are polled. This is the case for a new zone, after a change of `refresh`, `timeout` or
     /// `health`, and after a panic of the poller.
     Continue,
-    /// Perhaps another cluster: `seeds`, `port`, `scheme`, `tls` or `scope` changed. They are answered but never polled,
-    /// and the first usable list of a new seed replaces them.
+    /// The same cluster, unless no seed turns out to belong to it: only `seeds` changed. That is how one moves a name.
+    NewSeeds,
+    /// Perhaps another cluster: `port`, `scheme`, `tls` or `scope` changed. The nodes are answered but never polled, and
+    /// the first accepted list of the seeds replaces them.
     NewCluster,
 }
 
@@ -99,6 +112,12 @@ pub struct Poller<A = Nodes> {
     membership: Mutex<Membership>,
     /// The zone's probes, once it runs.
     probes: OnceLock<ProbeSubscription>,
+    /// Other nodes may be due to report.
+    reports_changed: Notify,
+    /// The first poll has ended; before that, polls ask for the reports that they need.
+    has_polled: Notify,
+    /// The pauses of the process that the nodes have been verified after.
+    pauses_seen: AtomicU64,
 }
 
 impl Poller {
@@ -137,6 +156,9 @@ impl<A: Ask> Poller<A> {
             resources: resources.clone(),
             membership: Mutex::new(Membership::new(view, published)),
             probes: OnceLock::new(),
+            reports_changed: Notify::new(),
+            has_polled: Notify::new(),
+            pauses_seen: AtomicU64::new(resources.pauses.count()),
         };
         poller.handle(Event::Time);
         poller
@@ -155,8 +177,8 @@ impl<A: Ask> Poller<A> {
         let seeds = Seeds::new(&self.zone.cluster.seeds, &self.resources.lookup);
         // One task does all three, so that none sees a half-made change of another.
         tokio::select! {
-            never = self.poll_loop(seeds.clone()) => never,
-            never = self.check_seeds(seeds) => never,
+            never = self.poll_loop(seeds) => never,
+            never = self.report_loop() => never,
             never = self.watch_health() => never,
         }
     }
@@ -172,7 +194,8 @@ impl<A: Ask> Poller<A> {
             let addresses = seeds.addresses();
             let seeds_failed = failed_polls > 0 && failed_polls * SEEDS_IN_TICK >= addresses.len();
             let no_candidate = addresses.is_empty() && self.membership().view().candidates(seeds_failed).is_empty();
-            self.handle(Event::Seeds(fail_open(&self.zone, addresses.iter().copied()).as_ref()));
+            let fail_open = fail_open(&self.zone, addresses.iter().copied());
+            self.handle(Event::Seeds { addresses: &addresses, fail_open: fail_open.as_ref() });
             match Box::pin(self.poll(&mut candidates, &addresses, seeds_failed)).await {
                 Ok(()) => {
                     failed_polls = 0;
@@ -186,6 +209,7 @@ impl<A: Ask> Poller<A> {
                 }
             }
             self.report();
+            self.has_polled.notify_one();
             tokio::select! {
                 () = sleep_until(started + pause(self.zone.refresh, rand::random())) => {}
                 () = seeds.changed(), if no_candidate => {}
@@ -220,17 +244,31 @@ impl<A: Ask> Poller<A> {
         self.handle_arrived(event, None)
     }
 
-    /// Performs the actions for an event. `arrived` is when the reply that caused it began to arrive, if one did.
+    /// Performs what an event calls for. `arrived` says when the event's cause reached us, if a node sent it.
     fn handle_arrived(&self, event: Event<'_>, arrived: Option<Instant>) -> Option<Decision> {
+        let pauses = self.resources.pauses.count();
+        if self.pauses_seen.swap(pauses, Relaxed) != pauses {
+            self.perform(Event::Paused, None);
+        }
+        self.perform(event, arrived)
+    }
+
+    fn perform(&self, event: Event<'_>, arrived: Option<Instant>) -> Option<Decision> {
         let others = self.other_zones();
         let actions = self.membership().on(event, now(), &others);
-        let Actions { decision, publish, probes_changed, confirm, remember } = actions;
+        let Actions { decision, publish, probes_changed, confirm, reports_changed, remember, notices } = actions;
+        for notice in notices {
+            changelog::log_notice(self.entry.name(), &notice);
+        }
         if let Some(publication) = publish {
             self.publish(&publication, arrived);
-            others.register(publication.addresses.as_ref(), publication.live);
+            others.register(publication.addresses.as_ref());
         }
         if probes_changed {
             self.set_probes();
+        }
+        if reports_changed {
+            self.reports_changed.notify_one();
         }
         for node in confirm {
             self.probes.get().inspect(|probes| probes.confirm(node));
@@ -242,7 +280,8 @@ impl<A: Ask> Poller<A> {
     }
 
     fn other_zones(&self) -> OtherZones<'_> {
-        OtherZones { ownership: &self.resources.ownership, zone: self.entry.name(), cluster: &self.zone.cluster }
+        let (ownership, zone) = (&self.resources.ownership, self.entry.name());
+        OtherZones { ownership, zone, port: self.zone.cluster.port, label: None }
     }
 
     /// Has the zone's nodes probed, and no others.
@@ -285,56 +324,45 @@ impl<A: Ask> Poller<A> {
             last_success: view.last_success(),
             source: view.source(),
             last_error: view.error().map(str::to_owned),
-            seeds_disagree: status.seeds_disagree,
+            seeds_disagree: view.seeds_disagree(),
+            cluster_id: view.cluster_id(),
+            others: view.others(),
+            foreign: NodeSet::new(view.foreign()),
             probe_interval: status.probe_interval,
             origin: view.origin(),
             scope: view.active_scope(),
         });
     }
 
-    /// Asks the seeds in turn for their lists. Reports which ones disagree with the published nodes, and changes nothing
-    /// else.
-    async fn check_seeds(&self, mut seeds: Seeds) -> Infallible {
-        let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
-        let mut wait = self.seed_check_pause();
-        if self.resources.at_scale.get() {
-            // All zones start at once.
-            wait = wait.mul_f64(rand::random());
-        }
+    /// Asks nodes for their reports when they are due.
+    async fn report_loop(&self) -> Infallible {
+        let mut asked = BTreeSet::new();
+        let mut in_flight = FuturesUnordered::new();
+        self.has_polled.notified().await;
         loop {
-            sleep(wait).await;
-            wait = self.seed_check_pause();
-            turn = turn.wrapping_add(1);
-            let addresses = seeds.addresses();
-            disagreeing.retain(|seed| addresses.contains(seed));
-            if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
-                // Boxed, as the poll is: a zone waits most of the time, and should take little memory then.
-                match (Box::pin(self.seed_list(seed)).await, self.membership().view().learnt()) {
-                    (Ok(Some(listed)), Some(learnt)) => {
-                        let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
-                        let changed = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
-                        if changed {
-                            changelog::log_disagreement(self.entry.name(), seed, &listed, disagrees);
-                        }
-                    }
-                    // A seed that sends no list contradicts nothing.
-                    _ => _ = disagreeing.remove(&seed),
+            let due = self.membership().view().due_reports(now(), self.report_interval());
+            for node in due.ask {
+                if asked.len() < REPORTS_IN_FLIGHT_MAX && asked.insert(node) {
+                    in_flight.push(Box::pin(async move {
+                        self.ask_report(node).await;
+                        node
+                    }));
                 }
             }
-            let status = PollStatus::clone(&self.entry.poll_status());
-            self.entry.report(PollStatus { seeds_disagree: !disagreeing.is_empty(), ..status });
+            tokio::select! {
+                Some(node) = in_flight.next() => {
+                    asked.remove(&node);
+                }
+                () = self.reports_changed.notified() => {}
+                () = sleep_until(due.next.map_or_else(Instant::now, Instant::from_std) + TIMER_GRAIN),
+                    if due.next.is_some() => {}
+            }
         }
     }
 
-    /// The list of a seed in the active scope.
-    async fn seed_list(&self, seed: IpAddr) -> Result<Option<NodeSet>, FetchError> {
-        let scope = self.zone.cluster.scope.get(self.membership().view().active_scope());
-        Ok(self.query(seed, scope).await?.nodes)
-    }
-
-    fn seed_check_pause(&self) -> Duration {
-        let every = if self.resources.at_scale.get() { SEED_CHECK_AT_SCALE } else { SEED_CHECK };
-        pause(every.max(self.zone.refresh), rand::random())
+    fn report_interval(&self) -> Duration {
+        let every = if self.resources.at_scale.get() { REPORT_INTERVAL_AT_SCALE } else { REPORT_INTERVAL };
+        every.max(self.zone.refresh)
     }
 
     fn membership(&self) -> MutexGuard<'_, Membership> {
@@ -343,34 +371,46 @@ impl<A: Ask> Poller<A> {
     }
 }
 
-/// The view that a new poller starts with.
+/// What a new poller starts from.
 fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> MembershipView {
-    let pace = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
-    let view = MembershipView::new(pace, zone.health, zone.cluster.scope.len(), now());
+    let timing = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
+    let mut view = MembershipView::new(timing, zone.health, zone.cluster.scope.len(), now());
     let (status, answers) = (entry.poll_status(), entry.answers());
-    let none = Overlaps::default();
-    let related = |nodes: &[IpAddr]| resources.ownership.overlaps(entry.name(), &zone.cluster, nodes, &none);
     if let Knowledge::Known(known) = &answers.knowledge {
-        let nodes: Vec<IpAddr> = known.nodes.iter().map(|node| node.address).collect();
-        return match (start, status.origin, NodeSet::new(nodes.iter().copied())) {
-            (Start::Continue, Origin::Cluster, _) => {
-                view.resuming(&known.nodes, status.scope, status.last_success, related(&nodes))
-            }
-            (Start::Continue, Origin::Remembered, Some(set)) => {
-                view.remembering(set, status.last_success, related(&nodes))
-            }
+        let inherited = Inheritance {
+            last_success: status.last_success,
+            others: nodes_of(status.others.as_ref()),
+            foreign: nodes_of(status.foreign.as_ref()),
+            id: status.cluster_id,
+            seeds_edited: start == Start::NewSeeds,
+        };
+        let is_same = matches!(start, Start::Continue | Start::NewSeeds);
+        let addresses = NodeSet::new(known.nodes.iter().map(|node| node.address));
+        return match (status.origin, addresses) {
+            (Origin::Cluster, _) if is_same => view.resuming(&known.nodes, status.scope, inherited),
+            (Origin::Remembered, Some(nodes)) if is_same => view.remembering(nodes, inherited),
             _ => view.following(known.nodes.clone(), status.last_success),
         };
     }
-    let remembered = resources.snapshot.as_ref().and_then(|snapshot| snapshot.recall(entry.name(), &zone.cluster));
-    let Some(remembered) = remembered else {
-        let mut view = view;
-        view.seeds(fail_open(zone, seeds::literal(&zone.cluster.seeds)));
+    let recalled = resources.snapshot.as_ref().and_then(|snapshot| snapshot.recall(entry.name(), &zone.cluster));
+    let Some(LastKnown { nodes, seeds_edited, written }) = recalled else {
+        let literal: Vec<IpAddr> = seeds::literal(&zone.cluster.seeds).collect();
+        view.seeds(&literal, fail_open(zone, literal.iter().copied()));
         return view;
     };
-    let age = SystemTime::now().duration_since(remembered.written).unwrap_or_default();
-    let overlaps = related(remembered.nodes.as_slice());
-    view.remembering(remembered.nodes, now().checked_sub(age), overlaps)
+    let age = SystemTime::now().duration_since(written).unwrap_or_default();
+    let inherited = Inheritance {
+        last_success: now().checked_sub(age),
+        others: nodes_of(nodes.others.as_ref()),
+        foreign: nodes_of(nodes.foreign.as_ref()),
+        id: nodes.id,
+        seeds_edited,
+    };
+    view.remembering(nodes.nodes, inherited)
+}
+
+fn nodes_of(set: Option<&NodeSet>) -> Vec<IpAddr> {
+    set.map(|set| set.as_slice().to_vec()).unwrap_or_default()
 }
 
 /// The addresses that are answered while nothing is learnt: the seeds, but not for a scope, because their datacenters

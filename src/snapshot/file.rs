@@ -13,9 +13,10 @@ use std::{
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde::Deserialize;
 
+use super::ClusterNodes;
 use crate::{
     config,
-    types::{NodeSet, ZoneName, is_publishable},
+    types::{ClusterId, NodeSet, ZoneName, is_publishable},
 };
 
 /// The largest file that is read, and so the largest that is written. Ten thousand zones of three nodes take 1.7 MB;
@@ -45,9 +46,11 @@ const LATEST: Duration = Duration::from_secs(253_402_300_799);
 pub(super) struct Entry {
     /// Identifies the cluster.
     pub fingerprint: u64,
+    /// Identifies the seeds.
+    pub seeds: u64,
     /// When the nodes were last confirmed: whole seconds, made by [`stamp`].
     pub written: SystemTime,
-    pub nodes: NodeSet,
+    pub nodes: ClusterNodes,
 }
 
 /// Why a file cannot be used. Each reads as the end of a sentence that starts with the file.
@@ -74,24 +77,37 @@ pub(super) fn stamp(time: SystemTime) -> SystemTime {
 pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
     let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n\"zones\": {{");
     let mut separator = "\n";
-    for (name, Entry { fingerprint, written, nodes }) in zones {
-        let written = format_rfc3339_seconds(stamp(*written));
-        // Writing to a `String` never fails.
-        let _ = write!(
-            text,
-            "{separator}\"{name}\": {{\"written\": \"{written}\", \"fingerprint\": \"{fingerprint:016x}\", \"nodes\": ["
-        );
-        separator = "";
-        for node in nodes.as_slice() {
-            let _ = write!(text, "{separator}\"{node}\"");
-            separator = ", ";
-        }
-        text.push_str("]}");
+    for (name, entry) in zones {
+        text.push_str(separator);
+        render_zone(&mut text, name, entry);
         separator = ",\n";
     }
     text.push_str("\n},");
     let checksum = checksum(&text);
     text + CHECKSUM + &checksum + END
+}
+
+fn render_zone(text: &mut String, name: &ZoneName, entry: &Entry) {
+    let Entry { fingerprint, seeds, written, nodes } = entry;
+    let written = format_rfc3339_seconds(stamp(*written));
+    // Writing to a `String` never fails.
+    let _ = write!(text, "\"{name}\": {{\"written\": \"{written}\", \"fingerprint\": \"{fingerprint:016x}\"");
+    let _ = write!(text, ", \"seeds\": \"{seeds:016x}\"");
+    if let Some(id) = nodes.id {
+        let _ = write!(text, ", \"cluster_id\": \"{id}\"");
+    }
+    let lists = [("nodes", Some(&nodes.nodes)), ("others", nodes.others.as_ref()), ("foreign", nodes.foreign.as_ref())];
+    for (key, list) in lists {
+        let Some(list) = list else { continue };
+        let _ = write!(text, ", \"{key}\": [");
+        let mut separator = "";
+        for node in list.as_slice() {
+            let _ = write!(text, "{separator}\"{node}\"");
+            separator = ", ";
+        }
+        text.push(']');
+    }
+    text.push('}');
 }
 
 /// Parses a file's content.
@@ -128,21 +144,38 @@ struct Line {
     #[serde(with = "humantime_serde")]
     written: SystemTime,
     fingerprint: String,
+    /// Files of older versions have neither this key nor the others with a default.
+    #[serde(default)]
+    seeds: Option<String>,
+    #[serde(default)]
+    cluster_id: Option<String>,
     nodes: Vec<IpAddr>,
+    #[serde(default)]
+    others: Vec<IpAddr>,
+    #[serde(default)]
+    foreign: Vec<IpAddr>,
 }
 
 fn entry(name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
     let wrong = |what: String| FileError::Content(format!("zone {name:?} {what}"));
     let zone = ZoneName::parse(name).map_err(|error| wrong(error.to_string()))?;
-    let fingerprint = u64::from_str_radix(&line.fingerprint, 16).map_err(|_| wrong("has no fingerprint".into()))?;
-    if line.nodes.len() > NODES_MAX {
-        return Err(wrong(format!("has {} nodes; at most {NODES_MAX} are possible", line.nodes.len())));
-    }
-    if let Some(odd) = line.nodes.iter().find(|node| !is_publishable(**node)) {
-        return Err(wrong(format!("has the node {odd}, which is not the address of one host")));
-    }
-    let nodes = NodeSet::new(line.nodes).ok_or_else(|| wrong("has no nodes".into()))?;
-    Ok((zone, Entry { fingerprint, written: stamp(line.written), nodes }))
+    let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| wrong("has no fingerprint".into()));
+    let fingerprint = number(&line.fingerprint)?;
+    let seeds = line.seeds.as_deref().map(number).transpose()?.unwrap_or_default();
+    let id = line.cluster_id.as_deref().map(ClusterId::parse).transpose();
+    let id = id.map_err(|error| wrong(format!("has a cluster_id that {error}")))?;
+    let set = |nodes: Vec<IpAddr>| {
+        if nodes.len() > NODES_MAX {
+            return Err(wrong(format!("has {} nodes; at most {NODES_MAX} are possible", nodes.len())));
+        }
+        match nodes.iter().find(|node| !is_publishable(**node)) {
+            Some(odd) => Err(wrong(format!("has the node {odd}, which is not the address of one host"))),
+            None => Ok(NodeSet::new(nodes)),
+        }
+    };
+    let nodes = set(line.nodes)?.ok_or_else(|| wrong("has no nodes".into()))?;
+    let nodes = ClusterNodes { nodes, others: set(line.others)?, foreign: set(line.foreign)?, id };
+    Ok((zone, Entry { fingerprint, seeds, written: stamp(line.written), nodes }))
 }
 
 fn checksum(text: &str) -> String {
@@ -157,7 +190,10 @@ mod tests {
     fn one() -> BTreeMap<ZoneName, Entry> {
         let written = UNIX_EPOCH + Duration::from_secs(1_795_413_600);
         let nodes = NodeSet::new(["10.0.0.1", "::1"].map(|node| node.parse().unwrap())).unwrap();
-        BTreeMap::from([(ZoneName::parse("a.example").unwrap(), Entry { fingerprint: 0xabc, written, nodes })])
+        BTreeMap::from([(
+            ZoneName::parse("a.example").unwrap(),
+            Entry { fingerprint: 0xabc, seeds: 0xdef, written, nodes: ClusterNodes::of(nodes) },
+        )])
     }
 
     /// This text with a correct checksum.
@@ -173,7 +209,7 @@ mod tests {
     fn a_person_can_read_it() {
         let text = render(&one());
         let line = "\"a.example.\": {\"written\": \"2026-11-23T06:00:00Z\", \"fingerprint\": \"0000000000000abc\", \
-                    \"nodes\": [\"10.0.0.1\", \"::1\"]}";
+                    \"seeds\": \"0000000000000def\", \"nodes\": [\"10.0.0.1\", \"::1\"]}";
         assert_eq!(text.lines().nth(4), Some(line), "{text}");
         assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["about"].is_string());
         assert_eq!(parse(render(&BTreeMap::new()).as_bytes()), Ok(BTreeMap::new()));

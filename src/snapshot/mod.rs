@@ -35,7 +35,7 @@ use self::{
 use crate::{
     config::{self, Cluster, Scheme},
     metrics::{ProcessCounters, SnapshotIgnored, SnapshotWrite},
-    types::{NodeSet, ZoneName},
+    types::{ClusterId, NodeSet, ZoneName},
 };
 
 /// From the end of one write to the beginning of the next: many zones that change at once cost a write or two.
@@ -63,11 +63,33 @@ pub struct SnapshotStore(Arc<Shared>);
 #[derive(Debug)]
 pub struct SnapshotWriter(Arc<Shared>);
 
+/// The nodes of a zone's cluster, and what tells them from another cluster's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterNodes {
+    /// The nodes that are answered.
+    pub nodes: NodeSet,
+    /// The zone's other nodes: those of other scopes, and some that have left.
+    pub others: Option<NodeSet>,
+    /// Nodes of other clusters.
+    pub foreign: Option<NodeSet>,
+    /// The cluster's id.
+    pub id: Option<ClusterId>,
+}
+
+impl ClusterNodes {
+    /// These nodes, and nothing else.
+    pub fn of(nodes: NodeSet) -> Self {
+        Self { nodes, others: None, foreign: None, id: None }
+    }
+}
+
 /// What was known of a zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastKnown {
     /// The nodes.
-    pub nodes: NodeSet,
+    pub nodes: ClusterNodes,
+    /// The seeds were others then.
+    pub seeds_edited: bool,
     /// When they were last confirmed, to the hour.
     pub written: SystemTime,
 }
@@ -126,7 +148,10 @@ impl SnapshotStore {
     pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<LastKnown> {
         let entry = self.0.known().zones.get(zone)?.clone();
         match why_ignored(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
-            None => Some(LastKnown { nodes: entry.nodes, written: entry.written }),
+            None => {
+                let seeds_edited = entry.seeds != seeds_digest(cluster);
+                Some(LastKnown { nodes: entry.nodes, seeds_edited, written: entry.written })
+            }
             Some(reason) => {
                 tracing::warn!(%zone, reason = reason.word(), "the last known nodes are ignored: {}", because(reason));
                 self.0.counters.snapshots_ignored.of(reason).increment();
@@ -137,21 +162,23 @@ impl SnapshotStore {
 
     /// Keeps the nodes that a cluster has just confirmed. Call it with every accepted list, even an unchanged one, because
     /// that renews the time; never with recalled nodes. Costs about a microsecond.
-    pub fn remember(&self, zone: &ZoneName, cluster: &Cluster, nodes: &NodeSet) {
+    pub fn remember(&self, zone: &ZoneName, cluster: &Cluster, nodes: &ClusterNodes) {
         self.remember_at(zone, cluster, nodes, SystemTime::now());
     }
 
-    fn remember_at(&self, zone: &ZoneName, cluster: &Cluster, nodes: &NodeSet, now: SystemTime) {
-        let (fingerprint, written) = (fingerprint(cluster), stamp(now));
+    fn remember_at(&self, zone: &ZoneName, cluster: &Cluster, nodes: &ClusterNodes, now: SystemTime) {
+        let fingerprint = fingerprint(cluster);
+        let seeds = seeds_digest(cluster);
+        let written = stamp(now);
         let mut known = self.0.known();
         known.unwritten = true;
         match known.zones.get_mut(zone) {
-            Some(entry) if entry.fingerprint == fingerprint && entry.nodes == *nodes => {
+            Some(entry) if (entry.fingerprint, entry.seeds) == (fingerprint, seeds) && entry.nodes == *nodes => {
                 entry.written = written;
                 return;
             }
-            Some(entry) => *entry = Entry { fingerprint, written, nodes: nodes.clone() },
-            None => _ = known.zones.insert(zone.clone(), Entry { fingerprint, written, nodes: nodes.clone() }),
+            Some(entry) => *entry = Entry { fingerprint, seeds, written, nodes: nodes.clone() },
+            None => _ = known.zones.insert(zone.clone(), Entry { fingerprint, seeds, written, nodes: nodes.clone() }),
         }
         drop(known);
         self.0.changed.notify_one();
@@ -297,20 +324,25 @@ fn why_ignored(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTi
 
 fn because(reason: SnapshotIgnored) -> &'static str {
     match reason {
-        SnapshotIgnored::Fingerprint => "they were learnt with other seeds, port, scheme, tls or scope",
+        SnapshotIgnored::Fingerprint => "they were learnt with another port, scheme, tls or scope",
         SnapshotIgnored::Old => "they are older than snapshot_max_age",
         SnapshotIgnored::Future => "they are from the future, so this machine's clock is or was wrong",
         _ => "the file cannot be used",
     }
 }
 
-/// Identifies a cluster by how it is polled: nodes learnt from one cluster are never answered for another.
-///
-/// The order of seeds decides only which is polled first, so it does not count. The result is kept in files: it must be
-/// the same in every version of this program and on every machine, hence a digest of JSON and not `derive(Hash)`.
-fn fingerprint(cluster: &Cluster) -> u64 {
+/// Identifies the seeds, in any order. Other seeds may be of another cluster: that is decided when they have reported.
+fn seeds_digest(cluster: &Cluster) -> u64 {
     let mut seeds: Vec<_> = cluster.seeds.iter().map(ToString::to_string).collect();
     seeds.sort();
+    config::digest(&serde_json::to_vec(&seeds).unwrap_or_default())
+}
+
+/// Identifies how a cluster is polled: what was learnt over one port, scheme or scope means nothing for another one.
+///
+/// The result is kept in files: it must be the same in every version of this program and on every machine, hence a
+/// digest of JSON and not `derive(Hash)`.
+fn fingerprint(cluster: &Cluster) -> u64 {
     let path = |path: &PathBuf| path.to_string_lossy().into_owned();
     let tls = match &cluster.scheme {
         Scheme::Http => None,
@@ -321,7 +353,7 @@ fn fingerprint(cluster: &Cluster) -> u64 {
     };
     let scope: Vec<_> = cluster.scope.iter().map(|scope| (&scope.datacenters, &scope.rack)).collect();
     // Strings, numbers and lists of them can always be serialized.
-    config::digest(&serde_json::to_vec(&(seeds, cluster.port, tls, scope)).unwrap_or_default())
+    config::digest(&serde_json::to_vec(&(cluster.port, tls, scope)).unwrap_or_default())
 }
 
 #[cfg(test)]

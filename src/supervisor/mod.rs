@@ -49,7 +49,7 @@ pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{View, control},
     config::{Config, ConfigStatus, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, Prober, Resources, SetUpError},
+    discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
@@ -334,6 +334,7 @@ impl Shared {
     fn resources(&self, snapshot: Option<SnapshotStore>) -> Result<Resources, SetUpError> {
         let alternator = NodeClient::new()?;
         Ok(Resources {
+            pauses: Pauses::default(),
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{config::Zone, types::ZoneName};
+use crate::{
+    config::{Cluster, Zone},
+    types::ZoneName,
+};
 
 /// What a reload has to do to one zone's poller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,6 +14,8 @@ pub(super) enum Polling {
     Keep,
     /// A new poller with other intervals, which starts with the known nodes.
     Resume,
+    /// Other seeds: the old nodes are polled until the seeds turn out to be of another cluster.
+    NewSeeds,
     /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
     NewCluster,
 }
@@ -48,7 +53,12 @@ pub(super) fn plan(running: &BTreeMap<ZoneName, Zone>, wanted: &BTreeMap<ZoneNam
 }
 
 fn polling(old: &Zone, new: &Zone) -> Polling {
-    if old.cluster != new.cluster {
+    let seeds_alone = |old: &Cluster| {
+        *old != new.cluster && Cluster { seeds: new.cluster.seeds.clone(), ..old.clone() } == new.cluster
+    };
+    if seeds_alone(&old.cluster) {
+        Polling::NewSeeds
+    } else if old.cluster != new.cluster {
         Polling::NewCluster
     } else if (old.refresh, old.timeout, old.health, old.max_stale)
         != (new.refresh, new.timeout, new.health, new.max_stale)

@@ -105,6 +105,8 @@ impl PollerTask {
     pub(super) async fn run(mut self) {
         let mut checks = tokio::time::interval(STALL_CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let pauses = self.pollers.resources.pauses.clone();
+        let mut clocks = std::pin::pin!(pauses.watch());
         loop {
             tokio::select! {
                 changes = self.changes.recv() => {
@@ -114,6 +116,7 @@ impl PollerTask {
                     let _ = done.send(());
                 }
                 () = self.pollers.restart_panicked() => {}
+                never = &mut clocks => match never {},
                 due = checks.tick() => if due.elapsed() < CHECK_LATE_MAX {
                     self.pollers.restart_stalled(Instant::now());
                 }

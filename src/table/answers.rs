@@ -94,9 +94,6 @@ pub struct Known {
     pub nodes: Arc<[Node]>,
     /// `Live`, `Degraded`, `Contested` or `Stale`.
     pub state: ZoneState,
-    /// The zone owns these addresses: its cluster listed them recently, and no node reported another cluster. This is
-    /// also true while nodes disagree about each other, or while none of them is healthy.
-    pub owns_addresses: bool,
     /// The end that `max_stale` sets has come: nothing is answered.
     pub expired: bool,
 }
@@ -105,7 +102,7 @@ impl Known {
     /// Nodes that are all up, as without health checks.
     pub fn up(nodes: &NodeSet, state: ZoneState) -> Self {
         let nodes = nodes.as_slice().iter().map(|&address| Node::up(address)).collect();
-        Self { nodes, state, owns_addresses: state == ZoneState::Live, expired: false }
+        Self { nodes, state, expired: false }
     }
 }
 

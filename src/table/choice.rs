@@ -15,12 +15,28 @@ pub struct Node {
     pub slow: bool,
     /// It was up at least once.
     pub ever_up: bool,
+    /// It is answered as it was until it has been verified: after a start, or while its cluster returns as a whole.
+    pub pending: bool,
 }
 
 impl Node {
     /// A node that answers.
     pub fn up(address: IpAddr) -> Self {
-        Self { address, state: NodeState::Up, slow: false, ever_up: true }
+        Self { address, state: NodeState::Up, slow: false, ever_up: true, pending: false }
+    }
+
+    /// It is taken for one of the zone's cluster: it is neither another one's, nor still to show that it belongs.
+    pub fn is_of_cluster(&self) -> bool {
+        match self.state {
+            NodeState::Up | NodeState::Down => true,
+            NodeState::New => self.pending,
+            NodeState::Foreign => false,
+        }
+    }
+
+    /// It was up, and is down only because it is slow.
+    fn is_slow(&self) -> bool {
+        self.state == NodeState::Down && self.slow && self.ever_up
     }
 }
 
@@ -34,16 +50,14 @@ pub(super) fn permitted(nodes: Option<&NodeSet>, rules: &AddressRules) -> Option
 /// Nodes that refuse are left out without limit. Slow or erring ones are left out only while at least half of the list
 /// remains: an overloaded cluster is not helped by shrinking it. A new node does not count in that list until it has
 /// been up: otherwise many nodes that join at once would bring a dead one back. When no node is up, every node that was
-/// ever up is answered, and when none ever was, every node.
+/// ever up is answered, and when none ever was, every node; but never one of another cluster.
 pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
-    let listed: Vec<_> = nodes.iter().filter(|node| rules.permits(node.address)).collect();
+    let is_candidate = |node: &&Node| node.state != NodeState::Foreign && rules.permits(node.address);
+    let listed: Vec<_> = nodes.iter().filter(is_candidate).collect();
     let count = |wanted: &dyn Fn(&Node) -> bool| listed.iter().filter(|node| wanted(node)).count();
-    let slowness_counts = count(&|node| node.state == NodeState::Up) * 2 >= count(&|node| node.ever_up);
-    let answered = |node: &Node| match node.state {
-        NodeState::Up => true,
-        NodeState::Down => node.slow && node.ever_up && !slowness_counts,
-        NodeState::New => false,
-    };
+    let in_service = |node: &Node| node.state == NodeState::Up || node.pending;
+    let slowness_counts = count(&in_service) * 2 >= count(&|node| node.ever_up);
+    let answered = |node: &Node| in_service(node) || (node.is_slow() && !slowness_counts);
     let of = |wanted: &dyn Fn(&Node) -> bool| {
         NodeSet::new(listed.iter().filter(|node| wanted(node)).map(|node| node.address))
     };
@@ -60,7 +74,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// One letter a node: `u` up, `n` new, `r` refuses, `s` slow, `R` and `S` the same but never up before.
+    /// One letter a node: `u` up, `n` new, `r` refuses, `s` slow, `R` and `S` the same but never up before, `p` pending, `f` foreign.
     fn chosen(states: &str) -> String {
         let nodes: Vec<_> = states.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
         let set = choose(&nodes, &AddressRules::default());
@@ -76,12 +90,14 @@ mod tests {
     fn node(letter: u8, n: u8) -> Node {
         let address = IpAddr::from([10, 0, 0, n]);
         let (state, slow) = match letter.to_ascii_lowercase() {
+            b'f' => (NodeState::Foreign, false),
             b'u' => (NodeState::Up, false),
             b'n' => (NodeState::New, false),
             b's' => (NodeState::Down, true),
-            _ => (NodeState::Down, false),
+            _ => (NodeState::Down, false), // also `p`, which is pending
         };
-        Node { address, state, slow, ever_up: letter.is_ascii_lowercase() && letter != b'n' }
+        let ever_up = letter.is_ascii_lowercase() && letter != b'n';
+        Node { address, state, slow, ever_up, pending: letter == b'p' }
     }
 
     #[test]
@@ -105,6 +121,14 @@ mod tests {
         assert_eq!(chosen("RS"), "RS");
         assert_eq!(chosen("rrr"), "rrr");
         assert_eq!(chosen(""), "");
+    }
+
+    #[test]
+    fn a_foreign_node_is_never_answered_and_a_pending_one_is_as_before() {
+        assert_eq!(chosen("ff"), "");
+        assert_eq!(chosen("fR"), "R");
+        assert_eq!(chosen("uppr"), "upp");
+        assert_eq!(chosen("ps"), "p", "half of the list remains");
     }
 
     #[test]

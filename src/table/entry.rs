@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     metrics::{AllWorkers, QueryType, Rcode, Transport, ZoneCounters, ZoneId},
-    types::{ZoneName, ZoneState},
+    types::{ClusterId, NodeSet, ZoneName, ZoneState},
 };
 
 /// How often any zone has been given answers.
@@ -64,6 +64,12 @@ pub struct PollStatus {
     pub last_error: Option<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
+    /// The id of the zone's cluster.
+    pub cluster_id: Option<ClusterId>,
+    /// The zone's nodes besides those that are answered.
+    pub others: Option<NodeSet>,
+    /// Nodes of other clusters.
+    pub foreign: Option<NodeSet>,
     /// Between two probes of a node: longer than the file says when the zone has many. `None`: no node is probed.
     pub probe_interval: Option<Duration>,
     /// Where what is answered comes from.

@@ -3,6 +3,7 @@
 //! A value is checked where it enters the program; its type guarantees the rest.
 
 mod access;
+mod cluster;
 mod rules;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 pub use self::{
     access::{AllowedClients, RateLimit},
+    cluster::{CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterIdError, ClusterLabel},
     rules::{AddressRules, Translation, is_link_local},
 };
 
@@ -302,13 +304,15 @@ pub enum NodeState {
     Up,
     /// Listed, but its probes fail.
     Down,
-    /// Listed, but not verified yet.
+    /// Listed, but not verified yet: it has not answered, or no other node of the cluster lists it.
     New,
+    /// Listed, but of another cluster: its address was given to that one's node.
+    Foreign,
 }
 
 impl NodeState {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::Up, Self::Down, Self::New];
+    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::New, Self::Foreign];
 
     /// The word in `/api/zones` and in metric labels.
     pub const fn word(self) -> &'static str {
@@ -316,6 +320,7 @@ impl NodeState {
             Self::Up => "up",
             Self::Down => "down",
             Self::New => "new",
+            Self::Foreign => "foreign",
         }
     }
 }

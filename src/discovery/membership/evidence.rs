@@ -1,19 +1,14 @@
-//! Whether to accept a list: pure rules against lists that are wrong.
-//!
-//! `/localnodes` carries no identity, addresses are recycled, and an isolated node lists itself alone. So a list is a
-//! report: it is compared with the known nodes, and the nodes that it leaves out are asked themselves.
+//! What nodes report, and whether a node that a list leaves out contradicts it: pure.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
-use crate::types::NodeSet;
+use crate::types::{ClusterId, NodeSet};
 
-/// A list and its sender.
+/// A list, and its sender.
 #[derive(Clone, Copy, Debug)]
 pub struct ListReport<'c> {
     /// The node that sent it.
     pub sender: IpAddr,
-    /// Whether the sender is one of the configured seeds.
-    pub from_seed: bool,
     /// The nodes that it lists. `None`: no node in the scope that was asked for.
     pub nodes: Option<&'c NodeSet>,
     /// The sender ignores scopes: it lists the whole cluster, whatever it was asked.
@@ -29,75 +24,86 @@ pub struct ScopeReport<'r> {
     pub report: ListReport<'r>,
 }
 
-/// What a report is compared with.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Baseline<'o> {
-    /// Nothing was ever learnt, or what is answered belongs to the cluster that the zone had before its seeds changed:
-    /// the first usable list is accepted.
-    Unguarded,
-    /// Nodes of the snapshot of an earlier process, not confirmed yet.
-    Remembered(&'o NodeSet),
-    /// What is known of other scopes of this cluster, while nothing is known of the one that was asked for.
-    OtherScope(Option<&'o NodeSet>),
-    /// What this zone's cluster reported. `None`: all of it has turned out to be another cluster's.
-    Learnt(Option<&'o NodeSet>),
-}
-
-/// What is to be done with a report.
+/// What a node says of itself: its own list in each scope of the zone, and its cluster.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Judgement {
-    /// It is accepted.
-    Accept,
-    /// It is accepted if none of these nodes, which it leaves out, contradicts it.
-    AskMissing(Vec<IpAddr>),
-    /// It has nothing to do with what is known, and its sender is no seed.
-    Unrelated,
-    /// It comes from another zone's cluster: the sender's address was recycled.
-    Foreign,
+pub struct SelfReport {
+    /// Its list in each scope. `None`: it lists no node there.
+    scopes: Vec<Option<NodeSet>>,
+    /// All of them together.
+    union: Option<NodeSet>,
+    /// The id of its cluster, if it has given one since its last failure.
+    pub id: Option<ClusterId>,
+    /// When the newest part of it arrived.
+    pub at: Instant,
+    /// When it first said something that older reports of other nodes cannot confirm, see
+    /// [`SelfReport::replaces`].
+    pub changed: Instant,
 }
 
-/// Judges a report. `owned_by_other_zone` tells whether a node is published by another zone that is live and had nothing in
-/// common with ours until now.
-pub fn judge(report: ListReport<'_>, ours: Baseline<'_>, owned_by_other_zone: impl Fn(IpAddr) -> bool) -> Judgement {
-    let known = match ours {
-        Baseline::Unguarded => return Judgement::Accept,
-        Baseline::Remembered(nodes) => Some(nodes),
-        Baseline::OtherScope(nodes) | Baseline::Learnt(nodes) => nodes,
-    };
-    let listed = slice(report.nodes);
-    let shares = |other: &IpAddr| *other != report.sender && known.is_some_and(|known| known.contains(other));
-    let shares_another = listed.iter().any(shares);
-    if !shares_another && listed.iter().any(|&node| owned_by_other_zone(node)) {
-        return Judgement::Foreign;
+impl SelfReport {
+    /// A report that arrived now, with the node's list in each scope.
+    pub fn new(scopes: Vec<Option<NodeSet>>, at: Instant) -> Self {
+        let union = union(&scopes);
+        Self { scopes, union, id: None, at, changed: at }
     }
-    if matches!(ours, Baseline::OtherScope(_)) {
-        return Judgement::Accept;
+
+    /// The same from a node that has given this id.
+    #[must_use]
+    pub fn of_cluster(self, id: Option<ClusterId>) -> Self {
+        Self { id, ..self }
     }
-    let nothing_else_known = slice(known).iter().all(|node| *node == report.sender);
-    // A list of known nodes only brings no foreign node in; the nodes that it leaves out are asked themselves.
-    let nothing_new = !listed.is_empty() && listed.iter().all(|node| slice(known).contains(node));
-    if !(shares_another || nothing_else_known || nothing_new || report.from_seed) {
-        return Judgement::Unrelated;
+
+    /// All that the node lists, in order.
+    pub fn named(&self) -> &[IpAddr] {
+        slice(self.union.as_ref())
     }
-    if matches!(ours, Baseline::Remembered(_)) && (shares_another || nothing_else_known || report.from_seed) {
-        return Judgement::Accept;
+
+    /// Whether the node lists an address.
+    pub fn names(&self, node: &IpAddr) -> bool {
+        self.union.as_ref().is_some_and(|union| union.contains(node))
     }
-    let left_out: Vec<_> = slice(known).iter().copied().filter(|node| !listed.contains(node)).collect();
-    if left_out.is_empty() { Judgement::Accept } else { Judgement::AskMissing(left_out) }
+
+    /// What the node lists in one scope.
+    pub fn in_scope(&self, scope: usize) -> Option<&NodeSet> {
+        self.scopes.get(scope)?.as_ref()
+    }
+
+    /// The same with another list in one scope.
+    #[must_use]
+    pub fn with(&self, scope: usize, list: Option<&NodeSet>, at: Instant) -> Self {
+        let mut scopes = self.scopes.clone();
+        scopes[scope] = list.cloned();
+        Self { union: union(&scopes), scopes, at, ..self.clone() }
+    }
+
+    /// This report in place of an earlier one of the same node, without a failure between them. A node that names
+    /// strangers all of a sudden may have been replaced by another one between two requests, and others with it: then
+    /// older reports that list it prove nothing.
+    #[must_use]
+    pub fn replaces(self, earlier: &Self, is_stranger: impl Fn(&IpAddr) -> bool) -> Self {
+        let is_suspicious = self.named().iter().any(|node| !earlier.names(node) && is_stranger(node));
+        let changed = if is_suspicious { self.at } else { earlier.changed };
+        Self { id: self.id.or(earlier.id), changed, ..self }
+    }
+
+    /// Whether both list the same, and give the same id.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.scopes, self.id, self.changed) == (&other.scopes, other.id, other.changed)
+    }
 }
 
 /// Whether a node that a report leaves out contradicts it: it answers, lists itself, and lists at least as many
 /// of the known nodes as the report does. (In a 2–3 split, the three outvote the two.)
-pub fn outweighs(witness: IpAddr, reply: &NodeSet, claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
+pub fn outweighs(witness: IpAddr, reply: &[IpAddr], claimed: Option<&NodeSet>, known: Option<&NodeSet>) -> bool {
     let known_in = |list: &[IpAddr]| list.iter().filter(|node| known.is_some_and(|known| known.contains(node))).count();
-    reply.contains(&witness) && known_in(reply.as_slice()) >= known_in(slice(claimed))
+    reply.contains(&witness) && known_in(reply) >= known_in(slice(claimed))
 }
 
-/// Whether a list names nodes that are not known and, its sender apart, none that is: perhaps it is of another
-/// cluster. (A node that lists only itself is not.)
-pub fn speaks_of_others(sender: IpAddr, list: &NodeSet, known: Option<&NodeSet>) -> bool {
-    let (ours, others): (Vec<IpAddr>, _) = list.as_slice().iter().partition(|node| slice(known).contains(node));
-    !others.is_empty() && ours.iter().all(|node| *node == sender)
+fn union(scopes: &[Option<NodeSet>]) -> Option<NodeSet> {
+    match scopes {
+        [only] => only.clone(),
+        _ => NodeSet::new(scopes.iter().flatten().flat_map(NodeSet::as_slice).copied()),
+    }
 }
 
 fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
@@ -107,7 +113,6 @@ fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     /// One letter a node, so that a story fits on a line.
     fn node(letter: char) -> IpAddr {
@@ -118,112 +123,34 @@ mod tests {
         NodeSet::new(letters.chars().map(node))
     }
 
-    /// `sender>list`, a capital sender is a seed; `strange` letters belong to another zone.
-    fn judged(report: &str, known: &str, strange: &str) -> String {
-        let (sender, list) = report.split_once('>').unwrap();
-        let sender = sender.chars().next().unwrap();
-        let nodes = set(list);
-        let report = ListReport {
-            sender: node(sender.to_ascii_lowercase()),
-            from_seed: sender.is_uppercase(),
-            nodes: nodes.as_ref(),
-            unscoped: false,
+    #[test]
+    fn a_missing_node_contradicts_a_list_with_at_least_as_many_known_nodes() {
+        let outweighs = |witness, reply: &str, claimed: &str, known: &str| {
+            outweighs(node(witness), set(reply).unwrap().as_slice(), set(claimed).as_ref(), set(known).as_ref())
         };
-        let known = set(known);
-        match judge(report, Baseline::Learnt(known.as_ref()), |other| {
-            strange.chars().any(|letter| node(letter) == other)
-        }) {
-            Judgement::Accept => "accept".into(),
-            Judgement::Unrelated => "unrelated".into(),
-            Judgement::Foreign => "foreign".into(),
-            Judgement::AskMissing(who) => format!("ask {}", who.iter().map(letter).collect::<String>()),
-        }
-    }
-
-    fn letter(address: &IpAddr) -> char {
-        match address {
-            IpAddr::V4(v4) => v4.octets()[3].into(),
-            IpAddr::V6(_) => '?',
-        }
+        assert!(outweighs('c', "cde", "ab", "abcde"));
+        assert!(!outweighs('a', "ab", "cde", "abcde"));
+        assert!(outweighs('b', "ab", "a", "ab"), "one that sees both knows better than one that sees itself");
+        assert!(outweighs('b', "b", "a", "ab"), "of two that see only themselves neither goes");
+        assert!(!outweighs('c', "ab", "ab", "abcde"), "a node that does not list itself is leaving");
+        assert!(!outweighs('a', "axy", "bcde", "abcde"), "a recycled address shares only itself");
     }
 
     #[test]
-    fn a_list_that_adds_is_believed_and_one_that_leaves_out_is_questioned() {
-        assert_eq!(judged("a>abc", "abc", ""), "accept");
-        assert_eq!(judged("a>abcd", "abc", ""), "accept");
-        assert_eq!(judged("a>ab", "abc", ""), "ask c");
-        assert_eq!(judged("a>a", "abc", ""), "ask bc", "the last one of many may be right");
-        assert_eq!(judged("A>a", "abc", ""), "ask bc");
-        assert_eq!(judged("a>abc", "a", ""), "accept", "a cluster of one grows");
-    }
-
-    #[test]
-    fn an_unrelated_list_is_accepted_from_a_seed_only() {
-        assert_eq!(judged("c>cxy", "abc", ""), "unrelated");
-        assert_eq!(judged("C>cxy", "abc", ""), "ask ab");
-        assert_eq!(judged("S>xyz", "abc", ""), "ask abc");
-        assert_eq!(judged("S>xyz", "", ""), "accept", "nothing is left that could object");
-    }
-
-    #[test]
-    fn nodes_of_another_live_zone_are_foreign_even_from_a_seed() {
-        assert_eq!(judged("A>axy", "a", "xy"), "foreign", "the address of a cluster of one was recycled");
-        assert_eq!(judged("C>cxy", "abc", "xy"), "foreign");
-        assert_eq!(judged("A>a", "a", "a"), "foreign", "the other zone has taken the address in already");
-        assert_eq!(judged("A>axy", "", "xy"), "foreign", "and it stays so when nothing is left");
-        assert_eq!(judged("a>abx", "ab", "x"), "accept", "a node that shares a node with us is ours");
-    }
-
-    #[test]
-    fn what_was_remembered_needs_a_seed_or_an_overlap() {
-        let (known, list) = (set("abc").unwrap(), set("bx").unwrap());
-        let judged = |sender, from_seed, nodes| {
-            let report = ListReport { sender: node(sender), from_seed, nodes: Some(nodes), unscoped: false };
-            judge(report, Baseline::Remembered(&known), |_| false)
+    fn a_report_unites_the_scopes_and_is_suspicious_when_it_names_strangers() {
+        let start = Instant::now();
+        let later = start + std::time::Duration::from_secs(1);
+        let first = SelfReport::new(vec![set("ab"), None], start);
+        assert_eq!(first.named(), set("ab").unwrap().as_slice());
+        let second = first.with(1, set("cd").as_ref(), later);
+        assert_eq!(second.named(), set("abcd").unwrap().as_slice());
+        assert!(!second.names(&node('e')) && second.names(&node('d')));
+        let known = |strangers: &'static str| {
+            let strangers = set(strangers);
+            move |node: &IpAddr| strangers.as_ref().is_some_and(|strangers| strangers.contains(node))
         };
-        assert_eq!(judged('a', false, &list), Judgement::Accept);
-        assert_eq!(judged('b', false, &list), Judgement::Unrelated, "it shares nothing but itself");
-        assert_eq!(judged('s', true, &set("xyz").unwrap()), Judgement::Accept);
-    }
-
-    #[test]
-    fn the_larger_part_wins() {
-        let (known, outweighs) = (set("abcde"), |witness, reply: &str, report: &str, known: &Option<NodeSet>| {
-            outweighs(node(witness), &set(reply).unwrap(), set(report).as_ref(), known.as_ref())
-        });
-        assert!(outweighs('c', "cde", "ab", &known));
-        assert!(!outweighs('a', "ab", "cde", &known));
-        assert!(outweighs('b', "ab", "a", &set("ab")), "one who sees both knows better than one who sees itself");
-        assert!(outweighs('b', "b", "a", &set("ab")), "of two who see only themselves neither goes");
-        assert!(!outweighs('c', "ab", "ab", &known), "who does not list itself is leaving");
-        assert!(!outweighs('a', "axy", "bcde", &known), "a recycled address shares only itself");
-    }
-
-    #[test]
-    fn a_list_of_unknown_nodes_only_is_of_others() {
-        let known = set("abc");
-        let speaks = |sender, list: &str| speaks_of_others(node(sender), &set(list).unwrap(), known.as_ref());
-        assert!(speaks('a', "axy") && speaks('a', "xy"));
-        assert!(!speaks('a', "a"), "who sees only itself");
-        assert!(!speaks('a', "abx") && !speaks('a', "bc"));
-    }
-
-    proptest! {
-        #[test]
-        fn what_repeats_the_known_is_believed(letters in "[a-f]{1,6}", sender in 0usize..6) {
-            let known = set(&letters).unwrap();
-            let sender = known.as_slice()[sender % known.as_slice().len()];
-            let report = ListReport { sender, from_seed: false, nodes: Some(&known), unscoped: false };
-            prop_assert_eq!(judge(report, Baseline::Learnt(Some(&known)), |_| false), Judgement::Accept);
-        }
-
-        #[test]
-        fn every_missing_node_is_asked(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
-            let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
-            let report = ListReport { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), unscoped: false };
-            if judge(report, Baseline::Learnt(Some(&known)), |_| false) == Judgement::Accept {
-                prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
-            }
-        }
+        assert_eq!(second.clone().replaces(&first, known("d")).changed, later);
+        assert_eq!(second.clone().replaces(&first, known("x")).changed, start, "it names no stranger");
+        assert_eq!(second.clone().replaces(&second, known("d")).changed, start, "it named the stranger before");
     }
 }

@@ -4,13 +4,24 @@
 //! flapping to damp. A node that is up goes down after `fall` failures in a row, of any kind, and a node that went down
 //! is up again after `rise` successes in a row. A new node that has failed `fall` times is down too, but was never up.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     config::Health,
     table::Node,
     types::{NodeSet, NodeState},
 };
+
+/// A node that went down so often within [`FLAP_PERIOD`] is not hurried back.
+const FLAPS: usize = 3;
+
+/// See [`FLAPS`].
+const FLAP_PERIOD: Duration = Duration::from_secs(300);
 
 /// The outcome of one probe or one poll of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +39,7 @@ pub enum ProbeOutcome {
 pub struct Change {
     /// [`HealthTable::nodes`] gives another result than before.
     pub changed: bool,
-    /// The node must be probed again at once: it refused, and is still up.
+    /// The node must be probed again at once: it refused, and is still up; or it has answered again, and is still down.
     pub confirm: bool,
 }
 
@@ -50,6 +61,10 @@ struct NodeHealth {
     successes: u32,
     /// Failures since the latest success.
     failures: u32,
+    /// It is answered as it was until its next probe says more.
+    pending: bool,
+    /// When it last went down, the newest first.
+    downs: [Option<Instant>; FLAPS],
 }
 
 impl HealthTable {
@@ -64,6 +79,12 @@ impl HealthTable {
         if self.policy.is_none() {
             self.nodes.values_mut().for_each(NodeHealth::rise);
         }
+    }
+
+    /// Takes over nodes of an earlier process: they are answered until a probe says more.
+    pub fn remember(&mut self, nodes: &NodeSet) {
+        self.list(nodes);
+        self.nodes.values_mut().for_each(|health| health.pending = true);
     }
 
     /// No node is listed any more.
@@ -81,23 +102,36 @@ impl HealthTable {
     }
 
     /// Counts the outcome of a probe or a poll of a node. Ignores a node that is not listed.
-    pub fn record(&mut self, node: IpAddr, outcome: ProbeOutcome) -> Change {
+    ///
+    /// While no node is up every node that ever was is answered. When the first one returns, the others stay answered
+    /// until each has failed once more: a cluster that returns as a whole is not narrowed to the node that was probed first.
+    pub fn record(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let was_open = self.none_up();
         let Some(health) = self.nodes.get_mut(&node) else { return Change::default() };
         let before = health.shown(node);
         health.count(outcome);
         if let Some(policy) = &self.policy {
-            health.apply(policy);
+            health.apply(policy, now);
         }
         let after = health.shown(node);
-        let undecided = outcome == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
-        Change { changed: before != after, confirm: undecided }
+        let is_refusing = outcome == ProbeOutcome::Refused && after.state == NodeState::Up;
+        let is_returning = outcome == ProbeOutcome::Up && after.state == NodeState::Down && !health.flaps(now);
+        if was_open && after.state == NodeState::Up {
+            let others = self.nodes.values_mut().filter(|health| health.state == NodeState::Down && health.ever_up);
+            others.for_each(|health| health.pending = true);
+        }
+        Change { changed: before != after, confirm: (is_refusing || is_returning) && self.policy.is_some() }
+    }
+
+    fn none_up(&self) -> bool {
+        self.nodes.values().all(|health| health.state != NodeState::Up)
     }
 
     /// A node has sent its list. While no node is up, a new node whose probes have not failed is then up, so that a first
     /// list is answered at once; while another node is up, it waits for its probe. Nothing is counted, so that a node
     /// whose probes fail goes down although it still sends lists.
     pub fn verify(&mut self, node: IpAddr) -> Change {
-        if self.nodes.values().any(|health| health.state == NodeState::Up) {
+        if !self.none_up() {
             return Change::default();
         }
         let newcomer = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
@@ -108,6 +142,16 @@ impl HealthTable {
     /// The nodes, in the order of their addresses.
     pub fn nodes(&self) -> Arc<[Node]> {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
+    }
+
+    /// Whether nodes are probed at all.
+    pub fn is_probed(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// A listed node's state.
+    pub fn state(&self, node: IpAddr) -> Option<NodeState> {
+        self.nodes.get(&node).map(|health| health.state)
     }
 
     /// Successes in a row after which a node that is down is up again; 0 without probes.
@@ -128,8 +172,8 @@ impl HealthTable {
         use std::hash::Hash;
         let (rise, fall) = self.policy.map_or((0, 0), |policy| (policy.rise.get().into(), policy.fall.get().into()));
         for (node, health) in &self.nodes {
-            let NodeHealth { state, ever_up, slow, successes, failures } = *health;
-            (node, state as u8, ever_up, slow, successes.min(rise), failures.min(fall)).hash(hasher);
+            let NodeHealth { state, ever_up, slow, successes, failures, pending, downs: _ } = *health;
+            (node, state as u8, ever_up, slow, successes.min(rise), failures.min(fall), pending).hash(hasher);
         }
     }
 }
@@ -137,15 +181,21 @@ impl HealthTable {
 impl NodeHealth {
     fn newcomer(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
-        Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
+        let ever_up = !probed;
+        Self { state, ever_up, slow: false, successes: 0, failures: 0, pending: false, downs: [None; FLAPS] }
     }
 
     fn left(node: &Node) -> Self {
-        Self { state: node.state, ever_up: node.ever_up, slow: node.slow, successes: 0, failures: 0 }
+        // A foreign node is listed, and its health is not known.
+        let state = if node.state == NodeState::Foreign { NodeState::New } else { node.state };
+        let Node { ever_up, slow, pending, .. } = *node;
+        Self { state, ever_up, slow, successes: 0, failures: 0, pending, downs: [None; FLAPS] }
     }
 
     fn rise(&mut self) {
-        (self.state, self.ever_up) = (NodeState::Up, true);
+        self.state = NodeState::Up;
+        self.ever_up = true;
+        self.pending = false;
     }
 
     fn count(&mut self, outcome: ProbeOutcome) {
@@ -157,18 +207,28 @@ impl NodeHealth {
         }
     }
 
-    fn apply(&mut self, policy: &Health) {
+    fn apply(&mut self, policy: &Health, now: Instant) {
         let rise = if self.ever_up { u32::from(policy.rise.get()) } else { 1 };
         if self.failures >= u32::from(policy.fall.get()) {
+            if self.state == NodeState::Up {
+                self.downs.rotate_right(1);
+                self.downs[0] = Some(now);
+            }
             self.state = NodeState::Down;
+            self.pending = false;
         } else if self.state != NodeState::Up && self.successes >= rise {
             self.rise();
         }
     }
 
+    /// Whether it has gone down [`FLAPS`] times within [`FLAP_PERIOD`].
+    fn flaps(&self, now: Instant) -> bool {
+        self.downs[FLAPS - 1].is_some_and(|first| now < first + FLAP_PERIOD)
+    }
+
     fn shown(&self, address: IpAddr) -> Node {
         let slow = self.slow && self.state == NodeState::Down;
-        Node { address, state: self.state, slow, ever_up: self.ever_up }
+        Node { address, state: self.state, slow, ever_up: self.ever_up, pending: self.pending }
     }
 }
 

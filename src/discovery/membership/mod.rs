@@ -1,29 +1,28 @@
 //! Which nodes a zone has: events in, actions out.
 //!
-//! [`Membership::on`] takes what has happened, the time, and what the other zones own, and returns what is to be done.
+//! [`Membership::on`] takes what has happened, the time, and what the other zones answer, and returns what is to be done.
 //! It has neither clock, socket nor log. The poller performs the actions over the network; the model check performs the
 //! same ones in a simulated world, so that it explores the code that runs.
 
 mod evidence;
+mod groups;
 mod health;
 mod ownership;
 mod view;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
 pub use self::{
     evidence::{ListReport, ScopeReport},
+    groups::Contest,
     health::ProbeOutcome,
-    ownership::{AddressOwnership, OtherZones, Overlaps},
-    view::{Decision, MembershipView, Timing},
+    ownership::{AddressOwnership, OtherZones},
+    view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing},
 };
 use crate::{
+    snapshot::ClusterNodes,
     table::{Knowledge, Origin},
-    types::{AddressRules, NodeSet},
+    types::{AddressRules, ClusterId, NodeSet},
 };
 
 /// What has happened to a zone.
@@ -31,17 +30,25 @@ use crate::{
 pub enum Event<'e> {
     /// Time has passed.
     Time,
-    /// The seeds have these addresses. `None`: not one is known, or they are not answered because a scope is set.
-    Seeds(Option<&'e NodeSet>),
-    /// A node has reported which nodes it lists in a scope.
-    Report(ScopeReport<'e>),
-    /// The nodes that the report leaves out have been asked, see [`Decision::AskMissing`]. Each comes with its own list,
-    /// if it sent one.
-    MissingReplied { report: ScopeReport<'e>, replies: &'e BTreeMap<IpAddr, Option<NodeSet>> },
+    /// The process was held up for seconds: what was true may not be so any more.
+    Paused,
+    /// The seeds have these addresses, in the order of the file. Those of `fail_open` are answered while nothing is
+    /// learnt; `None`: not one is known, or a scope is set.
+    Seeds { addresses: &'e [IpAddr], fail_open: Option<&'e NodeSet> },
+    /// A node has been polled, and has sent its list of a scope.
+    Polled(ScopeReport<'e>),
+    /// The nodes of [`Decision::AskFirst`] have been asked, and the report is to be decided now.
+    AskedFirst(ScopeReport<'e>),
+    /// A node has reported its own lists, of every scope.
+    Reported { node: IpAddr, scopes: &'e [Option<NodeSet>] },
+    /// A node has not answered a poll, or a request for its report.
+    Silent(IpAddr),
     /// A node has refused a poll.
     Refused(IpAddr),
     /// A probe of a node has ended.
     Probed(IpAddr, ProbeOutcome),
+    /// A node has said which cluster it is of; `None`: it cannot say.
+    Identified(IpAddr, Option<ClusterId>),
     /// A scope has been polled; it is answered if one of its permitted nodes is healthy.
     ScopePolled { scope: usize, rules: &'e AddressRules },
     /// All scopes have been polled, and none has a healthy node.
@@ -63,9 +70,13 @@ pub struct Actions {
     /// The nodes of [`MembershipView::to_probe`] are others than before.
     pub probes_changed: bool,
     /// Probe these again at once.
-    pub confirm: BTreeSet<IpAddr>,
-    /// Write these nodes to the snapshot: the cluster has just confirmed them.
-    pub remember: Option<NodeSet>,
+    pub confirm: Vec<IpAddr>,
+    /// [`MembershipView::due_reports`] may have others than before.
+    pub reports_changed: bool,
+    /// Write this to the snapshot: the cluster has just confirmed it.
+    pub remember: Option<ClusterNodes>,
+    /// Log these.
+    pub notices: Vec<Notice>,
 }
 
 /// What is answered from now on.
@@ -75,8 +86,6 @@ pub struct Publication {
     pub knowledge: Knowledge,
     /// The addresses to register for the zone.
     pub addresses: Option<NodeSet>,
-    /// Whether the zone owns them: its cluster confirmed them a short time ago, and no node spoke for another cluster.
-    pub live: bool,
     /// What went wrong in the last poll, if anything did.
     pub error: Option<String>,
 }
@@ -104,69 +113,65 @@ impl Membership {
         let mut actions = Actions::default();
         match event {
             Event::Time => {}
-            Event::Seeds(addresses) => self.view.seeds(addresses.cloned()),
-            Event::Report(report) => actions.decision = Some(self.report(report, now, others)),
-            Event::MissingReplied { report, replies } => {
-                let overlaps = self.view.overlaps().clone();
-                let decision = self.view.settle(report, replies, now, |node| others.own(node, &overlaps));
-                actions.decision = Some(self.accept_if(decision, report, now, others));
-            }
-            Event::Refused(node) => self.view.refused(node),
+            Event::Paused => self.view.ask_all_anew(),
+            Event::Seeds { addresses, fail_open } => self.view.seeds(addresses, fail_open.cloned()),
+            Event::Polled(about) => actions.decision = Some(self.polled(about, now, others)),
+            Event::AskedFirst(about) => actions.decision = Some(self.decide(about, now, others)),
+            Event::Reported { node, scopes } => self.view.record_report(node, scopes.to_vec(), now),
+            Event::Silent(node) => self.view.record_failure(node, now),
+            Event::Refused(node) => self.view.refused(node, now),
             Event::Probed(node, outcome) => {
-                let change = self.view.hear(node, outcome);
+                let change = self.view.probed(node, outcome, now);
                 actions.confirm.extend(change.confirm.then_some(node));
                 // Most probes change nothing, and large zones have many of them.
-                if !change.changed {
+                if !change.changed && !self.view.has_news() {
                     return actions;
                 }
             }
+            Event::Identified(node, id) => self.view.identified(node, id),
             Event::ScopePolled { scope, rules } => {
                 let active = self.view.select_scope(scope, |node| rules.permits(node));
                 actions.decision = active.then_some(Decision::ScopeActive);
             }
             Event::NoScopeHealthy => self.view.keep_scope(),
             // A snapshot must not look confirmed during an outage.
-            Event::PollSucceeded if self.view.error().is_none() => actions.remember = self.view.learnt(),
+            Event::PollSucceeded if self.view.error().is_none() => actions.remember = self.view.remembered(),
             Event::PollSucceeded => {}
             Event::PollFailed(why) => self.view.fail(why.to_owned()),
         }
+        self.view.reassess(now, &|node| others.answer(node));
         actions.probes_changed = self.view.probing_changed();
-        actions.confirm.append(&mut self.view.take_confirmations());
+        actions.reports_changed = self.view.reports_changed();
+        actions.confirm.extend(self.view.take_confirmations());
+        actions.notices = self.view.take_notices();
         actions.publish = self.publication(now);
         actions
     }
 
-    fn report(&mut self, report: ScopeReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
-        let ScopeReport { scope, report: list } = report;
-        if list.unscoped && !self.view.has_nothing_better() {
+    fn polled(&mut self, about: ScopeReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
+        let ScopeReport { scope, report } = about;
+        if report.unscoped && !self.view.has_nothing_better() {
             return Decision::Unusable("ignores datacenter and rack");
         }
         // While the active scope is empty its last answer stays, until another scope becomes active.
-        if list.nodes.is_none() && (!self.view.lists(scope) || self.view.active_scope() == scope) {
+        if report.nodes.is_none() && (!self.view.lists(scope) || self.view.active_scope() == scope) {
             return Decision::ScopeEmpty;
         }
-        let overlaps = self.view.overlaps().clone();
-        let decision = self.view.judge(scope, list, now, |node| others.own(node, &overlaps));
-        self.accept_if(decision, report, now, others)
+        self.view.record_poll(about, now);
+        self.view.reassess(now, &|node| others.answer(node));
+        let first = self.view.ask_first(about);
+        if first == AskFirst::default() { self.decide(about, now, others) } else { Decision::AskFirst(first) }
     }
 
-    /// Takes a report over if that is the decision.
-    fn accept_if(
-        &mut self,
-        decision: Decision,
-        report: ScopeReport<'_>,
-        now: Instant,
-        others: &OtherZones<'_>,
-    ) -> Decision {
-        let ScopeReport { scope, report } = report;
+    /// Takes a report over if it is accepted.
+    fn decide(&mut self, about: ScopeReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
+        let ScopeReport { scope, report } = about;
+        self.view.reassess(now, &|node| others.answer(node));
+        let decision = self.view.decide(about, now);
         if decision == Decision::Accepted {
             self.view.accept(scope, report.sender, report.nodes.cloned(), now);
             if report.unscoped {
                 self.view.without_scopes();
-            }
-            if let Some(learnt) = self.view.learnt() {
-                let overlaps = others.overlaps(learnt.as_slice(), self.view.overlaps());
-                self.view.relate(overlaps);
             }
         }
         decision
@@ -179,13 +184,14 @@ impl Membership {
             return None;
         }
         self.published = knowledge.clone();
-        let (addresses, live) = match &knowledge {
+        let addresses = match &knowledge {
             Knowledge::Known(known) if self.view.origin() != Origin::FormerCluster => {
-                (NodeSet::new(known.nodes.iter().map(|node| node.address)), known.owns_addresses)
+                let answered = known.nodes.iter().filter(|node| node.is_of_cluster());
+                NodeSet::new(answered.map(|node| node.address))
             }
-            Knowledge::Known(_) | Knowledge::Waiting(_) => (None, false),
+            Knowledge::Known(_) | Knowledge::Waiting(_) => None,
         };
-        Some(Publication { knowledge, addresses, live, error: self.view.error().map(str::to_owned) })
+        Some(Publication { knowledge, addresses, error: self.view.error().map(str::to_owned) })
     }
 }
 

@@ -1,22 +1,26 @@
 //! What a zone knows about its cluster, without a clock, a socket or a log: time is an argument.
 
+mod belonging;
+mod reports;
 mod start;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+pub use self::start::Inheritance;
 use super::{
-    evidence::{Baseline, Judgement, ListReport, ScopeReport, judge, outweighs, speaks_of_others},
-    health::{Change, HealthTable, ProbeOutcome},
-    ownership::Overlaps,
+    evidence::{ScopeReport, SelfReport, outweighs},
+    groups::{Contest, ForeignReason, Group, KnownId, Verdict},
+    health::{HealthTable, ProbeOutcome},
 };
 use crate::{
+    snapshot::ClusterNodes,
     table::{self, Knowledge, Known, Node},
-    types::{NodeSet, NodeState, ZoneState},
+    types::{ClusterId, NodeSet, NodeState, ZoneState},
 };
 
 /// A zone is stale after so many refreshes without success, and not before [`STALE_AFTER_MIN`].
@@ -28,7 +32,7 @@ const STALE_AFTER_MIN: Duration = Duration::from_secs(5);
 /// What decides when time changes an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timing {
-    /// Between two ticks.
+    /// Between two polls.
     pub refresh: Duration,
     /// How long nodes are answered without any success; `None`: indefinitely.
     pub max_stale: Option<Duration>,
@@ -38,14 +42,40 @@ pub struct Timing {
 #[derive(Clone, Debug)]
 pub struct MembershipView {
     timing: Timing,
+    /// The addresses of the seeds, in the order of the file.
+    seeds: Vec<IpAddr>,
+    /// The seeds are others than those that the nodes were learnt from, and none has been seen to belong yet.
+    seeds_edited: bool,
     /// How many lists there are: one for each scope, and one without scopes.
     lists: Vec<Option<NodeSet>>,
     /// The scope that is answered.
     active_scope: usize,
     origin: Origin,
-    /// Nodes that spoke for another zone's cluster.
-    foreign: BTreeSet<IpAddr>,
-    overlaps: Overlaps,
+    /// Nodes that were listed once, or that only other scopes list: the newest first. They are the last candidates.
+    departed: VecDeque<IpAddr>,
+    /// The reports in force: of each node that has answered since its last failure.
+    reports: BTreeMap<IpAddr, SelfReport>,
+    /// The ids that nodes have given since their last failures.
+    ids: BTreeMap<IpAddr, ClusterId>,
+    /// Nodes to ask for their reports as soon as possible.
+    awaited: BTreeSet<IpAddr>,
+    /// When each was last asked for its report.
+    asked: BTreeMap<IpAddr, Instant>,
+    /// The zone's group, as it was last determined.
+    group: Group,
+    verdicts: BTreeMap<IpAddr, Verdict>,
+    /// Nodes that are taken for the zone's until there is evidence against it.
+    trusted: BTreeSet<IpAddr>,
+    /// Nodes that belong, and have reported without a failure since.
+    standing: BTreeSet<IpAddr>,
+    /// Nodes of other clusters.
+    foreign: BTreeMap<IpAddr, ForeignReason>,
+    id: KnownId,
+    contest: Option<Contest>,
+    /// Something that groups are made from has changed since they were last determined.
+    evidence_changed: bool,
+    /// Nodes to ask for their reports have been added since [`MembershipView::reports_changed`] was last asked.
+    reports_changed: bool,
     health: HealthTable,
     /// Refusals that polls have met and that a probe is to confirm.
     to_confirm: BTreeSet<IpAddr>,
@@ -58,21 +88,20 @@ pub struct MembershipView {
     error: Option<String>,
     /// When nodes last disagreed.
     last_dispute: Option<Instant>,
-    /// When a node last spoke for another cluster, as far as anybody can tell.
-    last_foreign: Option<Instant>,
     /// The servers ignore scopes, so what is answered is the whole cluster.
     unscoped: bool,
+    notices: Vec<Notice>,
 }
 
 /// Where what is answered comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Origin {
-    /// Nowhere yet: the addresses of the seeds are answered.
+    /// Nowhere yet: these addresses of the seeds are answered.
     Seeds(Option<NodeSet>),
-    /// The cluster that the zone had before its seeds changed. Its nodes are answered as they stood, and not asked.
+    /// The cluster that the zone had before the name was moved. Its nodes are answered as they stood, and not asked.
     FormerCluster(Arc<[Node]>),
-    /// An earlier process. Its nodes are asked when every seed has failed.
-    Remembered(NodeSet),
+    /// An earlier process, and no list has been accepted since.
+    Remembered,
     /// This zone's cluster.
     Cluster,
 }
@@ -82,8 +111,8 @@ enum Origin {
 pub enum Decision {
     /// The report is accepted.
     Accepted,
-    /// These nodes, which the report leaves out, are asked first for their own lists.
-    AskMissing(Vec<IpAddr>),
+    /// It is decided when these have been asked for their own reports.
+    AskFirst(AskFirst),
     /// The report is set aside; the text says why.
     SetAside(String),
     /// The report cannot be used here, whatever it lists; the text says why.
@@ -94,24 +123,70 @@ pub enum Decision {
     ScopeActive,
 }
 
+/// Nodes to ask for their own reports before a report is decided.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AskFirst {
+    /// Each of these.
+    pub all: BTreeSet<IpAddr>,
+    /// Some of these: nodes that the report leaves out.
+    pub some: BTreeSet<IpAddr>,
+}
+
+/// What is worth a line in the log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// A node is another cluster's.
+    Foreign(IpAddr, ForeignReason),
+    /// A foreign node is the zone's again.
+    Returned(IpAddr),
+    /// The zone's group cannot be told, or is doubtful.
+    Contested(Contest),
+    /// That is over.
+    Agreed,
+    /// The name is moved to the cluster of the new seeds.
+    Moved,
+}
+
 impl MembershipView {
-    /// The seeds' addresses, which are answered while nothing is learnt. `None` also where a scope is set: the
-    /// datacenter of a seed is not known.
-    pub fn seeds(&mut self, addresses: Option<NodeSet>) {
+    /// The addresses of the seeds, in the order of the file, and those that are answered while nothing is learnt: none
+    /// where a scope is set, because the datacenter of a seed is not known.
+    pub fn seeds(&mut self, addresses: &[IpAddr], fail_open: Option<NodeSet>) {
         if let Origin::Seeds(seeds) = &mut self.origin {
-            *seeds = addresses;
+            *seeds = fail_open;
         }
+        if self.seeds == addresses {
+            return;
+        }
+        // A cluster that was built anew behind the same host names; while a node stands, its cluster has not gone.
+        let is_moved = !self.seeds.is_empty() && self.standing.is_empty() && self.origin == Origin::Cluster;
+        self.seeds_edited |= is_moved;
+        let before = std::mem::replace(&mut self.seeds, addresses.to_vec());
+        for seed in addresses.iter().filter(|seed| !before.contains(seed)) {
+            self.ask(*seed);
+        }
+        self.evidence_changed = true;
+        self.forget_untracked();
     }
 
-    /// Who may be asked besides the seeds: the nodes of this cluster; those remembered only when `seeds_failed`.
-    pub fn candidates(&self, seeds_failed: bool) -> Vec<IpAddr> {
-        match &self.origin {
-            Origin::Seeds(_) | Origin::FormerCluster(_) => Vec::new(),
-            Origin::Remembered(nodes) if seeds_failed => nodes.as_slice().to_vec(),
-            Origin::Remembered(_) => Vec::new(),
-            // Foreign nodes are asked too: a recycled address may come back.
-            Origin::Cluster => self.listed(),
-        }
+    /// Whether groups are to be determined anew, or other nodes are to be asked for their reports.
+    pub fn has_news(&self) -> bool {
+        self.evidence_changed || self.reports_changed
+    }
+
+    /// What outlives the process, once the cluster has reported.
+    pub fn remembered(&self) -> Option<ClusterNodes> {
+        let foreign = NodeSet::new(self.foreign.keys().copied());
+        Some(ClusterNodes { nodes: self.learnt()?, others: self.others(), foreign, id: self.cluster_id() })
+    }
+
+    /// Nodes that may be asked besides the seeds; those that have left only when `others_failed`.
+    pub fn candidates(&self, others_failed: bool) -> Vec<IpAddr> {
+        let nodes = match &self.origin {
+            Origin::Seeds(_) | Origin::FormerCluster(_) => return Vec::new(),
+            Origin::Remembered | Origin::Cluster => self.listed(),
+        };
+        let last = self.departed.iter().copied().filter(|_| others_failed);
+        nodes.into_iter().chain(last).filter(|node| !self.foreign.contains_key(node)).collect()
     }
 
     /// Where what is answered comes from.
@@ -119,7 +194,7 @@ impl MembershipView {
         match self.origin {
             Origin::Seeds(_) => table::Origin::Seeds,
             Origin::FormerCluster(_) => table::Origin::FormerCluster,
-            Origin::Remembered(_) => table::Origin::Remembered,
+            Origin::Remembered => table::Origin::Remembered,
             Origin::Cluster => table::Origin::Cluster,
         }
     }
@@ -129,27 +204,27 @@ impl MembershipView {
         self.active_scope
     }
 
-    /// Whether anybody is known of a scope.
+    /// Whether any node is known of a scope.
     pub fn lists(&self, scope: usize) -> bool {
         self.ours(scope).is_some()
     }
 
-    /// Whether a list of everybody is better than what there is: nothing, or such a list.
+    /// Whether a list of the whole cluster is better than what there is: nothing, or such a list.
     pub fn has_nothing_better(&self) -> bool {
         self.unscoped || self.learnt().is_none()
     }
 
-    /// Who sent the list that was last believed.
+    /// The node that sent the list that was last accepted.
     pub fn source(&self) -> Option<IpAddr> {
         self.source
     }
 
-    /// When a list was last believed.
+    /// When a list was last accepted.
     pub fn last_success(&self) -> Option<Instant> {
         self.last_success
     }
 
-    /// What went wrong in the last tick.
+    /// What went wrong in the last poll.
     pub fn error(&self) -> Option<&str> {
         self.error.as_deref()
     }
@@ -162,17 +237,17 @@ impl MembershipView {
         }
     }
 
-    /// With whom the zone shared nodes when it last believed a list.
-    pub fn overlaps(&self) -> &Overlaps {
-        &self.overlaps
-    }
-
-    /// The nodes to probe: all that are believed to be this cluster's.
+    /// The nodes to probe: all that are listed, foreign ones too, because such an address may come back.
     pub fn to_probe(&self) -> Vec<IpAddr> {
         match self.origin {
-            Origin::Cluster => self.listed(),
+            Origin::Cluster | Origin::Remembered => self.listed(),
             _ => Vec::new(),
         }
+    }
+
+    /// Whether other nodes may be due to report since this was last asked.
+    pub fn reports_changed(&mut self) -> bool {
+        std::mem::take(&mut self.reports_changed)
     }
 
     /// Whether there are other nodes to probe or to confirm since this was last asked.
@@ -180,84 +255,62 @@ impl MembershipView {
         std::mem::take(&mut self.probing_changed)
     }
 
-    /// Refusals to confirm at once, each told once.
+    /// Refusals to confirm at once, each returned once.
     pub fn take_confirmations(&mut self) -> BTreeSet<IpAddr> {
         std::mem::take(&mut self.to_confirm)
     }
 
-    /// Judges a report about a scope. `owned_by_other_zone` tells whether another live zone, disjoint from us until now, publishes a node.
-    pub fn judge(
-        &mut self,
-        scope: usize,
-        report: ListReport<'_>,
-        now: Instant,
-        owned_by_other_zone: impl Fn(IpAddr) -> bool,
-    ) -> Decision {
-        let ours = self.ours(scope);
-        let everybody = NodeSet::new(self.listed().into_iter().filter(|node| !self.foreign.contains(node)));
-        let measure = match &self.origin {
-            Origin::Seeds(_) | Origin::FormerCluster(_) => Baseline::Unguarded,
-            Origin::Remembered(nodes) => Baseline::Remembered(nodes),
-            // A scope of which nothing is known has nothing to lose, but another zone's nodes are not for it either.
-            // And nothing is known of it while there is only a list of everybody.
-            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !report.unscoped) => {
-                Baseline::OtherScope(everybody.as_ref())
-            }
-            Origin::Cluster => Baseline::Learnt(ours.as_ref()),
-        };
-        match judge(report, measure, owned_by_other_zone) {
-            Judgement::Accept => {
-                self.foreign.remove(&report.sender);
-                Decision::Accepted
-            }
-            Judgement::AskMissing(left_out) => {
-                self.foreign.remove(&report.sender);
-                Decision::AskMissing(left_out)
-            }
-            Judgement::Unrelated => {
-                (self.last_dispute, self.last_foreign) = (Some(now), Some(now));
-                Decision::SetAside("lists no other node that is known, and is no seed".into())
-            }
-            Judgement::Foreign => {
-                self.mark_foreign(report.sender, now);
-                Decision::SetAside("lists nodes of another zone: its address seems to have been recycled".into())
-            }
-        }
+    /// What is worth a line in the log, each returned once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
     }
 
-    /// Compares a report with the replies of the nodes that it leaves out: each with its own list, if it sent one.
-    pub fn settle(
-        &mut self,
-        report: ScopeReport<'_>,
-        replies: &BTreeMap<IpAddr, Option<NodeSet>>,
-        now: Instant,
-        owned_by_other_zone: impl Fn(IpAddr) -> bool,
-    ) -> Decision {
-        let ScopeReport { scope, report } = report;
-        let before = self.ours(scope);
-        for (&witness, reply) in replies {
-            let own = ListReport { sender: witness, from_seed: false, nodes: reply.as_ref(), unscoped: false };
-            if reply.is_some()
-                && judge(own, Baseline::Learnt(before.as_ref()), &owned_by_other_zone) == Judgement::Foreign
-            {
-                self.mark_foreign(witness, now);
+    /// What is to be asked before a report is decided; nothing when it can be decided at once.
+    pub fn ask_first(&self, about: ScopeReport<'_>) -> AskFirst {
+        let ScopeReport { scope, report } = about;
+        let known = self.ours(scope);
+        let listed = |node: &IpAddr| report.nodes.is_some_and(|list| list.contains(node));
+        let some = slice(known.as_ref()).iter().copied().filter(|node| !listed(node) && *node != report.sender);
+        let is_undecided = matches!(self.verdicts.get(&report.sender), None | Some(Verdict::Undecided));
+        let mut all = BTreeSet::new();
+        if !self.reports.contains_key(&report.sender) {
+            all.insert(report.sender);
+        } else if is_undecided {
+            let nodes = self.nodes();
+            let counts = |node: &&IpAddr| self.seeds.contains(node) || nodes.contains(node);
+            // The seeds first: that is what a first poll compares.
+            let awaited = self.seeds.iter().chain(&self.awaited).filter(|node| self.awaited.contains(node));
+            for node in awaited.filter(counts) {
+                if all.len() < reports::ASKED_AT_ONCE_MAX {
+                    all.insert(*node);
+                }
             }
         }
-        let ours = self.ours(scope);
-        let mut contradicted = None;
-        for (&witness, reply) in replies {
-            let Some(reply) = reply.as_ref().filter(|_| !self.foreign.contains(&witness)) else { continue };
-            if reply.contains(&witness) {
+        let some = some.filter(|node| !all.contains(node)).collect();
+        AskFirst { all, some }
+    }
+
+    /// Decides about a report with the reports that there are.
+    pub fn decide(&mut self, about: ScopeReport<'_>, now: Instant) -> Decision {
+        let ScopeReport { scope, report } = about;
+        let is_candidate = match self.verdicts.get(&report.sender) {
+            Some(Verdict::Belongs | Verdict::Witness | Verdict::Unnamed) => Ok(()),
+            Some(Verdict::Split) if self.trusted.contains(&report.sender) => Ok(()),
+            Some(Verdict::Foreign(reason)) => {
                 self.last_dispute = Some(now);
+                Err(format!("is another cluster's: {reason}"))
             }
-            if speaks_of_others(witness, reply, ours.as_ref()) {
-                self.last_foreign = Some(now);
+            Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
+            Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
+            None if self.reports.contains_key(&report.sender) => {
+                Err("is of a cluster that cannot be told to be the zone's".to_owned())
             }
-            if outweighs(witness, reply, report.nodes, ours.as_ref()) {
-                contradicted = Some(witness);
-            }
+            None => Err("has not sent its lists of every scope".to_owned()),
+        };
+        if let Err(why) = is_candidate {
+            return Decision::SetAside(why);
         }
-        match contradicted {
+        match self.contradiction(scope, about, now) {
             Some(witness) => {
                 Decision::SetAside(format!("leaves out {witness}, which is alive and knows as many nodes"))
             }
@@ -265,15 +318,36 @@ impl MembershipView {
         }
     }
 
+    /// A node that a report leaves out, and that contradicts it. Only nodes that belong are witnesses.
+    fn contradiction(&mut self, scope: usize, about: ScopeReport<'_>, now: Instant) -> Option<IpAddr> {
+        let ScopeReport { report, .. } = about;
+        let known = self.ours(scope)?;
+        let asked = self.reports.get(&report.sender).map(|report| report.at)?;
+        let mut contradicted = None;
+        for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
+            let belongs = matches!(self.verdicts.get(&witness), Some(Verdict::Belongs | Verdict::Split));
+            let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= asked);
+            let Some(reply) = reply.and_then(|reply| reply.in_scope(scope)) else { continue };
+            if reply.contains(&witness) {
+                self.last_dispute = Some(now);
+            }
+            if outweighs(witness, reply.as_slice(), report.nodes, Some(&known)) {
+                contradicted = Some(witness);
+            }
+        }
+        contradicted
+    }
+
     /// Accepts a report. `None` nodes: the scope is empty.
     pub fn accept(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
+        let before = self.listed();
         if self.origin != Origin::Cluster {
             self.lists.fill(None);
             self.origin = Origin::Cluster;
             self.active_scope = scope;
         }
         self.lists[scope] = nodes;
-        self.relist();
+        self.relist(&before);
         // The first node that answers need not wait for a probe.
         self.health.verify(sender);
         self.source = Some(sender);
@@ -283,7 +357,7 @@ impl MembershipView {
         self.unscoped = false;
     }
 
-    /// What is believed comes from servers that do not know scopes.
+    /// What was accepted comes from servers that do not know scopes.
     pub fn without_scopes(&mut self) {
         self.unscoped = true;
     }
@@ -293,7 +367,7 @@ impl MembershipView {
     pub fn select_scope(&mut self, scope: usize, permitted: impl Fn(IpAddr) -> bool) -> bool {
         let rise = self.health.rise();
         let Some(list) = self.ours(scope) else { return false };
-        let nodes = self.health.nodes();
+        let nodes = self.table_nodes();
         let healthy = nodes
             .iter()
             .filter(|node| node.state == NodeState::Up && list.contains(&node.address) && permitted(node.address));
@@ -301,9 +375,10 @@ impl MembershipView {
         let takes_over = self.ours(self.active_scope).is_some() && scope < self.active_scope;
         let selected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };
         if selected {
+            let before = self.listed();
             self.active_scope = scope;
             self.lists[scope + 1..].fill(None);
-            self.relist();
+            self.relist(&before);
         }
         selected
     }
@@ -317,24 +392,14 @@ impl MembershipView {
         }
     }
 
-    /// Tells with whom the zone shares the nodes that it has just believed.
-    pub fn relate(&mut self, overlaps: Overlaps) {
-        self.overlaps = overlaps;
-    }
-
-    /// A tick has brought nothing.
+    /// A poll has brought nothing.
     pub fn fail(&mut self, why: String) {
         self.error = Some(why);
     }
 
-    /// What a probe heard of a node: whether that changes its standing, and whether it should be probed again at once.
-    pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
-        self.health.record(node, heard)
-    }
-
     /// A poll was refused by a node: as good as a probe, and a probe is to confirm it.
-    pub fn refused(&mut self, node: IpAddr) {
-        if self.health.record(node, ProbeOutcome::Refused).confirm {
+    pub fn refused(&mut self, node: IpAddr, now: Instant) {
+        if self.probed(node, ProbeOutcome::Refused, now).confirm {
             self.to_confirm.insert(node);
             self.probing_changed = true;
         }
@@ -345,15 +410,14 @@ impl MembershipView {
         let nodes: Arc<[Node]> = match &self.origin {
             Origin::Seeds(seeds) => return Knowledge::Waiting(seeds.clone()),
             Origin::FormerCluster(nodes) => nodes.clone(),
-            Origin::Remembered(nodes) => nodes.as_slice().iter().map(|&address| unverified(address)).collect(),
-            Origin::Cluster => {
-                let list = self.ours(self.active_scope);
-                let is_ours = |node: &&Node| list.as_ref().is_some_and(|list| list.contains(&node.address));
-                self.health.nodes().iter().filter(is_ours).copied().collect()
+            Origin::Remembered | Origin::Cluster => {
+                let list = self.lists[self.active_scope].as_ref();
+                let is_listed = |node: &Node| list.is_some_and(|list| list.contains(&node.address));
+                self.table_nodes().into_iter().filter(is_listed).collect()
             }
         };
         let expired = self.timing.max_stale.is_some_and(|max| now > self.fresh + max);
-        Knowledge::Known(Known { nodes, state: self.state(now), owns_addresses: self.owns_addresses(now), expired })
+        Knowledge::Known(Known { nodes, state: self.state(now), expired })
     }
 
     /// When time alone will change what is answered, if it will.
@@ -362,17 +426,16 @@ impl MembershipView {
             Some(self.fresh + self.stale_after()),
             self.timing.max_stale.map(|max| self.fresh + max),
             self.last_dispute.map(|last_dispute| last_dispute + self.stale_after()),
-            self.last_foreign.map(|last_foreign| last_foreign + self.stale_after()),
         ];
         moments.into_iter().flatten().filter(|moment| *moment >= now).min()
     }
 
     fn state(&self, now: Instant) -> ZoneState {
-        let remembered = matches!(self.origin, Origin::Remembered(_));
-        let disowned = self.disowns_a_listed_node();
-        if !disowned && (remembered || now > self.fresh + self.stale_after()) {
+        let is_foreign_listed = self.lists_foreign_node();
+        let is_old = self.origin == Origin::Remembered || now > self.fresh + self.stale_after();
+        if !is_foreign_listed && is_old {
             ZoneState::Stale
-        } else if disowned || self.is_recent(self.last_dispute, now) {
+        } else if is_foreign_listed || self.contest.is_some() || self.is_recent(self.last_dispute, now) {
             ZoneState::Contested
         } else if self.unscoped {
             ZoneState::Degraded
@@ -381,14 +444,8 @@ impl MembershipView {
         }
     }
 
-    /// See [`Known::owns_addresses`].
-    fn owns_addresses(&self, now: Instant) -> bool {
-        let last_foreign = self.disowns_a_listed_node() || self.is_recent(self.last_foreign, now);
-        self.origin == Origin::Cluster && self.is_recent(Some(self.fresh), now) && !last_foreign
-    }
-
-    fn disowns_a_listed_node(&self) -> bool {
-        self.foreign.iter().any(|node| self.lists.iter().flatten().any(|list| list.contains(node)))
+    fn lists_foreign_node(&self) -> bool {
+        self.foreign.keys().any(|node| self.lists.iter().flatten().any(|list| list.contains(node)))
     }
 
     fn is_recent(&self, moment: Option<Instant>, now: Instant) -> bool {
@@ -400,26 +457,28 @@ impl MembershipView {
         (self.timing.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN)
     }
 
-    /// The list of a scope without nodes that spoke for another cluster.
+    /// Every listed node as the table has it: its health, and whether it belongs.
+    fn table_nodes(&self) -> Vec<Node> {
+        let is_probed = self.health.is_probed();
+        let shown = |node: &Node| {
+            let is_trusted = !is_probed || self.trusted.contains(&node.address);
+            let state = match node.state {
+                _ if self.foreign.contains_key(&node.address) => NodeState::Foreign,
+                NodeState::Up if !is_trusted => NodeState::New,
+                state => state,
+            };
+            Node { state, pending: node.pending && is_trusted, ..*node }
+        };
+        self.health.nodes().iter().map(shown).collect()
+    }
+
+    /// The list of a scope without foreign nodes.
     fn ours(&self, scope: usize) -> Option<NodeSet> {
         let list = self.lists[scope].as_ref()?;
         if self.foreign.is_empty() {
             return Some(list.clone());
         }
-        NodeSet::new(list.as_slice().iter().copied().filter(|node| !self.foreign.contains(node)))
-    }
-
-    /// A node speaks for another cluster: it is answered no more, not even as a seed or as the last one.
-    fn mark_foreign(&mut self, node: IpAddr, now: Instant) {
-        (self.last_dispute, self.last_foreign) = (Some(now), Some(now));
-        self.foreign.insert(node);
-        if let Origin::Remembered(nodes) = &self.origin {
-            // From here on what is left counts as learnt, so that nothing unguarded can follow.
-            self.lists.fill(None);
-            self.lists[0] = Some(nodes.clone());
-            self.origin = Origin::Cluster;
-            self.relist();
-        }
+        NodeSet::new(list.as_slice().iter().copied().filter(|node| !self.foreign.contains_key(node)))
     }
 
     /// Every node on any list.
@@ -428,21 +487,34 @@ impl MembershipView {
         all.into_iter().collect()
     }
 
-    fn relist(&mut self) {
+    /// Takes over lists that have changed; `before` is what was listed.
+    fn relist(&mut self, before: &[IpAddr]) {
         let listed = self.listed();
+        if listed == before {
+            return;
+        }
         self.probing_changed = true;
-        self.foreign.retain(|node| listed.contains(node));
+        self.evidence_changed = true;
+        for node in before.iter().filter(|node| !listed.contains(node)) {
+            self.depart(*node);
+        }
+        self.departed.retain(|node| listed.binary_search(node).is_err());
+        for node in listed.iter().filter(|node| before.binary_search(node).is_err()) {
+            if !self.reports.contains_key(node) || self.foreign.contains_key(node) {
+                self.ask(*node);
+            }
+        }
         match NodeSet::new(listed) {
             Some(nodes) => self.health.list(&nodes),
             None => self.health.clear(),
         }
+        self.forget_untracked();
     }
 }
 
 #[cfg(test)]
 impl MembershipView {
-    /// Hashes what decides anything from now on; of moments only what has not yet run out. The moments of
-    /// [`Overlaps`] mean something only beside `AddressOwnership`, which compares them.
+    /// Hashes what decides anything from now on; of moments only what has not yet run out.
     pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let left = |since: Instant| (since + self.stale_after() + self.timing.refresh).saturating_duration_since(now);
@@ -452,17 +524,21 @@ impl MembershipView {
         match &self.origin {
             Origin::Seeds(seeds) => (0, seeds.as_ref().map(NodeSet::as_slice)).hash(hasher),
             Origin::FormerCluster(nodes) => (1, nodes.len()).hash(hasher),
-            Origin::Remembered(nodes) => (2, nodes.as_slice()).hash(hasher),
+            Origin::Remembered => 2.hash(hasher),
             Origin::Cluster => 3.hash(hasher),
         }
         self.health.hash_essence(hasher);
-        (self.active_scope, &self.foreign, &self.to_confirm, self.unscoped).hash(hasher);
+        (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
+        (&self.awaited, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
+        self.foreign.keys().for_each(|node| node.hash(hasher));
+        for (node, report) in &self.reports {
+            (node, report.named(), report.id).hash(hasher);
+        }
         let left_of = |moment: Option<Instant>| moment.map_or(Duration::ZERO, left);
-        (left(self.fresh), left_of(self.last_dispute), left_of(self.last_foreign)).hash(hasher);
+        (left(self.fresh), left_of(self.last_dispute)).hash(hasher);
     }
 }
 
-/// A node that is not verified yet.
-fn unverified(address: IpAddr) -> Node {
-    Node { address, state: NodeState::New, slow: false, ever_up: false }
+fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
+    nodes.map_or(&[], NodeSet::as_slice)
 }

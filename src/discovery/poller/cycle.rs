@@ -1,20 +1,20 @@
 //! One poll of a zone: all its scopes, the best first.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
 use rand::seq::IndexedRandom;
 use tracing::debug;
 
 use super::{
     super::{
-        membership::{Decision, Event, ListReport, ScopeReport},
+        membership::{AskFirst, Decision, Event, ListReport, ScopeReport},
         node::{Dropped, FetchError, Keep},
         poll::{Ask, Candidates, Failures, HedgedPoll, ScopeReply},
     },
     Poller,
 };
-use crate::{config::Scope, types::NodeSet};
+use crate::config::Scope;
 
 /// Nodes that are asked themselves when a list leaves them out; of more, so many are chosen at random.
 const ASKED_MISSING_MAX: usize = 8;
@@ -116,18 +116,16 @@ impl<A: Ask> Poller<A> {
             }
         }
         let Some(sender) = empty else { return ScopeOutcome::Failed(failures) };
-        let report = ListReport { sender, from_seed: true, nodes: None, unscoped: false };
-        match self.decide(report, query, None).await {
+        match self.decide(ListReport { sender, nodes: None, unscoped: false }, query, None).await {
             Decision::SetAside(_) => ScopeOutcome::Listed,
             _ => ScopeOutcome::Empty,
         }
     }
 
-    /// Decides about a node's list. Returns why it is not accepted, or `None` if it is.
+    /// Takes over a node's list; returns why it is not accepted, if it is not.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Option<String> {
         let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
-        let from_seed = query.seeds.contains(&sender);
-        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), unscoped };
+        let report = ListReport { sender, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
             Decision::SetAside(why) => Some(why),
             Decision::Unusable(why) => Some(why.into()),
@@ -140,7 +138,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Decides about a report, if necessary after asking the nodes that it leaves out.
+    /// What becomes of a report, once the nodes that the decision depends on were asked for their own.
     async fn decide(
         &self,
         report: ListReport<'_>,
@@ -148,10 +146,13 @@ impl<A: Ask> Poller<A> {
         arrived: Option<tokio::time::Instant>,
     ) -> Decision {
         let about = ScopeReport { scope: query.number, report };
-        let mut decision = self.handle_arrived(Event::Report(about), arrived);
-        if let Some(Decision::AskMissing(missing)) = &decision {
-            let replies = self.ask_missing(missing, query.scope, report.unscoped).await;
-            decision = self.handle_arrived(Event::MissingReplied { report: about, replies: &replies }, arrived);
+        let mut decision = self.handle_arrived(Event::Polled(about), arrived);
+        if let Some(Decision::AskFirst(AskFirst { all, some })) = &decision {
+            let some: Vec<IpAddr> = some.iter().copied().collect();
+            let some = some.sample(&mut rand::rng(), ASKED_MISSING_MAX);
+            let asked: FuturesUnordered<_> = all.iter().chain(some).map(|&node| self.ask_report(node)).collect();
+            asked.collect::<()>().await;
+            decision = self.handle_arrived(Event::AskedFirst(about), arrived);
         }
         let decision = decision.unwrap_or(Decision::ScopeEmpty);
         if let Decision::SetAside(why) = &decision {
@@ -161,28 +162,27 @@ impl<A: Ask> Poller<A> {
         decision
     }
 
-    /// Asks nodes that a list leaves out, all at once, for their own lists. An unscoped list counts only against another
-    /// unscoped one: it says nothing about the scope.
-    async fn ask_missing(
-        &self,
-        missing: &[IpAddr],
-        scope: Option<&Scope>,
-        unscoped: bool,
-    ) -> BTreeMap<IpAddr, Option<NodeSet>> {
-        let chosen: Vec<IpAddr> = missing.sample(&mut rand::rng(), ASKED_MISSING_MAX).copied().collect();
-        let replies = chosen.into_iter().map(|node| async move {
-            let reply = self.query(node, scope).await;
-            let counts = |reply: &ScopeReply| unscoped || !reply.unscoped;
-            (node, reply.ok().filter(counts).and_then(|reply| reply.nodes))
-        });
-        replies.collect::<FuturesUnordered<_>>().collect().await
+    /// Asks a node for its own lists, of every scope.
+    pub(super) async fn ask_report(&self, node: IpAddr) {
+        let scopes = &self.zone.cluster.scope;
+        let replies = match scopes.as_slice() {
+            [] => self.query(node, None).await.map(|reply| vec![reply]),
+            scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
+        };
+        if let Ok(replies) = replies {
+            let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
+            self.handle(Event::Reported { node, scopes: &lists });
+        }
     }
 
-    /// Asks one node about a scope, and handles a refusal: once, however many requests were refused.
+    /// Asks one node about a scope, and counts a failure against it.
     pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let reply = self.queries.ask(node, scope, self.keep(node)).await;
-        if reply.as_ref().is_err_and(FetchError::is_refusal) {
-            self.handle(Event::Refused(node));
+        if let Err(error) = &reply {
+            self.handle(Event::Silent(node));
+            if error.is_refusal() {
+                self.handle(Event::Refused(node));
+            }
         }
         reply
     }

@@ -1,20 +1,62 @@
 //! What a new poller starts from.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Instant,
+};
 
-use super::{HealthTable, MembershipView, Origin, Overlaps, Timing};
-use crate::{config, table::Node, types::NodeSet};
+use super::{
+    super::groups::{Contest, ForeignReason, Group, KnownId},
+    HealthTable, MembershipView, Origin, Timing,
+};
+use crate::{
+    config,
+    table::Node,
+    types::{ClusterId, NodeSet, NodeState},
+};
+
+/// What was known of a zone's cluster by an earlier poller, or process.
+#[derive(Clone, Debug, Default)]
+pub struct Inheritance {
+    /// When its last list was accepted.
+    pub last_success: Option<Instant>,
+    /// The zone's nodes besides those that were answered.
+    pub others: Vec<IpAddr>,
+    /// Nodes of other clusters.
+    pub foreign: Vec<IpAddr>,
+    /// The id of the cluster.
+    pub id: Option<ClusterId>,
+    /// The seeds are others than those that it was learnt from.
+    pub seeds_edited: bool,
+}
 
 impl MembershipView {
-    /// A zone that knows nothing but its seeds' addresses.
+    /// A zone that knows nothing but its seeds' addresses. `scopes` is their number, and `pinned` the id that the file
+    /// demands.
     pub fn new(timing: Timing, health: Option<config::Health>, scopes: usize, now: Instant) -> Self {
         Self {
             timing,
+            seeds: Vec::new(),
+            seeds_edited: false,
             lists: vec![None; scopes.max(1)],
             active_scope: 0,
             origin: Origin::Seeds(None),
-            foreign: BTreeSet::new(),
-            overlaps: Overlaps::default(),
+            departed: VecDeque::new(),
+            reports: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            group: Group::default(),
+            verdicts: BTreeMap::new(),
+            trusted: BTreeSet::new(),
+            standing: BTreeSet::new(),
+            foreign: BTreeMap::new(),
+            id: KnownId::Unknown,
+            contest: None,
+            evidence_changed: false,
+            reports_changed: false,
             health: HealthTable::new(health),
             to_confirm: BTreeSet::new(),
             probing_changed: false,
@@ -23,20 +65,29 @@ impl MembershipView {
             source: None,
             error: None,
             last_dispute: None,
-            last_foreign: None,
             unscoped: false,
+            notices: Vec::new(),
         }
     }
 
-    /// Goes on with the nodes of a scope that an earlier poller learnt from the same cluster; none: it had marked all of them foreign.
+    /// Only nodes that give this id are answered.
     #[must_use]
-    pub fn resuming(mut self, nodes: &[Node], scope: usize, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
+    pub fn pinned(mut self, id: ClusterId) -> Self {
+        self.id = KnownId::Pinned(id);
+        self
+    }
+
+    /// Goes on with the nodes of a scope that an earlier poller learnt from the same cluster; none: all of them were
+    /// foreign.
+    #[must_use]
+    pub fn resuming(mut self, nodes: &[Node], scope: usize, inherited: Inheritance) -> Self {
         self.active_scope = scope.min(self.lists.len() - 1);
         self.lists[self.active_scope] = NodeSet::new(nodes.iter().map(|node| node.address));
         self.origin = Origin::Cluster;
         self.health.resume(nodes);
-        self.probing_changed = true;
-        self.since(last_success, overlaps)
+        let is_trusted = |node: &&Node| node.state == NodeState::Up || node.pending;
+        self.trusted = nodes.iter().filter(is_trusted).map(|node| node.address).collect();
+        self.inherit(inherited)
     }
 
     /// Answers the nodes of a former cluster until the new one has reported its own.
@@ -45,20 +96,49 @@ impl MembershipView {
         if !nodes.is_empty() {
             self.origin = Origin::FormerCluster(nodes);
         }
-        self.since(last_success, Overlaps::default())
+        self.inherit(Inheritance { last_success, ..Inheritance::default() })
     }
 
-    /// Answers the nodes that an earlier process wrote down, whose last success was at `last_success`.
+    /// Answers the nodes that an earlier process wrote down.
     #[must_use]
-    pub fn remembering(mut self, nodes: NodeSet, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
-        self.origin = Origin::Remembered(nodes);
-        self.since(last_success, overlaps)
+    pub fn remembering(mut self, nodes: NodeSet, inherited: Inheritance) -> Self {
+        self.origin = Origin::Remembered;
+        self.trusted = nodes.as_slice().iter().copied().collect();
+        self.health.remember(&nodes);
+        self.lists[0] = Some(nodes);
+        self.inherit(inherited)
     }
 
-    fn since(mut self, last_success: Option<Instant>, overlaps: Overlaps) -> Self {
+    fn inherit(mut self, inherited: Inheritance) -> Self {
+        let Inheritance { last_success, others, foreign, id, seeds_edited } = inherited;
         self.last_success = last_success;
         self.fresh = last_success.unwrap_or(self.fresh);
-        self.overlaps = overlaps;
+        self.departed = others.into_iter().collect();
+        self.foreign = foreign.into_iter().map(|node| (node, ForeignReason::Remembered)).collect();
+        if let (KnownId::Unknown, Some(id)) = (self.id, id) {
+            self.id = KnownId::Learned(id);
+        }
+        self.seeds_edited = seeds_edited;
+        self.probing_changed = true;
+        self.ask_all_anew();
         self
+    }
+
+    /// Nodes of other clusters.
+    pub fn foreign(&self) -> impl Iterator<Item = IpAddr> {
+        self.foreign.keys().copied()
+    }
+
+    /// Whether the seeds are of several clusters.
+    pub fn seeds_disagree(&self) -> bool {
+        self.contest == Some(Contest::SeedsDisagree) || self.seeds.iter().any(|seed| self.foreign.contains_key(seed))
+    }
+
+    /// The id of the zone's cluster.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        match self.id {
+            KnownId::Unknown => None,
+            KnownId::Learned(id) | KnownId::Pinned(id) => Some(id),
+        }
     }
 }

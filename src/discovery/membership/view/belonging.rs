@@ -1,0 +1,145 @@
+//! Which nodes belong: puts in force what [`groups`](super::super::groups) finds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    super::groups::{Assessment, Evidence, Group, KnownId, Verdict, assess},
+    MembershipView, Notice, Origin,
+};
+use crate::{table::Knowledge, types::ClusterId};
+
+impl MembershipView {
+    /// Determines anew which nodes belong, if anything has changed that this depends on. `answered_elsewhere` tells
+    /// whether a zone that is not known to be of the same cluster answers an address.
+    pub fn reassess(&mut self, now: std::time::Instant, answered_elsewhere: &dyn Fn(IpAddr) -> bool) {
+        if !std::mem::take(&mut self.evidence_changed) {
+            return;
+        }
+        let mut assessment = self.assess(answered_elsewhere);
+        if self.is_moved(&assessment) {
+            self.move_to_seeds(now);
+            assessment = self.assess(answered_elsewhere);
+        }
+        if self.contest != assessment.contest {
+            self.contest = assessment.contest;
+            self.notices.push(self.contest.map_or(Notice::Agreed, Notice::Contested));
+        }
+        for (&node, &verdict) in &assessment.verdicts {
+            self.apply(node, verdict);
+        }
+        self.verdicts = assessment.verdicts;
+        if let Some(group) = assessment.group {
+            self.learn_id(&group);
+            self.group = group;
+        }
+        self.forget_untracked();
+        // What it has brought about is no news.
+        self.evidence_changed = false;
+    }
+
+    fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
+        assess(&Evidence {
+            reports: &self.reports,
+            nodes: &self.nodes(),
+            seeds: &self.seeds,
+            standing: &self.standing,
+            foreign: &self.foreign,
+            awaited: &self.awaited,
+            id: self.id,
+            answered_elsewhere,
+        })
+    }
+
+    fn apply(&mut self, node: IpAddr, verdict: Verdict) {
+        match verdict {
+            Verdict::Belongs => {
+                if self.foreign.remove(&node).is_some() {
+                    self.notices.push(Notice::Returned(node));
+                }
+                self.trusted.insert(node);
+                self.standing.insert(node);
+            }
+            Verdict::Foreign(reason) => {
+                if self.foreign.insert(node, reason).is_none() {
+                    self.notices.push(Notice::Foreign(node, reason));
+                }
+                self.trusted.remove(&node);
+                self.standing.remove(&node);
+                self.departed.retain(|other| *other != node);
+            }
+            Verdict::Waits => {
+                self.trusted.remove(&node);
+                self.standing.remove(&node);
+            }
+            Verdict::Witness => {
+                if self.foreign.remove(&node).is_some() {
+                    self.notices.push(Notice::Returned(node));
+                }
+                self.standing.remove(&node);
+            }
+            Verdict::Unnamed | Verdict::Split | Verdict::Undecided => {}
+        }
+    }
+
+    /// The id that most nodes of the group give; what was learnt stays while any of them gives it.
+    fn learn_id(&mut self, group: &Group) {
+        let given: Vec<ClusterId> = group.members.iter().filter_map(|node| self.reports.get(node)?.id).collect();
+        match self.id {
+            KnownId::Pinned(_) => return,
+            KnownId::Learned(id) if given.contains(&id) => return,
+            KnownId::Learned(_) | KnownId::Unknown => {}
+        }
+        let mut counts: BTreeMap<ClusterId, usize> = BTreeMap::new();
+        for id in &given {
+            *counts.entry(*id).or_default() += 1;
+        }
+        let order = |id: &ClusterId| given.iter().position(|other| other == id);
+        let most = counts.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(order(id))));
+        if let Some((&id, _)) = most {
+            self.id = KnownId::Learned(id);
+        }
+    }
+
+    /// Whether the operator moves the name: the seeds were edited, a new one has reported, and none of them belongs. A
+    /// good seed behind others shows that the cluster is the same.
+    fn is_moved(&mut self, assessment: &Assessment) -> bool {
+        if !self.seeds_edited {
+            return false;
+        }
+        let nodes = self.nodes();
+        let is_awaited = |node: &IpAddr| self.awaited.contains(node);
+        let group: BTreeSet<IpAddr> =
+            assessment.group.iter().flat_map(|group| group.members.iter().chain(&group.witnesses)).copied().collect();
+        if self.seeds.iter().any(|seed| group.contains(seed) || self.standing.contains(seed)) {
+            self.seeds_edited = false;
+            return false;
+        }
+        let is_complete = !self.seeds.iter().any(is_awaited)
+            && (!group.is_empty() || !nodes.iter().any(is_awaited))
+            && self.seeds.iter().any(|seed| self.reports.contains_key(seed));
+        is_complete && matches!(self.origin, Origin::Remembered | Origin::Cluster)
+    }
+
+    /// Forgets the former cluster, but answers it until a list of the new one is accepted.
+    fn move_to_seeds(&mut self, now: std::time::Instant) {
+        if let Knowledge::Known(known) = self.knowledge(now) {
+            self.origin = Origin::FormerCluster(known.nodes);
+        }
+        if let KnownId::Learned(_) = self.id {
+            self.id = KnownId::Unknown;
+        }
+        self.lists.fill(None);
+        self.departed.clear();
+        self.group = Group::default();
+        self.trusted.clear();
+        self.standing.clear();
+        self.foreign.clear();
+        self.health.clear();
+        self.seeds_edited = false;
+        self.probing_changed = true;
+        self.notices.push(Notice::Moved);
+    }
+}

@@ -1,0 +1,239 @@
+//! The reports of nodes: what is in force, and which nodes are asked when.
+
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, BuildHasherDefault},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHasher;
+
+use super::{
+    super::{
+        evidence::{ScopeReport, SelfReport},
+        health::{Change, ProbeOutcome},
+    },
+    MembershipView, Origin,
+};
+use crate::types::{ClusterId, NodeSet, NodeState};
+
+/// Nodes that have left and are remembered. They are the last candidates, and cost a request each 30 s; a datacenter
+/// that stands by for another one has fewer.
+const DEPARTED_MAX: usize = 256;
+
+/// Reports that are asked for at once on account of one poll.
+pub(super) const ASKED_AT_ONCE_MAX: usize = 8;
+
+/// Which nodes are to be asked for their reports.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DueReports {
+    /// These, now.
+    pub ask: Vec<IpAddr>,
+    /// When there may be others.
+    pub next: Option<Instant>,
+}
+
+impl MembershipView {
+    /// The zone's nodes: those listed or remembered, without foreign ones.
+    pub(super) fn nodes(&self) -> BTreeSet<IpAddr> {
+        if matches!(self.origin, Origin::Seeds(_) | Origin::FormerCluster(_)) {
+            return BTreeSet::new();
+        }
+        let mut nodes: BTreeSet<IpAddr> = self.listed().into_iter().collect();
+        nodes.extend(&self.departed);
+        nodes.extend(&self.group.members);
+        if self.lists.len() > 1 {
+            // Nodes of the other scopes are the zone's too.
+            nodes.extend(&self.group.named);
+        }
+        nodes.retain(|node| !self.foreign.contains_key(node));
+        nodes
+    }
+
+    /// The zone's nodes that are not answered: of other scopes, or gone. Kept beside the answered ones.
+    pub fn others(&self) -> Option<NodeSet> {
+        let learnt = self.learnt();
+        let others = self.nodes().into_iter();
+        NodeSet::new(others.filter(|node| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node))))
+    }
+
+    /// Takes over a poll's list as part of the sender's report. Returns whether the sender has a report then: one about
+    /// every scope.
+    pub fn record_poll(&mut self, about: ScopeReport<'_>, now: Instant) {
+        let ScopeReport { scope, report } = about;
+        let list = report.nodes;
+        let whole = match self.reports.get(&report.sender) {
+            Some(earlier) => earlier.with(scope, list, now),
+            None if self.lists.len() == 1 => SelfReport::new(vec![list.cloned()], now),
+            None => return,
+        };
+        self.record(report.sender, whole, now);
+    }
+
+    /// Takes over a node's report about every scope.
+    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, now: Instant) {
+        self.record(node, SelfReport::new(scopes, now), now);
+    }
+
+    fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
+        self.asked.insert(node, now);
+        let was_awaited = self.awaited.remove(&node);
+        let report = report.of_cluster(self.ids.get(&node).copied());
+        let report = match self.reports.get(&node) {
+            None => report,
+            Some(earlier) => {
+                let nodes = self.nodes();
+                report.replaces(earlier, |named| !nodes.contains(named))
+            }
+        };
+        let is_news = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
+        let is_suspicious = self.reports.get(&node).is_some_and(|earlier| earlier.changed != report.changed);
+        if is_suspicious {
+            self.ask_peers(&report);
+        }
+        self.reports.insert(node, report);
+        self.evidence_changed |= is_news || was_awaited;
+    }
+
+    /// Asks those anew that a report names, and whose own reports are older.
+    fn ask_peers(&mut self, report: &SelfReport) {
+        let is_older = |node: &&IpAddr| self.reports.get(node).is_some_and(|older| older.at < report.at);
+        let peers: Vec<IpAddr> = report.named().iter().filter(is_older).copied().take(ASKED_AT_ONCE_MAX).collect();
+        peers.into_iter().for_each(|peer| self.ask(peer));
+    }
+
+    /// A node is to be asked for its report as soon as possible.
+    pub(super) fn ask(&mut self, node: IpAddr) {
+        self.awaited.insert(node);
+        self.reports_changed = true;
+        self.evidence_changed = true;
+    }
+
+    /// A node has not answered a poll, or a request for its report.
+    pub fn record_failure(&mut self, node: IpAddr, now: Instant) {
+        self.asked.insert(node, now);
+        self.void(node);
+    }
+
+    /// What a node has said is no longer in force.
+    fn void(&mut self, node: IpAddr) {
+        let was_awaited = self.awaited.remove(&node);
+        let had_report = self.reports.remove(&node).is_some();
+        self.ids.remove(&node);
+        self.standing.remove(&node);
+        self.evidence_changed |= was_awaited || had_report;
+    }
+
+    /// A node has said which cluster it is of, or that it cannot say.
+    pub fn identified(&mut self, node: IpAddr, id: Option<ClusterId>) {
+        let Some(id) = id else { return };
+        if self.ids.insert(node, id) == Some(id) {
+            return;
+        }
+        if let Some(report) = self.reports.get_mut(&node) {
+            report.id = Some(id);
+            self.evidence_changed = true;
+        }
+    }
+
+    /// A probe of a node has ended: whether that changes its state, and whether it should be probed again at once.
+    pub fn probed(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let change = self.health.record(node, outcome, now);
+        if outcome == ProbeOutcome::Up {
+            let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
+            if self.health.state(node).is_some()
+                && !self.reports.contains_key(&node)
+                && self.asked.get(&node).is_none_or(is_old)
+            {
+                self.ask(node);
+            }
+            return change;
+        }
+        // When it answers again it is asked at once.
+        self.asked.remove(&node);
+        self.void(node);
+        if self.health.state(node) == Some(NodeState::Down) {
+            self.trusted.remove(&node);
+        }
+        change
+    }
+
+    /// The process was held up, or has just started: what was true may not be so any more, and every node is asked anew.
+    pub fn ask_all_anew(&mut self) {
+        self.reports.clear();
+        self.ids.clear();
+        self.standing.clear();
+        self.asked.clear();
+        self.awaited = self.tracked().into_iter().filter(|node| !self.is_down(*node)).collect();
+        self.reports_changed = true;
+        self.evidence_changed = true;
+    }
+
+    /// Which nodes are to be asked for their reports, when a report is good for `every`.
+    pub fn due_reports(&self, now: Instant, every: Duration) -> DueReports {
+        let mut due = DueReports { ask: self.awaited.iter().copied().collect(), next: None };
+        for node in self.tracked().into_iter().filter(|node| !self.awaited.contains(node)) {
+            if self.is_down(node) {
+                continue;
+            }
+            let every = if self.is_pressing(node) { self.timing.refresh } else { spread(node, every) };
+            let last = self.reports.get(&node).map(|report| report.at).max(self.asked.get(&node).copied());
+            match last.map(|last| last + every) {
+                Some(at) if at > now => due.next = Some(due.next.map_or(at, |next| next.min(at))),
+                _ => due.ask.push(node),
+            }
+        }
+        due
+    }
+
+    /// Whether an answer depends on a node's next report: it is listed, and not trusted yet, or the name may be about to
+    /// move to its cluster.
+    fn is_pressing(&self, node: IpAddr) -> bool {
+        let is_listed = self.lists.iter().flatten().any(|list| list.contains(&node));
+        (is_listed && !self.trusted.contains(&node)) || (self.seeds_edited && self.seeds.contains(&node))
+    }
+
+    /// Probed, and down: it is asked when it answers a probe again.
+    fn is_down(&self, node: IpAddr) -> bool {
+        self.health.is_probed() && self.health.state(node) == Some(NodeState::Down)
+    }
+
+    /// The nodes whose reports count: seeds, and all that the zone lists or remembers.
+    fn tracked(&self) -> BTreeSet<IpAddr> {
+        let mut tracked = self.nodes();
+        tracked.extend(&self.seeds);
+        if matches!(self.origin, Origin::Remembered | Origin::Cluster) {
+            tracked.extend(self.listed());
+        }
+        tracked
+    }
+
+    /// Drops what is known of addresses that no one names any more.
+    pub(super) fn forget_untracked(&mut self) {
+        let tracked = self.tracked();
+        let is_tracked = |node: &IpAddr| tracked.contains(node);
+        self.reports.retain(|node, _| is_tracked(node));
+        self.ids.retain(|node, _| is_tracked(node));
+        self.asked.retain(|node, _| is_tracked(node));
+        self.awaited.retain(is_tracked);
+        self.verdicts.retain(|node, _| is_tracked(node));
+        self.trusted.retain(is_tracked);
+        self.standing.retain(is_tracked);
+    }
+
+    /// A node is listed no more.
+    pub(super) fn depart(&mut self, node: IpAddr) {
+        if !self.foreign.contains_key(&node) && self.trusted.contains(&node) {
+            self.departed.push_front(node);
+            self.departed.truncate(DEPARTED_MAX);
+        }
+    }
+}
+
+/// A period give or take a tenth, the same for an address each time: nodes that were asked at once are not for ever.
+fn spread(node: IpAddr, every: Duration) -> Duration {
+    let hash = BuildHasherDefault::<FxHasher>::default().hash_one(node) >> 32;
+    let fraction = f64::from(u32::try_from(hash).unwrap_or_default()) / f64::from(u32::MAX);
+    every.mul_f64(0.9 + fraction / 5.0)
+}
