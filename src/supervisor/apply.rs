@@ -95,9 +95,9 @@ impl Supervisor {
     fn table_of(&self, config: &Config, plan: &Plan) -> ZoneTable {
         let before = self.table.snapshot();
         let now = unix_now();
-        let mut entries = entries(&before, self.in_force.as_deref(), config, plan, now);
-        entries.extend(config.server.domains.iter().map(|name| domain(&before, name, config, now)));
-        ZoneTable::new(entries).with_server(server(&before, config, self.cookies.in_force()))
+        let zones = entries(&before, self.in_force.as_deref(), config, plan, now);
+        let domains = config.server.domains.iter().map(|name| domain(&before, name, config, now));
+        ZoneTable::with_domains(zones, domains).with_server(server(&before, config, self.cookies.in_force()))
     }
 }
 

@@ -11,8 +11,10 @@ use super::plan::Plan;
 use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
-    table::{self, CookieSecrets, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
-    types::{AddressRules, AnswerCount, Ttl, ZoneName},
+    table::{
+        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable,
+    },
+    types::{Ttl, ZoneName},
 };
 
 /// TTL of negative answers about domains without nodes: zones appear below them with an edit of the file.
@@ -63,22 +65,20 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
 }
 
 /// The entry that a domain has, or a new one.
-pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: u32) -> Arc<ZoneEntry> {
-    let settings = ZoneSettings {
-        ttl: DOMAIN_NEGATIVE_TTL,
-        count: AnswerCount::ONE,
-        subdomains: false,
+pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: u32) -> Arc<DomainEntry> {
+    let settings = DomainSettings {
         negative_ttl: DOMAIN_NEGATIVE_TTL,
         name_servers: name_servers(name, &config.server),
-        rules: AddressRules::default(),
         clients: config.server.clients.clone(),
     };
     match before.domain(name) {
         Some(entry) => {
-            configure(entry, settings, now);
+            if entry.answers().settings != settings {
+                entry.configure(&settings, now);
+            }
             entry.clone()
         }
-        None => Arc::new(ZoneEntry::domain(name.clone(), settings, now)),
+        None => Arc::new(DomainEntry::new(name.clone(), settings, now)),
     }
 }
 

@@ -234,7 +234,7 @@ impl Answers {
         let same = next.address_ttl() == self.address_ttl()
             && next.settings.name_servers == self.settings.name_servers
             && (&*next.v4, &*next.v6) == (&*self.v4, &*self.v6);
-        let serial = if same { self.serial } else { self.next_serial(now) };
+        let serial = if same { self.serial } else { next_serial(self.serial, now) };
         Self { serial, ..next }
     }
 
@@ -252,12 +252,12 @@ impl Answers {
         let (v4, v6) = (Addresses::new(v4), Addresses::new(v6));
         Self { settings, knowledge, answered, serial, v4, v6 }
     }
+}
 
-    /// max(previous + 1, now), in the arithmetic of serials, which wraps.
-    fn next_serial(&self, now: u32) -> u32 {
-        let next = self.serial.wrapping_add(1);
-        if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
-    }
+/// max(previous + 1, now), in the arithmetic of serials, which wraps.
+pub(super) fn next_serial(previous: u32, now: u32) -> u32 {
+    let next = previous.wrapping_add(1);
+    if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
 }
 
 #[cfg(test)]

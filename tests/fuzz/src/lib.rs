@@ -13,7 +13,10 @@ use alternator_dns::{
         wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
     metrics::{ProcessCounters, Transport},
-    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneEntry, ZoneSettings, ZoneTable},
+    table::{
+        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, ZoneEntry,
+        ZoneSettings, ZoneTable,
+    },
     types::{AllowedClients, AnswerCount, NodeSet, ZoneName, ZoneState, suffixes},
 };
 use arc_swap::ArcSwap;
@@ -152,7 +155,8 @@ fn zones() -> ZoneTable {
     let name_servers = NameServers::new(servers.map(|(server, addresses)| (name(server), addresses)));
     // Labels of 63, 63, 63 and 61 octets: nothing longer has a name.
     let longest = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "n".repeat(61));
-    ZoneTable::new([
+    let domain = Arc::new(DomainEntry::new(name("test"), DomainSettings::example(), 1));
+    let zones = [
         zone("few.test", ZoneSettings { name_servers, ..of(AnswerCount::All) }, &live(&few)),
         zone("a.b.few.test", of(AnswerCount::ONE), &live(&few)),
         zone("eight.test", of(eight), &live(&many)),
@@ -166,9 +170,9 @@ fn zones() -> ZoneTable {
             ZoneSettings { clients: AllowedClients::Networks(Arc::new([])), ..of(eight) },
             &live(&nodes(1)),
         ),
-        Arc::new(ZoneEntry::domain(name("test"), ZoneSettings::example(), 1)),
         zone(&longest, of(eight), &Knowledge::up(&many, ZoneState::Stale)),
-    ])
+    ];
+    ZoneTable::with_domains(zones, [domain])
 }
 
 fn zone(text: &str, settings: ZoneSettings, knowledge: &Knowledge) -> Arc<ZoneEntry> {
