@@ -48,7 +48,7 @@ use self::{
 pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{View, control},
-    config::{Config, ConfigStatus, ReloadRequest},
+    config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Prober, Resources, SetUpError},
     metrics::ProcessCounters,
     net::watched::FileReader,
@@ -187,7 +187,7 @@ impl Supervisor {
                     };
                     let outcome = match prepared {
                         Ok(prepared) => Ok(self.commit(prepared).await),
-                        Err(refused) => Err(refused.to_string()),
+                        Err(refused) => Err(ReloadError::Refused(Arc::new(refused))),
                     };
                     systemd::status(&self.describe());
                     // The reloader may have been dropped meanwhile.

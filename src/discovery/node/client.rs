@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     connections::{Clients, Keep},
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
-    tls::{self, Ready, TlsClients},
+    tls::{self, Ready, TlsClientError, TlsClients},
 };
 use crate::{config::Scheme, metrics::PollResult, net::http};
 
@@ -96,7 +96,7 @@ pub enum FetchError {
     Tls(String),
     /// A file that TLS needs cannot be used.
     #[error("was not asked: {0}")]
-    Files(String),
+    Files(TlsClientError),
 }
 
 /// The client cannot be built: the process lacks what it needs from the system.

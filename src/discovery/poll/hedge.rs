@@ -34,6 +34,11 @@ impl Failures {
             self.told.push(format!("{node} {why}"));
         }
     }
+
+    /// Whether no candidate has failed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 impl fmt::Display for Failures {

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -177,6 +177,19 @@ impl Shared {
     }
 }
 
+/// Why a name has no addresses.
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error("the system's resolver has not answered within {PATIENCE:?}")]
+    TimedOut,
+    #[error("it has no address that a node could have")]
+    NoAddress,
+    #[error(transparent)]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Panicked(#[from] JoinError),
+}
+
 /// Looks up one name whenever somebody wants it, for as long as somebody follows it.
 struct Task {
     name: ZoneName,
@@ -219,15 +232,15 @@ impl Task {
         let ended = match timeout(PATIENCE, &mut job).await {
             Ok(ended) => ended,
             Err(_) => {
-                self.tell(Err(format!("the system's resolver has not answered within {PATIENCE:?}")));
+                self.tell(Err(LookupError::TimedOut));
                 job.await
             }
         };
         self.tell(match ended {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err("it has no address that a node could have".into()),
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(LookupError::NoAddress),
             Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panicked) => Err(panicked.to_string()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panicked) => Err(panicked.into()),
         });
     }
 
@@ -246,7 +259,7 @@ impl Task {
         }))
     }
 
-    fn tell(&self, found: Result<Arc<[IpAddr]>, String>) {
+    fn tell(&self, found: Result<Arc<[IpAddr]>, LookupError>) {
         let Self { host, .. } = self;
         self.result.send_modify(|result| {
             result.looked_up = Some(Instant::now());
