@@ -43,13 +43,7 @@ impl Supervisor {
         let wanted = &config.server;
         let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
-        let secrets = match self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                let path = wanted.cookie_secret_file.clone().unwrap_or_default();
-                return Err(StartError::CookieSecrets { path, error });
-            }
-        };
+        let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
         let in_force = self.in_force.as_deref();

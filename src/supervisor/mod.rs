@@ -105,7 +105,7 @@ impl Supervisor {
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
-        let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?;
+        let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?.unzip();
         let runtimes = Runtimes::start()?;
         // After the threads that answer have been started, which inherit it otherwise.
         threads::lower_priority();
