@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
+    fn a_list_keeps_its_version_for_as_long_as_its_addresses() {
         let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
         let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let ttl = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..count };

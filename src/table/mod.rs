@@ -1,4 +1,4 @@
-//! The zone table: the only door between learning and answering.
+//! The zone table: the only interface between learning and answering.
 //!
 //! A [`ZoneTable`] never changes; a reload swaps it whole. Each [`ZoneEntry`] in it holds the zone's current
 //! [`Answers`] behind a pointer of its own, so that publishing one zone costs the same with ten zones and with

@@ -176,12 +176,9 @@ fn a_secret_file_that_cannot_be_used_is_refused_at_the_start_and_at_a_reload() {
     let daemon = Daemon::with_config("no_secrets", &config("", &zones));
     let bad = config("cookie_secret_file = \"/nowhere/secrets\"", &zones);
     std::fs::write(daemon.config_path(), bad).unwrap();
-    let (status, _, complaint) = daemon.reload();
-    assert_eq!(status, 78, "{complaint}");
-    assert!(
-        complaint.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"),
-        "{complaint}"
-    );
+    let (status, _, error) = daemon.reload();
+    assert_eq!(status, 78, "{error}");
+    assert!(error.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"), "{error}");
     assert_eq!(daemon.ask("a.example", "A").rcode, "NoError");
 }
 

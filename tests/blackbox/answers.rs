@@ -45,11 +45,11 @@ fn ahead_max() -> usize {
 
 /// How often each was seen.
 fn counts<T: Ord>(seen: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
-    let mut tally = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for one in seen {
-        *tally.entry(one).or_default() += 1;
+        *counts.entry(one).or_default() += 1;
     }
-    tally
+    counts
 }
 
 #[track_caller]

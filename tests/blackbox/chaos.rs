@@ -563,8 +563,8 @@ impl World {
         let calm = self.clusters.iter().all(|truth| truth.fault == ClusterFault::Healthy);
         let alone = self.is_past(self.recycled) && self.is_past(self.blackout);
         let [from, to] = [&self.clusters[which], &self.clusters[1 - which]];
-        let room = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
-        if !(calm && alone && room) {
+        let allowed = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
+        if !(calm && alone && allowed) {
             return None;
         }
         let index = from.draw(&mut self.chance, true, |condition| condition != Condition::Announced)?;

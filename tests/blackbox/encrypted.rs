@@ -173,7 +173,7 @@ async fn questions_over_https_and_quic_get_the_same_answers() {
     wait::until("the node to be learnt", || (daemon.ask("a.example", "A").ttls() == [4]).then_some(()));
     for transport in ["https", "quic"] {
         let server = daemon.secure_address(transport);
-        assert!(connect_hickory(transport, server, &Authority::new("stranger")).await.is_none(), "{transport}");
+        assert!(connect_hickory(transport, server, &Authority::new("other")).await.is_none(), "{transport}");
         let mut send = connect_hickory(transport, server, &authority).await.expect("a certificate that fits");
         for (name, qtype, rcode) in
             [("A.exaMple", "A", "NoError"), ("x.a.example", "A", "NXDomain"), ("other.example", "A", "Refused")]
@@ -208,7 +208,7 @@ fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing()
     assert!(connect(server, &old).is_none());
     assert_eq!(ask(&mut before, &Question::new("a.example", "A")).rcode, "NoError", "open connections stay open");
     fs::write(directory.join("key.pem"), "nonsense").unwrap();
-    wait::until("a complaint", || daemon.log().contains("key.pem has no private key").then_some(()));
+    wait::until("an error", || daemon.log().contains("key.pem has no private key").then_some(()));
     assert!(connect(server, &new).is_some());
 }
 
@@ -226,8 +226,8 @@ fn a_reload_opens_and_closes_encrypted_addresses_and_refuses_bad_files() {
     assert!(TcpStream::connect(https_server).is_ok());
     fs::remove_file(directory.join("cert.pem")).unwrap();
     fs::write(&file, config(&directory, "listen_quic = [\"127.0.0.1:0\"]", zones)).unwrap();
-    let (status, _, complaint) = daemon.reload();
-    assert_eq!(status, 78, "{complaint}");
-    assert!(complaint.contains("cannot serve encrypted DNS: cannot read "), "{complaint}");
+    let (status, _, error) = daemon.reload();
+    assert_eq!(status, 78, "{error}");
+    assert!(error.contains("cannot serve encrypted DNS: cannot read "), "{error}");
     assert!(TcpStream::connect(https_server).is_ok(), "what was served is served on");
 }

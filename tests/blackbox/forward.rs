@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_millis(4500);
 const PROMPT: Duration = Duration::from_millis(1500);
 
 /// An address that sends queries and is not an upstream.
-const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
+const OTHER_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
 
 fn upstream(last: u8) -> Upstream {
     Upstream::start([127, 0, 0, last])
@@ -281,9 +281,9 @@ fn too_many_questions_are_refused_at_once() {
 #[test]
 fn questions_of_other_clients_are_not_forwarded() {
     let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
-    let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
+    let daemon = start("other_clients", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let as_stranger = |question: Question| {
-        dns::udp_from(STRANGER, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
+        dns::udp_from(OTHER_CLIENT, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
     };
     let reply = as_stranger(Question::new("a.test", "A"));
     assert_eq!((&*reply.rcode, &reply.extended_errors[..], reply.recursion_available), ("Refused", &[20][..], false));
@@ -294,7 +294,7 @@ fn questions_of_other_clients_are_not_forwarded() {
         let reply = dns::udp(daemon.address(), &question.edns(PAYLOAD));
         (reply.rcode, reply.recursion_available)
     };
-    assert_eq!(mine(Question::new("zone.alt.example", "A")), ("NoError".into(), true), "also from the fast lane");
+    assert_eq!(mine(Question::new("zone.alt.example", "A")), ("NoError".into(), true), "also on the fast path");
     assert_eq!(mine(Question::new("zone.alt.example", "TXT")), ("NoError".into(), true));
     let not_desired = Question { recursion_desired: false, ..Question::new("a.test", "A") };
     for refused in [not_desired, Question::new("a.test", "AXFR"), Question::new("a.test", "TYPE250")] {
@@ -316,7 +316,7 @@ fn a_client_outside_the_server_s_list_is_refused_with_a_reason() {
     let text = text.replacen("[server]\n", "[server]\nclients = [\"127.0.0.1\"]\n", 1);
     let daemon = Daemon::with_config("explained", &text);
     let question = Question::new("a.test", "A").edns(PAYLOAD);
-    let reply = dns::udp_from(STRANGER, daemon.address(), &question, wait::PATIENCE).unwrap();
+    let reply = dns::udp_from(OTHER_CLIENT, daemon.address(), &question, wait::PATIENCE).unwrap();
     assert_eq!((&*reply.rcode, &reply.extended_errors[..]), ("Refused", &[18][..]));
     assert_eq!(ask(&daemon, "a.test", "A").rcode, "NoError");
 }
@@ -373,7 +373,7 @@ fn a_reply_comes_from_the_address_that_was_asked() {
     let daemon = Daemon::with_config("source", &text);
     for last in [1, 5, 6] {
         let asked = SocketAddr::from(([127, 0, 0, last], daemon.address().port()));
-        let reply = exchange(asked, STRANGER, &Question::new(&format!("any{last}.test"), "A").wire());
+        let reply = exchange(asked, OTHER_CLIENT, &Question::new(&format!("any{last}.test"), "A").wire());
         assert_eq!(reply[3] & 0x0F, 0);
     }
 }

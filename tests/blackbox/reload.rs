@@ -115,8 +115,8 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
-    let complaint = wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
-    assert!(complaint.contains("config.toml:") && complaint.contains("expected a duration"), "{complaint}");
+    let error = wait::until("the error", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
+    assert!(error.contains("config.toml:") && error.contains("expected a duration"), "{error}");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
     let (code, _, stderr) = daemon.reload();
@@ -142,7 +142,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
     replace_by_pipe(&daemon.config_path());
-    wait::until("the complaint", || {
+    wait::until("the error", || {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("not a regular file")).map(drop)
     });
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
@@ -171,7 +171,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_delay_nothing() {
     };
     let mut daemon = Daemon::with_config("secrets", &file("a"));
     replace_by_pipe(&secrets);
-    wait::until("the complaint", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
+    wait::until("the error", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
     fs::write(daemon.config_path(), file("ab")).unwrap();
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);

@@ -145,22 +145,17 @@ fn a_client_certificate_is_shown_to_nodes_that_demand_one() {
     let ca = stage.put("ca.pem", &authority.pem());
     let Certified { certificate, key } = clients.certify(["resolver"]);
     let (cert, key) = (stage.put("cert.pem", &certificate), stage.put("key.pem", &key));
-    let stranger = authority.certify(["resolver"]);
-    let (strange_cert, strange_key) =
-        (stage.put("strange.pem", &stranger.certificate), stage.put("strange.key", &stranger.key));
+    let other = authority.certify(["resolver"]);
+    let (other_cert, other_key) = (stage.put("other.pem", &other.certificate), stage.put("other.key", &other.key));
     stage.zone("with.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{key}\""));
     stage.zone("without.example", &cluster, &format!("ca = \"{ca}\""));
-    stage.zone(
-        "strange.example",
-        &cluster,
-        &format!("ca = \"{ca}\", cert = \"{strange_cert}\", key = \"{strange_key}\""),
-    );
-    stage.zone("mixed.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{strange_key}\""));
+    stage.zone("other.example", &cluster, &format!("ca = \"{ca}\", cert = \"{other_cert}\", key = \"{other_key}\""));
+    stage.zone("mixed.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{other_key}\""));
     let daemon = stage.start();
     wait_live(&daemon, "with.example.");
     wait_error(&daemon, "without.example.", "demands a client certificate");
-    wait_error(&daemon, "strange.example.", "does not accept our TLS: UnknownCA");
-    wait_error(&daemon, "mixed.example.", &format!("{strange_key} is not the key of {cert}"));
+    wait_error(&daemon, "other.example.", "does not accept our TLS: UnknownCA");
+    wait_error(&daemon, "mixed.example.", &format!("{other_key} is not the key of {cert}"));
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl HealthTable {
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
-            self.nodes.entry(node).or_insert_with(|| NodeHealth::newcomer(self.policy.is_some()));
+            self.nodes.entry(node).or_insert_with(|| NodeHealth::new(self.policy.is_some()));
         }
     }
 
@@ -100,8 +100,8 @@ impl HealthTable {
         if self.nodes.values().any(|health| health.state == NodeState::Up) {
             return Change::default();
         }
-        let newcomer = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
-        let changed = newcomer.map(NodeHealth::rise).is_some();
+        let new_node = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
+        let changed = new_node.map(NodeHealth::rise).is_some();
         Change { changed, confirm: false }
     }
 
@@ -135,7 +135,7 @@ impl HealthTable {
 }
 
 impl NodeHealth {
-    fn newcomer(probed: bool) -> Self {
+    fn new(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
         Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_up_after_its_first_success() {
+    fn a_new_node_is_up_after_its_first_success() {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
         assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(one(2, 3, "urrr"), "Nuu!u!r");
         assert_eq!(one(2, 1, "ur"), "Nur", "nothing is left to confirm");
         assert_eq!(one(2, 2, "uru"), "Nuu!u", "a single failure");
-        assert_eq!(one(2, 3, "rr"), "NNN", "a newcomer is not answered, so there is no hurry");
+        assert_eq!(one(2, 3, "rr"), "NNN", "a new node is not answered, so there is no hurry");
     }
 
     #[test]

@@ -106,9 +106,9 @@ impl Candidates {
 impl Queue {
     /// Replaces the members: those that stay keep their places, new ones are appended.
     fn replace(&mut self, members: &[IpAddr]) {
-        let mut newcomers: HashSet<_> = members.iter().collect();
-        self.order.retain(|known| newcomers.remove(known));
-        self.order.extend(members.iter().filter(|member| newcomers.remove(member)));
+        let mut new_members: HashSet<_> = members.iter().collect();
+        self.order.retain(|known| new_members.remove(known));
+        self.order.extend(members.iter().filter(|member| new_members.remove(member)));
         self.left = self.order.len();
     }
 

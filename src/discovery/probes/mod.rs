@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
+    async fn new_nodes_are_probed_at_once_and_then_at_the_interval() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=3, SECOND);
         let first = outcomes_within(&mut subscription, MILLI * 5).await;

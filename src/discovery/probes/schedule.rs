@@ -20,7 +20,7 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
-    pace::{newcomer_spread, stretched},
+    pace::{first_probe_spread, stretched},
 };
 use crate::config::Health;
 
@@ -175,7 +175,7 @@ impl Schedule {
                 self.pull_forward(target, now, |begun| begun + pause(interval, chance()));
             }
         }
-        let spread = newcomer_spread(interval, endpoints.len());
+        let spread = first_probe_spread(interval, endpoints.len());
         for endpoint in endpoints.into_values() {
             self.add_node(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
         }
@@ -395,7 +395,7 @@ impl Zone {
 mod tests {
     use std::num::{NonZeroU8, NonZeroU16};
 
-    use super::super::pace::NEWCOMER_SPREAD;
+    use super::super::pace::FIRST_PROBE_SPREAD;
     use super::*;
     use crate::config::Scheme;
     use proptest::prelude::*;
@@ -557,9 +557,9 @@ mod tests {
         assert_eq!(stretched(SECOND, 100), SECOND);
         assert_eq!(stretched(SECOND, 500), 5 * SECOND);
         assert_eq!(stretched(10 * SECOND, 500), 10 * SECOND);
-        assert_eq!(newcomer_spread(SECOND, 3), Duration::ZERO);
-        assert_eq!(newcomer_spread(SECOND, 12), NEWCOMER_SPREAD * 2);
-        assert_eq!(newcomer_spread(5 * SECOND, 500), 5 * SECOND / 4);
+        assert_eq!(first_probe_spread(SECOND, 3), Duration::ZERO);
+        assert_eq!(first_probe_spread(SECOND, 12), FIRST_PROBE_SPREAD * 2);
+        assert_eq!(first_probe_spread(5 * SECOND, 500), 5 * SECOND / 4);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub fn check_outcome(message: &[u8], reply: Option<&[u8]>, transport: Transport)
     assert_eq!(reply.is_some(), deserves_one, "only a reply, and what is too short to have an ID, gets no reply");
     if let Some(reply) = reply {
         let read = check_reply(message, reply, transport);
-        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is room enough over TCP");
+        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is space enough over TCP");
         let mut distinct = HashSet::new();
         assert!(read.answers.iter().all(|record| distinct.insert(&record.data)), "no record comes twice");
     }
