@@ -366,7 +366,7 @@ pub struct ProcessCounters {
     pub reloads: PerLabel<ReloadResult>,
     /// From a poll's first byte to the changed answer.
     pub node_change: Histogram,
-    /// Files, and zones in them, that were not believed at the start.
+    /// Files, and zones in them, that were ignored at the start.
     pub snapshots_ignored: PerLabel<SnapshotIgnored>,
     /// Writes of the known nodes.
     pub snapshot_writes: PerLabel<SnapshotWrite>,

@@ -196,7 +196,7 @@ impl Responder<'_> {
 enum RateLimited {
     /// It is answered.
     No,
-    /// It gets a short reply, from which a client with an address of its own learns how to go on.
+    /// It gets a short reply, with TC or a fresh cookie, so that a client that owns its address can ask again.
     Slip(Slip),
     /// It gets no reply.
     Drop,

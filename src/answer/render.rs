@@ -75,7 +75,7 @@ impl<'m> Reply<'m> {
         self.metadata.truncation = true;
     }
 
-    /// Names a reason, for a client that speaks EDNS.
+    /// Gives a reason, for a client that uses EDNS.
     pub(super) fn set_extended_error(&mut self, error: Option<ExtendedError>) {
         if let (Some(opt), Some(error)) = (&mut self.opt, error) {
             opt.set_extended_error(error);

@@ -38,7 +38,7 @@ pub struct Resolution<'t> {
     pub matched: Option<Match<'t>>,
     /// The content of the answer.
     pub outcome: Outcome<'t>,
-    /// The reason, for a client that speaks EDNS.
+    /// The reason, for a client that uses EDNS.
     pub extended_error: Option<ExtendedError>,
 }
 

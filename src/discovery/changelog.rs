@@ -1,4 +1,4 @@
-//! What changed, for people: one line each, and none when nothing did.
+//! Logs what changed in a zone: one line for each change.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,27 +9,30 @@ use crate::{
     types::{NodeSet, ZoneName},
 };
 
-/// Nodes told one by one in one change; of more only their number. No cluster is so large, and a list that is rubbish
-/// must not bury the log.
-const NODES_TOLD_MAX: usize = 100;
+/// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
+/// wrong list must not fill the log.
+const NODES_LOGGED_MAX: usize = 100;
 
-/// Logs the difference. `why` tells what went wrong, if anything did.
-pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
-    let (old, new) = (nodes(before), nodes(after));
+/// Logs which nodes joined and left, and the change of state. `why` is the last error, if there is one.
+pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
+    let old = nodes(before);
+    let new = nodes(after);
     let mut joined = new.difference(&old);
-    for node in joined.by_ref().take(NODES_TOLD_MAX) {
+    for node in joined.by_ref().take(NODES_LOGGED_MAX) {
         info!(%zone, %node, "node joined");
     }
     let mut left = old.difference(&new);
-    for node in left.by_ref().take(NODES_TOLD_MAX) {
+    for node in left.by_ref().take(NODES_LOGGED_MAX) {
         let now = state_of(*node, after);
         info!(%zone, %node, now, "node left");
     }
-    let (joined, left) = (joined.count(), left.count());
+    let joined = joined.count();
+    let left = left.count();
     if joined + left > 0 {
-        info!(%zone, joined, left, "and more nodes than are told one by one");
+        info!(%zone, joined, left, "further nodes joined or left");
     }
-    let (from, to) = (before.state().word(), after.state().word());
+    let from = before.state().word();
+    let to = after.state().word();
     match why {
         _ if from == to => {}
         Some(why) => warn!(%zone, from, to, why, "zone state changed"),
@@ -37,8 +40,8 @@ pub fn tell(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str
     }
 }
 
-/// Logs that a seed began or ceased to disagree with what is published.
-pub fn tell_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
+/// Logs that a seed began or ceased to disagree with the published nodes.
+pub fn log_disagreement(zone: &ZoneName, seed: IpAddr, listed: &NodeSet, disagrees: bool) {
     if disagrees {
         let listed = listed.as_slice().len();
         warn!(%zone, %seed, listed, "seed disagrees: it lists nodes that have nothing in common with the zone's");
@@ -55,7 +58,7 @@ fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
     }
 }
 
-/// What is held of a node that is answered no more.
+/// The state of a node that is no longer answered.
 fn state_of(node: IpAddr, answers: &Answers) -> &'static str {
     let Knowledge::Known(known) = &answers.knowledge else { return "unlisted" };
     known.nodes.iter().find(|known| known.address == node).map_or("unlisted", |known| known.state.word())
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_thousands_neither_buries_the_log_nor_holds_up_the_others() {
+    fn a_list_of_thousands_neither_fills_the_log_nor_takes_long() {
         crate::telemetry::keep_every_line();
         let lines = LineCount::default();
         let writer = lines.clone();
@@ -102,10 +105,11 @@ mod tests {
             let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
             Answers::new(ZoneSettings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
         };
-        let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
+        let before = list(0x0a00_0000);
+        let after = list(0x0b00_0000);
         let start = Instant::now();
-        tracing::subscriber::with_default(log, || tell(&zone, &before, &after, None));
+        tracing::subscriber::with_default(log, || log_changes(&zone, &before, &after, None));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        assert_eq!(lines.0.load(Relaxed), 2 * NODES_TOLD_MAX + 1);
+        assert_eq!(lines.0.load(Relaxed), 2 * NODES_LOGGED_MAX + 1);
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! - `poller`: the loop of one zone. It polls nodes, probes them, and performs what `membership` decides.
 //! - `poll`: which nodes are asked for their lists, in which order, and how many at a time.
-//! - `membership`: events in, actions out, without clock, socket or log. It judges each list by what is known, by the
-//!   addresses that other zones own, and by the replies of the nodes that the list leaves out.
-//! - `node`: what one node is asked over HTTP or HTTPS, and what its answers say.
+//! - `membership`: events in, actions out, without clock, socket or log. It compares each list with the known nodes, the
+//!   addresses that other zones own, and the replies of the nodes that the list leaves out.
+//! - `node`: requests to one node over HTTP or HTTPS, and the parser of its lists.
 //! - `seeds`: addresses of seeds; host names are looked up apart from the polls, so that a resolver that hangs delays none.
-//! - `probes`: health probes of all zones' nodes, each node once.
+//! - `probes`: health probes of all zones' nodes. Zones with the same node and timeout share its probes.
 //! - `changelog`: the log line for each change.
 //!
 //! Faults of nodes and the network are never returned as errors from here: each is an event for `membership`, a counter,

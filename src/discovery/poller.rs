@@ -1,4 +1,4 @@
-//! The loop that learns one zone: ask, judge, publish, report, wait.
+//! The loop of one zone: poll, decide, publish, report, wait.
 
 mod cycle;
 
@@ -34,30 +34,30 @@ use crate::{
     types::{NodeSet, unix_now},
 };
 
-/// First ticks are spread over so much, so that many zones do not ask all at once.
+/// First polls are spread over this time, so that many zones do not poll at once.
 const START_SPREAD: Duration = Duration::from_millis(100);
 
-/// A zone without any address waits so long for the first look-up of its seeds' names before its first tick.
+/// A zone without any address waits this long for the first look-up of its seeds' names before its first poll.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
 
-/// A seed is asked every so often, give or take a tenth, what it thinks of the published nodes; or every `refresh`, where
-/// that is longer.
+/// The interval, ± 10 %, at which one of the seeds is asked for its list, to compare it with the published nodes; or
+/// `refresh`, if that is longer.
 const SEED_CHECK: Duration = Duration::from_secs(30);
 
-/// The same for each zone at scale. A seed's connection is not kept, so that asking it costs four times what a poll
-/// costs: every 30 s, that was a third of all that ten thousand zones took.
+/// The same for each zone at scale. A seed's connection is not kept, so asking a seed costs four times as much as a
+/// poll: every 30 s, that was a third of the CPU that ten thousand zones took.
 const SEED_CHECK_AT_SCALE: Duration = Duration::from_secs(120);
 
-/// First ticks at scale are spread over a refresh, but no longer than readiness waits for them.
+/// First polls at scale are spread over a refresh, but no longer than readiness waits for them.
 const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
 
-/// What a poller may be late beyond its own timers before it counts as stalled: a busy machine is no stall.
+/// How late a poller may be beyond its own timers before it counts as stalled: a busy machine is no stall.
 const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// Timers fire at full milliseconds, and a change is due only past its moment.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
 
-/// Seeds that one failed tick is sure to have asked, even when all of them hang.
+/// Seeds that one failed poll has certainly asked, even when all of them hang.
 const SEEDS_IN_TICK: usize = 8;
 
 /// What all pollers share.
@@ -75,22 +75,22 @@ pub struct Resources {
     pub counters: Arc<ProcessCounters>,
     /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.
     pub at_scale: AtScale,
-    /// What outlives the process; `None`: nothing does.
+    /// The nodes kept for the next start; `None`: no `state_dir`.
     pub snapshot: Option<SnapshotStore>,
 }
 
-/// What the nodes that are published already are to a new poller.
+/// Which cluster the nodes belong to that are already published when a poller starts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Start {
-    /// Nodes of the very cluster: they are asked. So it is for a new zone, for one whose pace changed, and after a
-    /// poller has panicked.
+    /// The same cluster: they are polled. This is the case for a new zone, after a change of `refresh`, `timeout` or
+    /// `health`, and after a panic of the poller.
     Continue,
-    /// Perhaps nodes of another cluster: `seeds`, `port`, `scheme`, `tls` or `scope` changed. They are answered but
-    /// never asked, and the first usable list of a new seed replaces them.
+    /// Perhaps another cluster: `seeds`, `port`, `scheme`, `tls` or `scope` changed. They are answered but never polled,
+    /// and the first usable list of a new seed replaces them.
     NewCluster,
 }
 
-/// Learns one zone for as long as it runs. It is stopped by dropping it, at any moment: no publication spans an await.
+/// Polls one zone for as long as it runs. Drop it at any moment to stop it: no publication spans an await.
 #[derive(Debug)]
 pub struct Poller<A = Nodes> {
     entry: Arc<ZoneEntry>,
@@ -98,13 +98,13 @@ pub struct Poller<A = Nodes> {
     zone: Arc<config::Zone>,
     resources: Resources,
     membership: Mutex<Membership>,
-    /// The zone's probes, from the moment at which it runs.
+    /// The zone's probes, once it runs.
     probes: OnceLock<ProbeSubscription>,
 }
 
 impl Poller {
-    /// Prepares to learn a zone. What is known already is answered from now on: nodes that an earlier process wrote
-    /// down, or the addresses among the seeds.
+    /// Prepares to poll a zone. From now on the zone is answered with the nodes of the snapshot, or with the addresses
+    /// among the seeds.
     pub fn new(entry: Arc<ZoneEntry>, zone: &Arc<config::Zone>, start: Start, resources: &Resources) -> Self {
         if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
             warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
@@ -146,7 +146,7 @@ impl<A: Ask> Poller<A> {
     /// How long a poller of this zone may report nothing before it counts as stalled.
     pub fn silence_max(zone: &config::Zone) -> Duration {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
-        // A tick may have just begun to hear a missing node when its time is over, and hear others that a scope lacks.
+        // When its time is over, a poll may still wait for a missing node, and then for those of a scope.
         let tick = zone.timeout * (TIMEOUTS_IN_TICK + 2);
         SPREAD_AT_SCALE_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
@@ -154,7 +154,7 @@ impl<A: Ask> Poller<A> {
     /// Runs until dropped.
     pub async fn run(&self) -> Infallible {
         let seeds = Seeds::new(&self.zone.cluster.seeds, &self.resources.lookup);
-        // One task does all three, so that none sees what another has half done.
+        // One task does all three, so that none sees a half-made change of another.
         tokio::select! {
             never = self.poll_loop(seeds.clone()) => never,
             never = self.check_seeds(seeds) => never,
@@ -197,19 +197,19 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Waits for the zone's place among all first ticks, and for a first look-up if there is no candidate without it.
+    /// Waits until the zone's first poll is due, and for a first look-up if there is no candidate without it.
     async fn begin(&self, seeds: &mut Seeds) {
         let spread = if self.resources.at_scale.get() { SPREAD_AT_SCALE_MAX } else { START_SPREAD };
         sleep(spread.min(self.zone.refresh).mul_f64(rand::random())).await;
         if seeds.addresses().is_empty() && self.membership().view().candidates(false).is_empty() {
-            // Late or not, the first tick says what is the matter.
+            // If it is late, the first poll reports why there is no address.
             let _ = timeout(FIRST_LOOKUP, seeds.changed()).await;
         }
     }
 
-    /// Takes over the outcomes of probes, and what time alone changes.
+    /// Handles the outcomes of probes, and the changes that are due at a certain time.
     async fn watch_health(&self) -> Infallible {
-        let probes = self.probes.get_or_init(|| self.resources.prober.follow(self.entry.name()));
+        let probes = self.probes.get_or_init(|| self.resources.prober.subscribe(self.entry.name()));
         self.set_probes();
         loop {
             let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
@@ -224,7 +224,7 @@ impl<A: Ask> Poller<A> {
         self.handle_arrived(event, None)
     }
 
-    /// Performs what an event calls for. `arrived` says when the event's cause reached us, if a node sent it.
+    /// Performs the actions for an event. `arrived` is when the reply that caused it began to arrive, if one did.
     fn handle_arrived(&self, event: Event<'_>, arrived: Option<Instant>) -> Option<Decision> {
         let others = self.other_zones();
         let actions = self.membership().on(event, now(), &others);
@@ -266,7 +266,7 @@ impl<A: Ask> Poller<A> {
         Endpoint { scheme: cluster.scheme.clone(), address, port: cluster.port }
     }
 
-    /// Puts a publication in force.
+    /// Publishes to the table, and logs what changed.
     fn publish(&self, publication: &Publication, arrived: Option<Instant>) {
         let before = self.entry.answers().clone();
         self.entry.learn(&publication.knowledge, unix_now());
@@ -276,7 +276,7 @@ impl<A: Ask> Poller<A> {
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::tell(self.entry.name(), &before, &after, publication.error.as_deref());
+        changelog::log_changes(self.entry.name(), &before, &after, publication.error.as_deref());
     }
 
     fn report(&self) {
@@ -296,12 +296,14 @@ impl<A: Ask> Poller<A> {
         });
     }
 
-    /// Asks the seeds in turn for their lists; shows which one disagrees with the published nodes, and changes nothing else.
+    /// Asks the seeds in turn for their lists. Reports which ones disagree with the published nodes, and changes nothing
+    /// else.
     async fn check_seeds(&self, mut seeds: Seeds) -> Infallible {
-        let (mut disagreeing, mut turn) = (BTreeSet::new(), 0_usize);
+        let mut disagreeing = BTreeSet::new();
+        let mut turn = 0_usize;
         let mut wait = self.seed_check_pause();
         if self.resources.at_scale.get() {
-            // They have all started at once.
+            // All zones start at once.
             wait = wait.mul_f64(rand::random());
         }
         loop {
@@ -311,13 +313,13 @@ impl<A: Ask> Poller<A> {
             let addresses = seeds.addresses();
             disagreeing.retain(|seed| addresses.contains(seed));
             if let Some(seed) = turn.checked_rem(addresses.len()).map(|turn| addresses[turn]) {
-                // Boxed, as the tick is: a zone waits nearly always, and should be small then.
+                // Boxed, as the poll is: a zone waits most of the time, and should take little memory then.
                 match (Box::pin(self.seed_list(seed)).await, self.membership().view().learnt()) {
                     (Ok(Some(listed)), Some(learnt)) => {
                         let disagrees = !listed.as_slice().iter().any(|node| learnt.contains(node));
-                        let news = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
-                        if news {
-                            changelog::tell_disagreement(self.entry.name(), seed, &listed, disagrees);
+                        let changed = if disagrees { disagreeing.insert(seed) } else { disagreeing.remove(&seed) };
+                        if changed {
+                            changelog::log_disagreement(self.entry.name(), seed, &listed, disagrees);
                         }
                     }
                     // A seed that sends no list contradicts nothing.
@@ -329,7 +331,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// What a seed lists in the scope that is answered.
+    /// The list of a seed in the active scope.
     async fn seed_list(&self, seed: IpAddr) -> Result<Option<NodeSet>, FetchError> {
         let scope = self.zone.cluster.scope.get(self.membership().view().active_scope());
         Ok(self.query(seed, scope).await?.nodes)
@@ -346,11 +348,12 @@ impl<A: Ask> Poller<A> {
     }
 }
 
-/// What a new poller starts from.
+/// The view that a new poller starts with.
 fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> MembershipView {
     let pace = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
     let view = MembershipView::new(pace, zone.health, zone.cluster.scope.len(), now());
-    let (status, answers) = (entry.poll_status(), entry.answers());
+    let status = entry.poll_status();
+    let answers = entry.answers();
     let none = Overlaps::default();
     let related = |nodes: &[IpAddr]| resources.ownership.overlaps(entry.name(), &zone.cluster, nodes, &none);
     if let Knowledge::Known(known) = &answers.knowledge {
@@ -376,7 +379,8 @@ fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &
     view.remembering(remembered.nodes, now().checked_sub(age), overlaps)
 }
 
-/// What is answered while nothing is learnt: the seeds, but not for a scope, because their datacenters are not known.
+/// The addresses that are answered while nothing is learnt: the seeds, but not for a scope, because their datacenters
+/// are not known.
 fn fail_open(zone: &config::Zone, seeds: impl Iterator<Item = IpAddr>) -> Option<NodeSet> {
     if zone.cluster.scope.is_empty() { NodeSet::new(seeds) } else { None }
 }

@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn counts_of_all_workers_are_added() {
         let workers = AllWorkers::default();
-        let (one, other) = (workers.take(), workers.take());
+        let one = workers.take();
+        let other = workers.take();
         let zone = ZoneId { index: 5000, generation: 7 };
         for worker in [&one, &one, &other] {
             assert!(worker.count_datagram(zone, QueryType::A));
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_counted_outlives_it() {
+    fn the_counts_of_a_worker_stay_when_it_ends() {
         let workers = AllWorkers::default();
         let zone = ZoneId { index: 0, generation: 0 };
         for _ in 0..3 {

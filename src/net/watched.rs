@@ -389,7 +389,7 @@ impl From<io::Error> for ReadFailure {
     }
 }
 
-/// Tells contents apart within one process.
+/// A digest to compare contents within one process.
 fn digest(contents: &[FileContent]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for content in contents {

@@ -110,7 +110,7 @@ impl Forwarder {
         self.upstreams.store(upstreams.map(Arc::new));
     }
 
-    /// Waits until no question is in flight, but not for long. No more come once the listeners have stopped.
+    /// Waits until no question is in flight, but not for long. None arrives once the listeners have stopped.
     pub async fn drain(&self) {
         let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
         // The server stops all the same after a timeout, or when the task is gone.

@@ -55,7 +55,7 @@ pub struct Limits {
     pub idle: Duration,
     /// From the first octet of a question to its last, and for a reply to be sent.
     pub message: Duration,
-    /// Questions on one connection, which is closed then; the client's next one is counted anew.
+    /// Questions on one connection, which is closed then; the count starts again on the client's next one.
     pub max_questions: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The state directory: ours alone while we live, and never with half a file in it.
+//! The state directory: locked by one process, and never with half a file in it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -13,8 +13,8 @@ const NODES: &str = "nodes.json";
 /// What [`NODES`] is before it is complete; in the same directory, because a rename must not cross file systems.
 const UNFINISHED: &str = "nodes.json.new";
 
-/// The process that holds the lock of this file owns the directory. It is never removed: two instances that each locked a file
-/// of that name would both be sure.
+/// The process that holds the lock of this file owns the directory. It is never removed: otherwise two instances could
+/// each lock a file of that name.
 const LOCK: &str = "lock";
 
 /// Addresses of nodes are for the operator alone.
@@ -26,10 +26,10 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// A process id has at most seven digits on Linux and ten anywhere; the rest of a longer lock file is not ours.
 const HOLDER_OCTETS_MAX: u64 = 32;
 
-/// Why there is no memory in a directory, in a sentence for the person who starts the server.
+/// Why a state directory cannot be used, in a sentence for the person who starts the server.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Another instance has it.
+    /// Another instance has locked it.
     #[error(
         "the state directory {} is in use by another alternator-dns{}; stop that one, or give this one a state_dir of \
          its own", directory.display(), by(*holder)
@@ -40,7 +40,7 @@ pub enum SnapshotError {
         /// The other's process id, if it could be read.
         holder: Option<u32>,
     },
-    /// It is not there and cannot be made.
+    /// It does not exist and cannot be created.
     #[error("cannot create the state directory {}: {}", directory.display(), plain(error))]
     NotCreated {
         /// The directory.
@@ -49,10 +49,10 @@ pub enum SnapshotError {
         #[source]
         error: io::Error,
     },
-    /// Something else has this name.
+    /// It is not a directory.
     #[error("the state directory {} is not a directory", .0.display())]
     NotDirectory(PathBuf),
-    /// We may not, or cannot.
+    /// Files cannot be written in it.
     #[error("cannot write in the state directory {}: {}", directory.display(), plain(error))]
     NotWritable {
         /// The directory.
@@ -77,11 +77,11 @@ fn plain(error: &io::Error) -> String {
     }
 }
 
-/// A directory that is ours until this is dropped, or the process ends in whatever way.
+/// A directory that is locked until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// The system forgets the lock when this file is closed.
+    /// The system releases the lock when this file is closed.
     _lock: File,
 }
 
@@ -132,7 +132,7 @@ impl Directory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// A file of our own to write in. What an earlier instance left of one goes first, and a link is not followed.
+    /// A new file to write in. One that an earlier instance left is removed first, and a link is not followed.
     fn unfinished(&self) -> io::Result<File> {
         let path = self.path.join(UNFINISHED);
         match fs::remove_file(&path) {
@@ -212,7 +212,7 @@ mod tests {
         directory.write(b"one, and long").unwrap();
         directory.write(b"two").unwrap();
         assert_eq!(directory.read(100).unwrap().unwrap(), b"two");
-        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed tells that it is larger");
+        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed shows that it is larger");
         assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory.nodes()).unwrap().permissions());
         assert_eq!(mode & 0o777, FILE_MODE);

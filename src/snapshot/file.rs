@@ -1,8 +1,7 @@
 //! `nodes.json` as text: what was known of each zone. Pure; it neither reads nor writes a file.
 //!
-//! One zone a line, for people who look. The checksum at the end covers every octet before it, so that a file that was
-//! cut short, or an address in which one bit has changed, is not taken for knowledge: a wrong address is worse than
-//! none.
+//! One zone a line, so that people can read it. The checksum at the end covers every octet before it, so that a file that
+//! was cut short, or in which a bit has changed, is not used: a wrong address is worse than none.
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +19,16 @@ use crate::{
 };
 
 /// The largest file that is read, and so the largest that is written. Ten thousand zones of three nodes take 1.7 MB;
-/// this allows for forty times as much, and keeps a file that is none of ours out of memory.
+/// this allows for forty times as much, and bounds the memory for a file that is not ours.
 pub(super) const FILE_OCTETS_MAX: u64 = 64 << 20;
 
 /// The format that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// More nodes than a `/localnodes` body can name (of at most 1 MiB, and `"1.2.3.4",` takes ten octets) are no list that
-/// was ever learnt.
+/// The most nodes that a `/localnodes` body can name: it has at most 1 MiB, and `"1.2.3.4",` takes ten octets.
 const NODES_MAX: usize = (1 << 20) / 10;
 
-/// What the file is, for who finds it.
+/// Says what the file is to a person who opens it.
 const ABOUT: &str = "The last known nodes of each zone. Written by alternator-dns, read when it starts; do not edit.";
 
 /// Parts the text that the checksum covers from the checksum.
@@ -45,14 +43,14 @@ const LATEST: Duration = Duration::from_secs(253_402_300_799);
 /// What was known of one zone.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Entry {
-    /// Stands for whom we asked.
+    /// Identifies the cluster.
     pub fingerprint: u64,
     /// When the nodes were last confirmed: whole seconds, made by [`stamp`].
     pub written: SystemTime,
     pub nodes: NodeSet,
 }
 
-/// Why a content is not believed. Each reads as the end of a sentence that starts with the file.
+/// Why a file cannot be used. Each reads as the end of a sentence that starts with the file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum FileError {
     #[error("is cut short")]
@@ -65,14 +63,14 @@ pub(super) enum FileError {
     Content(String),
 }
 
-/// A time as the file can tell it: whole seconds of the years 1970 to 9999.
+/// A time as the file can hold it: whole seconds of the years 1970 to 9999.
 pub(super) fn stamp(time: SystemTime) -> SystemTime {
     // A clock before 1970 counts as 1970.
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.min(LATEST).as_secs())
 }
 
-/// The text of these zones. Names, addresses and times hold nothing that JSON would want escaped.
+/// The text of these zones. Names, addresses and times have no character that JSON escapes.
 pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
     let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n\"zones\": {{");
     let mut separator = "\n";
@@ -96,7 +94,7 @@ pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
     text + CHECKSUM + &checksum + END
 }
 
-/// Understands a file's content.
+/// Parses a file's content.
 pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileError> {
     let text = std::str::from_utf8(content).map_err(|_| FileError::Checksum)?;
     let (covered, rest) = text.rsplit_once(CHECKSUM).ok_or(FileError::Short)?;
@@ -113,7 +111,7 @@ pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileErr
     zones.into_iter().map(|(name, line)| entry(&name, line)).collect()
 }
 
-/// What every version says; another version may say everything else in another way.
+/// The part that every version has; other versions may differ in the rest.
 #[derive(Deserialize)]
 struct Head {
     version: u32,
@@ -162,7 +160,7 @@ mod tests {
         BTreeMap::from([(ZoneName::parse("a.example").unwrap(), Entry { fingerprint: 0xabc, written, nodes })])
     }
 
-    /// This text with a checksum that is right.
+    /// This text with a correct checksum.
     fn sealed(covered: &str) -> String {
         format!("{covered}{CHECKSUM}{}{END}", checksum(covered))
     }
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_and_wrong_is_named() {
+    fn an_error_under_a_correct_checksum_is_named() {
         let with = |version: &str, zones: &str| refusal(&format!("{{\"version\": {version}, \"zones\": {{{zones}}},"));
         assert_eq!(with("2", "\"new\": 1"), "has version 2; this program knows version 1");
         let line = |name: &str, nodes: &str| {
@@ -245,12 +243,12 @@ mod tests {
         }
 
         #[test]
-        fn no_octets_can_break_the_reader(content in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn no_octets_make_the_parser_panic(content in prop::collection::vec(any::<u8>(), 0..400)) {
             prop_assert!(parse(&content).is_err());
         }
 
         #[test]
-        fn no_sealed_text_can_break_the_reader(
+        fn no_text_with_a_checksum_makes_the_parser_panic(
             covered in "\\{\"version\": [012](, \"zones\": \\{(\"[a.*]{0,3}\": \\{(\"written\": \"[0-9T:Z -]{0,22}\", |\
                         \"nodes\": \\[(\"[0-9a:.]{0,9}\")?\\], |\"fingerprint\": (\"[0-9a-g]{0,18}\"|1), ){0,3}\
                         \"x\": 1\\}){0,2}\\})?,"

@@ -1,7 +1,7 @@
-//! What outlives the process: the last known nodes of each zone, in the state directory.
+//! The snapshot: the last known nodes of each zone, kept in the state directory for the next start.
 //!
 //! A server that starts while a cluster cannot be reached would know its seeds at best; with a [`SnapshotStore`] it answers
-//! the nodes that it knew. They are recalled only for the very cluster that they were learnt from (the fingerprint tells),
+//! the last known nodes. They are recalled only for the cluster that they were learnt from (compared by its fingerprint),
 //! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
@@ -44,22 +44,22 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after a write that failed: a disk that is full for hours is no reason for a thousand attempts.
 const WRITE_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What is confirmed and does not change is written again so often, for all zones together, because a week without a
-/// change must not make a memory a week old. So a memory is at most an hour older than it says, and a quiet server
-/// writes once an hour however many zones it has.
+/// Nodes that are confirmed but do not change are written again at this interval, for all zones together, because a week
+/// without a change must not make a snapshot a week old. So each time in it is at most an hour too early, and a server
+/// whose zones do not change writes once an hour.
 const CONFIRM_EVERY: Duration = Duration::from_secs(3600);
 
-/// A clock may have been set back a little since; what lies further ahead says that one of both times is wrong.
+/// The clock may have been set back a little since; a time further ahead means that the clock is or was wrong.
 const FUTURE_MAX: Duration = Duration::from_secs(86_400);
 
-/// The last write may take so long. systemd waits ten seconds for the whole end.
+/// How long the last write may take. systemd waits ten seconds for the whole shutdown.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// The last known nodes of every zone. Clones are the same memory; the directory is locked while one of them lives.
+/// The last known nodes of every zone. Clones share them; the directory is locked while any clone exists.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore(Arc<Shared>);
 
-/// Writes a [`SnapshotStore`] down for as long as it runs.
+/// Writes a [`SnapshotStore`] to its file for as long as it runs.
 #[derive(Debug)]
 pub struct SnapshotWriter(Arc<Shared>);
 
@@ -68,14 +68,14 @@ pub struct SnapshotWriter(Arc<Shared>);
 pub struct LastKnown {
     /// The nodes.
     pub nodes: NodeSet,
-    /// When they were last confirmed, give or take an hour.
+    /// When they were last confirmed, to the hour.
     pub written: SystemTime,
 }
 
 #[derive(Debug)]
 struct Shared {
     known: Mutex<Known>,
-    /// There is something to write that cannot wait for the hour.
+    /// Notified when there is a change to write now.
     changed: Notify,
     /// Locked for a whole write, in threads that may block; never while [`Shared::known`] is.
     directory: Mutex<Directory>,
@@ -86,17 +86,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     zones: BTreeMap<ZoneName, Entry>,
-    /// The file does not say all that is known: at least a time is newer.
+    /// The file differs from `zones`, if only in a time.
     unwritten: bool,
 }
 
 impl SnapshotStore {
-    /// Takes a directory into possession, creating it if only its last level is missing, and reads what is there.
+    /// Locks a directory, creating it if only its last level is missing, and reads the snapshot in it.
     ///
-    /// What cannot be believed is reported and counted, never an error.
+    /// A snapshot that cannot be used is reported and counted, never an error.
     ///
     /// # Errors
-    /// The directory belongs to another instance, cannot be created or is none, or cannot be written in.
+    /// The directory is locked by another instance, cannot be created, is no directory, or cannot be written in.
     pub fn open(
         directory: &Path,
         max_age: Duration,
@@ -119,13 +119,13 @@ impl SnapshotStore {
         Ok((Self(shared.clone()), SnapshotWriter(shared)))
     }
 
-    /// What was known of a zone when it was last learnt from this cluster; nothing that is too old.
+    /// The nodes last learnt from this cluster for a zone, unless they are too old.
     ///
-    /// What is not believed is reported and counted, and stays until the zone learns something: an error in the file,
-    /// or a clock that is wrong, can still be put right.
+    /// An entry that is ignored is reported and counted. It stays until the zone learns nodes: an error in the
+    /// configuration, or a wrong clock, can still be corrected.
     pub fn recall(&self, zone: &ZoneName, cluster: &Cluster) -> Option<LastKnown> {
         let entry = self.0.known().zones.get(zone)?.clone();
-        match doubt(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
+        match why_ignored(&entry, fingerprint(cluster), self.0.max_age, SystemTime::now()) {
             None => Some(LastKnown { nodes: entry.nodes, written: entry.written }),
             Some(reason) => {
                 tracing::warn!(%zone, reason = reason.word(), "the last known nodes are ignored: {}", because(reason));
@@ -135,14 +135,15 @@ impl SnapshotStore {
         }
     }
 
-    /// Keeps what a cluster has just told. Call it with every list that is believed, also when it says nothing new,
-    /// because that keeps the memory young; never with what was only recalled. Costs about a microsecond.
+    /// Keeps the nodes that a cluster has just confirmed. Call it with every accepted list, even an unchanged one, because
+    /// that renews the time; never with recalled nodes. Costs about a microsecond.
     pub fn remember(&self, zone: &ZoneName, cluster: &Cluster, nodes: &NodeSet) {
         self.remember_at(zone, cluster, nodes, SystemTime::now());
     }
 
     fn remember_at(&self, zone: &ZoneName, cluster: &Cluster, nodes: &NodeSet, now: SystemTime) {
-        let (fingerprint, written) = (fingerprint(cluster), stamp(now));
+        let fingerprint = fingerprint(cluster);
+        let written = stamp(now);
         let mut known = self.0.known();
         known.unwritten = true;
         match known.zones.get_mut(zone) {
@@ -157,12 +158,12 @@ impl SnapshotStore {
         self.0.changed.notify_one();
     }
 
-    /// Forgets a zone that has left the configuration.
+    /// Removes a zone that is no longer configured.
     pub fn forget(&self, zone: &ZoneName) {
         self.drop_from(|zones| _ = zones.remove(zone));
     }
 
-    /// Forgets every zone but these: some may have left the configuration while no server ran.
+    /// Removes every zone but these: some may have been removed from the configuration while no server ran.
     pub fn retain(&self, is_wanted: impl Fn(&ZoneName) -> bool) {
         self.drop_from(|zones| zones.retain(|zone, _| is_wanted(zone)));
     }
@@ -178,12 +179,12 @@ impl SnapshotStore {
         }
     }
 
-    /// Writes down what is not yet written, for the last time. Gives up after two seconds.
+    /// Writes what is not yet written, for the last time. Gives up after two seconds.
     pub async fn flush(&self) {
         match timeout(FLUSH_MAX, write(&self.0)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the last known nodes could not be written"),
-            Err(_) => tracing::warn!("writing the last known nodes takes too long and is left to itself"),
+            Err(_) => tracing::warn!("writing the last known nodes takes too long; the server does not wait for it"),
         }
     }
 }
@@ -193,7 +194,7 @@ impl SnapshotWriter {
     pub async fn run(self) -> Infallible {
         let mut reported = None;
         loop {
-            // Either way there may be something to write.
+            // After a timeout there may be new times to write.
             let _ = timeout(CONFIRM_EVERY, self.0.changed.notified()).await;
             let mut pause = WRITE_PAUSE;
             while let Err(error) = write(&self.0).await {
@@ -222,7 +223,7 @@ impl Shared {
     fn write(&self) -> Result<(), WriteError> {
         let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let zones = {
-            // No task waits for the disk, nor for the text: only the list is copied here (2 ms for ten thousand zones).
+            // The lock is held only for this copy (2 ms for ten thousand zones), not while the text is made and written.
             let mut known = self.known();
             if !std::mem::take(&mut known.unwritten) {
                 return Ok(());
@@ -260,7 +261,7 @@ fn replace(directory: &Directory, text: &str) -> Result<(), WriteError> {
     directory.write(text.as_bytes()).map_err(|error| WriteError::Io { path: directory.nodes(), error })
 }
 
-/// Why a file is not believed.
+/// Why a file is ignored.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error("the file cannot be read: {0}")]
@@ -290,15 +291,15 @@ fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
     }
 }
 
-/// Reads what a file holds and writes it again; `None` when it is not believed. Public so that a fuzzer gets at both
+/// Parses the content of a file and renders it again; `None` when it cannot be used. Public so that a fuzzer can call both
 /// without a disk.
 #[doc(hidden)]
 pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
     file::parse(content).ok().map(|zones| file::render(&zones))
 }
 
-/// Why an entry is not believed, if it is not.
-fn doubt(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTime) -> Option<SnapshotIgnored> {
+/// Why an entry is ignored; `None` if it can be used.
+fn why_ignored(entry: &Entry, fingerprint: u64, max_age: Duration, now: SystemTime) -> Option<SnapshotIgnored> {
     if entry.fingerprint != fingerprint {
         return Some(SnapshotIgnored::Fingerprint);
     }
@@ -313,14 +314,14 @@ fn because(reason: SnapshotIgnored) -> &'static str {
         SnapshotIgnored::Fingerprint => "they were learnt with other seeds, port, scheme, tls or scope",
         SnapshotIgnored::Old => "they are older than snapshot_max_age",
         SnapshotIgnored::Future => "they are from the future, so this machine's clock is or was wrong",
-        _ => "the file cannot be believed",
+        _ => "the file cannot be used",
     }
 }
 
-/// Stands for whom we ask and how: what was learnt from one cluster is never answered for another.
+/// Identifies a cluster by how it is polled: nodes learnt from one cluster are never answered for another.
 ///
-/// The order of seeds says only who is asked first, so it does not count. The result is kept in files: it must be the
-/// same in every version of this program and on every machine, hence JSON and not what `derive(Hash)` makes of it.
+/// The order of seeds decides only which is polled first, so it does not count. The result is kept in files: it must be
+/// the same in every version of this program and on every machine, hence a digest of JSON and not `derive(Hash)`.
 fn fingerprint(cluster: &Cluster) -> u64 {
     let mut seeds: Vec<_> = cluster.seeds.iter().map(ToString::to_string).collect();
     seeds.sort();
@@ -333,7 +334,7 @@ fn fingerprint(cluster: &Cluster) -> u64 {
         }
     };
     let scope: Vec<_> = cluster.scope.iter().map(|scope| (&scope.datacenters, &scope.rack)).collect();
-    // Only what has no text can fail, and here are texts, numbers and lists of them.
+    // Strings, numbers and lists of them can always be serialized.
     config::digest(&serde_json::to_vec(&(seeds, cluster.port, tls, scope)).unwrap_or_default())
 }
 
@@ -348,14 +349,15 @@ mod tests {
     };
     use tokio_util::task::AbortOnDropHandle;
 
-    /// A directory of a test's own.
+    /// A directory for one test.
     pub(super) struct Scratch(PathBuf);
 
     impl Scratch {
         pub(super) fn new(name: &str) -> Self {
             static MADE: AtomicU32 = AtomicU32::new(0);
-            let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-            let path = std::env::temp_dir().join(format!("alternator-dns-memory-{process}-{number}-{name}"));
+            let process = std::process::id();
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("alternator-dns-snapshot-{process}-{number}-{name}"));
             fs::create_dir(&path).unwrap();
             Self(path)
         }
@@ -397,53 +399,53 @@ mod tests {
         SnapshotStore::open(scratch.path(), WEEK, Arc::default()).unwrap()
     }
 
-    fn ignored(memory: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
-        memory.0.counters.snapshots_ignored.of(reason).value()
+    fn ignored(store: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
+        store.0.counters.snapshots_ignored.of(reason).value()
     }
 
-    fn writes(memory: &SnapshotStore, result: SnapshotWrite) -> u64 {
-        memory.0.counters.snapshot_writes.of(result).value()
+    fn writes(store: &SnapshotStore, result: SnapshotWrite) -> u64 {
+        store.0.counters.snapshot_writes.of(result).value()
     }
 
-    /// Waits on the clock that stands still: it moves only while nothing is being written.
+    /// Waits on the paused clock, which advances only while nothing is being written.
     async fn until(what: &str, condition: impl Fn() -> bool) {
-        let patience = timeout(24 * HOUR, async {
+        let waiting = timeout(24 * HOUR, async {
             while !condition() {
                 sleep(Duration::from_millis(100)).await;
             }
         });
-        assert!(patience.await.is_ok(), "not within the deadline: {what}");
+        assert!(waiting.await.is_ok(), "not within the deadline: {what}");
     }
 
     #[tokio::test]
     async fn what_was_remembered_is_recalled_by_the_next_process() {
         let scratch = Scratch::new("recall");
-        let (memory, keeper) = open(&scratch);
-        assert_eq!(memory.recall(&name("a"), &ours()), None);
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
-        memory.flush().await;
-        drop((memory, keeper));
-        let (memory, _keeper) = open(&scratch);
-        let recalled = memory.recall(&name("a"), &ours()).unwrap();
+        let (store, writer) = open(&scratch);
+        assert_eq!(store.recall(&name("a"), &ours()), None);
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
+        store.flush().await;
+        drop((store, writer));
+        let (store, _writer) = open(&scratch);
+        let recalled = store.recall(&name("a"), &ours()).unwrap();
         assert_eq!(recalled.nodes, nodes(&["10.0.0.1", "10.0.0.2"]));
         assert!(SystemTime::now().duration_since(recalled.written).unwrap() < HOUR);
-        assert_eq!(memory.recall(&name("b"), &ours()), None);
+        assert_eq!(store.recall(&name("b"), &ours()), None);
     }
 
     #[test]
     fn another_cluster_s_nodes_are_not_recalled_until_the_keys_are_put_right() {
         let scratch = Scratch::new("fingerprint");
-        let (memory, _keeper) = open(&scratch);
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
-        assert_eq!(memory.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
-        assert_eq!(ignored(&memory, SnapshotIgnored::Fingerprint), 1);
-        assert!(memory.recall(&name("a"), &ours()).is_some());
-        memory.forget(&name("a"));
-        assert_eq!(memory.recall(&name("a"), &ours()), None);
+        let (store, _writer) = open(&scratch);
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
+        assert_eq!(store.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
+        assert_eq!(ignored(&store, SnapshotIgnored::Fingerprint), 1);
+        assert!(store.recall(&name("a"), &ours()).is_some());
+        store.forget(&name("a"));
+        assert_eq!(store.recall(&name("a"), &ours()), None);
     }
 
     #[test]
-    fn the_fingerprint_is_of_whom_we_ask_and_how() {
+    fn the_fingerprint_covers_every_key_that_identifies_a_cluster() {
         let of = |keys: &str| fingerprint(&cluster(keys));
         let seeds = "seeds = [\"10.0.0.1\", \"n.example\"]";
         let same =
@@ -451,8 +453,12 @@ mod tests {
         for keys in same {
             assert_eq!(of(&format!("{seeds}\n{keys}")), of(seeds), "{keys}");
         }
-        assert_eq!(of("seeds = [\"n.example\", \"10.0.0.1\"]"), of(seeds), "the order says only who is asked first");
-        assert_eq!(of(seeds), 0xef18_6b27_9db1_17fe, "an update must not forget everything");
+        assert_eq!(
+            of("seeds = [\"n.example\", \"10.0.0.1\"]"),
+            of(seeds),
+            "the order decides only which is polled first"
+        );
+        assert_eq!(of(seeds), 0xef18_6b27_9db1_17fe, "an update must not invalidate every snapshot");
         let others = [
             "port = 8001",
             "scheme = \"https\"",
@@ -474,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_memory_and_one_from_the_future_are_doubted() {
+    fn an_old_entry_and_one_from_the_future_are_ignored() {
         let written = SystemTime::UNIX_EPOCH + 100 * WEEK;
         let entry = Entry { fingerprint: 1, written, nodes: nodes(&["10.0.0.1"]) };
         let second = Duration::from_secs(1);
@@ -485,128 +491,128 @@ mod tests {
             (written - FUTURE_MAX, None),
             (written - FUTURE_MAX - second, Some(SnapshotIgnored::Future)),
         ] {
-            assert_eq!(doubt(&entry, 1, WEEK, now), expected);
+            assert_eq!(why_ignored(&entry, 1, WEEK, now), expected);
         }
-        assert_eq!(doubt(&entry, 2, WEEK, written), Some(SnapshotIgnored::Fingerprint));
+        assert_eq!(why_ignored(&entry, 2, WEEK, written), Some(SnapshotIgnored::Fingerprint));
     }
 
     #[tokio::test]
-    async fn zones_that_are_wanted_no_more_are_left_out() {
+    async fn zones_that_are_no_longer_configured_are_left_out() {
         let scratch = Scratch::new("retain");
-        let (memory, _keeper) = open(&scratch);
+        let (store, _writer) = open(&scratch);
         for zone in ["a", "b", "c"] {
-            memory.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
+            store.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
         }
-        memory.forget(&name("a"));
-        memory.retain(|zone| *zone != name("b"));
-        memory.flush().await;
+        store.forget(&name("a"));
+        store.retain(|zone| *zone != name("b"));
+        store.flush().await;
         let text = fs::read_to_string(scratch.path().join("nodes.json")).unwrap();
         assert_eq!(["a", "b", "c"].map(|zone| text.contains(&format!("\"{zone}.\""))), [false, false, true]);
     }
 
     #[test]
-    fn a_file_that_cannot_be_believed_is_counted_and_never_fatal() {
+    fn a_file_that_cannot_be_used_is_counted_and_never_fatal() {
         let scratch = Scratch::new("damaged");
         let path = scratch.path().join("nodes.json");
         let reasons_after = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            let (memory, _keeper) = open(&scratch);
-            assert_eq!(memory.recall(&name("a"), &ours()), None);
-            SnapshotIgnored::ALL.iter().map(|&reason| ignored(&memory, reason)).collect::<Vec<_>>()
+            let (store, _writer) = open(&scratch);
+            assert_eq!(store.recall(&name("a"), &ours()), None);
+            SnapshotIgnored::ALL.iter().map(|&reason| ignored(&store, reason)).collect::<Vec<_>>()
         };
         assert_eq!(reasons_after(file::render(&BTreeMap::new()).as_bytes()), [0; 7]);
         assert_eq!(reasons_after(b"")[SnapshotIgnored::Corrupt.index()], 1);
         assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt.index()], 1);
         let large = fs::File::create(&path).unwrap();
         large.set_len(FILE_OCTETS_MAX + 1).unwrap();
-        let (memory, keeper) = open(&scratch);
-        assert_eq!(ignored(&memory, SnapshotIgnored::TooLarge), 1);
-        drop((memory, keeper));
+        let (store, writer) = open(&scratch);
+        assert_eq!(ignored(&store, SnapshotIgnored::TooLarge), 1);
+        drop((store, writer));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        let (memory, _keeper) = open(&scratch);
-        assert_eq!(ignored(&memory, SnapshotIgnored::Unreadable), 1);
+        let (store, _writer) = open(&scratch);
+        assert_eq!(ignored(&store, SnapshotIgnored::Unreadable), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_written_at_once_and_at_most_once_a_second() {
         let scratch = Scratch::new("pace");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
-        until("the first write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
+        until("the first write", || writes(&store, SnapshotWrite::Ok) == 1).await;
         let start = tokio::time::Instant::now();
         for change in 0..100u8 {
-            memory.remember(&name("a"), &ours(), &nodes(&[&format!("10.0.1.{change}")]));
+            store.remember(&name("a"), &ours(), &nodes(&[&format!("10.0.1.{change}")]));
             sleep(Duration::from_millis(100)).await;
         }
         let seconds = start.elapsed().as_secs();
-        let count = writes(&memory, SnapshotWrite::Ok);
+        let count = writes(&store, SnapshotWrite::Ok);
         assert!((seconds - 2..=seconds + 1).contains(&count), "{count} writes in {seconds} s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_changes_stays_young_with_one_write_an_hour() {
+    async fn unchanged_nodes_are_written_again_once_an_hour() {
         let scratch = Scratch::new("confirm");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         let start = SystemTime::now();
         for hour in 0..24 {
             for zone in ["a", "b", "c"] {
-                memory.remember_at(&name(zone), &ours(), &nodes(&["10.0.0.1"]), start + hour * HOUR);
+                store.remember_at(&name(zone), &ours(), &nodes(&["10.0.0.1"]), start + hour * HOUR);
             }
             sleep(HOUR).await;
         }
-        let count = writes(&memory, SnapshotWrite::Ok);
+        let count = writes(&store, SnapshotWrite::Ok);
         assert!((23..=25).contains(&count), "{count} writes in 24 hours");
         let written = file::parse(&fs::read(scratch.path().join("nodes.json")).unwrap()).unwrap();
         assert!(written.values().all(|entry| entry.written >= stamp(start + 22 * HOUR)));
         sleep(24 * HOUR).await;
-        let count_later = writes(&memory, SnapshotWrite::Ok);
+        let count_later = writes(&store, SnapshotWrite::Ok);
         assert!(count_later <= count + 1, "nothing is confirmed, so nothing is written");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_disk_in_trouble_is_tried_again_ever_less_often() {
+    async fn a_failing_disk_is_tried_again_less_and_less_often() {
         let scratch = Scratch::new("trouble");
-        let (memory, keeper) = open(&scratch);
-        let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
+        let (store, writer) = open(&scratch);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         fs::remove_dir_all(scratch.path()).unwrap();
-        memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         sleep(HOUR).await;
-        let failed = writes(&memory, SnapshotWrite::Failed);
+        let failed = writes(&store, SnapshotWrite::Failed);
         assert!((50..=70).contains(&failed), "{failed} attempts in an hour");
         fs::create_dir(scratch.path()).unwrap();
-        until("a good write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
+        until("a good write", || writes(&store, SnapshotWrite::Ok) == 1).await;
         assert!(scratch.path().join("nodes.json").exists());
     }
 
     #[tokio::test]
     async fn ten_thousand_zones_are_written_and_read_again() {
         let scratch = Scratch::new("many");
-        let (memory, keeper) = open(&scratch);
+        let (store, writer) = open(&scratch);
         let cluster = ours();
         let names: Vec<_> = (0..10_000).map(|zone| name(&format!("alternator.z{zone}.example.com"))).collect();
         let three = nodes(&["10.100.200.10", "10.100.200.11", "10.100.200.12"]);
         let clock = std::time::Instant::now();
         for zone in &names {
-            memory.remember(zone, &cluster, &three);
+            store.remember(zone, &cluster, &three);
         }
         let remembered = clock.elapsed();
         let copied = {
             let clock = std::time::Instant::now();
-            drop(memory.0.known().zones.clone());
+            drop(store.0.known().zones.clone());
             clock.elapsed()
         };
         let clock = std::time::Instant::now();
-        let text = file::render(&memory.0.known().zones);
+        let text = file::render(&store.0.known().zones);
         let rendered = clock.elapsed();
         let clock = std::time::Instant::now();
-        memory.flush().await;
+        store.flush().await;
         let written = clock.elapsed();
-        drop((memory, keeper));
+        drop((store, writer));
         let clock = std::time::Instant::now();
-        let (memory, _keeper) = open(&scratch);
+        let (store, _writer) = open(&scratch);
         let read = clock.elapsed();
         eprintln!(
             "{} octets; remembered in {remembered:?}, copied in {copied:?}, rendered in {rendered:?}, written in \
@@ -614,6 +620,6 @@ mod tests {
             text.len()
         );
         assert!(text.len() < 2 << 20, "{} octets", text.len());
-        assert!(names.iter().all(|zone| memory.recall(zone, &cluster).is_some_and(|found| found.nodes == three)));
+        assert!(names.iter().all(|zone| store.recall(zone, &cluster).is_some_and(|found| found.nodes == three)));
     }
 }

@@ -103,7 +103,8 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
         Polling::NewCluster => Some((name, Start::NewCluster)),
     });
     let started = added.chain(changed).filter_map(|(name, start)| {
-        let (zone, entry) = (config.zones.get(name)?, table.zone(name)?);
+        let zone = config.zones.get(name)?;
+        let entry = table.zone(name)?;
         Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
     });
     PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }

@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_first_secret_makes_cookies_and_all_verify_them() {
-        let (one, two) = ("00112233445566778899aabbccddeeff", "FF".repeat(16));
+        let one = "00112233445566778899aabbccddeeff";
+        let two = "FF".repeat(16);
         let secrets = parse(&format!("# rolled over in May\n\n  {one}\n{two}\n")).unwrap();
         assert_eq!((secrets.current.0[..3].to_vec(), secrets.iter().count()), (vec![0, 0x11, 0x22], 2));
         assert_eq!(secrets.others, [CookieSecret([0xff; 16])]);

@@ -9,7 +9,7 @@ use crate::{config::Zone, types::ZoneName};
 pub(super) enum Polling {
     /// Nothing: the poller never notices.
     Keep,
-    /// A poller with another pace goes on with the nodes that are known.
+    /// A new poller with other intervals, which starts with the known nodes.
     Resume,
     /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
     NewCluster,
@@ -124,7 +124,8 @@ mod tests {
             };
             let of = |test: &dyn Fn(u8) -> bool| (0..9).filter(|zone| test(*zone)).map(|zone| format!("z{zone}.")).collect();
             let texts = |names: &[ZoneName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let (was, is) = (|zone| before.get(&zone), |zone| after.get(&zone));
+            let was = |zone| before.get(&zone);
+            let is = |zone| after.get(&zone);
             let changed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_some() && was(zone) != is(zone));
             let added: Vec<_> = of(&|zone| was(zone).is_none() && is(zone).is_some());
             let removed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_none());

@@ -26,8 +26,8 @@ use crate::{
 /// Between looks for stalled pollers.
 const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A check that comes so late shows that the whole process was held up (stopped, or starved of a core), and nothing about
-/// one poller: they all look stalled at that moment, and all of them go on by themselves.
+/// A check that is later than this shows that the whole process was held up (stopped, or without a core), and nothing
+/// about one poller: all of them look stalled at that moment, and all continue by themselves.
 const CHECK_LATE_MAX: Duration = Duration::from_secs(1);
 
 /// The first pause before a poller that panicked is started again; it doubles with each further one.

@@ -156,9 +156,10 @@ mod tests {
     #[test]
     fn a_reload_ends_where_a_start_with_that_file_would() {
         let server = |keys: &str| format!("[server]\n{keys}\n");
-        let (one, other) = (server("listen = [\"10.9.0.1:53\"]"), server("listen = [\"10.9.0.2:53\"]"));
+        let one = server("listen = [\"10.9.0.1:53\"]");
+        let other = server("listen = [\"10.9.0.2:53\"]");
         let named = server("listen = [\"10.9.0.2:53\"]\nnameservers = [{ name = \"ns.test\" }]");
-        let story = [
+        let steps = [
             config(&[&one, A]),
             config(&[&one, A, B]),
             config(&[&one, A, "ttl = \"9s\"\n", B]),
@@ -167,8 +168,8 @@ mod tests {
             config(&[&named, A]),
             config(&[&one, A, B, "subdomains = true\n"]),
         ];
-        let mut table = start(&story[0]);
-        for (before, after) in story.iter().zip(&story[1..]) {
+        let mut table = start(&steps[0]);
+        for (before, after) in steps.iter().zip(&steps[1..]) {
             table = reload(&table, before, after);
             assert_eq!(table.len(), after.zones.len());
             for (name, zone) in &after.zones {
@@ -179,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_zone_that_does_not_change_is_left_alone() {
-        let (before, after) =
-            (config(&[A, B]), config(&[A, B, "ttl = \"9s\"\n", "[zones.\"c\"]\nseeds = [\"10.0.0.3\"]\n"]));
+        let before = config(&[A, B]);
+        let after = config(&[A, B, "ttl = \"9s\"\n", "[zones.\"c\"]\nseeds = [\"10.0.0.3\"]\n"]);
         let table = start(&before);
         let entry = |table: &ZoneTable, zone: &str| table.zone(&ZoneName::parse(zone).unwrap()).unwrap().clone();
         let [a, b] = ["a", "b"].map(|zone| (entry(&table, zone), entry(&table, zone).answers().clone()));

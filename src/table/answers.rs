@@ -27,11 +27,11 @@ pub struct ZoneSettings {
     pub subdomains: bool,
     /// SOA minimum, which is the TTL of negative answers (RFC 2308, 4).
     pub negative_ttl: Ttl,
-    /// Who serves the zone; the first is the SOA's MNAME.
+    /// The name servers of the zone; the first is the SOA's MNAME.
     pub name_servers: NameServers,
     /// Which listed addresses are answered, and as what.
     pub rules: AddressRules,
-    /// Who may ask.
+    /// The clients that may ask.
     pub clients: AllowedClients,
 }
 
@@ -249,7 +249,8 @@ impl Answers {
         let addresses = translated.as_ref().map_or(&[][..], NodeSet::as_slice);
         let v4 = addresses.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None });
         let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None });
-        let (v4, v6) = (Addresses::new(v4), Addresses::new(v6));
+        let v4 = Addresses::new(v4);
+        let v6 = Addresses::new(v6);
         Self { settings, knowledge, answered, serial, v4, v6 }
     }
 }
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
+    fn a_list_keeps_its_version_for_as_long_as_its_addresses() {
         let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
         let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let ttl = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..count };

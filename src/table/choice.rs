@@ -7,7 +7,7 @@ use crate::types::{AddressRules, NodeSet, NodeState};
 /// A listed node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Node {
-    /// As nodes list it, and as it is polled and probed.
+    /// The address that nodes list, and that is polled and probed.
     pub address: IpAddr,
     /// What is known of it.
     pub state: NodeState,
@@ -31,10 +31,10 @@ pub(super) fn permitted(nodes: Option<&NodeSet>, rules: &AddressRules) -> Option
 
 /// The nodes to answer, of those that the rules let through.
 ///
-/// Nodes that refuse leave without limit. Slow or erring ones leave only while at least half of the list remains: an
-/// overloaded cluster is not helped by shrinking it. Newcomers are no part of that list until they have been up:
-/// otherwise many that join at once would bring a dead node back. When none is up, every node that ever was is
-/// answered, and when none ever was, every node.
+/// Nodes that refuse are left out without limit. Slow or erring ones are left out only while at least half of the list
+/// remains: an overloaded cluster is not helped by shrinking it. A new node does not count in that list until it has
+/// been up: otherwise many nodes that join at once would bring a dead one back. When no node is up, every node that was
+/// ever up is answered, and when none ever was, every node.
 pub(super) fn choose(nodes: &[Node], rules: &AddressRules) -> Option<NodeSet> {
     let listed: Vec<_> = nodes.iter().filter(|node| rules.permits(node.address)).collect();
     let count = |wanted: &dyn Fn(&Node) -> bool| listed.iter().filter(|node| wanted(node)).count();
@@ -61,12 +61,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// One letter a node: `u` up, `n` new, `r` refuses, `s` slow, `R` and `S` the same but never up before.
-    fn chosen(story: &str) -> String {
-        let nodes: Vec<_> = story.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
+    fn chosen(states: &str) -> String {
+        let nodes: Vec<_> = states.bytes().zip(1..).map(|(letter, n)| node(letter, n)).collect();
         let set = choose(&nodes, &AddressRules::default());
         set.map_or_else(String::new, |set| {
             let letters = set.as_slice().iter().map(|address| match address {
-                IpAddr::V4(v4) => char::from(story.as_bytes()[usize::from(v4.octets()[3]) - 1]),
+                IpAddr::V4(v4) => char::from(states.as_bytes()[usize::from(v4.octets()[3]) - 1]),
                 IpAddr::V6(_) => '?',
             });
             letters.collect()
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_leaves_and_who_is_slow_leaves_while_half_remains() {
+    fn refusing_nodes_are_left_out_and_slow_ones_only_while_half_remains() {
         assert_eq!(chosen("uuu"), "uuu");
         assert_eq!(chosen("uur"), "uu");
         assert_eq!(chosen("urrrrrrrrr"), "u");
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(chosen("uuuussssss"), "uuuussssss", "less than half would remain");
         assert_eq!(chosen("uussssssss"), "uussssssss");
         assert_eq!(chosen("urs"), "us", "of three one remains, which is less than half");
-        assert_eq!(chosen("uusnnnnnRS"), "uu", "the slow one need not wait for those who have never been up");
+        assert_eq!(chosen("uusnnnnnRS"), "uu", "the slow one need not wait for nodes that were never up");
     }
 
     #[test]
@@ -118,14 +118,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_permitted_list_is_never_answered_with_nothing(story in "[unrsRS]{1,12}") {
-            prop_assert!(!chosen(&story).is_empty());
+        fn a_permitted_list_is_never_answered_with_nothing(states in "[unrsRS]{1,12}") {
+            prop_assert!(!chosen(&states).is_empty());
         }
 
         #[test]
-        fn every_node_that_is_up_is_answered(story in "[unrsRS]{1,12}") {
+        fn every_node_that_is_up_is_answered(states in "[unrsRS]{1,12}") {
             let up = |text: &str| text.bytes().filter(|&letter| letter == b'u').count();
-            prop_assert_eq!(up(&chosen(&story)), up(&story));
+            prop_assert_eq!(up(&chosen(&states)), up(&states));
         }
     }
 }

@@ -57,7 +57,7 @@ pub struct PollStatus {
     pub last_tick: Option<Instant>,
     /// When a usable list last arrived.
     pub last_success: Option<Instant>,
-    /// Who sent it.
+    /// The node that sent it.
     pub source: Option<IpAddr>,
     /// What went wrong in the last tick; `None` after a good one.
     pub last_error: Option<String>,

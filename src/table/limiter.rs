@@ -73,7 +73,7 @@ mod tests {
         Limiter::new(RateLimit { per_second, slip, v4_prefix: 24, v6_prefix: 56 })
     }
 
-    fn story(limiter: &Limiter, client: &str, second: u32, questions: usize) -> String {
+    fn actions(limiter: &Limiter, client: &str, second: u32, questions: usize) -> String {
         let letter = |_| match limiter.admit(client.parse().unwrap(), second) {
             Admission::Reply => 'r',
             Admission::Slip => 's',
@@ -85,16 +85,16 @@ mod tests {
     #[test]
     fn a_network_gets_so_many_replies_a_second_and_then_slips() {
         let limiter = limiter(3, 2);
-        assert_eq!(story(&limiter, "192.0.2.1", 100, 8), "rrr.s.s.");
-        assert_eq!(story(&limiter, "192.0.2.200", 100, 2), "s.", "one network");
-        assert_eq!(story(&limiter, "192.0.2.1", 99, 1), "s", "a clock that is late");
-        assert_eq!(story(&limiter, "192.0.2.1", 101, 4), "rrr.");
-        assert_eq!(story(&limiter, "2001:db8::1", 101, 3), "rrr");
+        assert_eq!(actions(&limiter, "192.0.2.1", 100, 8), "rrr.s.s.");
+        assert_eq!(actions(&limiter, "192.0.2.200", 100, 2), "s.", "one network");
+        assert_eq!(actions(&limiter, "192.0.2.1", 99, 1), "s", "a clock that is late");
+        assert_eq!(actions(&limiter, "192.0.2.1", 101, 4), "rrr.");
+        assert_eq!(actions(&limiter, "2001:db8::1", 101, 3), "rrr");
     }
 
     #[test]
     fn slip_may_be_always_or_never() {
-        assert_eq!(story(&limiter(1, 1), "192.0.2.1", 100, 4), "rsss");
-        assert_eq!(story(&limiter(1, 0), "192.0.2.1", 100, 4), "r...");
+        assert_eq!(actions(&limiter(1, 1), "192.0.2.1", 100, 4), "rsss");
+        assert_eq!(actions(&limiter(1, 0), "192.0.2.1", 100, 4), "r...");
     }
 }

@@ -1,4 +1,4 @@
-//! The zone table: the only door between learning and answering.
+//! The zone table: the only interface between learning and answering.
 //!
 //! A [`ZoneTable`] never changes; a reload swaps it whole. Each [`ZoneEntry`] in it holds the zone's current
 //! [`Answers`] behind a pointer of its own, so that publishing one zone costs the same with ten zones and with
@@ -83,7 +83,7 @@ pub enum Position<'t> {
 }
 
 impl ZoneTable {
-    /// Builds the table of these zones; each entry says by its settings who its name servers are.
+    /// Builds the table of these zones; each entry's settings name its name servers.
     pub fn new(zones: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
         Self::with_domains(zones, [])
     }

@@ -10,11 +10,11 @@ use crate::types::AllowedClients;
 /// The part of a configuration that answers need and that belongs to no zone.
 #[derive(Clone, Debug, Default)]
 pub struct ServerSettings {
-    /// Who may ask about names that are no zone's; a zone says itself who may ask about it.
+    /// The clients that may ask for names outside all zones; each zone has its own.
     pub clients: AllowedClients,
     /// The clients whose queries for names outside every zone are forwarded; `None`: no client's.
     pub forward: Option<AllowedClients>,
-    /// What this server calls itself (RFC 5001; `id.server`, RFC 4892); `None`: it does not tell.
+    /// The server's identity (RFC 5001; `id.server`, RFC 4892); `None`: it is not disclosed.
     pub id: Option<Arc<str>>,
     /// The answer for `version.bind`; `None`: there is none.
     pub version: Option<Arc<str>>,
@@ -43,13 +43,13 @@ impl std::fmt::Debug for CookieSecret {
     }
 }
 
-/// The secrets of server cookies: the one that makes them, and others that are still, or already, believed. A secret is
-/// rolled over by making it a believed one on every replica first (RFC 9018, 5).
+/// The secrets of server cookies: the one that makes them, and others that are also accepted. To roll a secret over, every
+/// replica first accepts the new one (RFC 9018, 5).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieSecrets {
     /// Makes cookies.
     pub current: CookieSecret,
-    /// Believed as well.
+    /// Accepted as well.
     pub others: Vec<CookieSecret>,
 }
 
@@ -59,7 +59,7 @@ impl CookieSecrets {
         Self { current, others: Vec::new() }
     }
 
-    /// All that are believed.
+    /// All that are accepted.
     pub fn iter(&self) -> impl Iterator<Item = &CookieSecret> {
         std::iter::once(&self.current).chain(&self.others)
     }

@@ -312,8 +312,8 @@ fn push_escaped(line: &mut String, text: &str) {
     }
 }
 
-/// Lets every line be written somewhere, so that a test that listens hears it: without any subscriber, a line that
-/// another test has written first counts as unwanted indefinitely.
+/// Sets a subscriber that accepts every line, so that a test can capture lines: without one, tracing disables a line for
+/// good when another test logs it first.
 #[cfg(test)]
 pub(crate) fn keep_every_line() {
     let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);

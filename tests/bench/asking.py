@@ -13,10 +13,10 @@ from processes import Failure
 
 COOKIE = bytes.fromhex("0123456789abcdef")
 OUTSTANDING = 100
-"""Questions that dnsperf has under way: its default."""
+"""Questions that dnsperf has in flight: its default."""
 OUTSTANDING_AT_A_RATE = 1_000
-"""So many that a slow answer does not hold the next question back. With more, dnsperf floods whom it asks when it has
-been held up itself, to make good for what it has not asked."""
+"""So many that a slow answer does not hold the next question back. With more, dnsperf
+floods the server after a delay of its own, to catch up."""
 BUFFER_KILOBYTES = 4096
 """Of dnsperf's own socket, so that nothing is lost there."""
 
@@ -60,13 +60,13 @@ def flood(port, questions, seconds, edns=False, cookie=False, rate=None):
     command += ["-e"] if edns else []
     command += ["-E", f"10:{COOKIE.hex()}"] if cookie else []
     command += ["-Q", str(int(rate))] if rate else []
-    told = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     try:
-        completed = int(re.search(r"Queries completed: +(\d+)", told.stdout)[1])
-        lost = int(re.search(r"Queries lost: +(\d+)", told.stdout)[1])
-        per_second = float(re.search(r"Queries per second: +([\d.]+)", told.stdout)[1])
+        completed = int(re.search(r"Queries completed: +(\d+)", result.stdout)[1])
+        lost = int(re.search(r"Queries lost: +(\d+)", result.stdout)[1])
+        per_second = float(re.search(r"Queries per second: +([\d.]+)", result.stdout)[1])
     except TypeError:
-        raise Failure(f"dnsperf did not understand:\n{told.stdout}{told.stderr}") from None
+        raise Failure(f"dnsperf did not understand:\n{result.stdout}{result.stderr}") from None
     return Flood(completed, lost, per_second)
 
 

@@ -16,6 +16,6 @@ def ratio(ours, theirs):
     return median(ratios), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1]
 
 
-def shown(told):
-    middle, low, high = told
+def shown(interval):
+    middle, low, high = interval
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"

@@ -16,11 +16,11 @@ NODES_V6 = "fd00:7f::/64"
 
 def enter(programs, directory):
     """Starts this program anew on a host of its own, which ends with it: there every port is free, no packet is
-    filtered, and the kernel's counters count nobody else's packets."""
+    filtered, and the kernel's counters count no other packets."""
     if os.geteuid() != 0 or sys.platform != "linux":
         sys.exit("This makes namespaces, for which it has to be root on Linux.")
     if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("This needs two cores: one for the server, and one for those who ask.")
+        sys.exit("This needs two cores: one for the server, and one for the clients.")
     directory.mkdir(parents=True, exist_ok=True)
     host = str(PROJECT / "tests" / "real_clients" / "host")
     environment = {**os.environ, "BENCH_PROGRAMS": json.dumps(asdict(programs))}
@@ -30,8 +30,8 @@ def enter(programs, directory):
 
 def inside():
     """The programs, once we are on that host; else nothing."""
-    told = os.environ.get("BENCH_PROGRAMS")
-    return Programs(**json.loads(told)) if told else None
+    programs = os.environ.get("BENCH_PROGRAMS")
+    return Programs(**json.loads(programs)) if programs else None
 
 
 def settle():
@@ -42,6 +42,6 @@ def settle():
     os.sched_setaffinity(0, {LOAD_CORE})
 
 
-# Inherited by whom we start, so that it is still known once we are bound to one core.
+# Inherited by the processes that we start, so that they know it once we are bound to one core.
 CORES = os.environ.setdefault("BENCH_CORES", " ".join(map(str, sorted(os.sched_getaffinity(0))[:2])))
 SERVER_CORE, LOAD_CORE = (int(core) for core in (CORES.split() * 2)[:2])

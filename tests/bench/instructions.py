@@ -81,9 +81,9 @@ def counted(name, programs, directory, queries, burst):
 def functions(file):
     """What one process counted, by function."""
     command = ["callgrind_annotate", "--auto=no", "--threshold=100", str(file)]
-    told = subprocess.run(command, capture_output=True, text=True).stdout
+    output = subprocess.run(command, capture_output=True, text=True).stdout
     counted = Counter()
-    for number, place in ROW.findall(told):
+    for number, place in ROW.findall(output):
         if place != "PROGRAM TOTALS":
             counted[place.split(":", 1)[-1]] += int(number.replace(",", ""))
     return counted

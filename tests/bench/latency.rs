@@ -92,7 +92,8 @@ impl Asker {
 
     /// How many questions were asked.
     fn ask(&mut self, questions: &[Vec<u8>], rate: f64, time: Duration) -> io::Result<usize> {
-        let (start, mut asked) = (Instant::now(), 0);
+        let start = Instant::now();
+        let mut asked = 0;
         let due = |number: usize| Duration::from_secs_f64(number as f64 / rate);
         while start.elapsed() < time {
             while due(asked) <= start.elapsed() {
@@ -122,15 +123,15 @@ impl Asker {
         loop {
             let mut arrivals = Vec::with_capacity(BATCH);
             {
-                let mut rooms = buffers.iter_mut();
+                let mut free = buffers.iter_mut();
                 let mut slices: [_; BATCH] =
-                    array::from_fn(|_| [IoSliceMut::new(rooms.next().map_or(&mut [][..], |room| &mut room[..]))]);
+                    array::from_fn(|_| [IoSliceMut::new(free.next().map_or(&mut [][..], |buffer| &mut buffer[..]))]);
                 let fd = self.socket.as_raw_fd();
                 match recvmmsg(fd, &mut self.headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
                     Ok(messages) => {
                         arrivals.extend(messages.map(|message| {
-                            message.cmsgs().ok().and_then(|mut told| {
-                                told.find_map(|told| match told {
+                            message.cmsgs().ok().and_then(|mut controls| {
+                                controls.find_map(|control| match control {
                                     ControlMessageOwned::ScmTimestampns(at) => Some(nanos(at)),
                                     _ => None,
                                 })

@@ -29,10 +29,10 @@ class Programs:
 
 def install(*packages):
     """Installs those Debian packages that are missing."""
-    told = subprocess.run(
+    installed = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages], capture_output=True, text=True
     ).stdout
-    missing = [package for package in packages if f"{package} installed" not in told.splitlines()]
+    missing = [package for package in packages if f"{package} installed" not in installed.splitlines()]
     if not missing:
         return
     print(f"installing {' '.join(missing)}", flush=True)

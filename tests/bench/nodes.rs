@@ -1,6 +1,6 @@
 //! The nodes of many clusters, as many as there are addresses: `nodes PORT SIZE`.
 //!
-//! One socket on the wildcard address is every node at once: which cluster a node belongs to, and who else does,
+//! One socket on the wildcard address is every node at once: which cluster a node belongs to, and which others do,
 //! follows from the address that a connection came to. Clusters of SIZE nodes lie in blocks of addresses, the next
 //! power of two apart; the nodes have the first SIZE addresses after a block's first. A connection over IPv6 is to the
 //! node whose IPv4 address is in the last 32 bits. With `+6` behind SIZE, every node is listed in both families.

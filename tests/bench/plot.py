@@ -5,7 +5,7 @@ from html import escape
 WIDTH, LEFT, RIGHT, TOP, BAR, GAP = 900, 300, 90, 50, 16, 14
 COLOURS = {"alternator-dns": "#1b6ca8", "echo": "#b8b8b8", "echo again": "#d0d0d0"}
 OTHERS = "#d9a441"
-"""The colour of whoever has none of his own."""
+"""The colour of servers without one of their own."""
 
 
 def bars(title, rows):

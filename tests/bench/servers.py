@@ -116,8 +116,8 @@ def fast_lane():
 
 def learnt():
     """How many zones have been."""
-    told = json.loads(admin("/api/zones") or '{"zones": []}')
-    return sum(zone["state"] not in ("waiting", "stale") for zone in told["zones"])
+    status = json.loads(admin("/api/zones") or '{"zones": []}')
+    return sum(zone["state"] not in ("waiting", "stale") for zone in status["zones"])
 
 
 # --- The others ----------------------------------------------------------------------------------------------------

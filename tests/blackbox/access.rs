@@ -1,4 +1,4 @@
-//! Who may ask, how much, and what the server tells about itself.
+//! Which clients may ask, how often, and what the server discloses about itself.
 
 use std::{
     net::IpAddr,
@@ -21,7 +21,7 @@ const OPTION_KEEPALIVE: u16 = 11;
 
 const CLIENT_COOKIE: [u8; 8] = *b"a client";
 
-/// Longer than a reply takes; silence is waited for as long.
+/// Longer than a reply takes. No reply within this time means that there is none.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A file with these lines in `[server]`, and these zones.
@@ -44,25 +44,26 @@ fn only_clients_of_the_file_are_answered_and_a_zone_may_have_its_own() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster) + &zone("b.example", &cluster) + "clients = [\"127.0.0.3\"]\n";
     let daemon = Daemon::with_config("clients", &config("clients = [\"127.0.0.2/31\"]", &zones));
-    let told = |last, name| {
+    let answer = |last, name| {
         let reply = ask_as(&daemon, last, name);
         (reply.rcode, reply.extended_errors)
     };
-    let (answered, refused) = (("NoError".into(), vec![]), ("Refused".into(), vec![18]));
-    assert_eq!([told(2, "a.example"), told(3, "a.example")], [answered.clone(), answered.clone()]);
-    assert_eq!(told(4, "a.example"), refused);
-    assert_eq!(told(3, "b.example"), answered);
-    assert_eq!(told(2, "b.example"), refused, "the zone's list holds in place of the server's");
-    assert_eq!(told(2, "c.example"), ("Refused".into(), vec![20]));
-    assert_eq!(told(4, "c.example"), refused);
+    let answered = ("NoError".into(), vec![]);
+    let refused = ("Refused".into(), vec![18]);
+    assert_eq!([answer(2, "a.example"), answer(3, "a.example")], [answered.clone(), answered.clone()]);
+    assert_eq!(answer(4, "a.example"), refused);
+    assert_eq!(answer(3, "b.example"), answered);
+    assert_eq!(answer(2, "b.example"), refused, "the zone's list holds in place of the server's");
+    assert_eq!(answer(2, "c.example"), ("Refused".into(), vec![20]));
+    assert_eq!(answer(4, "c.example"), refused);
     // An edit of the list acts at once.
     std::fs::write(daemon.config_path(), config("clients = [\"127.0.0.4\"]", &zones)).unwrap();
-    wait::until("the new list", || (told(4, "a.example") == answered).then_some(()));
-    assert_eq!(told(2, "a.example"), refused);
+    wait::until("the new list", || (answer(4, "a.example") == answered).then_some(()));
+    assert_eq!(answer(2, "a.example"), refused);
 }
 
 #[test]
-fn zones_hang_below_a_domain_that_is_none() {
+fn a_domain_without_a_zone_lies_above_zones() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let domain =
         "domains = [\"alt.example\"]\nnameservers = [{ name = \"ns.alt.example\", addresses = [\"192.0.2.53\"] }]";
@@ -93,7 +94,7 @@ fn zones_hang_below_a_domain_that_is_none() {
 }
 
 #[test]
-fn the_server_tells_its_name_and_version_if_the_file_says_so() {
+fn the_server_discloses_its_name_and_version_if_the_file_says_so() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("nsid", &config("nsid = \"dns-7\"\nversion = \"ours\"", &zones));
@@ -109,7 +110,7 @@ fn the_server_tells_its_name_and_version_if_the_file_says_so() {
     assert_eq!(text(&daemon, "id.server"), ("NoError".into(), "dns-7".into()));
     assert_eq!(text(&daemon, "version.bind"), ("NoError".into(), "ours".into()));
     std::fs::write(daemon.config_path(), config("", &zones)).unwrap();
-    wait::until("silence about itself", || (text(&daemon, "version.bind").0 == "Refused").then_some(()));
+    wait::until("the version to be withheld", || (text(&daemon, "version.bind").0 == "Refused").then_some(()));
     assert_eq!(text(&daemon, "id.server").0, "Refused");
     assert_eq!(dns::udp(daemon.address(), &asked).options, []);
 }
@@ -129,43 +130,44 @@ fn server_cookie(reply: &Reply) -> Vec<u8> {
 }
 
 #[test]
-fn who_shows_a_cookie_is_not_limited_and_a_secret_can_be_rolled_over() {
+fn a_client_with_a_valid_cookie_is_not_limited_and_a_secret_can_be_rolled_over() {
     let directory = scratch("cookies");
     let file = directory.join("secrets");
-    let (old, new) = ("0".repeat(32), "1".repeat(32));
+    let old = "0".repeat(32);
+    let new = "1".repeat(32);
     std::fs::write(&file, &old).unwrap();
     let limited = "rate_limit = { per_second = 1, slip = 1 }\n";
     let server = format!("{limited}cookie_secret_file = \"{}\"", file.display());
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("cookies", &config(&server, &zone("a.example", &cluster)));
-    // Every question takes the one reply of its second, or gets a fresh cookie.
+    // Every question gets the one reply of its second, or a fresh cookie.
     let fresh = || {
         let reply = dns::udp(daemon.address(), &with_cookie(&[]));
         assert!(["NoError", "BADCOOKIE"].contains(&&*reply.rcode), "{reply:?}");
         server_cookie(&reply)
     };
-    let is_believed = |cookie: &[u8]| {
-        let told: Vec<_> = (0..3).map(|_| dns::udp(daemon.address(), &with_cookie(cookie)).rcode).collect();
-        told.iter().all(|rcode| rcode == "NoError")
+    let is_accepted = |cookie: &[u8]| {
+        let rcodes: Vec<_> = (0..3).map(|_| dns::udp(daemon.address(), &with_cookie(cookie)).rcode).collect();
+        rcodes.iter().all(|rcode| rcode == "NoError")
     };
     let first = fresh();
-    assert!(is_believed(&first));
+    assert!(is_accepted(&first));
     let mut forged = first.clone();
     forged[15] ^= 1;
-    assert!(!is_believed(&forged) && !is_believed(&first[..8]));
+    assert!(!is_accepted(&forged) && !is_accepted(&first[..8]));
     std::fs::write(&file, format!("{new}\n{old}\n")).unwrap();
     wait::until("the new secret to make cookies", || {
         let second = fresh();
-        assert!(is_believed(&first) && is_believed(&second), "both secrets are believed");
+        assert!(is_accepted(&first) && is_accepted(&second), "both secrets are accepted");
         daemon.log().contains("other secrets for cookies").then_some(())
     });
     let second = fresh();
     std::fs::write(&file, &new).unwrap();
-    wait::until("the old secret to be gone", || (!is_believed(&first)).then_some(()));
-    assert!(is_believed(&second));
+    wait::until("the old secret to be gone", || (!is_accepted(&first)).then_some(()));
+    assert!(is_accepted(&second));
     std::fs::write(&file, "nonsense").unwrap();
-    wait::until("a complaint", || daemon.log().contains("line 1 is not 32 hexadecimal digits").then_some(()));
-    assert!(is_believed(&second), "a bad file changes nothing");
+    wait::until("an error in the log", || daemon.log().contains("line 1 is not 32 hexadecimal digits").then_some(()));
+    assert!(is_accepted(&second), "a bad file changes nothing");
     std::fs::remove_dir_all(directory).unwrap();
 }
 
@@ -176,12 +178,9 @@ fn a_secret_file_that_cannot_be_used_is_refused_at_the_start_and_at_a_reload() {
     let daemon = Daemon::with_config("no_secrets", &config("", &zones));
     let bad = config("cookie_secret_file = \"/nowhere/secrets\"", &zones);
     std::fs::write(daemon.config_path(), bad).unwrap();
-    let (status, _, complaint) = daemon.reload();
-    assert_eq!(status, 78, "{complaint}");
-    assert!(
-        complaint.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"),
-        "{complaint}"
-    );
+    let (status, _, error) = daemon.reload();
+    assert_eq!(status, 78, "{error}");
+    assert!(error.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"), "{error}");
     assert_eq!(daemon.ask("a.example", "A").rcode, "NoError");
 }
 
@@ -191,7 +190,9 @@ fn a_network_that_asks_too_much_slips_over_udp_alone() {
     let limited = "rate_limit = { per_second = 20, slip = 2, v4_prefix = 32 }";
     let daemon = Daemon::with_config("limited", &config(limited, &zone("a.example", &cluster)));
     let ask = |last| dns::udp_from(client(last), daemon.address(), &Question::new("a.example", "A"), SILENCE);
-    let (mut answered, mut slipped, mut silent) = (0, 0, 0);
+    let mut answered = 0;
+    let mut slipped = 0;
+    let mut silent = 0;
     let start = Instant::now();
     while start.elapsed() < wait::PATIENCE && (slipped < 3 || silent < 3) {
         match ask(2) {

@@ -14,18 +14,18 @@ use crate::{
 };
 
 #[test]
-fn zones_are_told_as_json() {
+fn zones_are_returned_as_json() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::start("api", &zone("a.example", &cluster));
-    let told = wait::until("two nodes", || {
+    let zone = wait::until("two nodes", || {
         Some(daemon.zone("a.example.")).filter(|zone| zone["nodes"].as_array().unwrap().len() == 2)
     });
-    assert_eq!((&told["state"], &told["ttl_seconds"]), (&"live".into(), &4.into()));
-    assert_eq!(told["nodes"][0]["address"], cluster.node(0).to_string());
-    assert_eq!(told["nodes"][0]["state"], "up");
-    assert!(told["last_success_seconds_ago"].as_f64().unwrap() < 5.0);
-    assert!(told["last_error"].is_null());
-    assert!(told["source"].is_string());
+    assert_eq!((&zone["state"], &zone["ttl_seconds"]), (&"live".into(), &4.into()));
+    assert_eq!(zone["nodes"][0]["address"], cluster.node(0).to_string());
+    assert_eq!(zone["nodes"][0]["state"], "up");
+    assert!(zone["last_success_seconds_ago"].as_f64().unwrap() < 5.0);
+    assert!(zone["last_error"].is_null());
+    assert!(zone["source"].is_string());
     let config = &daemon.api()["config"];
     assert_eq!(config["path"], daemon.config_path().display().to_string());
     assert_eq!(config["hash"].as_str().unwrap().len(), 16);
@@ -70,7 +70,7 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
-fn what_cannot_be_answered_is_silence_and_is_counted() {
+fn messages_that_get_no_reply_are_counted() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("ignored", &zone("a.example", &cluster));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -87,7 +87,7 @@ fn what_cannot_be_answered_is_silence_and_is_counted() {
 }
 
 #[test]
-fn the_status_page_is_one_page_and_strangers_get_404() {
+fn the_status_page_is_one_page_and_other_paths_give_404() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("page", &zone("a.example", &cluster));
     let (status, page) = http::get(daemon.admin(), "/").unwrap();

@@ -1,4 +1,4 @@
-//! What a client sees: the table "Answers" over real sockets, UDP and TCP.
+//! The table "Answers" over real sockets, UDP and TCP.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,8 @@ fn texts(nodes: &[std::net::IpAddr]) -> Vec<String> {
 
 #[test]
 fn a_zone_gives_its_own_live_nodes_over_udp_and_tcp() {
-    let (east, west) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let east = SimulatedCluster::start(3).unwrap();
+    let west = SimulatedCluster::start(3).unwrap();
     let daemon =
         Daemon::start("two", &(zone("alternator.east.example", &east) + &zone("alternator.west.example", &west)));
     for (name, cluster) in [("alternator.east.example", &east), ("alternator.west.example", &west)] {
@@ -44,12 +45,12 @@ fn ahead_max() -> usize {
 }
 
 /// How often each was seen.
-fn tally<T: Ord>(seen: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
-    let mut tally = BTreeMap::new();
+fn counts<T: Ord>(seen: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
     for one in seen {
-        *tally.entry(one).or_default() += 1;
+        *counts.entry(one).or_default() += 1;
     }
-    tally
+    counts
 }
 
 #[track_caller]
@@ -75,10 +76,11 @@ fn each_node_is_named_equally_often() {
     let daemon = Daemon::start("even", &zone("a.example", &cluster));
     wait::until("all nodes", || (daemon.nodes("a.example").len() == 4).then_some(()));
     // Each question comes from a port of its own, so the kernel spreads them over all workers.
-    let over_udp = || tally((0..3000).flat_map(|_| daemon.ask("a.example", "A").data()));
+    let over_udp = || counts((0..3000).flat_map(|_| daemon.ask("a.example", "A").data()));
     assert_even(&over_udp(), 4, ahead_max());
-    assert_even(&tally(over_one_connection(&daemon, "a.example", 1001).concat()), 4, 2);
-    let connections = tally((0..101).flat_map(|_| dns::tcp(daemon.address(), &Question::new("a.example", "A")).data()));
+    assert_even(&counts(over_one_connection(&daemon, "a.example", 1001).concat()), 4, 2);
+    let connections =
+        counts((0..101).flat_map(|_| dns::tcp(daemon.address(), &Question::new("a.example", "A")).data()));
     assert_even(&connections, 4, 2);
 
     let stopped = cluster.node(1);
@@ -94,9 +96,9 @@ fn each_pair_of_nodes_is_named_equally_often() {
     let daemon = Daemon::start("pairs", &zone_with("a.example", &[cluster.node(0)], cluster.port(), keys));
     wait::until("all nodes", || (daemon.nodes("a.example").len() == 5).then_some(()));
     let over_udp: Vec<_> = (0..3000).map(|_| daemon.ask("a.example", "A").data()).collect();
-    assert_even(&tally(over_udp.concat()), 5, ahead_max());
+    assert_even(&counts(over_udp.concat()), 5, ahead_max());
     let over_tcp = over_one_connection(&daemon, "a.example", 3000);
-    assert_even(&tally(over_tcp.concat()), 5, 2);
+    assert_even(&counts(over_tcp.concat()), 5, 2);
     for answers in [over_udp, over_tcp] {
         let in_order = |mut pair: Vec<String>| {
             pair.sort();
@@ -104,8 +106,8 @@ fn each_pair_of_nodes_is_named_equally_often() {
         };
         // Chi-square with 9 and with 4 degrees of freedom exceeds these once in a million; the unit tests, whose chance
         // is fixed, are stricter.
-        assert!(chi_square(&tally(answers.iter().cloned().map(in_order)), 10) < 45.1);
-        assert!(chi_square(&tally(answers.iter().map(|pair| pair[0].clone())), 5) < 33.4, "the first of each pair");
+        assert!(chi_square(&counts(answers.iter().cloned().map(in_order)), 10) < 45.1);
+        assert!(chi_square(&counts(answers.iter().map(|pair| pair[0].clone())), 5) < 33.4, "the first of each pair");
     }
 }
 
@@ -129,7 +131,7 @@ fn a_stopped_node_goes_and_a_new_one_comes_within_two_refreshes() {
         data
     };
     wait::until("all nodes", || (answered() == texts(&cluster.nodes())).then_some(()));
-    // What a poll itself and a busy machine take comes on top.
+    // Time for the poll itself and for a busy machine is added.
     let bound = refresh * 2 + Duration::from_millis(400);
     let stopped = cluster.node(1);
     cluster.stop(stopped);

@@ -1,25 +1,25 @@
-//! Two clusters lose, gain, isolate, split, slow, recycle and corrupt nodes at random, while a truth that is kept
-//! beside them judges every answer.
+//! Two clusters lose, gain, isolate, split, slow, recycle and corrupt nodes at random; every answer is compared with the
+//! known state of both.
 //!
-//! What is asserted of every answer, and no more than the design promises:
+//! Every answer must satisfy these rules, which are those of the design:
 //! - It is never empty.
 //! - It never holds a node that has been dead for longer than its budget: [`refused`] or [`silent`]. While more than
 //!   half of a cluster is slow no node is dropped for slowness, and while all of it is dead the last known nodes stay,
-//!   so this is not asserted of a cluster in those troubles, nor for [`recovery`] after them.
+//!   so this is not asserted during those faults, nor for [`recovery`] after them.
 //! - It never holds a node of the other cluster, except that an address which changed hands may be answered by its
 //!   former zone for [`changed_hands`].
 //! - It never holds a node that was announced and has never served.
 //!
-//! What is not asserted, because it cannot be known: a node that lives may be missing for a while (it joins, its
-//! side of a split is outvoted, its `/localnodes` is corrupt). And some things do not happen here, because no rule can
-//! tell them from the truth: a peer that still lists an address which is another cluster's by now; two addresses of
+//! It is not asserted that a live node is answered at every moment: it may be missing for a while (it joins, its side of
+//! a split is outvoted, its `/localnodes` is corrupt). Some events do not happen here, because no rule can detect them: a
+//! peer that still lists an address which is another cluster's by now; two addresses of
 //! one cluster that change hands at once; a cluster that is dead whole while one of its addresses changes hands; an
 //! address that goes back to where it came from; a cluster that is dead whole while the new owner of one of its seeds
 //! is split, because the lesser side of a split is not published. A node that no other node sees is not published
 //! either, so the first two nodes of a cluster, which are among its seeds, keep their addresses.
 //!
-//! The story depends on its seed and on nothing else: not on time, and not on addresses. `ALTERNATOR_DNS_CHAOS_SEED`
-//! tells one again, `ALTERNATOR_DNS_CHAOS_SECONDS` tells it for longer.
+//! The events depend on the seed alone, not on time or addresses. `ALTERNATOR_DNS_CHAOS_SEED` repeats a run,
+//! `ALTERNATOR_DNS_CHAOS_SECONDS` makes it longer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,7 +40,7 @@ use crate::{
     observe::{JITTER, ask, state},
 };
 
-/// How long the story is unless the environment says otherwise: long enough for every event to happen.
+/// How long a run is unless the environment says otherwise: long enough for every event to happen.
 const SECONDS: u64 = 20;
 
 /// Nodes in each cluster when it begins.
@@ -49,19 +49,18 @@ const NODES: usize = 20;
 /// Running nodes in a cluster, but when all of it is dead.
 const RUNNING: std::ops::RangeInclusive<usize> = 16..=26;
 
-/// Nodes that are well on either side of a split, at least: whichever of them is answered, and though it may be the
-/// whole list by then, the bounds on troubles leave more than half of it healthy.
+/// The least number of healthy nodes on each side of a split: whichever side is answered, the bounds on faults leave more
+/// than half of it healthy.
 const SIDE_MIN: usize = 8;
 
 /// Nodes of a cluster that are listed and yet do not serve, at once: slow ones leave only while half of the list
 /// remains, and this is far from it.
-const TROUBLED_MAX: usize = 3;
+const FAULTY_MAX: usize = 3;
 
-/// Nodes of a cluster that lie about the list, at once. A node that is polled must be likely to tell the truth.
+/// Nodes of a cluster that send a wrong list at one time. A polled node must usually send a right one.
 const LYING_MAX: usize = 2;
 
-/// How the resolver is told to look. Twenty-six nodes are probed 65 times a second, less than would stretch the
-/// interval.
+/// The intervals of the resolver. Twenty-six nodes are probed 65 times a second, fewer than would lengthen the interval.
 const REFRESH: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(400);
 const INTERVAL: Duration = Duration::from_millis(400);
@@ -82,23 +81,23 @@ fn refused() -> Duration {
     INTERVAL.mul_f64(1.5) + BUSY
 }
 
-/// A node that says nothing, or errs: so many probes in a row, and the last one's timeout.
+/// A node that does not answer, or errs: so many probes in a row, and the last one's timeout.
 fn silent() -> Duration {
     (INTERVAL * FALL + PROBE_TIMEOUT).mul_f64(JITTER) + BUSY
 }
 
-/// An address that another cluster has been given: two refreshes, the second tick as long as a tick may be, because
-/// some of those that it asks hang.
+/// An address that another cluster has taken over: two refreshes, and a poll of the longest duration, because some of the
+/// nodes that it asks hang.
 fn changed_hands() -> Duration {
     (REFRESH * 2).mul_f64(JITTER) + TIMEOUT * 3 + BUSY
 }
 
-/// After an overload or the death of a whole cluster: its nodes have to be heard, to rise, and others to fall.
+/// After an overload or the death of a whole cluster: nodes must be probed until they are up, and others down.
 fn recovery() -> Duration {
     changed_hands() + (INTERVAL * RISE).mul_f64(JITTER) + silent()
 }
 
-/// When the chaos has ended: the recovery of everybody, once more for those that were missing meanwhile.
+/// After the last fault: the recovery of every node, once more for those that were missing meanwhile.
 fn convergence() -> Duration {
     recovery() * 2
 }
@@ -107,22 +106,22 @@ fn convergence() -> Duration {
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 80..=240;
 
 /// How many events lie between two that must not touch: more than an address may take to change hands, at the shortest
-/// pause. Time itself would make another story of every run.
+/// pause. Measured in time, every run would differ.
 fn apart() -> u64 {
     u64::try_from(changed_hands().as_millis()).unwrap() / PAUSE_MS.start() + 1
 }
 
-/// How many events a trouble of a whole cluster lasts at least, and the calm after it.
-const WEATHER_STEPS: u64 = 12;
+/// How many events a fault of a whole cluster lasts at least, and the pause after it.
+const FAULT_STEPS: u64 = 12;
 
 /// Pacing of the load: a question to each zone, then this.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(5);
 
-/// Events that a failure tells.
+/// Events that a failure prints.
 const LAST_EVENTS: usize = 40;
 
 #[test]
-fn answers_are_true_whatever_happens() {
+fn answers_keep_the_rules_during_random_faults() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = number("ALTERNATOR_DNS_CHAOS_SEED").unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     let length = Duration::from_secs(number("ALTERNATOR_DNS_CHAOS_SECONDS").unwrap_or(SECONDS));
@@ -136,70 +135,76 @@ fn answers_are_true_whatever_happens() {
         world.happen();
         let next = Instant::now() + Duration::from_millis(world.chance.random_range(PAUSE_MS));
         while Instant::now() < next {
-            world.judge(&daemon);
+            world.check_answers(&daemon);
             std::thread::sleep(BETWEEN_QUESTIONS);
         }
     }
-    world.calm_down();
+    world.heal_all();
     world.converges(&daemon, "at the end");
     println!("{} events, {} answers: {:?}", world.steps, world.answers, world.happened);
 }
 
-/// Events that a test of the story itself draws: enough for each of them to happen.
-const STORY_STEPS: u32 = 3000;
+/// Events drawn by the test of the events themselves: enough for each kind to happen.
+const HISTORY_STEPS: u32 = 3000;
 
 #[test]
-fn a_seed_tells_one_story_and_the_truth_is_the_simulations() {
-    let (mut one, mut other) = (World::new(7), World::new(7));
-    for _ in 0..STORY_STEPS {
+fn a_seed_gives_one_history_and_the_recorded_state_is_the_simulated_one() {
+    let mut one = World::new(7);
+    let mut other = World::new(7);
+    for _ in 0..HISTORY_STEPS {
         one.happen();
         other.happen();
         for truth in &one.clusters {
-            let told: BTreeSet<_> = truth.nodes.iter().filter(|(.., is)| is.runs()).map(|(node, ..)| *node).collect();
+            let expected: BTreeSet<_> =
+                truth.nodes.iter().filter(|(.., is)| is.runs()).map(|(node, ..)| *node).collect();
             let running: BTreeSet<_> = truth.cluster.running().into_iter().collect();
-            match truth.weather {
-                Weather::Blackout => assert!(running.is_empty()),
-                _ => assert_eq!(running, told),
+            match truth.fault {
+                ClusterFault::Blackout => assert!(running.is_empty()),
+                _ => assert_eq!(running, expected),
             }
             assert!(running.is_empty() || RUNNING.contains(&running.len()), "{}", running.len());
-            let troubled = truth.count(Condition::is_listed_and_not_serving);
-            assert!(truth.weather == Weather::Overload || troubled <= TROUBLED_MAX, "{troubled}");
+            let faulty = truth.count(Condition::is_listed_and_not_serving);
+            assert!(truth.fault == ClusterFault::Overload || faulty <= FAULTY_MAX, "{faulty}");
         }
     }
-    let words = |world: World| world.story.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+    let words = |world: World| world.history.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
     assert_eq!(one.happened.len(), EVENTS.len(), "each event happens: {:?}", one.happened);
     assert_eq!(words(one), words(other));
 }
 
 #[test]
-fn the_truth_objects_to_the_dead_the_foreign_and_the_unborn() {
+fn dead_foreign_and_never_started_nodes_are_violations() {
     let mut world = World::new(1);
-    let (node, strange) = (world.clusters[0].nodes[5].0, world.clusters[1].nodes[5].0);
+    let node = world.clusters[0].nodes[5].0;
+    let foreign = world.clusters[1].nodes[5].0;
     let later = |duration: Duration| Instant::now() + duration;
-    assert_eq!(world.complaint(0, later(Duration::ZERO), node), None);
-    assert!(world.complaint(0, later(Duration::ZERO), strange).is_some(), "the other cluster's");
-    assert!(world.complaint(0, later(Duration::ZERO), Ipv4Addr::LOCALHOST.into()).is_some(), "nobody's");
-    world.dies(node, refused());
-    world.dies(node, silent());
-    assert_eq!(world.complaint(0, later(Duration::ZERO), node), None);
-    assert!(world.complaint(0, later(refused()), node).is_some(), "no trouble gives a dead node more time");
+    assert_eq!(world.violation(0, later(Duration::ZERO), node), None);
+    assert!(world.violation(0, later(Duration::ZERO), foreign).is_some(), "the other cluster's");
+    assert!(
+        world.violation(0, later(Duration::ZERO), Ipv4Addr::LOCALHOST.into()).is_some(),
+        "no node had this address"
+    );
+    world.set_dead(node, refused());
+    world.set_dead(node, silent());
+    assert_eq!(world.violation(0, later(Duration::ZERO), node), None);
+    assert!(world.violation(0, later(refused()), node).is_some(), "no further fault gives a dead node more time");
     world.clusters[0].excused_until = None;
-    assert_eq!(world.complaint(0, later(refused()), node), None);
+    assert_eq!(world.violation(0, later(refused()), node), None);
     assert!(world.recycle(1).is_some());
     let (given, ..) = *world.clusters[0].nodes.last().unwrap();
-    assert_eq!(world.complaint(0, later(Duration::ZERO), given), None, "its new owner answers it at once");
-    assert_eq!(world.complaint(1, later(changed_hands() / 2), given), None, "its former one for a while");
-    assert!(world.complaint(1, later(changed_hands() * 2), given).is_some());
+    assert_eq!(world.violation(0, later(Duration::ZERO), given), None, "its new owner answers it at once");
+    assert_eq!(world.violation(1, later(changed_hands() / 2), given), None, "its former one for a while");
+    assert!(world.violation(1, later(changed_hands() * 2), given).is_some());
 }
 
-/// What may befall a cluster.
+/// What may happen to a cluster.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
     /// A node refuses, and its peers list it still.
     Crash,
     /// A node refuses, and its peers have noticed.
     Stop,
-    /// A node accepts and says nothing.
+    /// A node accepts connections and does not answer.
     Hang,
     /// A node answers `/` with 500.
     Err,
@@ -209,7 +214,7 @@ enum Event {
     Isolate,
     /// A node answers `/localnodes` with nonsense.
     Corrupt,
-    /// A node that had any of these troubles is well again.
+    /// A node with any of these faults is healthy again.
     Heal,
     /// A node is added.
     Gain,
@@ -217,7 +222,7 @@ enum Event {
     Announce,
     /// A node that was announced serves.
     Join,
-    /// A node goes for ever.
+    /// A node leaves permanently.
     Lose,
     /// The other cluster is given the address of a node.
     Recycle,
@@ -228,7 +233,7 @@ enum Event {
     /// All nodes stop.
     Blackout,
     /// A split, an overload or a blackout is over.
-    Relief,
+    Recovery,
 }
 
 /// How often each of them is drawn.
@@ -249,13 +254,13 @@ const EVENTS: [(Event, u32); 17] = [
     (Event::Split, 3),
     (Event::Overload, 2),
     (Event::Blackout, 2),
-    (Event::Relief, 6),
+    (Event::Recovery, 6),
 ];
 
-/// What is the matter with one node.
+/// The condition of one node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Condition {
-    Well,
+    Healthy,
     /// It refuses; its peers may or may not list it.
     Refuses {
         listed: bool,
@@ -264,8 +269,8 @@ enum Condition {
     Silent,
     /// It answers `/` late. Nothing is wrong, whether it is answered or not.
     Slow,
-    /// It serves, and what it lists is not to be believed.
-    Lies,
+    /// It serves, and its list is wrong.
+    WrongList,
     /// It is listed and has never served.
     Announced,
 }
@@ -280,19 +285,19 @@ impl Condition {
     }
 }
 
-/// What a whole cluster goes through; one thing at a time.
+/// A fault of a whole cluster; one at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Weather {
-    Calm,
+enum ClusterFault {
+    Healthy,
     Split,
     Overload,
     Blackout,
 }
 
-/// What is true of one address, whichever node had it.
+/// The history of one address, whichever node had it.
 #[derive(Clone, Copy, Debug)]
 struct Address {
-    /// Whose it is, or was last.
+    /// The cluster that has it, or had it last.
     owner: usize,
     /// When it changed hands; `None`: it never did.
     changed_hands: Option<Instant>,
@@ -304,34 +309,34 @@ struct Address {
 struct Truth {
     name: &'static str,
     cluster: SimulatedCluster,
-    /// In the order of joining, so that a story does not depend on addresses. Each with its number and condition.
+    /// In the order of joining, so that events do not depend on addresses. Each with its number and condition.
     nodes: Vec<(IpAddr, u32, Condition)>,
     /// The next node's number, and its distance from the first address.
     next: u32,
     first: Ipv4Addr,
-    weather: Weather,
+    fault: ClusterFault,
     /// One of the sides of a split. Nodes that are added later are on the other.
     side: BTreeSet<IpAddr>,
-    /// When the last weather that excuses dead nodes ended; `None` while it lasts.
+    /// When the last fault that excuses dead nodes ended; `None` while it lasts.
     excused_until: Option<Instant>,
-    /// Events until the weather may change, so that it lasts.
-    weather_steps: u64,
+    /// Events until the fault may change, so that it lasts.
+    fault_steps: u64,
 }
 
 impl Truth {
     fn new(name: &'static str, cluster: SimulatedCluster) -> Self {
         let IpAddr::V4(first) = cluster.node(0) else { panic!("IPv4 is simulated") };
-        let nodes = cluster.nodes().into_iter().zip(0..).map(|(node, n)| (node, n, Condition::Well)).collect();
+        let nodes = cluster.nodes().into_iter().zip(0..).map(|(node, n)| (node, n, Condition::Healthy)).collect();
         Self {
             name,
             cluster,
             nodes,
             next: u32::try_from(NODES).unwrap(),
             first,
-            weather: Weather::Calm,
+            fault: ClusterFault::Healthy,
             side: BTreeSet::new(),
             excused_until: Some(Instant::now()),
-            weather_steps: 0,
+            fault_steps: 0,
         }
     }
 
@@ -355,21 +360,21 @@ impl Truth {
         (Ipv4Addr::from_bits(self.first.to_bits() + number).into(), number)
     }
 
-    /// One of the nodes that are in such a condition. The first two seeds are spared where a node goes for ever.
-    fn draw(&self, chance: &mut StdRng, for_ever: bool, is: impl Fn(Condition) -> bool) -> Option<usize> {
+    /// A random node in such a condition. The first two seeds are never chosen to leave permanently.
+    fn draw(&self, chance: &mut StdRng, permanently: bool, is: impl Fn(Condition) -> bool) -> Option<usize> {
         let fit = |(index, (_, number, condition)): (usize, &(IpAddr, u32, Condition))| {
-            ((!for_ever || *number >= 2) && is(*condition)).then_some(index)
+            ((!permanently || *number >= 2) && is(*condition)).then_some(index)
         };
         let fit: Vec<_> = self.nodes.iter().enumerate().filter_map(fit).collect();
         fit.choose(chance).copied()
     }
 
-    /// Whether a node may fall into trouble, or go, without leaving its side of a split too few that are well.
+    /// Whether a node may become faulty, or leave, with enough healthy nodes remaining on its side of a split.
     fn spares(&self, index: usize) -> bool {
         let (node, _, condition) = &self.nodes[index];
         let beside = |other: &&(IpAddr, u32, Condition)| self.side.contains(&other.0) == self.side.contains(node);
-        let well = self.nodes.iter().filter(beside).filter(|(.., other)| *other == Condition::Well).count();
-        self.weather != Weather::Split || *condition != Condition::Well || well > SIDE_MIN
+        let healthy = self.nodes.iter().filter(beside).filter(|(.., other)| *other == Condition::Healthy).count();
+        self.fault != ClusterFault::Split || *condition != Condition::Healthy || healthy > SIDE_MIN
     }
 
     fn is_excused(&self, asked: Instant) -> bool {
@@ -377,7 +382,7 @@ impl Truth {
     }
 }
 
-/// Both clusters, everything that was ever true of an address, and the story so far.
+/// Both clusters, the history of each address, and the events so far.
 struct World {
     seed: u64,
     chance: StdRng,
@@ -395,7 +400,7 @@ struct World {
     /// Addresses that have changed hands do not do so again.
     used: BTreeSet<IpAddr>,
     /// When, and what.
-    story: Vec<(Duration, String)>,
+    history: Vec<(Duration, String)>,
     happened: BTreeMap<Event, u32>,
 }
 
@@ -423,7 +428,7 @@ impl World {
             blackout: None,
             split: None,
             used: BTreeSet::new(),
-            story: Vec::new(),
+            history: Vec::new(),
             happened: BTreeMap::new(),
         }
     }
@@ -432,7 +437,7 @@ impl World {
     fn happen(&mut self) {
         self.steps += 1;
         for truth in &mut self.clusters {
-            truth.weather_steps = truth.weather_steps.saturating_sub(1);
+            truth.fault_steps = truth.fault_steps.saturating_sub(1);
         }
         let which = self.chance.random_range(0..2);
         let total: u32 = EVENTS.iter().map(|(_, weight)| weight).sum();
@@ -443,23 +448,23 @@ impl World {
             here
         });
         let (event, _) = event.expect("the weights add up");
-        if let Some(told) = self.try_event(which, *event) {
+        if let Some(detail) = self.try_event(which, *event) {
             *self.happened.entry(*event).or_default() += 1;
-            let line = format!("{} {event:?} {told}", self.clusters[which].name);
-            self.story.push((self.start.elapsed(), line));
+            let line = format!("{} {event:?} {detail}", self.clusters[which].name);
+            self.history.push((self.start.elapsed(), line));
         }
     }
 
     fn try_event(&mut self, which: usize, event: Event) -> Option<String> {
         match event {
-            Event::Relief => self.relieve(which),
-            // What is dead whole stays so until it is over.
-            _ if self.clusters[which].weather == Weather::Blackout => None,
-            Event::Split | Event::Overload | Event::Blackout => self.cloud_over(which, event),
+            Event::Recovery => self.end_fault(which),
+            // During a blackout no other event happens.
+            _ if self.clusters[which].fault == ClusterFault::Blackout => None,
+            Event::Split | Event::Overload | Event::Blackout => self.begin_fault(which, event),
             Event::Gain | Event::Announce | Event::Join => self.grow(which, event),
             Event::Recycle => self.recycle(which),
             Event::Heal => {
-                let sick = |condition| !matches!(condition, Condition::Well | Condition::Announced);
+                let sick = |condition| !matches!(condition, Condition::Healthy | Condition::Announced);
                 let index = self.clusters[which].draw(&mut self.chance, false, sick)?;
                 self.heal(which, index);
                 Some(self.label(which, index))
@@ -474,32 +479,32 @@ impl World {
                 let label = self.label(which, index);
                 self.clusters[which].cluster.remove(node);
                 self.clusters[which].nodes.remove(index);
-                self.dies(node, refused());
+                self.set_dead(node, refused());
                 Some(label)
             }
-            _ => self.afflict(which, event),
+            _ => self.begin_node_fault(which, event),
         }
     }
 
-    /// One node's trouble.
-    fn afflict(&mut self, which: usize, event: Event) -> Option<String> {
+    /// A fault of one node begins.
+    fn begin_node_fault(&mut self, which: usize, event: Event) -> Option<String> {
         let truth = &self.clusters[which];
         let (condition, bound) = match event {
-            Event::Crash => (Condition::Refuses { listed: true }, TROUBLED_MAX),
+            Event::Crash => (Condition::Refuses { listed: true }, FAULTY_MAX),
             Event::Stop => (Condition::Refuses { listed: false }, usize::MAX),
-            Event::Hang | Event::Err => (Condition::Silent, TROUBLED_MAX),
-            Event::Slow => (Condition::Slow, TROUBLED_MAX),
-            _ => (Condition::Lies, LYING_MAX),
+            Event::Hang | Event::Err => (Condition::Silent, FAULTY_MAX),
+            Event::Slow => (Condition::Slow, FAULTY_MAX),
+            _ => (Condition::WrongList, LYING_MAX),
         };
         let alike = match condition {
-            Condition::Lies => truth.count(|other| other == Condition::Lies),
+            Condition::WrongList => truth.count(|other| other == Condition::WrongList),
             _ => truth.count(Condition::is_listed_and_not_serving),
         };
-        let few = truth.count(|other| other == Condition::Well) <= *RUNNING.start();
-        if alike >= bound || few || truth.weather == Weather::Overload {
+        let few = truth.count(|other| other == Condition::Healthy) <= *RUNNING.start();
+        if alike >= bound || few || truth.fault == ClusterFault::Overload {
             return None;
         }
-        let index = truth.draw(&mut self.chance, false, |other| other == Condition::Well)?;
+        let index = truth.draw(&mut self.chance, false, |other| other == Condition::Healthy)?;
         if !truth.spares(index) {
             return None;
         }
@@ -519,8 +524,8 @@ impl World {
             _ => what = corrupt(cluster, node, &mut self.chance),
         }
         match condition {
-            Condition::Refuses { .. } => self.dies(node, refused()),
-            Condition::Silent => self.dies(node, silent()),
+            Condition::Refuses { .. } => self.set_dead(node, refused()),
+            Condition::Silent => self.set_dead(node, silent()),
             _ => {}
         }
         self.clusters[which].nodes[index].2 = condition;
@@ -536,13 +541,13 @@ impl World {
             return Some(self.label(which, index));
         }
         let listed = truth.count(Condition::is_listed_and_not_serving);
-        if truth.nodes.len() >= *RUNNING.end() || (event == Event::Announce && listed >= TROUBLED_MAX) {
+        if truth.nodes.len() >= *RUNNING.end() || (event == Event::Announce && listed >= FAULTY_MAX) {
             return None;
         }
         let (node, number) = truth.fresh();
         let (condition, dead_from) = match event {
             Event::Announce => (Condition::Announced, Some(Instant::now())),
-            _ => (Condition::Well, None),
+            _ => (Condition::Healthy, None),
         };
         // Before it is listed: an answer may come first.
         self.addresses.insert(node, Address { owner: which, changed_hands: None, dead_from });
@@ -557,11 +562,11 @@ impl World {
 
     /// The other cluster is given the address of a node.
     fn recycle(&mut self, which: usize) -> Option<String> {
-        let calm = self.clusters.iter().all(|truth| truth.weather == Weather::Calm);
+        let calm = self.clusters.iter().all(|truth| truth.fault == ClusterFault::Healthy);
         let alone = self.is_past(self.recycled) && self.is_past(self.blackout);
         let [from, to] = [&self.clusters[which], &self.clusters[1 - which]];
-        let room = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
-        if !(calm && alone && room) {
+        let allowed = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
+        if !(calm && alone && allowed) {
             return None;
         }
         let index = from.draw(&mut self.chance, true, |condition| condition != Condition::Announced)?;
@@ -576,51 +581,52 @@ impl World {
         self.clusters[which].nodes.remove(index);
         let number = self.clusters[1 - which].next;
         self.clusters[1 - which].next += 1;
-        self.clusters[1 - which].nodes.push((node, number, Condition::Well));
+        self.clusters[1 - which].nodes.push((node, number, Condition::Healthy));
         self.recycled = Some(self.steps);
         Some(format!("{label} is {}{number} now", self.clusters[1 - which].name))
     }
 
-    /// A trouble of the whole cluster begins.
-    fn cloud_over(&mut self, which: usize, event: Event) -> Option<String> {
+    /// A fault of the whole cluster begins.
+    fn begin_fault(&mut self, which: usize, event: Event) -> Option<String> {
         let alone = self.is_past(self.recycled);
-        let no_split = self.is_past(self.split) && self.clusters[1 - which].weather != Weather::Split;
-        let no_blackout = self.is_past(self.blackout) && self.clusters[1 - which].weather != Weather::Blackout;
+        let no_split = self.is_past(self.split) && self.clusters[1 - which].fault != ClusterFault::Split;
+        let no_blackout = self.is_past(self.blackout) && self.clusters[1 - which].fault != ClusterFault::Blackout;
         let truth = &mut self.clusters[which];
-        if truth.weather != Weather::Calm || truth.weather_steps > 0 {
+        if truth.fault != ClusterFault::Healthy || truth.fault_steps > 0 {
             return None;
         }
         let all: Vec<_> = truth.nodes.iter().map(|(node, ..)| *node).collect();
-        let told = match event {
+        let detail = match event {
             Event::Split => {
-                let is_well =
-                    |(node, _, condition): &(IpAddr, u32, Condition)| (*condition == Condition::Well).then_some(*node);
-                let well: Vec<_> = truth.nodes.iter().filter_map(is_well).collect();
-                if well.len() < SIDE_MIN * 2 || !no_blackout {
+                let is_healthy = |(node, _, condition): &(IpAddr, u32, Condition)| {
+                    (*condition == Condition::Healthy).then_some(*node)
+                };
+                let healthy: Vec<_> = truth.nodes.iter().filter_map(is_healthy).collect();
+                if healthy.len() < SIDE_MIN * 2 || !no_blackout {
                     return None;
                 }
-                let smaller = self.chance.random_range(SIDE_MIN..=well.len() / 2);
-                let order = shuffled(&well, &mut self.chance);
+                let smaller = self.chance.random_range(SIDE_MIN..=healthy.len() / 2);
+                let order = shuffled(&healthy, &mut self.chance);
                 truth.side = order.into_iter().take(smaller).collect();
-                for node in all.iter().filter(|node| !well.contains(node)) {
+                for node in all.iter().filter(|node| !healthy.contains(node)) {
                     if self.chance.random() {
                         truth.side.insert(*node);
                     }
                 }
                 truth.cluster.split(&[&truth.side.iter().copied().collect::<Vec<_>>()]);
-                truth.weather = Weather::Split;
+                truth.fault = ClusterFault::Split;
                 self.split = Some(self.steps);
                 format!("{} of {}", truth.side.len(), all.len())
             }
             Event::Overload => {
-                let many: Vec<_> = (0..all.len()).filter(|&index| truth.nodes[index].2 == Condition::Well).collect();
+                let many: Vec<_> = (0..all.len()).filter(|&index| truth.nodes[index].2 == Condition::Healthy).collect();
                 let many = shuffled(&many, &mut self.chance);
                 let many = &many[..many.len().min(all.len() * 2 / 3)];
                 for &index in many {
                     truth.cluster.overload(truth.nodes[index].0, Duration::from_secs(3));
                     truth.nodes[index].2 = Condition::Slow;
                 }
-                truth.weather = Weather::Overload;
+                truth.fault = ClusterFault::Overload;
                 truth.excused_until = None;
                 format!("{} of {}", many.len(), all.len())
             }
@@ -629,50 +635,50 @@ impl World {
                     return None;
                 }
                 truth.excused_until = None;
-                truth.weather = Weather::Blackout;
+                truth.fault = ClusterFault::Blackout;
                 self.blackout = Some(self.steps);
                 for node in all {
                     self.clusters[which].cluster.stop(node);
-                    self.dies(node, refused());
+                    self.set_dead(node, refused());
                 }
                 String::new()
             }
         };
-        self.clusters[which].weather_steps = WEATHER_STEPS;
-        Some(told)
+        self.clusters[which].fault_steps = FAULT_STEPS;
+        Some(detail)
     }
 
-    /// A trouble of the whole cluster is over.
-    fn relieve(&mut self, which: usize) -> Option<String> {
+    /// A fault of the whole cluster ends.
+    fn end_fault(&mut self, which: usize) -> Option<String> {
         let truth = &mut self.clusters[which];
-        if truth.weather == Weather::Calm || truth.weather_steps > 0 {
+        if truth.fault == ClusterFault::Healthy || truth.fault_steps > 0 {
             return None;
         }
-        let weather = std::mem::replace(&mut truth.weather, Weather::Calm);
+        let ended = std::mem::replace(&mut truth.fault, ClusterFault::Healthy);
         truth.cluster.heal_split();
         truth.side.clear();
-        match weather {
-            Weather::Blackout => self.blackout = Some(self.steps),
-            Weather::Split => self.split = Some(self.steps),
-            Weather::Calm | Weather::Overload => {}
+        match ended {
+            ClusterFault::Blackout => self.blackout = Some(self.steps),
+            ClusterFault::Split => self.split = Some(self.steps),
+            ClusterFault::Healthy | ClusterFault::Overload => {}
         }
-        if weather != Weather::Split {
+        if ended != ClusterFault::Split {
             for index in 0..self.clusters[which].nodes.len() {
-                if weather == Weather::Blackout || self.clusters[which].nodes[index].2 == Condition::Slow {
+                if ended == ClusterFault::Blackout || self.clusters[which].nodes[index].2 == Condition::Slow {
                     self.heal(which, index);
                 }
             }
             self.clusters[which].excused_until = Some(Instant::now() + recovery());
         }
-        self.clusters[which].weather_steps = WEATHER_STEPS;
-        Some(format!("{weather:?} is over"))
+        self.clusters[which].fault_steps = FAULT_STEPS;
+        Some(format!("{ended:?} is over"))
     }
 
-    /// A node is well, whatever it was.
+    /// A node is healthy again, whatever its fault was.
     fn heal(&mut self, which: usize, index: usize) {
         let truth = &mut self.clusters[which];
         let (node, _, condition) = &mut truth.nodes[index];
-        *condition = Condition::Well;
+        *condition = Condition::Healthy;
         if let Some(address) = self.addresses.get_mut(node) {
             address.dead_from = None;
         }
@@ -680,8 +686,8 @@ impl World {
         truth.cluster.restart(*node).unwrap();
     }
 
-    /// A node that was dead already has no more time than it had.
-    fn dies(&mut self, node: IpAddr, budget: Duration) {
+    /// Sets when a node must be gone. One that was dead already gets no more time.
+    fn set_dead(&mut self, node: IpAddr, budget: Duration) {
         let from = Instant::now() + budget;
         if let Some(address) = self.addresses.get_mut(&node) {
             address.dead_from = Some(address.dead_from.map_or(from, |before| before.min(from)));
@@ -704,9 +710,9 @@ impl World {
         labels.reduce(|one, other| one + " and " + &other).unwrap_or_else(|| "a node that is gone".into())
     }
 
-    /// Asks both zones, and holds the answers against the truth.
+    /// Asks both zones, and compares the answers with the known state.
     #[track_caller]
-    fn judge(&mut self, daemon: &Daemon) {
+    fn check_answers(&mut self, daemon: &Daemon) {
         for which in 0..2 {
             let asked = Instant::now();
             let reply = ask(daemon, &self.clusters[which].zone_name());
@@ -715,16 +721,16 @@ impl World {
                 self.fail(which, &format!("{} with {:?}", reply.rcode, reply.answers));
             }
             for text in reply.data() {
-                if let Some(complaint) = self.complaint(which, asked, text.parse().unwrap()) {
+                if let Some(violation) = self.violation(which, asked, text.parse().unwrap()) {
                     let label = self.label_of(text.parse().unwrap());
-                    self.fail(which, &format!("{label} is answered, {text}: {complaint}"));
+                    self.fail(which, &format!("{label} is answered, {text}: {violation}"));
                 }
             }
         }
     }
 
-    /// What is wrong with an answer that was asked for then, if anything is.
-    fn complaint(&self, which: usize, asked: Instant, node: IpAddr) -> Option<String> {
+    /// The rule that an answer asked for at this time violates, if any.
+    fn violation(&self, which: usize, asked: Instant, node: IpAddr) -> Option<String> {
         let Some(address) = self.addresses.get(&node) else { return Some("no node ever had this address".into()) };
         let since = |then: Instant| asked.saturating_duration_since(then);
         if address.owner != which {
@@ -739,8 +745,8 @@ impl World {
         (!excused).then(|| format!("its time was over {:?} ago", since(dead_from)))
     }
 
-    /// Everybody is well again, and sees everybody.
-    fn calm_down(&mut self) {
+    /// Every node is healthy again, and sees every other.
+    fn heal_all(&mut self) {
         for which in 0..2 {
             self.clusters[which].cluster.heal_split();
             for index in 0..self.clusters[which].nodes.len() {
@@ -748,15 +754,15 @@ impl World {
             }
             self.clusters[which].excused_until = Some(Instant::now() + recovery());
         }
-        self.story.push((self.start.elapsed(), "the chaos ends".into()));
+        self.history.push((self.start.elapsed(), "the chaos ends".into()));
     }
 
-    /// Waits until both zones answer the truth, and judges meanwhile.
+    /// Waits until both zones answer exactly the running nodes, and checks every answer meanwhile.
     #[track_caller]
     fn converges(&mut self, daemon: &Daemon, when: &str) {
         let begun = Instant::now();
         loop {
-            self.judge(daemon);
+            self.check_answers(daemon);
             let wrong = (0..2).find(|&which| {
                 let truth = &self.clusters[which];
                 let seen: BTreeSet<IpAddr> =
@@ -775,18 +781,19 @@ impl World {
 
     #[track_caller]
     fn fail(&self, which: usize, what: &str) -> ! {
-        let mut told = String::new();
-        for (when, line) in self.story.iter().skip(self.story.len().saturating_sub(LAST_EVENTS)) {
+        let mut history = String::new();
+        for (when, line) in self.history.iter().skip(self.history.len().saturating_sub(LAST_EVENTS)) {
             // Writing to a string cannot fail.
-            let _ = writeln!(told, "{:7.3} {line}", when.as_secs_f64());
+            let _ = writeln!(history, "{:7.3} {line}", when.as_secs_f64());
         }
-        let (now, seed) = (self.start.elapsed().as_secs_f64(), self.seed);
+        let now = self.start.elapsed().as_secs_f64();
+        let seed = self.seed;
         let zone = self.clusters[which].zone_name();
-        panic!("{told}{now:7.3} {zone}: {what}\ntell it again with ALTERNATOR_DNS_CHAOS_SEED={seed}");
+        panic!("{history}{now:7.3} {zone}: {what}\nrepeat it with ALTERNATOR_DNS_CHAOS_SEED={seed}");
     }
 }
 
-/// Makes a node answer `/localnodes` with something that is no list of nodes; tells what.
+/// Makes a node answer `/localnodes` with something that is no list of nodes. Returns what.
 fn corrupt(cluster: &SimulatedCluster, node: IpAddr, chance: &mut StdRng) -> String {
     let body = |text: &str| (Content::Reply(HttpReply::ok(text)), Delivery::Prompt);
     let (what, (content, delivery)) = match chance.random_range(0..8) {

@@ -12,14 +12,14 @@ use crate::{
 
 const REFRESH: Duration = Duration::from_millis(400);
 
-/// The constant above, and patience for a busy machine: no node is slow in these tests.
+/// The constant above, and a long timeout for a busy machine: no node is slow in these tests.
 const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                     health = { interval = \"400ms\", timeout = \"1s\" }\n";
 
 /// Two more ticks than a newcomer needs to be listed and verified.
 const FOLLOWED: u32 = 4;
 
-/// Polls of the other cluster that show that something lasts.
+/// Polls of the other cluster after which a state counts as lasting.
 const POLLS_OBSERVED: u64 = 10;
 
 /// A recycled address is another cluster's within so many refreshes.
@@ -37,7 +37,7 @@ fn two(name: &str, nodes: [usize; 2]) -> (SimulatedCluster, SimulatedCluster, Da
     let daemon = Daemon::start(name, &zones);
     becomes(&daemon, "a.example", &a.nodes());
     becomes(&daemon, "b.example", &b.nodes());
-    // Each has to believe a list while it can see the other: who was there first cannot tell a stranger from a twin.
+    // Each must accept a list after the other has published: the first zone cannot tell a foreign cluster from its own.
     let polls = [&a, &b].map(|cluster| cluster.total(Path::LocalNodes));
     wait::until("both to be asked again", || {
         let again = [&a, &b].map(|cluster| cluster.total(Path::LocalNodes));
@@ -57,7 +57,8 @@ fn see_none_of(daemon: &Daemon, zone: &str, strangers: &[IpAddr]) -> BTreeSet<Ip
 #[test]
 fn the_only_address_of_a_cluster_goes_to_another() {
     let (a, b, daemon) = two("only", [1, 3]);
-    let (recycled, strangers) = (a.node(0), b.nodes());
+    let recycled = a.node(0);
+    let strangers = b.nodes();
     b.take_over(&a, recycled).unwrap();
     wait::within(ticks(RECYCLED, REFRESH), "a.example to have no node", || {
         see_none_of(&daemon, "a.example", &strangers);
@@ -79,7 +80,8 @@ fn one_of_three_addresses_goes_to_another_cluster() {
     // The first is the zone's only seed.
     for index in [0, 2] {
         let (a, b, daemon) = two("one_of_three", [3, 3]);
-        let (recycled, strangers) = (a.node(index), b.nodes());
+        let recycled = a.node(index);
+        let strangers = b.nodes();
         b.take_over(&a, recycled).unwrap();
         let left = a.nodes();
         wait::within(ticks(RECYCLED, REFRESH), "the address to be gone", || {
@@ -142,7 +144,8 @@ fn two_zones_of_one_cluster_learn_it_whole() {
 /// Two clusters of three die, and come back on these addresses.
 fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([SimulatedCluster; 2], Daemon) {
     let (a, b, daemon) = two(name, [3, 3]);
-    let (port, swapped) = (a.port(), swap([&a.nodes(), &b.nodes()]));
+    let port = a.port();
+    let swapped = swap([&a.nodes(), &b.nodes()]);
     drop((a, b));
     for zone in ["a.example", "b.example"] {
         wait::until("a dead cluster to be noticed", || (state(&daemon, zone) != "live").then_some(()));
@@ -151,9 +154,9 @@ fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([Simulat
 }
 
 #[test]
-fn two_dead_clusters_that_come_back_with_one_address_swapped_are_told_apart() {
+fn two_dead_clusters_that_come_back_with_one_address_swapped_are_kept_apart() {
     let ([a, b], daemon) = reborn("one_swapped", |[a, b]| [vec![a[0], a[1], b[2]], vec![b[0], b[1], a[2]]]);
-    // Each believes its own, verifies the newcomer and hears the one that is another's now.
+    // Each accepts its own list, verifies the new node and asks the one that belongs to the other cluster now.
     becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "a.example", &a.nodes());
     becomes_within(ticks(FOLLOWED, REFRESH), &daemon, "b.example", &b.nodes());
     for zone in ["a.example", "b.example"] {
@@ -173,7 +176,7 @@ fn two_dead_clusters_that_come_back_with_all_addresses_swapped_are_answered_agai
 }
 
 #[test]
-fn a_rolling_replacement_of_every_address_is_followed() {
+fn a_rolling_replacement_of_every_address_is_published() {
     let (a, b, daemon) = two("rolling", [3, 3]);
     let old = a.nodes();
     for &node in old.iter().chain(&old[..1]) {
@@ -201,7 +204,7 @@ fn a_cluster_of_one_grows_to_three() {
 }
 
 #[test]
-fn a_cluster_that_moved_all_but_its_seed_is_followed() {
+fn a_cluster_that_replaced_all_nodes_but_its_seed_is_published() {
     let (a, b, daemon) = two("moved", [3, 1]);
     let seed = a.node(0);
     let newcomers = [a.add().unwrap(), a.add().unwrap()];
@@ -214,17 +217,17 @@ fn a_cluster_that_moved_all_but_its_seed_is_followed() {
 }
 
 #[test]
-fn a_list_of_strangers_is_believed_from_a_seed_only() {
+fn a_list_of_foreign_nodes_is_accepted_from_a_seed_only() {
     let cluster = SimulatedCluster::start(3).unwrap();
-    // No zone follows them, so nothing but kinship tells that they are strangers.
+    // No zone has these nodes, so only the missing overlap shows that they are foreign.
     let strangers = cluster.start_beside(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = Daemon::start("strangers", &zone("a.example", &nodes[..1], &cluster));
     becomes(&daemon, "a.example", &nodes);
-    let told: Vec<_> = [nodes[2], strangers.node(0), strangers.node(1)].iter().map(ToString::to_string).collect();
-    cluster.say(nodes[2], Path::LocalNodes, Content::Listing(told));
+    let list: Vec<_> = [nodes[2], strangers.node(0), strangers.node(1)].iter().map(ToString::to_string).collect();
+    cluster.say(nodes[2], Path::LocalNodes, Content::Listing(list));
     let before = cluster.count(nodes[2], Path::LocalNodes);
-    wait::until("the liar to be asked", || {
+    wait::until("the node with the wrong list to be asked", || {
         let seen = see_none_of(&daemon, "a.example", &strangers.nodes());
         assert!(nodes[..2].iter().all(|node| seen.contains(node)), "{seen:?}");
         (cluster.count(nodes[2], Path::LocalNodes) > before + POLLS_OBSERVED).then_some(())

@@ -1,4 +1,4 @@
-//! `/localnodes` is not health: nodes are probed, and what is answered follows what they do.
+//! Being listed is not being healthy: nodes are probed, and the outcomes decide which are answered.
 
 use std::{
     net::IpAddr,
@@ -26,11 +26,11 @@ const FALL: u32 = 2;
 const KEYS: &str = "refresh = \"200ms\"\ntimeout = \"300ms\"\nanswers = \"all\"\n\
                     health = { interval = \"500ms\", timeout = \"300ms\", rise = 2, fall = 2 }\n";
 
-/// Probes as often as is allowed to anybody, with patience for a busy machine.
+/// The shortest interval of probes, and a long timeout for a busy machine.
 const QUICK: &str = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                      health = { interval = \"200ms\", timeout = \"1s\" }\n";
 
-/// Probes that show that something lasts: four times what would change it.
+/// Probes after which a state counts as lasting: four times as many as would change it.
 const PROBES_OBSERVED: u64 = 8;
 
 fn start(name: &str, cluster: &SimulatedCluster, keys: &str) -> Daemon {
@@ -45,7 +45,7 @@ fn deliver(cluster: &SimulatedCluster, node: IpAddr, delivery: &Delivery) {
 }
 
 #[test]
-fn a_node_that_refuses_is_gone_within_a_second_and_a_half_by_default() {
+fn by_default_a_refusing_node_is_left_out_within_a_second_and_a_half() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = start("refuses", &cluster, "answers = \"all\"\n");
     let nodes = cluster.nodes();
@@ -57,7 +57,7 @@ fn a_node_that_refuses_is_gone_within_a_second_and_a_half_by_default() {
 }
 
 #[test]
-fn a_node_that_hangs_errs_or_drips_is_gone_after_so_many_probes() {
+fn a_node_that_hangs_errs_or_drips_is_left_out_after_fall_probes() {
     let cluster = SimulatedCluster::start(9).unwrap();
     let daemon = start("troubled", &cluster, KEYS);
     let nodes = cluster.nodes();
@@ -78,7 +78,7 @@ fn a_node_that_hangs_errs_or_drips_is_gone_after_so_many_probes() {
 }
 
 #[test]
-fn a_node_that_hangs_is_gone_when_nothing_but_probes_can_tell() {
+fn a_node_that_hangs_on_probes_only_is_left_out() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let daemon = start("hangs", &cluster, KEYS);
     let nodes = cluster.nodes();
@@ -105,10 +105,11 @@ fn an_overloaded_cluster_is_not_shrunk() {
     }
     let probed = |more: u64| {
         let before: Vec<_> = nodes[2..].iter().map(|&node| cluster.count(node, Path::Health)).collect();
-        let (cluster, nodes) = (&cluster, &nodes);
+        let cluster = &cluster;
+        let nodes = &nodes;
         move || nodes[2..].iter().zip(&before).all(|(&node, before)| cluster.count(node, Path::Health) >= before + more)
     };
-    // While they fall one after the other, half of the list may be all that is left: no less, and not for long.
+    // While they go down one after the other, half of the list may be left for a moment, but not less.
     let fallen = probed(u64::from(FALL) + 1);
     wait::until("all eight to have failed twice", || {
         let seen = see(&daemon, "a.example");
@@ -137,14 +138,14 @@ fn when_all_refuse_all_that_were_ever_up_stay() {
         assert!(allowed(&seen), "{seen:?}");
         (sees(&daemon, "a.example", nodes) && state(&daemon, "a.example") != "live").then_some(())
     });
-    // Dead nodes log no probes, so the condition that ends the look is the zone's: it has become stale.
+    // Dead nodes count no probes, so the test ends when the zone is stale.
     stays(&daemon, "a.example", nodes, "the zone to be stale", || state(&daemon, "a.example") == "stale");
     cluster.restart(nodes[1]).unwrap();
     becomes_within(ticks(4, REFRESH), &daemon, "a.example", &nodes[1..2]);
 }
 
 #[test]
-fn a_newcomer_is_answered_after_its_first_success() {
+fn a_new_node_is_answered_after_its_first_success() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let spare = cluster.add().unwrap();
     cluster.remove(spare);
@@ -163,7 +164,7 @@ fn a_newcomer_is_answered_after_its_first_success() {
 }
 
 #[test]
-fn a_node_returns_after_so_many_successes() {
+fn a_down_node_is_answered_again_after_rise_successes() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let keys = "refresh = \"200ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                 health = { interval = \"200ms\", timeout = \"1s\", rise = 4, fall = 1 }\n";
@@ -190,7 +191,9 @@ fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
         becomes(&daemon, name, &cluster.nodes());
     }
     let node = cluster.node(1);
-    let (start, before, connections) = (Instant::now(), cluster.count(node, Path::Health), cluster.connections(node));
+    let start = Instant::now();
+    let before = cluster.count(node, Path::Health);
+    let connections = cluster.connections(node);
     wait::until("twenty probes", || (cluster.count(node, Path::Health) >= before + 20).then_some(()));
     let elapsed = start.elapsed();
     assert!(elapsed > REFRESH.mul_f64(20.0 * 0.85), "twenty probes of one node in {elapsed:?}");
@@ -198,12 +201,13 @@ fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
 }
 
 #[test]
-fn a_crowded_zone_is_probed_less_often() {
+fn the_nodes_of_a_large_zone_are_probed_less_often() {
     let cluster = SimulatedCluster::start(60).unwrap();
     let keys = "answers = \"all\"\nrefresh = \"500ms\"\nhealth = { interval = \"100ms\", timeout = \"1s\" }\n";
     let daemon = start("stretched", &cluster, keys);
     becomes(&daemon, "a.example", &cluster.nodes());
-    let (start, before) = (Instant::now(), cluster.total(Path::Health));
+    let start = Instant::now();
+    let before = cluster.total(Path::Health);
     wait::until("three hundred probes", || (cluster.total(Path::Health) >= before + 300).then_some(()));
     let elapsed = start.elapsed();
     assert!(elapsed > Duration::from_secs(3).mul_f64(0.9), "more than 100 probes a second: 300 in {elapsed:?}");
@@ -211,16 +215,18 @@ fn a_crowded_zone_is_probed_less_often() {
 
 #[test]
 fn probes_end_with_the_node_and_with_the_zone() {
-    let (first, second) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
+    let first = SimulatedCluster::start(3).unwrap();
+    let second = SimulatedCluster::start(1).unwrap();
     let zone = |name: &str, cluster: &SimulatedCluster| zone_with(name, &[cluster.node(0)], cluster.port(), QUICK);
     let daemon = Daemon::start("ends", &(zone("a.example", &first) + &zone("b.example", &second)));
     let nodes = first.nodes();
     becomes(&daemon, "a.example", &nodes);
     becomes(&daemon, "b.example", &second.nodes());
     let quiet = |what: &str, node: IpAddr, others: &dyn Fn() -> u64| {
-        // A probe that was on its way may still arrive; after that it is quiet while others are probed.
-        let (settled, mut before) = (others() + 2, 0);
-        wait::until("probes on their way", || {
+        // A probe in flight may still arrive; after that no probe arrives while others are probed.
+        let settled = others() + 2;
+        let mut before = 0;
+        wait::until("probes in flight", || {
             before = first.count(node, Path::Health);
             (others() >= settled).then_some(())
         });
@@ -228,7 +234,7 @@ fn probes_end_with_the_node_and_with_the_zone() {
         wait::until("others to be probed", || (others() >= end).then_some(()));
         assert_eq!(first.count(node, Path::Health), before, "{what}");
     };
-    // The others leave it out of their lists, and it takes the hint: it runs, but is no node any more.
+    // The others no longer list it: it runs, but is no node of the cluster any more.
     first.split(&[&nodes[2..]]);
     becomes(&daemon, "a.example", &nodes[..2]);
     quiet("the node has left", nodes[2], &|| first.count(nodes[0], Path::Health));

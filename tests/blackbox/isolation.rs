@@ -1,4 +1,4 @@
-//! One zone's trouble is its own.
+//! A fault of one zone does not affect others.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,22 +12,23 @@ use crate::{
     http, wait,
 };
 
-/// These stories are about time and about very many nodes. One beside the other they would wait for the machine.
+/// These tests measure time and use very many nodes. Side by side they would be slowed by each other.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    // A story that has failed says nothing about the next.
+    // A test that has failed says nothing about the next.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
 fn a_zone_that_hangs_does_not_delay_another() {
     let _alone = alone();
-    let (healthy, hung) = (SimulatedCluster::start(1).unwrap(), SimulatedCluster::start(3).unwrap());
+    let healthy = SimulatedCluster::start(1).unwrap();
+    let hung = SimulatedCluster::start(3).unwrap();
     for node in hung.nodes() {
         hung.deliver(node, Path::LocalNodes, Delivery::Hang);
     }
     let slow = zone_with("hung.example", &hung.nodes(), hung.port(), "refresh = \"200ms\"\ntimeout = \"10s\"\n");
-    let daemon = Daemon::launch("cadence", &config(&(zone("healthy.example", &healthy) + &slow)));
+    let daemon = Daemon::launch("hung", &config(&(zone("healthy.example", &healthy) + &slow)));
     wait::until("thirty polls", || (healthy.count(healthy.node(0), Path::LocalNodes) > 30).then_some(()));
     let polls: Vec<Instant> = healthy.requests(healthy.node(0)).into_iter().map(|request| request.at).collect();
     let mut gaps: Vec<Duration> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();

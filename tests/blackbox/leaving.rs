@@ -1,4 +1,4 @@
-//! Published nodes that a list lacks are heard before they go.
+//! Published nodes that a list lacks are asked themselves before they are removed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
 const REFRESH: Duration = Duration::from_millis(400);
 const TIMEOUT: Duration = Duration::from_millis(400);
 
-/// The constants above; patience with probes, because these stories are about lists.
+/// The constants above, and a long timeout of probes, because these tests are about lists.
 const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\n\
                     health = { interval = \"400ms\", timeout = \"1s\" }\n";
 
-/// Lists alone, often.
+/// No probes, and frequent polls.
 const LISTS_ONLY: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\nhealth = false\n";
 
-/// Polls of one node that show that something lasts. It is asked first about every third time.
+/// Polls of one node after which a state counts as lasting. It is asked first about every third time.
 const POLLS_OBSERVED: u64 = 10;
 
 fn start(name: &str, cluster: &SimulatedCluster, seeds: &[IpAddr], keys: &str) -> Daemon {
@@ -36,7 +36,9 @@ fn serial(daemon: &Daemon) -> u64 {
 /// Lets a node be asked many times; meanwhile exactly these are answered. Whether the zone was ever contested.
 #[track_caller]
 fn stays_while_asked(daemon: &Daemon, cluster: &SimulatedCluster, asked: IpAddr, nodes: &[IpAddr], polls: u64) -> bool {
-    let (before, serial_before, mut contested) = (cluster.count(asked, Path::LocalNodes), serial(daemon), false);
+    let before = cluster.count(asked, Path::LocalNodes);
+    let serial_before = serial(daemon);
+    let mut contested = false;
     stays(daemon, "a.example", nodes, &format!("{asked} to be asked"), || {
         contested |= state(daemon, "a.example") == "contested";
         cluster.count(asked, Path::LocalNodes) >= before + polls
@@ -46,10 +48,10 @@ fn stays_while_asked(daemon: &Daemon, cluster: &SimulatedCluster, asked: IpAddr,
 }
 
 #[test]
-fn one_of_three_that_has_lost_the_others_shrinks_nothing() {
+fn an_isolated_node_of_three_removes_no_node() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
-    // It is the only seed, and so has its turn often.
+    // It is the only seed, and so is polled often.
     let daemon = start("one_of_three", &cluster, &nodes[..1], LISTS_ONLY);
     cluster.isolate(nodes[0]);
     assert!(stays_while_asked(&daemon, &cluster, nodes[0], &nodes, POLLS_OBSERVED), "the zone is contested meanwhile");
@@ -58,7 +60,7 @@ fn one_of_three_that_has_lost_the_others_shrinks_nothing() {
 }
 
 #[test]
-fn of_two_that_have_lost_each_other_both_stay() {
+fn two_nodes_isolated_from_each_other_both_stay() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("two", &cluster, &nodes, LISTS_ONLY);
@@ -69,7 +71,7 @@ fn of_two_that_have_lost_each_other_both_stay() {
 }
 
 #[test]
-fn the_second_of_two_goes_when_it_is_dead() {
+fn the_second_of_two_nodes_is_removed_when_it_is_dead() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("two_to_one", &cluster, &nodes, KEYS);
@@ -80,13 +82,13 @@ fn the_second_of_two_goes_when_it_is_dead() {
 
 #[test]
 fn three_outvote_two_whichever_side_is_polled() {
-    // Late lists of the three, so that one of the two is always the first to be heard: they are the seeds, and a seed
-    // is asked third at the latest, half a timeout after the first.
-    const PATIENT: &str = "refresh = \"400ms\"\ntimeout = \"2s\"\nanswers = \"all\"\nhealth = false\n";
+    // The three answer late, so that one of the two always answers first: they are the seeds, and a seed is asked third
+    // at the latest, half a timeout after the first node.
+    const LONG_TIMEOUT: &str = "refresh = \"400ms\"\ntimeout = \"2s\"\nanswers = \"all\"\nhealth = false\n";
     const LATE: Duration = Duration::from_millis(1500);
     let cluster = SimulatedCluster::start(5).unwrap();
     let nodes = cluster.nodes();
-    let daemon = start("three_two", &cluster, &nodes[..2], PATIENT);
+    let daemon = start("three_two", &cluster, &nodes[..2], LONG_TIMEOUT);
     for &node in &nodes[2..] {
         cluster.deliver(node, Path::LocalNodes, Delivery::Delayed(LATE));
     }
@@ -107,7 +109,7 @@ fn three_outvote_two_whichever_side_is_polled() {
 }
 
 #[test]
-fn four_of_six_go_when_they_are_dead() {
+fn four_of_six_nodes_are_removed_when_they_are_dead() {
     let cluster = SimulatedCluster::start(6).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("six_to_two", &cluster, &nodes[2..3], KEYS);
@@ -131,20 +133,20 @@ fn two_of_three_dead_nodes_are_removed_without_probes() {
 }
 
 #[test]
-fn a_node_that_its_peers_have_lost_and_that_says_nothing_goes() {
+fn an_unlisted_node_that_does_not_answer_is_removed() {
     const UNPROBED: &str = "refresh = \"400ms\"\ntimeout = \"400ms\"\nanswers = \"all\"\nhealth = false\n";
     let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("silent", &cluster, &nodes[..1], UNPROBED);
     cluster.deliver(nodes[2], Path::LocalNodes, Delivery::Hang);
     cluster.split(&[&nodes[2..]]);
-    // It may be asked first, a quarter of a timeout before another, and it is heard for a whole one.
+    // It may be polled first, a quarter of a timeout before another, and is then waited for during a whole timeout.
     let bound = ticks(2, REFRESH) + TIMEOUT.mul_f64(1.25);
     becomes_within(bound, &daemon, "a.example", &nodes[..2]);
 }
 
 #[test]
-fn a_node_that_some_list_and_some_do_not_stays_while_it_lives() {
+fn a_live_node_that_only_some_peers_list_stays() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let nodes = cluster.nodes();
     let daemon = start("disagree", &cluster, &nodes[..2], LISTS_ONLY);
@@ -154,7 +156,7 @@ fn a_node_that_some_list_and_some_do_not_stays_while_it_lives() {
 }
 
 #[test]
-fn a_dead_node_that_some_peers_list_does_not_come_and_go() {
+fn a_dead_node_that_some_peers_list_stays_removed() {
     const QUICK: &str = "refresh = \"100ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
                          health = { interval = \"200ms\", timeout = \"1s\" }\n";
     let cluster = SimulatedCluster::start(3).unwrap();

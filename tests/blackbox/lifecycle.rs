@@ -42,11 +42,11 @@ const ZONE: &str = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
 fn niceness(pid: &str) -> Vec<(String, i32)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let stats = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
-    let told = |stat: String| {
+    let thread = |stat: String| {
         let (name, fields) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
         (name.to_owned(), fields.split(' ').nth(16).unwrap().parse().unwrap())
     };
-    stats.map(told).collect()
+    stats.map(thread).collect()
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn a_missing_file_is_one_sentence() {
 }
 
 #[test]
-fn a_bad_file_is_refused_with_every_mistake() {
-    let directory = scratch("mistakes");
+fn a_bad_file_is_refused_with_every_error() {
+    let directory = scratch("errors");
     let file = directory.join("config.toml");
     fs::write(&file, "[zones.\"a.example\"]\nseeds = []\nttl = 4\n").unwrap();
     for arguments in [["run", "--config"], ["check", "--config"]] {
@@ -135,7 +135,7 @@ fn a_signal_ends_it_cleanly_within_a_second() {
 }
 
 #[test]
-fn what_was_asked_before_the_end_is_answered() {
+fn questions_that_arrived_before_the_end_are_answered() {
     const BURST: usize = 100;
     let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("burst", &config(&zone("a.example", &cluster)));
@@ -172,7 +172,7 @@ fn a_log_that_is_no_longer_read_does_not_stop_the_server() {
 }
 
 #[test]
-fn a_log_that_is_not_read_holds_nothing_up() {
+fn a_log_that_is_not_read_delays_nothing() {
     let cluster = SimulatedCluster::start(2).unwrap();
     // At this level every poll logs many lines; a pipe takes 64 KiB, and the queue 1 MiB.
     let many: String = (0..50).map(|n| zone(&format!("z{n}.example"), &cluster)).collect();
@@ -190,7 +190,7 @@ fn a_log_that_is_not_read_holds_nothing_up() {
 }
 
 #[test]
-fn a_process_that_was_stopped_goes_on_with_the_pollers_that_it_had() {
+fn a_process_that_was_stopped_keeps_its_pollers() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::with_config("frozen", &config(&zone("a.example", &cluster)));
     let polls = || cluster.total(alternator_dns::simulation::Path::LocalNodes);

@@ -19,12 +19,12 @@ mod isolation;
 mod learning;
 mod leaving;
 mod lifecycle;
-mod memory;
 mod payloads;
 mod reload;
 mod rules;
 mod scopes;
 mod shipped;
+mod snapshot;
 mod tls;
 
 use self::support::{ca, daemon, dns, http, observe, upstream, wait};

@@ -1,5 +1,5 @@
-//! What a node sends: every list that is good is taken, every bad one leaves the zone alone, every bad entry is
-//! dropped alone. Each case is a node of its own that speaks real HTTP.
+//! The bodies of `/localnodes`: every good list is accepted, a bad one changes nothing, and of a bad entry only the entry
+//! is dropped. Each case is a node of its own with real HTTP.
 //!
 //! Listed addresses are loopback ones, because the resolver polls every listed node.
 
@@ -69,7 +69,7 @@ fn takes(cases: &[Listing]) {
 }
 
 #[test]
-fn good_lists_are_taken() {
+fn good_lists_are_accepted() {
     let many: Vec<String> = (0..500).map(|n| format!("127.99.{}.{}", n / 250, n % 250 + 1)).collect();
     let listed = format!("[{}]", many.iter().map(|node| format!("\"{node}\"")).collect::<Vec<_>>().join(","));
     let mut sorted: Vec<&'static str> = many.iter().map(|node| &*node.clone().leak()).collect();
@@ -87,7 +87,7 @@ fn good_lists_are_taken() {
 }
 
 #[test]
-fn bad_entries_are_dropped_alone() {
+fn only_the_bad_entries_of_a_list_are_dropped() {
     let one = || vec!["127.9.0.1"];
     takes(&[
         (r#"["127.9.0.1","0b1c2d3e-1111-4222-8333-444455556666"]"#, one(), vec![]),
@@ -111,7 +111,7 @@ fn dropped_entries_are_counted_by_reason() {
     }
 }
 
-/// Bodies and behaviours that must leave the set alone.
+/// Bodies and behaviours that must not change the set.
 fn useless() -> Vec<Case> {
     let mut cases = vec![
         body("an empty list", "[]"),
@@ -158,7 +158,7 @@ fn useless() -> Vec<Case> {
 }
 
 #[test]
-fn bad_lists_leave_the_set_alone() {
+fn bad_lists_do_not_change_the_set() {
     let cases = useless();
     let (clusters, zones) = stage(cases.len());
     let daemon = Daemon::start("keep", &zones);
@@ -174,7 +174,7 @@ fn bad_lists_leave_the_set_alone() {
         cluster.deliver(cluster.node(0), Path::LocalNodes, case.delivery.clone());
     }
     for (n, case) in cases.iter().enumerate() {
-        let what = format!("a complaint about {}", case.what);
+        let what = format!("an error about {}", case.what);
         let error =
             wait::until(&what, || daemon.zone(&format!("{}.", name(n)))["last_error"].as_str().map(str::to_owned));
         assert_eq!(answered(&daemon, n, "A"), learnt[n], "{}: {error}", case.what);
@@ -189,7 +189,7 @@ fn bad_lists_leave_the_set_alone() {
 }
 
 #[test]
-fn odd_and_good_deliveries_are_taken() {
+fn unusual_but_good_deliveries_are_accepted() {
     let deliveries = [
         Delivery::Chunked,
         Delivery::Delayed(Duration::from_millis(100)),

@@ -1,4 +1,4 @@
-//! Hot reload: whatever way the file changes, the answers follow, and what did not change never notices.
+//! Reload without a restart: the answers change however the file was edited, and unchanged zones are not disturbed.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ fn every_way_to_write_the_file_is_noticed() {
     rename_over(&path, &zones("abd", &cluster));
     follows(&daemon, "abd", "c");
     fs::remove_file(&path).unwrap();
-    wait::until("the loss to be told", || {
+    wait::until("the loss to be reported", || {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("no such file")).map(drop)
     });
     assert!(serves(&daemon, "a.example"), "a file that is gone changes nothing");
@@ -94,14 +94,15 @@ fn a_swapped_link_is_noticed_twice() {
 fn a_directory_that_goes_and_comes_back_is_noticed() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("directory");
-    let (place, file) = (directory.join("etc"), directory.join("etc/config.toml"));
+    let place = directory.join("etc");
+    let file = directory.join("etc/config.toml");
     fs::create_dir(&place).unwrap();
     fs::write(&file, zones("a", &cluster)).unwrap();
     let mut daemon = Daemon::launch_at(directory, &file);
     daemon.wait_ready();
     for names in ["ab", "abc"] {
         fs::remove_dir_all(&place).unwrap();
-        wait::until("the loss to be told", || daemon.api()["config"]["error"].is_string().then_some(()));
+        wait::until("the loss to be reported", || daemon.api()["config"]["error"].is_string().then_some(()));
         fs::create_dir(&place).unwrap();
         fs::write(&file, zones(names, &cluster)).unwrap();
         follows(&daemon, names, "");
@@ -115,8 +116,8 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
-    let complaint = wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
-    assert!(complaint.contains("config.toml:") && complaint.contains("expected a duration"), "{complaint}");
+    let error = wait::until("the error", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
+    assert!(error.contains("config.toml:") && error.contains("expected a duration"), "{error}");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
     let (code, _, stderr) = daemon.reload();
@@ -130,7 +131,7 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
 }
 
-/// Puts a pipe without a writer in a file's place: who opens it to read, waits.
+/// Replaces a file with a pipe that has no writer, so that opening it to read blocks.
 fn replace_by_pipe(path: &Path) {
     let pipe = path.with_extension("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -142,7 +143,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
     replace_by_pipe(&daemon.config_path());
-    wait::until("the complaint", || {
+    wait::until("the error", || {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("not a regular file")).map(drop)
     });
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
@@ -160,7 +161,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
 }
 
 #[test]
-fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
+fn cookie_secrets_that_become_a_pipe_are_reported_and_delay_nothing() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("secrets");
     let secrets = directory.join("secrets");
@@ -171,7 +172,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
     };
     let mut daemon = Daemon::with_config("secrets", &file("a"));
     replace_by_pipe(&secrets);
-    wait::until("the complaint", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
+    wait::until("the error", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
     fs::write(daemon.config_path(), file("ab")).unwrap();
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
@@ -225,7 +226,7 @@ fn a_file_that_removes_most_zones_waits_for_quiet() {
 }
 
 #[test]
-fn a_half_written_file_is_never_believed() {
+fn a_half_written_file_is_never_applied() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let names = "abcdefghij";
     let whole = zones(names, &cluster);
@@ -260,7 +261,8 @@ fn a_half_written_file_is_never_believed() {
 
 #[test]
 fn untouched_zones_keep_their_poller_and_their_counters() {
-    let (kept, other) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
+    let kept = SimulatedCluster::start(3).unwrap();
+    let other = SimulatedCluster::start(1).unwrap();
     let slow = |name: &str, ttl: &str| {
         zone_with(
             name,
@@ -295,7 +297,8 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
 
 #[test]
 fn a_name_moves_from_one_cluster_to_another() {
-    let (blue, green) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let blue = SimulatedCluster::start(3).unwrap();
+    let green = SimulatedCluster::start(3).unwrap();
     let keys = "refresh = \"500ms\"\nanswers = \"all\"\n";
     let of = |cluster: &SimulatedCluster| config(&zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
     let daemon = Daemon::with_config("bluegreen", &of(&blue));
@@ -323,7 +326,8 @@ fn a_name_moves_from_one_cluster_to_another() {
 
 #[test]
 fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
-    let (old, new) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let old = SimulatedCluster::start(3).unwrap();
+    let new = SimulatedCluster::start(3).unwrap();
     for node in new.nodes() {
         new.stop(node);
     }
@@ -366,7 +370,8 @@ fn listen_and_admin_move_without_a_gap() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let mut daemon = Daemon::with_config("move", &config(&zones));
-    let (before, admin_before) = (daemon.address(), daemon.admin());
+    let before = daemon.address();
+    let admin_before = daemon.admin();
     let mut idle = dns::connect(before);
     let file = |listen: &str| format!("[server]\nlisten = [{listen}]\nadmin = \"127.0.0.2:0\"\n{zones}");
     fs::write(daemon.config_path(), file("\"127.0.0.1:0\", \"127.0.0.2:0\"")).unwrap();
@@ -384,14 +389,14 @@ fn listen_and_admin_move_without_a_gap() {
 }
 
 #[test]
-fn an_admin_address_that_moves_answers_who_has_begun_to_ask() {
+fn an_admin_address_that_moves_answers_requests_that_have_begun() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("admin-drains", &config(&zones));
     let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
     reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     reader.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
-    // Connections are accepted in turn, so the one before is in good hands.
+    // Connections are accepted in turn, so the one before has been accepted.
     assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
     let moved = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.2:0\"\n{zones}");
     fs::write(daemon.config_path(), moved).unwrap();
@@ -427,7 +432,8 @@ fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("wild", &config(&zones));
-    let (dns, admin) = (daemon.address(), daemon.admin());
+    let dns = daemon.address();
+    let admin = daemon.admin();
     for (listen, moved, served) in [
         (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
         ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
@@ -451,7 +457,8 @@ fn not_one_query_is_lost_during_ten_reloads() {
     let nodes: Vec<_> = cluster.nodes().iter().map(ToString::to_string).collect();
     thread::scope(|scope| {
         let load = scope.spawn(|| {
-            let (start, mut asked) = (Instant::now(), 0u64);
+            let start = Instant::now();
+            let mut asked = 0u64;
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             socket.connect(server).unwrap();
@@ -484,7 +491,7 @@ fn not_one_query_is_lost_during_ten_reloads() {
 }
 
 #[test]
-fn a_systemd_that_does_not_listen_holds_nothing_up() {
+fn a_systemd_that_does_not_read_notifications_delays_nothing() {
     // More than the kernel keeps for a socket that is not read (net.unix.max_dgram_qlen, 10 by default).
     const UNREAD: usize = 15;
     let cluster = SimulatedCluster::start(1).unwrap();

@@ -1,4 +1,4 @@
-//! Address rules: who may be answered, and as what. And the end that `max_stale` sets.
+//! Address rules: which nodes may be answered, and with which address. Also `max_stale`.
 
 use std::{
     fs,
@@ -26,12 +26,12 @@ fn zone(cluster: &SimulatedCluster, rules: &str) -> String {
     zone_with("a.example", &cluster.nodes()[..1], cluster.port(), &format!("{KEYS}{rules}"))
 }
 
-/// Puts other rules into the file, and returns when they are in force.
+/// Writes other rules to the file, and waits until they are in force.
 #[track_caller]
 fn edit(daemon: &Daemon, cluster: &SimulatedCluster, rules: &str) {
     fs::write(daemon.config_path(), config(&zone(cluster, rules))).unwrap();
-    let (code, _, complaint) = daemon.reload();
-    assert_eq!(code, 0, "{complaint}");
+    let (code, _, error) = daemon.reload();
+    assert_eq!(code, 0, "{error}");
 }
 
 fn answered(daemon: &Daemon) -> Vec<String> {
@@ -49,7 +49,7 @@ fn fails(daemon: &Daemon) {
 }
 
 #[test]
-fn rules_look_at_what_is_listed_and_change_what_is_answered() {
+fn rules_match_the_listed_address_and_change_the_answered_one() {
     let cluster = SimulatedCluster::start(4).unwrap();
     let nodes = cluster.nodes();
     let rules = format!(
@@ -116,7 +116,7 @@ fn an_edit_acts_at_once_on_known_nodes_though_the_cluster_is_unreachable() {
 }
 
 #[test]
-fn nothing_left_is_a_failure_and_not_a_guess() {
+fn rules_that_permit_no_node_give_servfail() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let rules = "allow_nodes = [\"198.51.100.0/24\"]\n";
     let daemon = Daemon::start("nothing", &zone(&cluster, rules));
@@ -127,7 +127,7 @@ fn nothing_left_is_a_failure_and_not_a_guess() {
 }
 
 #[test]
-fn seeds_that_the_rules_refuse_are_no_answer_while_nothing_is_learnt() {
+fn seeds_that_the_rules_refuse_are_not_answered_while_nothing_is_learnt() {
     let cluster = SimulatedCluster::start(2).unwrap();
     cluster.stop(cluster.node(0));
     let daemon = Daemon::launch("seeds_refused", &config(&zone(&cluster, "allow_nodes = [\"198.51.100.0/24\"]\n")));

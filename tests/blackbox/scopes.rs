@@ -60,7 +60,7 @@ fn a_scope_may_name_several_datacenters() {
     let nodes = cluster.nodes();
     let daemon = start("union", &cluster, "[{ datacenter = [\"west\", \"north\"] }]");
     becomes(&daemon, "a.example", &nodes[1..]);
-    // Until it is known that the servers understand what they are asked, the zone is degraded.
+    // The zone is degraded until it is known that the servers support scopes.
     wait::until("the zone to be live", || (state(&daemon, "a.example") == "live").then_some(()));
 }
 
@@ -137,7 +137,8 @@ fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
 
 #[test]
 fn names_are_percent_encoded() {
-    let (datacenter, rack) = ("us east & co/1+1=2%41", "rack #1?");
+    let datacenter = "us east & co/1+1=2%41";
+    let rack = "rack #1?";
     let cluster = SimulatedCluster::start_in(&[("east", "a"), (datacenter, rack), (datacenter, "other")]).unwrap();
     let nodes = cluster.nodes();
     let scope = format!("[{{ datacenter = \"{datacenter}\", rack = \"{rack}\" }}]");

@@ -1,4 +1,4 @@
-//! What is shipped is true: every example is accepted, and what it says are defaults are the code's.
+//! The shipped files: every example is accepted, and the defaults in it are those of the code.
 
 use std::{fs, path::Path};
 
@@ -9,7 +9,7 @@ fn shipped(name: &str) -> String {
 }
 
 fn parsed(text: &str) -> Config {
-    Config::parse(Path::new("shipped.toml"), text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"))
+    Config::parse(Path::new("shipped.toml"), text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn the_example_shows_the_defaults_of_the_code() {
     assert_eq!(bare.server, example.server, "and so has [server]");
 }
 
-/// The keys that a table knows, as the complaint about an unknown one lists them.
+/// The keys that a table knows, as the error about an unknown one lists them.
 fn known_keys(table: &str) -> Vec<String> {
     let text = format!("[{table}]\nzzzzzz = 1\n");
-    let complaints = Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string();
-    let listed = complaints.lines().find_map(|line| line.split_once("it knows ")).expect("a list of keys").1;
+    let errors = Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string();
+    let listed = errors.lines().find_map(|line| line.split_once("it knows ")).expect("a list of keys").1;
     listed.split(", ").map(str::to_owned).collect()
 }
 
@@ -60,7 +60,7 @@ fn the_example_has_every_key() {
     }
 }
 
-/// Who takes the comment signs away gets a good file, and the default that is shown.
+/// Without the comment signs the file is still good, and each value is the default.
 #[test]
 fn the_example_s_forward_section_is_good() {
     let example = shipped("example.toml");

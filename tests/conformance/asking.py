@@ -1,4 +1,4 @@
-"""Asks a server, with sockets and nothing between."""
+"""Asks a server over plain sockets."""
 
 import socket
 import struct
@@ -54,16 +54,16 @@ class Server:
                 # The two may have been answered by different threads.
                 late = receive(asker, {wanted}, GRACE)
                 return read(late) if late else None
-            raise Silence(f"{self.name} answers no more")
+            raise Silence(f"{self.name} no longer answers")
 
     def tcp(self, *messages, client=CLIENT):
         """The replies to messages on one connection, in the order of the questions; None for each that is missing."""
-        with Conversation(self, client) as talk:
-            ids = [talk.say(message) for message in messages]
+        with Connection(self, client) as connection:
+            ids = [connection.send(message) for message in messages]
             replies = {}
-            while len(replies) < len(ids) and (reply := talk.hear()):
+            while len(replies) < len(ids) and (reply := connection.receive()):
                 replies[reply.octets[:2]] = reply
-            return [replies.get(told) for told in ids]
+            return [replies.get(message_id) for message_id in ids]
 
 
 def receive(asker, ids, seconds):
@@ -80,7 +80,7 @@ def receive(asker, ids, seconds):
     return None
 
 
-class Conversation:
+class Connection:
     """A TCP connection to a server."""
 
     def __init__(self, server, client=CLIENT, patience=PATIENCE):
@@ -97,15 +97,15 @@ class Conversation:
         self.socket.close()
 
     def framed(self, message):
-        told = self.server.fresh_id()
-        return told, struct.pack(">H", len(message)) + told + message[2:]
+        message_id = self.server.fresh_id()
+        return message_id, struct.pack(">H", len(message)) + message_id + message[2:]
 
-    def say(self, message):
-        told, octets = self.framed(message)
+    def send(self, message):
+        message_id, octets = self.framed(message)
         self.socket.sendall(octets)
-        return told
+        return message_id
 
-    def hear(self):
+    def receive(self):
         """The next reply; None when the connection is closed or silent."""
         head = self.octets(2)
         body = head and self.octets(struct.unpack(">H", head)[0])
@@ -137,4 +137,4 @@ class Conversation:
         return time.monotonic() - start
 
 
-__all__ = ["CLIENT", "Conversation", "Malformed", "PORT", "Server", "Silence"]
+__all__ = ["CLIENT", "Connection", "Malformed", "PORT", "Server", "Silence"]

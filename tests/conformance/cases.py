@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import cookies
 import wire
 from asking import CLIENT, Silence
-from fixture import ZONES
-from judges import (
+from checks import (
     NO_SUCH_NAME,
     NODATA,
     REFUSED,
@@ -25,12 +24,12 @@ from judges import (
     explained,
     first,
     has_opt,
-    judged,
     no_authority,
     no_options,
     no_question,
     not_aa,
     octets,
+    problem_with,
     rcode,
     some_records,
     sound,
@@ -39,6 +38,7 @@ from judges import (
     with_option,
     without_option,
 )
+from fixture import ZONES
 from servers import IDENTITY, SECRET, VERSION
 from wire import (
     AD,
@@ -65,9 +65,9 @@ from wire import (
 
 NODES = {zone.name: zone.nodes for zone in ZONES}
 IDLE_TENTHS = 100
-"""The default of `idle`, 10 s, as keepalive tells it."""
+"""The default of `idle`, 10 s, as keepalive gives it."""
 COOKIE_OF_CLIENT = bytes.fromhex("2464c4abcf10c957")
-EVERYDAY = query("c1.alt.test")
+COMMON_QUERY = query("c1.alt.test")
 
 
 @dataclass(frozen=True)
@@ -76,32 +76,32 @@ class Case:
     question: str
     demand: str
     message: bytes
-    judges: tuple
+    checks: tuple
     transport: str = "udp"
 
     def ask(self, server):
-        """What a server does, in a few words, and what our server should not have done."""
+        """A server's reply, in a few words, and what is wrong with it if it is ours."""
         try:
             reply = server.udp(self.message) if self.transport == "udp" else server.tcp(self.message)[0]
         except Silence as silence:
-            return "no answer any more", str(silence)
+            return "no longer answers", str(silence)
         except Malformed as malformed:
             return "no DNS message", str(malformed)
-        judges = self.judges if reply is None else (sound(self.message, self.transport), *self.judges)
-        return words(reply), judged(reply, judges)
+        checks = self.checks if reply is None else (sound(self.message, self.transport), *self.checks)
+        return words(reply), problem_with(reply, checks)
 
 
 CASES = []
 
 
-def ask(number, told, demand, asked, *judges, transport="udp"):
-    CASES.append(Case(number, told, demand, asked, judges, transport))
+def ask(number, title, demand, asked, *checks, transport="udp"):
+    CASES.append(Case(number, title, demand, asked, checks, transport))
 
 
-# --- The everyday questions ---------------------------------------------------------------------------------------
+# --- The common questions ---------------------------------------------------------------------------------------
 
 ask(1, "A c1, no EDNS", "NOERROR aa, 3 A of TTL 5, no OPT, owners compressed",
-    EVERYDAY, *THREE, data(NODES["c1.alt.test"]), compressed)
+    COMMON_QUERY, *THREE, data(NODES["c1.alt.test"]), compressed)
 ask(2, "A c1, RD=1", "the same, rd=1 ra=0 (RFC 1035, 4.1.1)", query("c1.alt.test", flags=RD), *THREE)
 ask(3, "AAAA c1", "NODATA: NOERROR aa, SOA of TTL = minimum (RFC 2308, 3)", query("c1.alt.test", "AAAA"), *NODATA)
 ask(3, "AAAA denied, `negative_ttl` = 1 s", "NODATA, SOA of TTL = minimum = 1",
@@ -183,8 +183,8 @@ ask(17, "no question, no OPT", "FORMERR", message(), *FORMERR, no_question)
 ask(17, "no question, OPT", "FORMERR, OPT (RFC 6891, 7)", message(additional=[opt()]), *FORMERR, no_question, has_opt)
 ask(17, "two questions", "FORMERR, at most one question (RFC 9619, 3)",
     message(question("c1.alt.test"), question("v6.alt.test")), *FORMERR)
-ask(18, "11 octets", "no reply", EVERYDAY[:11], dropped)
-ask(18, "a name that is cut short", "FORMERR", EVERYDAY[:18], *FORMERR)
+ask(18, "11 octets", "no reply", COMMON_QUERY[:11], dropped)
+ask(18, "a name that is cut short", "FORMERR", COMMON_QUERY[:18], *FORMERR)
 ask(18, "a label of 64 octets", "FORMERR", message(question(b"\x40" + b"x" * 64 + name("c1.alt.test"))), *FORMERR)
 for word, pointer in (("forward", 0x40), ("to itself", 12), ("into the header", 0)):
     ask(18, f"a pointer {word} as the name", "FORMERR (RFC 1035, 4.1.4)",
@@ -251,7 +251,7 @@ def fresh_cookie(reply):
     found = reply.options(COOKIE)
     if len(found) != 1:
         return f"there are {len(found)} cookies"
-    return cookies.complaint(found[0], COOKIE_OF_CLIENT, CLIENT, SECRET)
+    return cookies.problem(found[0], COOKIE_OF_CLIENT, CLIENT, SECRET)
 
 
 def with_cookie(cookie, **rest):
@@ -310,9 +310,9 @@ ask(9, f"A one.east.{HUB}, the zone", "2 A aa", query(f"one.east.{HUB}"), aa, an
 
 def run(world, report):
     for case in sorted(CASES, key=lambda case: case.number):
-        seen, complaint = {}, None
+        seen, problem = {}, None
         for server in world.servers:
-            told, wrong = case.ask(server)
-            seen[server.name] = told
-            complaint = wrong if server.ours else complaint
-        report.case(case.number, case.question, case.demand, seen, complaint)
+            shown, wrong = case.ask(server)
+            seen[server.name] = shown
+            problem = wrong if server.ours else problem
+        report.case(case.number, case.question, case.demand, seen, problem)

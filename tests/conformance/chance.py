@@ -1,4 +1,4 @@
-"""Chance: who comes first in an answer, and which eight of a hundred."""
+"""Chance: which address is first in an answer, and which eight of a hundred are chosen."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ UNLIKELY = 4.26
 
 
 def chi_square(counts, expected, kinds):
-    """A complaint when the counts of so many kinds are not what an even chance gives (Wilson and Hilferty)."""
+    """A problem when the counts of so many kinds are not what an even chance gives (Wilson and Hilferty)."""
     counts = [*counts, *[0] * (kinds - len(counts))]
     value = sum((count - expected) ** 2 / expected for count in counts)
     freedom = kinds - 1
@@ -50,17 +50,17 @@ def answers_over_tcp(server, name, count):
 def run(world, report):
     nodes = fixture.ZONES[0].nodes
     for transport, ask in (("UDP", answers_over_udp), ("TCP", answers_over_tcp)):
-        seen, complaint = {}, None
+        seen, problem = {}, None
         for server in world.servers:
             found = ask(server, "c1.alt.test", SAMPLE)
             firsts = Counter(answer[0] for answer in found)
             seen[server.name] = " / ".join(str(firsts[node]) for node in nodes)
             if server.ours:
-                complaint = chi_square(firsts.values(), SAMPLE / 3, 3)
+                problem = chi_square(firsts.values(), SAMPLE / 3, 3)
                 if transport == "UDP":
                     orders = Counter(map(tuple, found))
         report.case(
-            35, f"who comes first in {SAMPLE:,} answers, {transport}", "each node equally often", seen, complaint
+            35, f"the first address in {SAMPLE:,} answers, {transport}", "each node equally often", seen, problem
         )
     report.ours(
         35,

@@ -1,4 +1,4 @@
-"""Changes under load: who may ask how often, new files and bad ones, floods and a restart."""
+"""Changes under load: access and rate limits, new files and bad ones, floods and a restart."""
 
 import re
 import signal
@@ -13,11 +13,11 @@ import cookies
 import fixture
 import servers
 from asking import PORT
-from judges import REFUSED, explained, first, judged, rcode
+from checks import REFUSED, explained, first, problem_with, rcode
 from servers import SECRET, until, waited
 from wire import COOKIE, TC, opt, option, query, read, words
 
-EVERYDAY = query("c1.alt.test")
+COMMON_QUERY = query("c1.alt.test")
 
 
 def run(world, report):
@@ -65,7 +65,7 @@ def fences(world, report):
         "A c1 from outside of `clients`",
         "REFUSED, EDE 18 (RFC 8914, 4.19)",
         words(reply),
-        judged(reply, (rcode("REFUSED"), explained(18))),
+        problem_with(reply, (rcode("REFUSED"), explained(18))),
     )
     reply = fenced.udp(query("v6.alt.test", edns=opt()), client="127.0.4.1")
     report.ours(
@@ -73,17 +73,17 @@ def fences(world, report):
         "A v6 from outside of the zone's `clients`",
         "REFUSED, EDE 18",
         words(reply),
-        judged(reply, (rcode("REFUSED"), explained(18))),
+        problem_with(reply, (rcode("REFUSED"), explained(18))),
     )
     for chaos in ("version.bind", "id.server"):
         reply = fenced.udp(query(chaos, "TXT", "CH"), client="127.0.7.1")
-        report.ours(13, f"CH TXT {chaos}, nothing is configured", "REFUSED", words(reply), judged(reply, REFUSED))
+        report.ours(13, f"CH TXT {chaos}, nothing is configured", "REFUSED", words(reply), problem_with(reply, REFUSED))
     limits(world, report, fenced)
 
 
 def limits(world, report, fenced):
     client = "127.0.6.1"
-    found = flood(fenced, client, EVERYDAY)
+    found = flood(fenced, client, COMMON_QUERY)
     half = FLOOD // 4
     report.ours(
         40,
@@ -107,7 +107,7 @@ def limits(world, report, fenced):
     nsd = next(server for server in world.servers if server.name == servers.NSD)
     given = nsd.udp(query("c1.alt.test", edns=opt(option(COOKIE, own))), client=client).options(COOKIE)[0]
     former = own + cookies.server_part(own, client, servers.FORMER_SECRET, int(time.time()))
-    for told, cookie in (
+    for title, cookie in (
         ("a cookie of the shared secret", made),
         ("a cookie that NSD has given", given),
         ("a cookie of the file's second line", former),
@@ -115,12 +115,12 @@ def limits(world, report, fenced):
         found = flood(fenced, client, query("c1.alt.test", edns=opt(option(COOKIE, cookie))))
         report.ours(
             40,
-            f"the same with {told}",
+            f"the same with {title}",
             "all answered (RFC 9018, 1)",
             counted(found),
             None if found["answered"] == FLOOD else "not all are answered",
         )
-    for told, secret, made in (
+    for title, secret, made in (
         ("a cookie that is two hours old", SECRET, time.time() - 7200),
         ("a cookie that is ten minutes ahead", SECRET, time.time() + 600),
         ("a cookie of another secret", "0" * 32, time.time()),
@@ -129,12 +129,12 @@ def limits(world, report, fenced):
         found = flood(fenced, client, query("c1.alt.test", edns=opt(option(COOKIE, cookie))))
         report.ours(
             40,
-            f"the same with {told}",
+            f"the same with {title}",
             "limited (RFC 9018, 4.3)",
             counted(found),
             None if found["BADCOOKIE"] > half else "it is not limited",
         )
-    replies = fenced.tcp(*[EVERYDAY] * FLOOD, client=client)
+    replies = fenced.tcp(*[COMMON_QUERY] * FLOOD, client=client)
     served = sum(reply is not None and len(reply.answer) == 3 for reply in replies)
     report.ours(
         40,
@@ -230,13 +230,13 @@ def retimed(world, ttl):
     return text.replace(section, f'{section}ttl = "{ttl}s"\n')
 
 
-def told_ttl(world):
+def answered_ttl(world):
     return world.ours.server.udp(query("sub.alt.test")).answer[0].ttl
 
 
 def applied(world, report):
     file = File(world)
-    for ttl, told, change in (
+    for ttl, title, change in (
         (6, "written in place", file.in_place),
         (7, "renamed over", file.renamed),
         (8, "made a link", file.swapped),
@@ -244,10 +244,10 @@ def applied(world, report):
     ):
         start = time.monotonic()
         change(retimed(world, ttl))
-        seen = waited(lambda: told_ttl(world) == ttl, 5)
+        seen = waited(lambda: answered_ttl(world) == ttl, 5)
         report.ours(
             39,
-            f"the file is {told}",
+            f"the file is {title}",
             "in force by itself",
             f"after {time.monotonic() - start:.2f} s",
             None if seen else "it is not in force after 5 s",
@@ -258,15 +258,15 @@ def applied(world, report):
         40,
         "`alternator-dns reload`",
         "returns when the file is in force",
-        f"status {done.returncode}, TTL {told_ttl(world)}",
-        None if (done.returncode, told_ttl(world)) == (0, 10) else done.stderr,
+        f"status {done.returncode}, TTL {answered_ttl(world)}",
+        None if (done.returncode, answered_ttl(world)) == (0, 10) else done.stderr,
     )
 
 
 def refused(world, report):
     file, series = File(world), 'config_reloads_total{result="refused"}'
     good = retimed(world, 11)
-    for told, bad in (
+    for title, bad in (
         ("is no TOML", good + "[zones"),
         ("has a zone twice", good + world.zones[0].section()),
         ("listens where NSD does", good.replace('listen = ["', f'listen = ["{servers.ADDRESSES[servers.NSD]}:53", "')),
@@ -276,20 +276,20 @@ def refused(world, report):
         done = world.ours.command("reload")
         report.ours(
             39,
-            f"the file {told}",
+            f"the file {title}",
             "refused with status 78, the gauge 0, the old one in force",
-            f"status {done.returncode}, TTL {told_ttl(world)}",
+            f"status {done.returncode}, TTL {answered_ttl(world)}",
             first(
                 [
                     None if done.returncode == 78 else f"status {done.returncode}: {done.stderr}",
-                    None if told_ttl(world) == 10 else "the new TTL is answered",
+                    None if answered_ttl(world) == 10 else "the new TTL is answered",
                     None if world.ours.metric("config_reload_success") == 0 else "config_reload_success is not 0",
                     None if world.ours.metric(series) > before else "it is not counted",
                 ]
             ),
         )
     file.swapped(good)
-    seen = waited(lambda: told_ttl(world) == 11 and world.ours.metric("config_reload_success") == 1, 5)
+    seen = waited(lambda: answered_ttl(world) == 11 and world.ours.metric("config_reload_success") == 1, 5)
     report.ours(
         39,
         "the file is put right",
@@ -319,7 +319,7 @@ def removed(world, report):
         first(
             [
                 None if done.returncode == 0 else done.stderr,
-                judged(reply, (rcode("REFUSED"),)),
+                problem_with(reply, (rcode("REFUSED"),)),
                 None if has == had else "its nodes are asked on",
             ]
         ),
@@ -339,20 +339,20 @@ def resident(process):
 
 
 STALL_S = 2.0
-"""How long a flood finds nobody: long enough for every queue to be full of questions that nobody waits for any more."""
+"""How long the server is stopped under a flood: long enough to fill every queue with expired questions."""
 
 FRESH_S = 1.0
 """Bound for a question that comes after that. What the kernel queues is answered within a tenth of a second."""
 
 
 def stall(world, report):
-    """A server that was held up answers what is fresh at once, because little that is old can have been kept."""
+    """A server that was stopped answers new questions at once, because few old ones can have been queued."""
     ours = world.ours
     ours.process.send_signal(signal.SIGSTOP)
     dnsperf(world, ours.address, STALL_S, "-q", "60000").communicate(timeout=30)
     ours.process.send_signal(signal.SIGCONT)
     start = time.monotonic()
-    reply = ours.server.udp(EVERYDAY)
+    reply = ours.server.udp(COMMON_QUERY)
     took = time.monotonic() - start
     late = f"after {took:.2f} s" if took > FRESH_S else None
     report.ours(
@@ -360,7 +360,7 @@ def stall(world, report):
         f"A c1 after {STALL_S:.0f} s of stall under a flood",
         f"answered within {FRESH_S} s: old questions are not kept",
         f"{words(reply)} after {took * 1000:.0f} ms",
-        first([judged(reply, (rcode("NOERROR"),)), late]),
+        first([problem_with(reply, (rcode("NOERROR"),)), late]),
     )
 
 
@@ -369,12 +369,12 @@ def restart(world, report):
     before = resident(ours.process)
     text = dnsperf(world, ours.address, 3, "-q", "500").communicate(timeout=30)[0]
     more = resident(ours.process) - before
-    told = f"{figure(text, 'Queries completed') / 3:,.0f} a second, {more / 1024:+.1f} MB"
+    shown = f"{figure(text, 'Queries completed') / 3:,.0f} a second, {more / 1024:+.1f} MB"
     report.ours(
         40,
         "a flood, as fast as dnsperf can, 3 s",
         "memory stays bounded: at most 16 MB more",
-        told,
+        shown,
         f"{more} kB more" if more > MEMORY_MORE else None,
     )
     start = time.monotonic()
@@ -403,7 +403,7 @@ def restart(world, report):
     report.ours(
         40,
         "a restart while the clusters are silent",
-        "the nodes known before, EDE 3, as soon as READY=1 is told",
+        "the nodes known before, EDE 3, as soon as READY=1 is sent",
         f"READY after {took:.2f} s: {shown}",
         first(
             [

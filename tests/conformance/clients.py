@@ -7,7 +7,7 @@ from pathlib import Path
 import fixture
 import servers
 from asking import Server
-from judges import data, first, judged, rcode
+from checks import data, first, problem_with, rcode
 from report import table
 from servers import FORWARDING, OURS, UPSTREAM, Resolver, spawn, until
 from wire import RA, RD, query, words
@@ -25,7 +25,7 @@ def run(world, report):
 
 UNBOUNDS = {"forward-zone": "127.0.0.31", "stub-zone, 0x20, strict minimisation": "127.0.0.32"}
 PASSED_ON = ["c1.alt.test", "v6.alt.test", "all.alt.test", "nest.alt.test", "sub.alt.test", fixture.DELEGATED.name]
-"""What unbound is told to ask us. The zones below these have no entry of their own: it has to find them."""
+"""The zones that unbound is configured to ask us for. Those below have no entry of their own: it must find them."""
 
 
 def start_unbound(directory, address, stub):
@@ -66,20 +66,20 @@ def nodes(name, rtype="A"):
 
 
 def ttl_at_most(seconds):
-    return lambda reply: first(f"a TTL is {told.ttl}" for told in reply.answer if told.ttl > seconds)
+    return lambda reply: first(f"a TTL is {record.ttl}" for record in reply.answer if record.ttl > seconds)
 
 
 def denied(code):
-    """Nothing, and the SOA that lets resolvers keep that for no more than five seconds."""
+    """No record, and an SOA with which resolvers cache that for at most five seconds."""
 
-    def judge(reply):
+    def check(reply):
         if (reply.rcode, reply.answer) != (code, []):
             return f"{reply.rcode}, answer {reply.answer}"
-        if [told.type for told in reply.authority] != ["SOA"] or reply.authority[0].ttl > fixture.TTL:
+        if [record.type for record in reply.authority] != ["SOA"] or reply.authority[0].ttl > fixture.TTL:
             return f"the authority section is {reply.authority}"
         return None
 
-    return (judge,)
+    return (check,)
 
 
 HUB = fixture.DELEGATED.name
@@ -111,15 +111,15 @@ def resolvers(world, report):
     for _, unbound in unbounds:
         until(lambda: servers.answers(unbound), "unbound answers")
     rows = []
-    for qname, rtype, demand, judges in RESOLVED:
+    for qname, rtype, demand, checks in RESOLVED:
         cells = []
         for kind, unbound in unbounds:
             # Over TCP, because a client's UDP would not take a hundred addresses.
             reply = unbound.tcp(query(qname, rtype, flags=RD))[0]
-            complaint = judged(reply, judges)
+            problem = problem_with(reply, checks)
             shown = words(reply)
-            report.judge(f"unbound, {kind}: {rtype} {qname}: {shown}", complaint and f"{complaint}; demanded: {demand}")
-            cells.append(f"**not ok:** {shown}" if complaint else shown)
+            report.check(f"unbound, {kind}: {rtype} {qname}: {shown}", problem and f"{problem}; demanded: {demand}")
+            cells.append(f"**not ok:** {shown}" if problem else shown)
         rows.append([f"{rtype} {qname}", demand, *cells])
     report.section(
         "Behind unbound", "`cd` and `ra` are unbound's own bits.", table(["question", "demanded", *UNBOUNDS], rows)
@@ -217,7 +217,7 @@ def look_up(report, lookup, mode, address, library, program):
     else:
         wrong = None if set(found) == set(lookup.wanted) else f"the error is {error}, the addresses {found}"
     slow = f"it took {milliseconds} ms" if milliseconds > QUICK else None
-    passed = report.judge(f"{library}, {mode}: {lookup}: {shown}", first([wrong, slow]))
+    passed = report.check(f"{library}, {mode}: {lookup}: {shown}", first([wrong, slow]))
     return shown if passed else f"**not ok:** {shown}"
 
 
@@ -248,13 +248,13 @@ def start_forwarding(world, report):
 
 def forwarding(world, report):
     server = Server(OURS, FORWARDING)
-    for told, reply, judges in (
+    for case, reply, checks in (
         (
             "a name of another server",
             server.udp(query(UPSTREAM_NAME, flags=RD)),
             (rcode("NOERROR"), data([UPSTREAM_ADDRESS]), lambda reply: None if reply.has(RA) else "RA is clear"),
         ),
-        ("a name that nobody has", server.udp(query("nowhere.test", flags=RD)), (rcode("NXDOMAIN"),)),
+        ("a name that does not exist", server.udp(query("nowhere.test", flags=RD)), (rcode("NXDOMAIN"),)),
         (
             "a name of another server, from outside of `clients`",
             server.udp(query(UPSTREAM_NAME, flags=RD), client="127.9.0.1"),
@@ -266,4 +266,4 @@ def forwarding(world, report):
             (rcode("NOERROR"), data(C1)),
         ),
     ):
-        report.judge(f"forwarding: {told}: {words(reply)}", judged(reply, judges))
+        report.check(f"forwarding: {case}: {words(reply)}", problem_with(reply, checks))

@@ -1,4 +1,4 @@
-"""Connections: other ways to ask, questions in pieces and in heaps, and those who connect and say nothing."""
+"""Connections: transports, questions in pieces and in bulk, and clients that connect and send nothing."""
 
 import select
 import socket
@@ -8,30 +8,30 @@ import time
 
 import cookies
 import servers
-from asking import Conversation, Server
-from judges import THREE, judged
+from asking import Connection, Server
+from checks import THREE, problem_with
 from servers import OURS
 from wire import COOKIE, opt, option, query, words
 
 COOKIE_OF_CLIENT = bytes.fromhex("2464c4abcf10c957")
-EVERYDAY = query("c1.alt.test")
+COMMON_QUERY = query("c1.alt.test")
 
 
 def pipelined(server):
     """Three questions in one segment, then one octet by octet, on one connection."""
-    with Conversation(server) as talk:
-        told = [talk.framed(query(name)) for name in ("c1.alt.test", "v6.alt.test", "x.c1.alt.test")]
-        talk.socket.sendall(b"".join(octets for _, octets in told))
-        replies = [talk.hear() for _ in told]
+    with Connection(server) as connection:
+        sent = [connection.framed(query(name)) for name in ("c1.alt.test", "v6.alt.test", "x.c1.alt.test")]
+        connection.socket.sendall(b"".join(octets for _, octets in sent))
+        replies = [connection.receive() for _ in sent]
         got = {reply.octets[:2] for reply in replies if reply}
-        if got != {wanted for wanted, _ in told}:
+        if got != {wanted for wanted, _ in sent}:
             return f"{len(got)} of 3 answered", "not all of three pipelined questions are answered"
-        wanted, octets = talk.framed(EVERYDAY)
-        talk.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wanted, octets = connection.framed(COMMON_QUERY)
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for octet in octets:
-            talk.socket.sendall(bytes([octet]))
+            connection.socket.sendall(bytes([octet]))
             time.sleep(0.001)
-        reply = talk.hear()
+        reply = connection.receive()
         if reply is None or reply.octets[:2] != wanted:
             return "3 of 3, then none", "a question that comes octet by octet is not answered"
         return "3 of 3, then 1 of 1", None
@@ -39,16 +39,16 @@ def pipelined(server):
 
 def closing(server, say, seconds):
     """How long a connection lives on which no more than `say` is said."""
-    with Conversation(server) as talk:
-        talk.socket.sendall(say)
-        return talk.closed_after(seconds)
+    with Connection(server) as connection:
+        connection.socket.sendall(say)
+        return connection.closed_after(seconds)
 
 
 def ways(world, report):
     """The same question in other ways than over UDP from and to one IPv4 address."""
     direct = Server(OURS, servers.OURS_IPV6)
-    for case, told, demand, server, asked, client, judges in (
-        (1, "A c1, IPv6", "the same", direct, EVERYDAY, servers.CLIENT_IPV6, THREE),
+    for case, title, demand, server, asked, client, checks in (
+        (1, "A c1, IPv6", "the same", direct, COMMON_QUERY, servers.CLIENT_IPV6, THREE),
         (
             27,
             "cookie of 8 octets, IPv6",
@@ -63,7 +63,7 @@ def ways(world, report):
             "A c1, to any address of `listen` 0.0.0.0",
             "the reply comes from there (RFC 2181, 4.1)",
             Server(OURS, "127.77.0.1", servers.WILDCARD_PORT),
-            EVERYDAY,
+            COMMON_QUERY,
             "127.0.9.1",
             THREE,
         ),
@@ -72,7 +72,7 @@ def ways(world, report):
             "A c1, to any address of `listen` [::]",
             "the reply comes from there",
             Server(OURS, "fd00::2", servers.WILDCARD_PORT),
-            EVERYDAY,
+            COMMON_QUERY,
             servers.CLIENT_IPV6,
             THREE,
         ),
@@ -81,14 +81,14 @@ def ways(world, report):
             ("UDP", server.udp(asked, client=client)),
             ("TCP", server.tcp(asked, client=client)[0]),
         ):
-            report.ours(case, f"{told}, {transport}", demand, words(reply), judged(reply, judges))
+            report.ours(case, f"{title}, {transport}", demand, words(reply), problem_with(reply, checks))
 
 
 def cookie_for_ipv6(reply):
     found = reply.options(COOKIE)
     if len(found) != 1:
         return f"there are {len(found)} cookies"
-    return cookies.complaint(found[0], COOKIE_OF_CLIENT, servers.CLIENT_IPV6, servers.SECRET)
+    return cookies.problem(found[0], COOKIE_OF_CLIENT, servers.CLIENT_IPV6, servers.SECRET)
 
 
 LIMIT = 1.0
@@ -101,46 +101,46 @@ WATCHED = 3.0
 
 def run(world, report):
     ways(world, report)
-    seen, complaint = {}, None
+    seen, problem = {}, None
     for server in world.servers:
         seen[server.name], wrong = pipelined(server)
-        complaint = wrong if server.ours else complaint
+        problem = wrong if server.ours else problem
     report.case(
         33,
         "3 questions in one segment, then 1 octet by octet, TCP",
         "all answered on one connection (RFC 7766, 6.2.1)",
         seen,
-        complaint,
+        problem,
     )
     slow = {
         "nothing is said": (b"", "closed after `idle` = 1 s"),
         "a length of 0": (b"\0\0", "closed within the limits"),
-        "half a message": (struct.pack(">H", len(EVERYDAY)) + EVERYDAY[:7], "closed after `message` = 1 s"),
+        "half a message": (struct.pack(">H", len(COMMON_QUERY)) + COMMON_QUERY[:7], "closed after `message` = 1 s"),
     }
     fenced = [world.fenced.server, *world.servers[1:]]
     lives = {}
     threads = [
-        threading.Thread(target=lambda s=server, t=told: lives.update({(t, s.name): closing(s, slow[t][0], WATCHED)}))
+        threading.Thread(target=lambda s=server, t=title: lives.update({(t, s.name): closing(s, slow[t][0], WATCHED)}))
         for server in fenced
-        for told in slow
+        for title in slow
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for told, (_, demand) in slow.items():
-        seen = {server.name: life_words(lives[told, server.name]) for server in fenced}
-        ours = lives[told, OURS]
-        low = 0.0 if told == "a length of 0" else LIMIT * 0.8
+    for title, (_, demand) in slow.items():
+        seen = {server.name: life_words(lives[title, server.name]) for server in fenced}
+        ours = lives[title, OURS]
+        low = 0.0 if title == "a length of 0" else LIMIT * 0.8
         report.case(
             34,
-            f"TCP, {told}",
+            f"TCP, {title}",
             demand,
             seen,
             None if ours is not None and low <= ours <= 2 * LIMIT + LATE else f"it lives {life_words(ours)}",
         )
     slow_reader(world, report)
-    crowds(world, report)
+    connection_limits(world, report)
 
 
 def life_words(seconds):
@@ -150,33 +150,33 @@ def life_words(seconds):
 def slow_reader(world, report):
     """Asks for far more than the kernel buffers, and reads nothing."""
     server = world.fenced.server
-    with Conversation(server) as talk:
-        talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        talk.socket.settimeout(WATCHED)
-        question = b"".join(talk.framed(query("all.alt.test"))[1] for _ in range(100))
+    with Connection(server) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.socket.settimeout(WATCHED)
+        question = b"".join(connection.framed(query("all.alt.test"))[1] for _ in range(100))
         start, life = time.monotonic(), None
         try:
             while time.monotonic() - start < 3 * WATCHED:
-                talk.socket.sendall(question)
+                connection.socket.sendall(question)
         except TimeoutError:
             pass  # The server reads no more, and has not closed.
         except OSError:
             life = time.monotonic() - start
-    alive = world.fenced.server.udp(EVERYDAY, client="127.0.3.1")
-    complaint = None if life is not None and alive else "the connection stays open"
+    alive = world.fenced.server.udp(COMMON_QUERY, client="127.0.3.1")
+    problem = None if life is not None and alive else "the connection stays open"
     report.ours(
         34,
         "TCP, replies are not read",
         "closed after `message` = 1 s; UDP unaffected",
         life_words(life),
-        complaint,
+        problem,
     )
 
 
-def crowds(world, report):
-    """The longest idle connection goes when there are too many: of one client (4), and in all (8)."""
+def connection_limits(world, report):
+    """The connection idle for longest is closed when there are too many: of one client (4), and in all (8)."""
     fenced = world.fenced.server
-    for told, clients, demand in (
+    for title, clients, demand in (
         ("a fifth connection of one client", ["127.0.0.1"] * 5, "max_per_client = 4: its longest idle goes"),
         (
             "a ninth connection",
@@ -186,19 +186,20 @@ def crowds(world, report):
     ):
         # Earlier connections have to be gone, or they would count.
         time.sleep(0.2)
-        talks = []
+        connections = []
         for client in clients:
-            talks.append(Conversation(fenced, client))
-            # Each has been heard, so that the order of their idleness is known.
-            talks[-1].say(EVERYDAY)
-            talks[-1].hear()
+            connections.append(Connection(fenced, client))
+            # Each gets a reply, so that it is known which has been idle longest.
+            connections[-1].send(COMMON_QUERY)
+            connections[-1].receive()
         time.sleep(0.1)
-        closed = [number for number, talk in enumerate(talks) if select.select([talk.socket], [], [], 0)[0]]
-        alive = fenced.udp(EVERYDAY, client="127.0.3.1")
-        for talk in talks:
-            talk.socket.close()
-        complaint = None if closed == [0] and alive else f"closed of {len(talks)}: {closed}"
-        report.ours(34, f"TCP, {told}", f"{demand}; UDP unaffected", f"closed: {ordinals(closed)}", complaint)
+        readable = [bool(select.select([connection.socket], [], [], 0)[0]) for connection in connections]
+        closed = [number for number, ended in enumerate(readable) if ended]
+        alive = fenced.udp(COMMON_QUERY, client="127.0.3.1")
+        for connection in connections:
+            connection.socket.close()
+        problem = None if closed == [0] and alive else f"closed of {len(connections)}: {closed}"
+        report.ours(34, f"TCP, {title}", f"{demand}; UDP unaffected", f"closed: {ordinals(closed)}", problem)
 
 
 def ordinals(numbers):

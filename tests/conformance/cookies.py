@@ -38,11 +38,11 @@ def turned(word, left):
 
 def server_part(client_cookie, client, secret, timestamp):
     """Version 1 (RFC 9018, 4)."""
-    told = struct.pack(">B3xI", 1, timestamp)
-    return told + siphash24(bytes.fromhex(secret), client_cookie + told + ipaddress.ip_address(client).packed)
+    header = struct.pack(">B3xI", 1, timestamp)
+    return header + siphash24(bytes.fromhex(secret), client_cookie + header + ipaddress.ip_address(client).packed)
 
 
-def complaint(cookie, client_cookie, client, secret):
+def problem(cookie, client_cookie, client, secret):
     """What is wrong with a cookie that a server has just made."""
     if len(cookie) != 24:
         return f"the cookie has {len(cookie)} octets, not 24"

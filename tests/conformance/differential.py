@@ -200,35 +200,36 @@ def features(reply):
     """A reply, field by field. The serial of an SOA is each server's own, and so is the order of records."""
     if reply is None:
         return {"reply": "none"}
-    told = {"reply": "one", "rcode": reply.rcode, "opcode": reply.opcode, "questions": tuple(reply.questions)}
+    content = {"reply": "one", "rcode": reply.rcode, "opcode": reply.opcode, "questions": tuple(reply.questions)}
     for word, bit in (("aa", AA), ("tc", TC), ("rd", RD), ("ra", RA), ("z", Z), ("ad", AD), ("cd", CD)):
-        told[word] = int(reply.has(bit))
+        content[word] = int(reply.has(bit))
     for section in ("answer", "authority", "additional"):
-        told[section] = tuple(sorted(map(comparable, getattr(reply, section))))
-    told["opt"] = "none" if reply.opt is None else (reply.opt.version, reply.opt.size, f"flags {reply.opt.flags:#06x}")
-    told["options"] = tuple(sorted(code for code, _ in reply.opt.options)) if reply.opt else ()
-    return told
+        content[section] = tuple(sorted(map(comparable, getattr(reply, section))))
+    opt = reply.opt
+    content["opt"] = "none" if opt is None else (opt.version, opt.size, f"flags {opt.flags:#06x}")
+    content["options"] = tuple(sorted(code for code, _ in reply.opt.options)) if reply.opt else ()
+    return content
 
 
-def comparable(told):
-    data = told.data
-    if told.type == "SOA":
+def comparable(record):
+    data = record.data
+    if record.type == "SOA":
         fields = data.split()
         data = " ".join([*fields[:2], "serial", *fields[3:]])
-    return (told.owner, told.type, told.rclass, told.ttl, data)
+    return (record.owner, record.type, record.rclass, record.ttl, data)
 
 
 def pair(ours, theirs):
-    """Two values of a field for the table: in short where that tells them apart."""
+    """Two values of a field for the table, in short form if the short forms differ."""
     if short(ours) != short(theirs):
         return short(ours), short(theirs)
-    return tuple("; ".join(" ".join(map(str, told)) for told in value) for value in (ours, theirs))
+    return tuple("; ".join(" ".join(map(str, record)) for record in value) for value in (ours, theirs))
 
 
 def short(value):
     """A field's value for the table."""
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        return ", ".join(f"{count} {rtype}" for rtype, count in Counter(told[1] for told in value).items())
+        return ", ".join(f"{count} {rtype}" for rtype, count in Counter(record[1] for record in value).items())
     if isinstance(value, tuple) and value and isinstance(value[0], bytes):
         return f"{len(value)} questions" if len(value) > 1 else "echoed"
     if isinstance(value, tuple):
@@ -346,7 +347,7 @@ expected(
 )
 expected(
     "class ANY",
-    "RFC 1035, 4.1.1: REFUSED is for policy; of a zone with one class nobody asks for all",
+    "RFC 1035, 4.1.1: REFUSED is for policy; for a zone with one class no client needs all",
     lambda asked, ours, theirs: asked.qclass == "ANY",
     "rcode",
     "aa",
@@ -399,7 +400,7 @@ expected(
 )
 expected(
     "no reply to what is ill-formed",
-    "RFC 8906, 2: who gets no reply asks again and again; RFC 1035, 4.1.1: FORMERR",
+    "RFC 8906, 2: a client without a reply asks again and again; RFC 1035, 4.1.1: FORMERR",
     lambda asked, ours, theirs: ours.get("rcode") == "FORMERR" and theirs["reply"] == "none",
     "reply",
     peers=(KNOT,),
@@ -465,15 +466,15 @@ def run(world, report):
 def tell(report, everything, same, excused, unknown):
     for peer in BOTH:
         kinds = [kind for kind in unknown if kind[0] == peer]
-        complaint = "; ".join(
+        problem = "; ".join(
             f"{field}: ours {ours}, theirs {theirs}, {len(unknown[kind])} times, as {unknown[kind][0]}"
             for kind in kinds
             for _, field, ours, theirs in [kind]
         )
-        report.judge(
+        report.check(
             f"{len(everything)} questions to {peer} and us: {same[peer]} replies are alike, all"
             " other differences are expected",
-            complaint,
+            problem,
         )
     rows = []
     for known in EXPECTED:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 SERIAL = 2026112300
 TTL = 5
 NAME_SERVERS = {"ns1.c1.alt.test": "192.0.2.1", "ns2.elsewhere.test": None}
-"""The first lies in a zone of ours, so that its address has to be told; the other does not."""
+"""The first lies in a zone of ours, so that its address must be configured; the other does not."""
 
 
 def addresses(network, count):
@@ -61,9 +61,9 @@ ZONES = [
     Zone("sub.alt.test", tuple(addresses(5, 2)), f"{ALL}\nsubdomains = true"),
     Zone("denied.alt.test", tuple(addresses(7, 2)), f"{ALL}\n{BRIEFLY}", negative=1),
 ]
-"""What the other servers can have, too: whatever is asked about these zones, all should answer alike."""
+"""The zones that the other servers have too: all should give the same replies."""
 
-STORIES = [
+CHANGING = [
     Zone("moves.alt.test", tuple(addresses(10, 4)), ALL),
     Zone("faulty.alt.test", tuple(addresses(11, 2)), ALL),
     Zone("stale.alt.test", tuple(addresses(12, 2)), ALL),
@@ -71,7 +71,7 @@ STORIES = [
     Zone("new.alt.test", tuple(addresses(14, 2)), ALL),
     Zone("scoped.alt.test", tuple(addresses(15, 2)), f'{ALL}\nscope = [{{ datacenter = "east" }}]'),
 ]
-"""Zones whose clusters change, fail or never come: only our server learns."""
+"""Zones whose clusters change, fail or never start: only our server learns nodes."""
 
 NEVER_THERE = {"new.alt.test", "scoped.alt.test"}
 DELEGATED = Zone("alternator.alt.test", (), below=("one.east.alternator.alt.test",))

@@ -1,10 +1,10 @@
-"""Learning: nodes that come, go and crash, what they may say, and when nobody says anything."""
+"""Learning: nodes that join, leave and crash, the bodies that they send, and clusters that do not answer."""
 
 import time
 
 import cluster
 import fixture
-from judges import explained, first, judged, no_authority, rcode
+from checks import explained, first, no_authority, problem_with, rcode
 from servers import until, waited
 from wire import opt, query, words
 
@@ -32,25 +32,25 @@ def serial(server, name):
 
 
 def membership(world, report):
-    zone = next(zone for zone in fixture.STORIES if zone.name == "moves.alt.test")
+    zone = next(zone for zone in fixture.CHANGING if zone.name == "moves.alt.test")
     moves, ours = world.clusters[zone.name], world.ours.server
     gone, crashed = zone.nodes[3], zone.nodes[2]
 
     def named(address):
         return address in addresses(ours, zone.name)
 
-    def story(told, demand, change, wanted, address, more=lambda: None):
+    def change_of_answer(title, demand, change, wanted, address, more=lambda: None):
         before = serial(ours, zone.name)
         change()
         try:
-            took = until(lambda: named(address) == wanted, told, 10)
+            took = until(lambda: named(address) == wanted, title, 10)
         except TimeoutError as failure:
-            report.ours(36, told, demand, "never", str(failure))
+            report.ours(36, title, demand, "never", str(failure))
             return
         late = f"it took {took:.2f} s" if took > BUDGET else None
         grown = serial(ours, zone.name) - before
         stuck = None if grown > 0 else f"the SOA's serial grew by {grown}"
-        report.ours(36, told, demand, f"after {took:.2f} s", first([late, stuck, more()]))
+        report.ours(36, title, demand, f"after {took:.2f} s", first([late, stuck, more()]))
 
     unchanged = serial(ours, zone.name)
     time.sleep(0.5)
@@ -61,17 +61,19 @@ def membership(world, report):
         "unchanged",
         None if serial(ours, zone.name) == unchanged else "it has changed",
     )
-    story(
+    change_of_answer(
         "a node leaves the list",
         f"out of the answers within {BUDGET} s, the serial grows",
         lambda: moves.listed.remove(gone),
         False,
         gone,
     )
-    story("a listed node's port closes", f"out within {BUDGET} s", lambda: moves.stop(crashed), False, crashed)
+    change_of_answer(
+        "a listed node's port closes", f"out within {BUDGET} s", lambda: moves.stop(crashed), False, crashed
+    )
     node = moves.nodes[crashed]
     node.probes = 0
-    story(
+    change_of_answer(
         "it opens again",
         "back after `rise` = 2 probes",
         lambda: moves.restart(crashed),
@@ -79,10 +81,10 @@ def membership(world, report):
         crashed,
         lambda: None if node.probes >= 2 else f"after {node.probes} probes",
     )
-    newcomer(world, report, zone, moves, story, named)
+    newcomer(world, report, zone, moves, change_of_answer, named)
 
 
-def newcomer(world, report, zone, moves, story, named):
+def newcomer(world, report, zone, moves, change_of_answer, named):
     address = "10.10.0.9"
     moves.add(address, healthy=False)
     node = moves.nodes[address]
@@ -94,7 +96,7 @@ def newcomer(world, report, zone, moves, story, named):
         "not answered",
         "it is answered" if named(address) else None,
     )
-    story("its `GET /` succeeds", "answered", lambda: setattr(node, "healthy", True), True, address)
+    change_of_answer("its `GET /` succeeds", "answered", lambda: setattr(node, "healthy", True), True, address)
 
 
 # --- Case 37: payloads --------------------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ PAYLOADS = {
     "an object": (cluster.ok(b'{"nodes":["10.11.0.9"]}'), "malformed"),
     "a node twice": (cluster.ok(LISTED + b',"10.11.0.1"]'), "ok"),
     "a host name among addresses": (cluster.ok(LISTED + b',"node-9.internal"]'), "ok"),
-    "an IPv6 node that nobody reaches": (cluster.ok(LISTED + b',"2001:db8::9"]'), "ok"),
+    "an IPv6 node that cannot be reached": (cluster.ok(LISTED + b',"2001:db8::9"]'), "ok"),
     "numbers": (cluster.ok(b"[7, null]"), "empty"),
     "an octet each second": (cluster.ok(LISTED + b"]"), "timeout"),
 }
@@ -120,29 +122,29 @@ def payloads(world, report):
     name = "faulty.alt.test"
     faulty, ours = world.clusters[name], world.ours.server
     wanted = set(faulty.listed)
-    for told, (reply, result) in PAYLOADS.items():
+    for title, (reply, result) in PAYLOADS.items():
         series = f'polls_total{{zone="{name}.",result="{result}"}}'
         before = world.ours.metric(series)
-        faulty.says, faulty.pause = reply, 1.0 if told == "an octet each second" else 0.0
+        faulty.says, faulty.pause = reply, 1.0 if title == "an octet each second" else 0.0
         # The first poll may have begun before.
         counted = waited(lambda: world.ours.metric(series) >= before + 2)
         found = addresses(ours, name)
         error = world.ours.zone(name)["last_error"]
-        neighbour = world.ours.zone("c1.alt.test")["last_success_seconds_ago"]
-        complaint = first(
+        other_age = world.ours.zone("c1.alt.test")["last_success_seconds_ago"]
+        problem = first(
             [
                 None if counted else f"the metric {series} does not count it",
                 None if found == wanted else f"the answer is {sorted(found)}",
                 None if result == "ok" or error else "/api/zones names no error",
-                None if neighbour < 1 else f"c1 was last heard of {neighbour} s ago",
+                None if other_age < 1 else f"the last poll of c1 was {other_age} s ago",
             ]
         )
         report.ours(
             37,
-            f"/localnodes says: {told}",
+            f"/localnodes says: {title}",
             f"the same nodes are answered; counted as `{result}`; no other zone waits",
             f"{len(found)} A; {error or 'no error'}",
-            complaint,
+            problem,
         )
     faulty.says, faulty.pause = None, 0.0
 
@@ -179,17 +181,17 @@ def outage(world, report, since):
             ]
         ),
     )
-    for name, told in (
+    for name, title in (
         ("spent.alt.test", "A spent, silent for longer than `max_stale` = 3 s"),
         ("scoped.alt.test", "A scoped, a zone with a `scope` that never came"),
     ):
         reply = ours.udp(query(name, edns=opt()))
         report.ours(
             38,
-            told,
+            title,
             "SERVFAIL, EDE 14, no SOA",
             words(reply),
-            judged(reply, (rcode("SERVFAIL"), explained(14), no_authority)),
+            problem_with(reply, (rcode("SERVFAIL"), explained(14), no_authority)),
         )
     reply = ours.udp(query("new.alt.test"))
     seeds = set(addresses_of("new.alt.test"))
@@ -208,4 +210,4 @@ def outage(world, report, since):
 
 
 def addresses_of(name):
-    return next(zone.nodes for zone in fixture.STORIES if zone.name == name)
+    return next(zone.nodes for zone in fixture.CHANGING if zone.name == name)

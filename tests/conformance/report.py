@@ -1,4 +1,4 @@
-"""What was asked, demanded and seen: lines for the eye and the collector, and tables for RESULTS.md."""
+"""Each question, the demanded reply and the actual ones: lines for people and the log, and tables for RESULTS.md."""
 
 from servers import GDNSD, KNOT, NSD, OURS
 
@@ -11,41 +11,41 @@ class Report:
         self.sections = []
         self.passed = self.failed = 0
 
-    def judge(self, sentence, complaint=None):
-        """One line for one promise of ours."""
-        self.passed += not complaint
-        self.failed += bool(complaint)
-        print(f"{'not ok' if complaint else 'ok'} - {sentence}", flush=True)
-        if complaint:
-            print(f"    {complaint}", flush=True)
-        return not complaint
+    def check(self, sentence, problem=None):
+        """One line for one requirement of ours."""
+        self.passed += not problem
+        self.failed += bool(problem)
+        print(f"{'not ok' if problem else 'ok'} - {sentence}", flush=True)
+        if problem:
+            print(f"    {problem}", flush=True)
+        return not problem
 
     def skip(self, sentence):
         print(f"skipped - {sentence}", flush=True)
 
-    def case(self, case, question, demand, seen, complaint):
-        """One row of the big table. `seen` is what each server did, in a few words."""
+    def case(self, case, question, demand, seen, problem):
+        """One row of the big table. `seen` is the reply of each server, in a few words."""
         ours = seen.get(OURS, "")
-        passed = self.judge(f"case {case}, {question}: {ours}", complaint and f"{complaint}; demanded: {demand}")
+        passed = self.check(f"case {case}, {question}: {ours}", problem and f"{problem}; demanded: {demand}")
         cells = [ours if passed else f"**not ok:** {ours}", *[seen.get(name, "-") for name in COLUMNS[1:]]]
         self.rows.append([case, question, demand, *cells])
 
-    def ours(self, case, question, demand, seen, complaint=None):
+    def ours(self, case, question, demand, seen, problem=None):
         """A row about our server alone."""
-        self.case(case, question, demand, {OURS: seen}, complaint)
+        self.case(case, question, demand, {OURS: seen}, problem)
 
     def section(self, title, *parts):
         self.sections.append("\n\n".join([f"## {title}", *parts]))
 
     def markdown(self, command, versions):
-        told = ", ".join(f"{name} {version}" for name, version in versions.items())
-        verdict = f"{self.passed} promises of alternator-dns kept, {self.failed} not. Beside it ran {told}."
+        others = ", ".join(f"{name} {version}" for name, version in versions.items())
+        verdict = f"{self.passed} requirements met by alternator-dns, {self.failed} not. Compared with {others}."
         cases = table(["case", "question", "demanded", *COLUMNS], sorted(self.rows, key=lambda row: row[0]))
         return (
             "\n\n".join(
                 [
                     f"Made by `{command}`.",
-                    "# What this server and its neighbours answer",
+                    "# Replies of this server and of others",
                     verdict,
                     "## Case by case",
                     "Records are counted by type: a bare number belongs to the answer, `+` to the authority section,"

@@ -16,7 +16,7 @@ from wire import RD, query
 SECRET = "0123456789abcdef0011223344556677"
 """Of the cookies (RFC 9018), the same everywhere."""
 FORMER_SECRET = "ffeeddccbbaa99887766554433221100"
-"""What made cookies before; a server of ours believes them still."""
+"""The former cookie secret; a server of ours still accepts its cookies."""
 IDENTITY = "one.alt.test"
 VERSION = "unspoken"
 OURS, GDNSD, NSD, KNOT = "alternator-dns", "gdnsd", "NSD", "Knot"
@@ -161,10 +161,10 @@ class Resolver:
 
 def head(address, lines=(), more=()):
     """The configuration without its zones; `more` are addresses with ports that are listened on as well."""
-    listen = ", ".join(f'"{told}"' for told in [f"{address}:53", *more])
+    listen = ", ".join(f'"{endpoint}"' for endpoint in [f"{address}:53", *more])
     servers = ", ".join(
-        f'{{ name = "{name}"' + (f', addresses = ["{told}"]' if told else "") + " }"
-        for name, told in fixture.NAME_SERVERS.items()
+        f'{{ name = "{name}"' + (f', addresses = ["{address}"]' if address else "") + " }"
+        for name, address in fixture.NAME_SERVERS.items()
     )
     return "\n".join(
         [
@@ -252,8 +252,8 @@ PEERS = {GDNSD: start_gdnsd, NSD: start_nsd, KNOT: start_knot}
 def versions():
     """What is installed, as its package says."""
     packages = {GDNSD: "gdnsd", NSD: "nsd", KNOT: "knot", "unbound": "unbound", "glibc": "libc6", "musl": "musl"}
-    told = {}
+    versions = {}
     for name, package in packages.items():
         query_ = ["dpkg-query", "-W", "-f", "${Version}", package]
-        told[name] = subprocess.run(query_, capture_output=True, text=True).stdout or "?"
-    return told
+        versions[name] = subprocess.run(query_, capture_output=True, text=True).stdout or "?"
+    return versions

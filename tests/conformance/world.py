@@ -43,10 +43,10 @@ class World:
             "cookie_secret_file": f'cookie_secret_file = "{secret}"',
             "domains": f'domains = ["{fixture.DELEGATED.name}"]',
         }
-        self.zones += [*fixture.STORIES, fixture.BELOW_DELEGATED]
+        self.zones += [*fixture.CHANGING, fixture.BELOW_DELEGATED]
         self.lines = list(self.understood(self.ours, wished).values())
         brief = next(zone for zone in self.zones if fixture.BRIEFLY in zone.keys)
-        if not self.report.judge("a zone takes negative_ttl", None if self.takes(brief) else "its line is left out"):
+        if not self.report.check("a zone takes negative_ttl", None if self.takes(brief) else "its line is left out"):
             self.zones[self.zones.index(brief)] = replace(brief, keys=brief.keys.replace(fixture.BRIEFLY, ""))
         for zone in self.zones:
             self.start_cluster(zone)
@@ -57,7 +57,7 @@ class World:
         self.ours.start()
 
     def start_fenced(self):
-        """A second server of ours, with tight limits for those who ask it."""
+        """A second server of ours, with tight limits for its clients."""
         self.fenced = Resolver(self.program, self.directory / "fenced", servers.FENCED)
         secret = self.fenced.directory / "cookie-secrets"
         secret.write_text(f"{servers.SECRET}\n{servers.FORMER_SECRET}\n")
@@ -84,10 +84,10 @@ class World:
         return self.ours.check(servers.with_zones(servers.head(self.ours.address), [zone]))
 
     def understood(self, resolver, wished):
-        """What this version takes of the lines that a test would write; the others are left out, and told."""
+        """The lines that this version accepts, of those that a test wants; the others are left out and reported."""
         taken = servers.understood(resolver, wished)
         for key in wished:
-            self.report.judge(f"[server] takes {key}", None if key in taken else "its line is left out in what follows")
+            self.report.check(f"[server] takes {key}", None if key in taken else "its line is left out in what follows")
         return taken
 
     def text(self, zones=None):
@@ -102,8 +102,8 @@ class World:
 
 
 def learnt(resolver, zone):
-    told = resolver.zone(zone.name)
+    entry = resolver.zone(zone.name)
     return zone.name in fixture.NEVER_THERE or (
-        len(told["nodes"]) == len(zone.nodes)
-        and all(node["state"] == "up" or fixture.UNPROBED in zone.keys for node in told["nodes"])
+        len(entry["nodes"]) == len(zone.nodes)
+        and all(node["state"] == "up" or fixture.UNPROBED in zone.keys for node in entry["nodes"])
     )

@@ -152,7 +152,7 @@ class Reply:
 
     def options(self, code):
         """The data of each such option."""
-        return [data for told, data in self.opt.options if told == code] if self.opt else []
+        return [data for option, data in self.opt.options if option == code] if self.opt else []
 
     def data(self, rtype):
         return [record.data for record in self.answer if record.type == rtype]
@@ -270,17 +270,17 @@ def words(reply):
     """A reply as a table shows it: `NOERROR aa 3A`."""
     if reply is None:
         return "drop"
-    told = [reply.rcode]
-    told += [flag for flag, bit in FLAGS.items() if flag != "rd" and reply.has(bit)]
-    told += counted(reply.answer)
-    told += ["+" + records for records in counted(reply.authority)]
-    told += ["add " + records for records in counted(reply.additional)]
+    parts = [reply.rcode]
+    parts += [flag for flag, bit in FLAGS.items() if flag != "rd" and reply.has(bit)]
+    parts += counted(reply.answer)
+    parts += ["+" + records for records in counted(reply.authority)]
+    parts += ["add " + records for records in counted(reply.additional)]
     if reply.opt:
-        told.append("opt")
-        told += [option_words(code, data) for code, data in reply.opt.options]
+        parts.append("opt")
+        parts += [option_words(code, data) for code, data in reply.opt.options]
     if len(reply.octets) == 12:
-        told.append("12 B")
-    return " ".join(told)
+        parts.append("12 B")
+    return " ".join(parts)
 
 
 def counted(records):

@@ -1,4 +1,4 @@
-"""A cluster: nodes that speak the DynamoDB API and tell which of them are live, all over one store.
+"""A cluster: nodes with the DynamoDB API that list which of them are live, all over one store.
 
     cluster.py PORT
 

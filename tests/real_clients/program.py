@@ -2,7 +2,7 @@
 
     program.py ENDPOINT_URL...
 
-Keeps orders in a table of each endpoint, round after round, until it is told to stop (SIGTERM): puts, gets, queries,
+Keeps orders in a table of each endpoint, round after round, until SIGTERM: puts, gets, queries,
 scans and deletes, with a new client in each round. After each operation it compares what it got with what has to be
 there. The first operation that fails, or gives something else, ends it with a traceback. Prints a line of JSON for each
 round: how many operations there have been, and how many of them boto3 had to try again.

@@ -30,7 +30,7 @@ import wire
 
 PORT = 8000
 ADMIN = "http://127.0.0.1:9153"
-SAMPLE = 6_000  # Answers over which the spread is judged.
+SAMPLE = 6_000  # Answers over which the spread is checked.
 SHARE_OF_THREE = (0.30, 0.37)  # An even draw leaves it once in five thousand samples of 3,000, and in none of 6,000.
 PHASE = 40  # Rounds of the programs between two changes: a node misses all of them once in ten million runs.
 
@@ -321,7 +321,7 @@ def main():
         status = server.wait(timeout=5)
     except subprocess.TimeoutExpired:
         status = "none within five seconds"
-    check(status == 0, "told to stop, the server ends with status 0", f"status: {status}")
+    check(status == 0, "on SIGTERM the server ends with status 0", f"status: {status}")
 
 
 def start_server(clusters):
@@ -409,7 +409,7 @@ def every_node_works(cluster):
 
 
 def retire(cluster, address, programs):
-    """A planned stop: the node leaves the list, then the answers, and when nobody uses it any more it closes."""
+    """A planned stop: the node leaves the list, then the answers, and once it is unused it closes."""
     cluster.leave(address)
     took = until(lambda: address not in answered(cluster), 10, f"{address} leaves the answers")
     rounds(programs, 0)  # The rounds under way may still use it.

@@ -131,7 +131,8 @@ impl Ask {
             "ANY" => 255,
             other => other.strip_prefix("TYPE").unwrap().parse().unwrap(),
         };
-        let (class, transport) = (1, Transport::Udp);
+        let class = 1;
+        let transport = Transport::Udp;
         let mut ask =
             Self { name, query_type, class, recursion_desired: false, edns: None, options: Vec::new(), transport };
         for word in words {

@@ -17,7 +17,7 @@ pub struct ListReport<'c> {
     /// The nodes that it lists. `None`: no node in the scope that was asked for.
     pub nodes: Option<&'c NodeSet>,
     /// The sender ignores scopes: it lists the whole cluster, whatever it was asked.
-    pub everybody: bool,
+    pub unscoped: bool,
 }
 
 /// A report, and the scope that it is about.
@@ -127,7 +127,7 @@ mod tests {
             sender: node(sender.to_ascii_lowercase()),
             from_seed: sender.is_uppercase(),
             nodes: nodes.as_ref(),
-            everybody: false,
+            unscoped: false,
         };
         let known = set(known);
         match judge(report, Baseline::Learnt(known.as_ref()), |other| {
@@ -178,7 +178,7 @@ mod tests {
     fn what_was_remembered_needs_a_seed_or_an_overlap() {
         let (known, list) = (set("abc").unwrap(), set("bx").unwrap());
         let judged = |sender, from_seed, nodes| {
-            let report = ListReport { sender: node(sender), from_seed, nodes: Some(nodes), everybody: false };
+            let report = ListReport { sender: node(sender), from_seed, nodes: Some(nodes), unscoped: false };
             judge(report, Baseline::Remembered(&known), |_| false)
         };
         assert_eq!(judged('a', false, &list), Judgement::Accept);
@@ -213,14 +213,14 @@ mod tests {
         fn what_repeats_the_known_is_believed(letters in "[a-f]{1,6}", sender in 0usize..6) {
             let known = set(&letters).unwrap();
             let sender = known.as_slice()[sender % known.as_slice().len()];
-            let report = ListReport { sender, from_seed: false, nodes: Some(&known), everybody: false };
+            let report = ListReport { sender, from_seed: false, nodes: Some(&known), unscoped: false };
             prop_assert_eq!(judge(report, Baseline::Learnt(Some(&known)), |_| false), Judgement::Accept);
         }
 
         #[test]
         fn every_missing_node_is_asked(list in "[a-f]{1,6}", known in "[a-f]{1,6}", sender in "[a-f]", from_seed: bool) {
             let (list, known) = (set(&list).unwrap(), set(&known).unwrap());
-            let report = ListReport { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), everybody: false };
+            let report = ListReport { sender: node(sender.chars().next().unwrap()), from_seed, nodes: Some(&list), unscoped: false };
             if judge(report, Baseline::Learnt(Some(&known)), |_| false) == Judgement::Accept {
                 prop_assert!(known.as_slice().iter().all(|node| list.contains(node)));
             }

@@ -1,9 +1,8 @@
 //! The health of each listed node, from the outcomes of its probes. Pure: no clock, no socket.
 //!
-//! A newcomer is up after its first success, however often it has failed before: it was never answered, so there is
-//! no flapping to damp. A node that is up goes down after `fall` failures in a row, of whatever kinds, and one that
-//! went down comes back after `rise` successes in a row. A newcomer that has failed `fall` times is shown as down too,
-//! but as one that was never up.
+//! A new node is up after its first success, however often it has failed before: it was never answered, so there is no
+//! flapping to damp. A node that is up goes down after `fall` failures in a row, of any kind, and a node that went down
+//! is up again after `rise` successes in a row. A new node that has failed `fall` times is down too, but was never up.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -13,23 +12,23 @@ use crate::{
     types::{NodeSet, NodeState},
 };
 
-/// What one probe, or one poll, of a node came to.
+/// The outcome of one probe or one poll of a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ProbeOutcome {
-    /// It answered as it should.
+    /// The node gave a correct answer.
     Up,
     /// It refused or reset the connection, or cannot be reached.
     Refused,
-    /// It gave no complete answer in time, or another one than it should.
+    /// It gave no complete answer in time, or a wrong one.
     Slow,
 }
 
-/// What something heard, or verified, has changed.
+/// What an outcome, or a verification, has changed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Change {
-    /// [`HealthTable::nodes`] are not what they were.
+    /// [`HealthTable::nodes`] gives another result than before.
     pub changed: bool,
-    /// The node is to be probed again at once: it refused, and is still up.
+    /// The node must be probed again at once: it refused, and is still up.
     pub confirm: bool,
 }
 
@@ -59,7 +58,7 @@ impl HealthTable {
         Self { policy, nodes: BTreeMap::new() }
     }
 
-    /// Takes over nodes as another poller of the same cluster left them.
+    /// Takes over the nodes of an earlier poller of the same cluster.
     pub fn resume(&mut self, nodes: &[Node]) {
         self.nodes = nodes.iter().map(|node| (node.address, NodeHealth::left(node))).collect();
         if self.policy.is_none() {
@@ -72,36 +71,37 @@ impl HealthTable {
         self.nodes.clear();
     }
 
-    /// Takes over the accepted list. Nodes that were not listed before are new; nodes that are not listed any more are forgotten.
+    /// Takes over the accepted list. Nodes that were not listed before are new; nodes that are no longer listed are
+    /// removed.
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
-            self.nodes.entry(node).or_insert_with(|| NodeHealth::newcomer(self.policy.is_some()));
+            self.nodes.entry(node).or_insert_with(|| NodeHealth::new(self.policy.is_some()));
         }
     }
 
-    /// Counts what was heard of a node. A node that is not listed is none of our business.
-    pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
+    /// Counts the outcome of a probe or a poll of a node. Ignores a node that is not listed.
+    pub fn record(&mut self, node: IpAddr, outcome: ProbeOutcome) -> Change {
         let Some(health) = self.nodes.get_mut(&node) else { return Change::default() };
         let before = health.shown(node);
-        health.count(heard);
+        health.count(outcome);
         if let Some(policy) = &self.policy {
-            health.judge(policy);
+            health.apply(policy);
         }
         let after = health.shown(node);
-        let undecided = heard == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
+        let undecided = outcome == ProbeOutcome::Refused && after.state == NodeState::Up && self.policy.is_some();
         Change { changed: before != after, confirm: undecided }
     }
 
-    /// A node has answered for itself by other means than a probe: it sent its list. While no node is up, a newcomer whose
-    /// probes have not failed is up from now on, so that a first list is answered at once; beside others it can wait
-    /// for its probe. Nothing is counted, so that a node whose probes fail leaves although it goes on listing.
+    /// A node has sent its list. While no node is up, a new node whose probes have not failed is then up, so that a first
+    /// list is answered at once; while another node is up, it waits for its probe. Nothing is counted, so that a node
+    /// whose probes fail goes down although it still sends lists.
     pub fn verify(&mut self, node: IpAddr) -> Change {
         if self.nodes.values().any(|health| health.state == NodeState::Up) {
             return Change::default();
         }
-        let newcomer = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
-        let changed = newcomer.map(NodeHealth::rise).is_some();
+        let new_node = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
+        let changed = new_node.map(NodeHealth::rise).is_some();
         Change { changed, confirm: false }
     }
 
@@ -110,12 +110,12 @@ impl HealthTable {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
     }
 
-    /// Successes in a row after which a node returns; 0 without probes.
+    /// Successes in a row after which a node that is down is up again; 0 without probes.
     pub fn rise(&self) -> u32 {
         self.policy.map_or(0, |policy| u32::from(policy.rise.get()))
     }
 
-    /// How often in a row a node has answered; 0 when it is not listed.
+    /// A node's successes in a row; 0 when it is not listed.
     pub fn successes_in_a_row(&self, node: IpAddr) -> u32 {
         self.nodes.get(&node).map_or(0, |health| health.successes)
     }
@@ -123,7 +123,7 @@ impl HealthTable {
 
 #[cfg(test)]
 impl HealthTable {
-    /// Hashes what decides anything from now on: beyond `rise` and `fall` counting goes on, and changes nothing.
+    /// Hashes what can decide anything later: counts beyond `rise` and `fall` decide nothing.
     pub(super) fn hash_essence(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let (rise, fall) = self.policy.map_or((0, 0), |policy| (policy.rise.get().into(), policy.fall.get().into()));
@@ -135,7 +135,7 @@ impl HealthTable {
 }
 
 impl NodeHealth {
-    fn newcomer(probed: bool) -> Self {
+    fn new(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
         Self { state, ever_up: !probed, slow: false, successes: 0, failures: 0 }
     }
@@ -145,19 +145,22 @@ impl NodeHealth {
     }
 
     fn rise(&mut self) {
-        (self.state, self.ever_up) = (NodeState::Up, true);
+        self.state = NodeState::Up;
+        self.ever_up = true;
     }
 
-    fn count(&mut self, heard: ProbeOutcome) {
-        if heard == ProbeOutcome::Up {
-            (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
+    fn count(&mut self, outcome: ProbeOutcome) {
+        if outcome == ProbeOutcome::Up {
+            self.successes = self.successes.saturating_add(1);
+            self.failures = 0;
         } else {
-            (self.successes, self.failures) = (0, self.failures.saturating_add(1));
-            self.slow = heard == ProbeOutcome::Slow;
+            self.successes = 0;
+            self.failures = self.failures.saturating_add(1);
+            self.slow = outcome == ProbeOutcome::Slow;
         }
     }
 
-    fn judge(&mut self, policy: &Health) {
+    fn apply(&mut self, policy: &Health) {
         let rise = if self.ever_up { u32::from(policy.rise.get()) } else { 1 };
         if self.failures >= u32::from(policy.fall.get()) {
             self.state = NodeState::Down;
@@ -210,7 +213,7 @@ mod tests {
         health.nodes().iter().map(letter).collect()
     }
 
-    fn heard(letter: char) -> ProbeOutcome {
+    fn outcome(letter: char) -> ProbeOutcome {
         match letter {
             'u' => ProbeOutcome::Up,
             'r' => ProbeOutcome::Refused,
@@ -218,24 +221,24 @@ mod tests {
         }
     }
 
-    /// The state of one node before and after each thing heard; `!` where a confirmation is asked for.
-    fn story(health: &mut HealthTable, news: &str) -> String {
-        let mut told = shown(health);
-        for letter in news.chars() {
-            let change = health.hear(node(1), heard(letter));
-            assert_eq!(change.changed, !told.trim_end_matches('!').ends_with(&shown(health)), "{told} {letter}");
-            told += &shown(health);
-            told += if change.confirm { "!" } else { "" };
+    /// The state of one node at the start and after each outcome; `!` where a confirmation is asked for.
+    fn states(health: &mut HealthTable, outcomes: &str) -> String {
+        let mut states = shown(health);
+        for letter in outcomes.chars() {
+            let change = health.record(node(1), outcome(letter));
+            assert_eq!(change.changed, !states.trim_end_matches('!').ends_with(&shown(health)), "{states} {letter}");
+            states += &shown(health);
+            states += if change.confirm { "!" } else { "" };
         }
-        told
+        states
     }
 
-    fn one(rise: u8, fall: u8, news: &str) -> String {
-        story(&mut listing(Some(health(rise, fall)), &[1]), news)
+    fn one(rise: u8, fall: u8, outcomes: &str) -> String {
+        states(&mut listing(Some(health(rise, fall)), &[1]), outcomes)
     }
 
     #[test]
-    fn a_node_leaves_after_fall_failures_and_returns_after_rise_successes() {
+    fn a_node_is_down_after_fall_failures_and_up_again_after_rise_successes() {
         assert_eq!(one(2, 2, "us"), "Nuu");
         assert_eq!(one(2, 2, "uss"), "Nuus");
         assert_eq!(one(2, 2, "usus"), "Nuuuu", "only failures in a row count");
@@ -246,11 +249,11 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_up_after_its_first_success() {
+    fn a_new_node_is_up_after_its_first_success() {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
-        assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it never left, so it need not return");
-        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is like others");
+        assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
+        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is treated like the others");
     }
 
     #[test]
@@ -258,8 +261,8 @@ mod tests {
         assert_eq!(one(2, 2, "urr"), "Nuu!r");
         assert_eq!(one(2, 3, "urrr"), "Nuu!u!r");
         assert_eq!(one(2, 1, "ur"), "Nur", "nothing is left to confirm");
-        assert_eq!(one(2, 2, "uru"), "Nuu!u", "a hiccup");
-        assert_eq!(one(2, 3, "rr"), "NNN", "a newcomer is not answered, so there is no hurry");
+        assert_eq!(one(2, 2, "uru"), "Nuu!u", "a single failure");
+        assert_eq!(one(2, 3, "rr"), "NNN", "a new node is not answered, so there is no hurry");
     }
 
     #[test]
@@ -271,57 +274,57 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_sent_its_list_is_verified_but_not_excused() {
+    fn a_node_that_sent_its_list_is_verified_but_its_failures_count() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
         assert!(health.verify(node(1)).changed);
         assert_eq!(shown(&health), "uN");
         assert_eq!(health.verify(node(1)), Change::default());
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         health.verify(node(1));
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
-        assert_eq!(health.verify(node(1)), Change::default(), "who is down returns by its probes");
+        assert_eq!(health.verify(node(1)), Change::default(), "a down node is up again only by its probes");
         assert_eq!(health.verify(node(3)), Change::default());
     }
 
     #[test]
-    fn a_list_is_no_excuse_for_failed_probes_and_beside_a_node_that_is_up_no_proof() {
+    fn a_list_verifies_no_node_whose_probes_fail_and_none_while_another_is_up() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.hear(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow);
         assert_eq!(health.verify(node(1)), Change::default());
         assert_eq!(shown(&health), "NN");
         assert!(health.verify(node(2)).changed);
         health.list(&NodeSet::new([node(2), node(3)]).unwrap());
         assert_eq!(health.verify(node(3)), Change::default());
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
-        health.hear(node(2), ProbeOutcome::Slow);
-        health.hear(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow);
         assert!(health.verify(node(3)).changed, "no node was left");
     }
 
     #[test]
-    fn who_is_not_listed_is_forgotten() {
+    fn a_node_that_is_not_listed_is_removed() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.hear(node(1), ProbeOutcome::Up);
-        health.hear(node(2), ProbeOutcome::Up);
+        health.record(node(1), ProbeOutcome::Up);
+        health.record(node(2), ProbeOutcome::Up);
         assert_eq!(health.successes_in_a_row(node(2)), 1);
         health.list(&NodeSet::new([node(1), node(3)]).unwrap());
         assert_eq!(shown(&health), "uN");
-        assert_eq!(health.hear(node(2), ProbeOutcome::Refused), Change::default());
+        assert_eq!(health.record(node(2), ProbeOutcome::Refused), Change::default());
         health.list(&NodeSet::new([node(2), node(1)]).unwrap());
-        assert_eq!(shown(&health), "uN", "it comes back as a newcomer");
+        assert_eq!(shown(&health), "uN", "it comes back as a new node");
         assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
     }
 
     #[test]
     fn without_a_policy_every_listed_node_is_up() {
         let mut health = listing(None, &[1]);
-        assert_eq!(story(&mut health, "srrr"), "uuuuu");
+        assert_eq!(states(&mut health, "srrr"), "uuuuu");
         assert_eq!(health.verify(node(1)), Change::default());
     }
 
     #[test]
-    fn another_poller_goes_on_with_what_was_known() {
+    fn a_later_poller_takes_over_the_states() {
         let mut before = listing(Some(health(2, 2)), &[1, 2]);
         before.verify(node(1));
         let resumed = |policy| {
@@ -333,22 +336,22 @@ mod tests {
         assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
     }
 
-    /// What was heard of one node, oldest first, under any policy.
-    fn any_story() -> impl Strategy<Value = (u8, u8, String)> {
+    /// The outcomes of one node, oldest first, under any policy.
+    fn any_outcomes() -> impl Strategy<Value = (u8, u8, String)> {
         (1_u8..5, 1_u8..5, "[urs]{0,40}")
     }
 
     proptest! {
         #[test]
-        fn the_latest_in_a_row_decide((rise, fall, news) in any_story()) {
+        fn the_latest_in_a_row_decide((rise, fall, outcomes) in any_outcomes()) {
             let mut health = listing(Some(health(rise, fall)), &[1]);
-            story(&mut health, &news);
-            let failures = news.len() - news.trim_end_matches(['r', 's']).len();
-            let successes = news.len() - news.trim_end_matches('u').len();
+            states(&mut health, &outcomes);
+            let failures = outcomes.len() - outcomes.trim_end_matches(['r', 's']).len();
+            let successes = outcomes.len() - outcomes.trim_end_matches('u').len();
             let node = health.nodes()[0];
-            prop_assert_eq!(node.ever_up, news.contains('u'));
+            prop_assert_eq!(node.ever_up, outcomes.contains('u'));
             if failures >= usize::from(fall) {
-                prop_assert_eq!(letter(&node).to_ascii_lowercase(), news.chars().last().unwrap());
+                prop_assert_eq!(letter(&node).to_ascii_lowercase(), outcomes.chars().last().unwrap());
             }
             if successes >= usize::from(rise) {
                 prop_assert_eq!(node.state, NodeState::Up);
@@ -357,14 +360,15 @@ mod tests {
         }
 
         #[test]
-        fn the_state_moves_only_on_enough_evidence((rise, fall, news) in any_story()) {
+        fn the_state_moves_only_on_enough_evidence((rise, fall, outcomes) in any_outcomes()) {
             let mut health = listing(Some(health(rise, fall)), &[1]);
-            let (mut successes, mut failures) = (0, 0);
-            for heard in news.chars().map(heard) {
+            let mut successes = 0;
+            let mut failures = 0;
+            for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
-                let change = health.hear(node(1), heard);
+                let change = health.record(node(1), outcome);
                 let after = health.nodes()[0];
-                (successes, failures) = if heard == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
+                (successes, failures) = if outcome == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
                 prop_assert_eq!(change.changed, before != after);
                 if before.state != after.state {
                     let enough = match after.state {
@@ -374,19 +378,19 @@ mod tests {
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
-                prop_assert_eq!(change.confirm, heard == ProbeOutcome::Refused && after.state == NodeState::Up);
+                prop_assert_eq!(change.confirm, outcome == ProbeOutcome::Refused && after.state == NodeState::Up);
             }
         }
 
         #[test]
         fn nodes_are_those_listed_in_order(
             listed in prop::collection::btree_set(1_u8..20, 1..10),
-            news in "[urs]{0,9}",
+            outcomes in "[urs]{0,9}",
         ) {
             let listed: Vec<u8> = listed.into_iter().collect();
             let mut health = listing(Some(health(2, 2)), &listed);
-            for (heard, n) in news.chars().map(heard).zip(1..) {
-                health.hear(node(n), heard);
+            for (outcome, n) in outcomes.chars().map(outcome).zip(1..) {
+                health.record(node(n), outcome);
             }
             let addresses: Vec<IpAddr> = health.nodes().iter().map(|node| node.address).collect();
             prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());

@@ -138,7 +138,7 @@ impl Membership {
 
     fn report(&mut self, report: ScopeReport<'_>, now: Instant, others: &OtherZones<'_>) -> Decision {
         let ScopeReport { scope, report: list } = report;
-        if list.everybody && !self.view.has_nothing_better() {
+        if list.unscoped && !self.view.has_nothing_better() {
             return Decision::Unusable("ignores datacenter and rack");
         }
         // While the active scope is empty its last answer stays, until another scope becomes active.
@@ -161,7 +161,7 @@ impl Membership {
         let ScopeReport { scope, report } = report;
         if decision == Decision::Accepted {
             self.view.accept(scope, report.sender, report.nodes.cloned(), now);
-            if report.everybody {
+            if report.unscoped {
                 self.view.without_scopes();
             }
             if let Some(learnt) = self.view.learnt() {

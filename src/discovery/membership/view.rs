@@ -200,7 +200,7 @@ impl MembershipView {
             Origin::Remembered(nodes) => Baseline::Remembered(nodes),
             // A scope of which nothing is known has nothing to lose, but another zone's nodes are not for it either.
             // And nothing is known of it while there is only a list of everybody.
-            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !report.everybody) => {
+            Origin::Cluster if (ours.is_none() && self.lists.len() > 1) || (self.unscoped && !report.unscoped) => {
                 Baseline::OtherScope(everybody.as_ref())
             }
             Origin::Cluster => Baseline::Learnt(ours.as_ref()),
@@ -236,7 +236,7 @@ impl MembershipView {
         let ScopeReport { scope, report } = report;
         let before = self.ours(scope);
         for (&witness, reply) in replies {
-            let own = ListReport { sender: witness, from_seed: false, nodes: reply.as_ref(), everybody: false };
+            let own = ListReport { sender: witness, from_seed: false, nodes: reply.as_ref(), unscoped: false };
             if reply.is_some()
                 && judge(own, Baseline::Learnt(before.as_ref()), &owned_by_other_zone) == Judgement::Foreign
             {
@@ -329,12 +329,12 @@ impl MembershipView {
 
     /// What a probe heard of a node: whether that changes its standing, and whether it should be probed again at once.
     pub fn hear(&mut self, node: IpAddr, heard: ProbeOutcome) -> Change {
-        self.health.hear(node, heard)
+        self.health.record(node, heard)
     }
 
     /// A poll was refused by a node: as good as a probe, and a probe is to confirm it.
     pub fn refused(&mut self, node: IpAddr) {
-        if self.health.hear(node, ProbeOutcome::Refused).confirm {
+        if self.health.record(node, ProbeOutcome::Refused).confirm {
             self.to_confirm.insert(node);
             self.probing_changed = true;
         }

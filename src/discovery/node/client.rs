@@ -1,4 +1,4 @@
-//! Speaks to a node over HTTP, within a bound of time and of size.
+//! Sends HTTP requests to nodes, with a timeout and a limit on the size of the answer.
 
 use std::{
     error::Error,
@@ -19,34 +19,34 @@ use super::{
 };
 use crate::{config::Scheme, metrics::PollResult, net::http};
 
-/// Octets of the body with which a node says that it is healthy. Alternator sends less than a hundred; a node that sends
-/// more is not Alternator, and need not be heard to the end.
+/// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
+/// is not Alternator.
 pub const HEALTH_OCTETS_MAX: usize = 4096;
 
-/// Octets shown of what went wrong underneath.
+/// Characters shown of the cause of an error.
 const CAUSE_CHARS_MAX: usize = 120;
 
-/// Speaks to nodes. Clones share their connections; one serves all zones.
+/// Sends requests to nodes. Clones share their connections; one client serves all zones.
 #[derive(Clone, Debug)]
 pub struct NodeClient {
-    /// For nodes that are spoken to in the clear.
+    /// For plain HTTP.
     plain: Clients,
-    /// For the others.
+    /// For HTTPS.
     tls: TlsClients,
 }
 
-/// One node as it is spoken to; equal endpoints are the same to everybody.
+/// How one node is reached. Equal endpoints are one endpoint for all zones.
 #[derive(Clone, Debug, Eq, PartialEq, Hash)]
 pub struct Endpoint {
-    /// In the clear, or over TLS and how.
+    /// HTTP, or HTTPS and its keys.
     pub scheme: Scheme,
-    /// Where the node is.
+    /// The node's address.
     pub address: IpAddr,
     /// The port of its cluster.
     pub port: NonZeroU16,
 }
 
-/// The part of a cluster that a list is to be limited to. Names are as the cluster has them, whatever they contain.
+/// The part of a cluster that a list is limited to. Names are those of the cluster, whatever they contain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Location<'a> {
     /// All of this datacenter.
@@ -58,7 +58,7 @@ pub struct Location<'a> {
 /// A usable list.
 #[derive(Clone, Debug)]
 pub struct ListReply {
-    /// What it says.
+    /// The list.
     pub listing: Listing,
     /// When the head of the answer had arrived.
     pub arrived: Instant,
@@ -70,10 +70,10 @@ pub enum FetchError {
     /// The connection was refused.
     #[error("refused the connection")]
     Refused,
-    /// It was there, and hung up without an orderly end.
+    /// The connection was reset.
     #[error("reset the connection")]
     Reset,
-    /// No way leads there.
+    /// There is no route to it.
     #[error("cannot be reached")]
     Unreachable,
     /// No complete answer in time.
@@ -88,10 +88,10 @@ pub enum FetchError {
     /// The body is no usable list.
     #[error(transparent)]
     List(#[from] ListError),
-    /// The answer to the question whether it is healthy does not end.
+    /// The answer to a health check is too long.
     #[error("sent more than {HEALTH_OCTETS_MAX} bytes to say whether it is healthy")]
     TooLong,
-    /// It does not speak TLS, its certificate does not fit, or it refuses ours.
+    /// It does not speak TLS, its certificate is not valid, or it refuses ours.
     #[error("{0}")]
     Tls(String),
     /// A file that TLS needs cannot be used.
@@ -99,7 +99,7 @@ pub enum FetchError {
     Files(TlsClientError),
 }
 
-/// The client cannot be built: the process lacks what it needs from the system.
+/// The client cannot be built: the system does not provide what it needs.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up HTTP")]
 pub struct SetUpError(#[source] reqwest::Error);
@@ -119,9 +119,9 @@ impl FetchError {
         }
     }
 
-    /// Whether the node is not there: its machine says so, or the network does. Who is slow, answers something wrong
-    /// or shows a certificate that does not fit is there; that may as well be our own fault, and then all nodes would
-    /// seem to be gone at once.
+    /// Whether the node cannot be connected to, by the word of its host or of the network. A node that is slow, answers
+    /// something wrong or has a wrong certificate does not count: the cause may be on our side, and would then take all
+    /// nodes away at once.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
     }
@@ -136,20 +136,20 @@ impl NodeClient {
         Ok(Self { plain: Clients::new(&http::no_authorities()).map_err(SetUpError)?, tls: TlsClients::new() })
     }
 
-    /// Asks one node which nodes are alive, in one place or as far as it tells by itself. `within` bounds everything
-    /// from the connection to the last octet.
+    /// Asks one node which nodes are alive, in one location or without parameters. `within` bounds everything from the
+    /// connection to the last octet.
     ///
     /// # Errors
     /// Anything but status 200 with a usable list, in time.
     pub async fn local_nodes(
         &self,
         endpoint: &Endpoint,
-        place: Option<Location<'_>>,
+        location: Option<Location<'_>>,
         within: Duration,
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
         let asked = async {
-            let mut response = sent(self.request(endpoint, keep, &path_to(place)).await?).await?;
+            let mut response = sent(self.request(endpoint, keep, &path_to(location)).await?).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
@@ -185,9 +185,9 @@ impl NodeClient {
     }
 }
 
-/// Where a node's list is, limited to a place.
-fn path_to(place: Option<Location<'_>>) -> String {
-    match place {
+/// The path of a node's list, limited to a location.
+fn path_to(location: Option<Location<'_>>) -> String {
+    match location {
         None => "/localnodes".into(),
         Some(Location { datacenter, rack: None }) => format!("/localnodes?dc={}", encoded(datacenter)),
         Some(Location { datacenter, rack: Some(rack) }) => {
@@ -230,8 +230,8 @@ async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u
     Ok(Some(body))
 }
 
-/// Finds the cause below the layers: that a node is not there, and what is wrong with its TLS, are told apart; of
-/// anything else the innermost sentence is kept.
+/// Finds the cause of an error: a refusal and an error of TLS have variants of their own; of any other error the
+/// innermost message is kept.
 fn explain(error: &reqwest::Error) -> FetchError {
     let mut cause: &(dyn Error + 'static) = error;
     loop {
@@ -255,8 +255,8 @@ fn short(text: String) -> String {
     text.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
-/// What the network says of a node that is not there. What is lacking here (files, ports, a permission, an
-/// interface) says nothing of the node.
+/// The error of the network for a node that cannot be connected to. An error of our own host (files, ports, a
+/// permission, an interface) is no evidence about the node.
 fn absence(error: &io::Error) -> Option<FetchError> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some(FetchError::Refused),
@@ -277,10 +277,10 @@ mod tests {
     use super::*;
     use crate::simulation::{Content, Delivery, HttpReply as Raw, Path, SimulatedCluster};
 
-    /// Patience with nodes that answer: long, because the machine may be busy.
+    /// The timeout for nodes that answer: long, because the machine may be busy.
     const LONG: Duration = Duration::from_secs(10);
 
-    /// Patience with nodes that never will.
+    /// The timeout for nodes that never answer.
     const SHORT: Duration = Duration::from_millis(200);
 
     /// One node, asked as often as a test likes.
@@ -295,7 +295,8 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let cluster = SimulatedCluster::start(1).unwrap();
-            let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
+            let node = cluster.node(0);
+            let endpoint = endpoint(&cluster);
             Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
         }
 
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unusable_bodies_are_told_apart() {
+    async fn unusable_bodies_have_different_results() {
         let bench = Bench::new();
         let nested = "[".repeat(100_000);
         for (body, result) in [
@@ -452,25 +453,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_travels_in_the_query_whatever_it_is_called() {
+    async fn a_location_is_sent_in_the_query_whatever_its_name() {
         let bench = Bench::new();
         for (datacenter, rack, target) in [
             ("dc1", None, "/localnodes?dc=dc1"),
             ("dc1", Some("r1"), "/localnodes?dc=dc1&rack=r1"),
             ("a b&rack=c#+%/?", Some("\u{e9}"), "/localnodes?dc=a%20b%26rack%3Dc%23%2B%25%2F%3F&rack=%C3%A9"),
         ] {
-            let place = Some(Location { datacenter, rack });
-            let told = bench.alternator.local_nodes(&bench.endpoint, place, LONG, Keep::Shortly).await;
-            assert!(matches!(told, Err(FetchError::List(ListError::Empty))), "no node is there: {told:?}");
+            let location = Some(Location { datacenter, rack });
+            let reply = bench.alternator.local_nodes(&bench.endpoint, location, LONG, Keep::Shortly).await;
+            assert!(matches!(reply, Err(FetchError::List(ListError::Empty))), "no node is there: {reply:?}");
             assert_eq!(bench.cluster.requests(bench.node).last().unwrap().target, target);
         }
     }
 
     proptest! {
         #[test]
-        fn any_place_comes_back_as_it_was(datacenter: String, rack: Option<String>) {
-            let place = Location { datacenter: &datacenter, rack: rack.as_deref() };
-            let url = reqwest::Url::parse(&format!("http://127.0.0.1:8000{}", path_to(Some(place)))).unwrap();
+        fn any_location_is_decoded_as_it_was(datacenter: String, rack: Option<String>) {
+            let location = Location { datacenter: &datacenter, rack: rack.as_deref() };
+            let url = reqwest::Url::parse(&format!("http://127.0.0.1:8000{}", path_to(Some(location)))).unwrap();
             let sent: Vec<_> = url.query_pairs().into_owned().collect();
             let rack = rack.map(|rack| ("rack".into(), rack));
             prop_assert_eq!(sent, [("dc".into(), datacenter)].into_iter().chain(rack).collect::<Vec<_>>());
@@ -501,7 +502,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_probe_tells_why_a_node_is_not_healthy() {
+    async fn a_probe_returns_why_a_node_is_not_healthy() {
         let mut bench = Bench::new();
         for status in [204, 302, 404, 500, 503] {
             bench.cluster.say(bench.node, Path::Health, Content::Reply(Raw::status(status)));
@@ -528,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_network_says_of_the_node_is_a_refusal() {
+    fn errors_of_our_own_host_are_no_refusal() {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, PermissionDenied, TimedOut};
         for kind in [HostUnreachable, NetworkUnreachable] {
             assert_eq!(absence(&kind.into()), Some(FetchError::Unreachable));

@@ -7,21 +7,21 @@ use rustls::ClientConfig;
 
 use crate::net::http;
 
-/// How long a connection is kept for [`Keep::Shortly`] that is idle. A few nodes polled in turn every second are
-/// asked again within it; one node of hundreds is not, and its connection (17 kB) would only wait.
+/// How long an idle connection of [`Keep::Shortly`] is kept. A few nodes polled in turn every second are asked again
+/// within it; one node of hundreds is not, and its connection (17 kB) would be of no use.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The same for [`Keep::Long`]: over a refresh of a minute. Who is asked less often costs nothing worth a connection.
+/// The same for [`Keep::Long`]: over a refresh of a minute. Less frequent polls save too little to keep a connection.
 const IDLE_LONG: Duration = Duration::from_secs(75);
 
-/// Connections kept for each node: a tick asks a node at most once.
+/// Connections kept for each node: a poll asks a node at most once.
 const IDLE_CONNECTIONS_MAX: usize = 1;
 
 /// What becomes of a connection once the node has answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub enum Keep {
-    /// It is closed. A probe is to find out whether the node takes a new one, as a client's would be; and who is asked
-    /// once is not worth a connection.
+    /// It is closed. A probe must find out whether the node accepts a new connection, as a client's would be; and a node
+    /// that is asked once needs none afterwards.
     Never,
     /// It is kept for a few seconds: the node is one of a few that are asked in turn.
     Shortly,
@@ -30,8 +30,8 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// No longer than a node needs that is asked again after `refresh`, give or take a tenth. A zone whose answering node
-    /// changes often leaves connections behind, each for that long.
+    /// The shortest that lasts until a node is asked again after `refresh` ± 10 %. A zone that changes its node often
+    /// leaves connections behind, each for that long.
     pub fn over(refresh: Duration) -> Self {
         let late = refresh + refresh / 10;
         if late < IDLE {
@@ -44,7 +44,7 @@ impl Keep {
     }
 }
 
-/// Clients for as many nodes as one likes, by what becomes of their connections.
+/// One client for each way to keep connections; each serves any number of nodes.
 #[derive(Clone, Debug)]
 pub struct Clients {
     never: Client,
@@ -67,7 +67,7 @@ impl Clients {
     }
 }
 
-/// A client to be, for nodes.
+/// A builder of a client that keeps connections so.
 pub fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
     let (connections, idle) = match keep {
         Keep::Never => (0, Duration::ZERO),

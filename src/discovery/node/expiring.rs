@@ -1,4 +1,4 @@
-//! What is kept for as long as somebody uses it.
+//! A cache whose unused values expire.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Values that are forgotten when they have not been used for a while, at the latest after twice that time.
+/// Values that are dropped when they have not been used for a while, at the latest after twice that time.
 #[derive(Debug)]
 pub struct ExpiringCache<K, V> {
     values: HashMap<K, (V, Instant)>,
@@ -15,7 +15,7 @@ pub struct ExpiringCache<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> ExpiringCache<K, V> {
-    /// Keeps what is not used for so long.
+    /// Keeps unused values for this long.
     pub fn new(kept: Duration) -> Self {
         Self { values: HashMap::new(), kept, swept: None }
     }
@@ -44,8 +44,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_the_rest_goes() {
-        let (minute, start) = (Duration::from_secs(60), Instant::now());
+    fn used_values_stay_and_unused_ones_are_dropped() {
+        let minute = Duration::from_secs(60);
+        let start = Instant::now();
         let mut cache = ExpiringCache::new(minute);
         let mut made = 0;
         let mut get = |key, now| {

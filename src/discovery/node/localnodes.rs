@@ -1,4 +1,4 @@
-//! What a node's list of nodes says: octets in, addresses out.
+//! The parser of `/localnodes`: octets in, addresses out.
 
 use std::{fmt, net::IpAddr};
 
@@ -12,7 +12,7 @@ use crate::{
 /// The largest body that is read, 1 MiB: twenty thousand IPv6 addresses, and no cluster has a thousand nodes.
 pub const BODY_OCTETS_MAX: usize = 1 << 20;
 
-/// Nodes that one list may have: ten times the largest cluster that is known, and few enough to be compared each tick.
+/// Nodes that one list may have: ten times the largest cluster that is known, and few enough to be compared in each poll.
 pub const NODES_MAX: usize = 10_000;
 
 /// A usable list.
@@ -20,7 +20,7 @@ pub const NODES_MAX: usize = 10_000;
 pub struct Listing {
     /// The nodes that it names.
     pub nodes: NodeSet,
-    /// What else it named.
+    /// The entries that were dropped.
     pub dropped: Dropped,
 }
 
@@ -51,7 +51,7 @@ pub enum ListError {
     /// It is larger than [`BODY_OCTETS_MAX`].
     #[error("sent a body of more than {BODY_OCTETS_MAX} bytes")]
     TooLarge,
-    /// The array is empty: the node knows no node in the place that it was asked for.
+    /// The array is empty: the node knows no node in the location that it was asked for.
     #[error("lists no node")]
     Empty,
     /// There are entries, and none is an address that can be published.
@@ -68,7 +68,7 @@ pub fn parse(body: &[u8]) -> Result<Listing, ListError> {
     if body.len() > BODY_OCTETS_MAX {
         return Err(ListError::TooLarge);
     }
-    // All of it must be text, also what the JSON parser would skip.
+    // All of it must be UTF-8, including what the JSON parser would skip.
     let text = std::str::from_utf8(body).map_err(|error| ListError::Malformed { at: error.valid_up_to() })?;
     let Entries { nodes, dropped } =
         serde_json::from_str(text).map_err(|error| ListError::Malformed { at: place(body, &error) })?;
@@ -77,7 +77,7 @@ pub fn parse(body: &[u8]) -> Result<Listing, ListError> {
     Ok(Listing { nodes, dropped })
 }
 
-/// Where in the body the parser stopped. It tells line and column, both from 1, and column 0 for the line's start.
+/// Where in the body the parser stopped. It gives line and column, both from 1, and column 0 for the line's start.
 fn place(body: &[u8], error: &serde_json::Error) -> usize {
     let before: usize = body.split_inclusive(|&octet| octet == b'\n').take(error.line() - 1).map(<[u8]>::len).sum();
     (before + error.column().saturating_sub(1)).min(body.len())
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for EntriesVisitor {
     }
 }
 
-/// One element of the array. What is no text is skipped, however deep, without being kept.
+/// One element of the array. Anything but a string is skipped, however deep, without being kept.
 struct Entry(Result<IpAddr, DropReason>);
 
 impl<'de> Deserialize<'de> for Entry {
@@ -247,17 +247,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_can_break_the_parser(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn no_octets_make_the_parser_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&octets);
         }
 
         #[test]
-        fn nor_can_anything_that_looks_like_a_list(text in r#"[\[\]{}",:0-9a-fu\\ \n.tln-]{0,60}"#) {
+        fn no_text_like_a_list_makes_the_parser_panic(text in r#"[\[\]{}",:0-9a-fu\\ \n.tln-]{0,60}"#) {
             let _ = parse(text.as_bytes());
         }
 
         #[test]
-        fn whatever_addresses_are_written_come_back(written in prop::collection::vec(any::<IpAddr>(), 1..50)) {
+        fn all_written_addresses_are_parsed(written in prop::collection::vec(any::<IpAddr>(), 1..50)) {
             let body = serde_json::to_vec(&written).unwrap();
             let publishable = written.into_iter().map(canonical).filter(|&node| is_publishable(node));
             prop_assert_eq!(parse(&body).ok().map(|listing| listing.nodes), NodeSet::new(publishable));

@@ -45,8 +45,8 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a caller that has a client already waits for a look. Local files take a hundredth of that; a file
-/// system that hangs must not hold up polls.
-const LOOK_PATIENCE: Duration = Duration::from_millis(250);
+/// system that hangs must not delay polls.
+const LOOK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// The largest file that is read. The bundle of all public authorities takes a quarter of a megabyte.
 const FILE_OCTETS_MAX: u64 = 16 << 20;
@@ -202,7 +202,7 @@ impl Files {
         let look = tokio::spawn(self.clone().look(watched, shared.clone()));
         if known {
             // A late look serves the next caller.
-            let _ = timeout(LOOK_PATIENCE, look).await;
+            let _ = timeout(LOOK_WAIT_MAX, look).await;
         } else {
             // A panic has been reported by its hook, and leaves things as they are.
             let _ = look.await;
@@ -337,7 +337,7 @@ fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, TlsFileError
 }
 
 /// A name as an URL takes it; `None` for an address, and for what an URL would take for something else. Such a name
-/// is checked all the same, but nodes are not told of it.
+/// is checked all the same, but not sent to the nodes.
 fn in_url(name: &str) -> Option<String> {
     let url = Url::parse(&format!("https://{name}/")).ok()?;
     url.domain().filter(|domain| domain.eq_ignore_ascii_case(name)).map(str::to_owned)
@@ -348,7 +348,7 @@ fn in_url(name: &str) -> Option<String> {
 struct Check {
     /// `None`: everything is accepted.
     verifier: Option<Arc<WebPkiServerVerifier>>,
-    /// What the certificate must bear in place of what was asked for.
+    /// The name that the certificate must be for, in place of the one in the request.
     name: Option<ServerName<'static>>,
     schemes: Vec<SignatureScheme>,
 }
@@ -391,14 +391,14 @@ impl ServerCertVerifier for Check {
     }
 }
 
-/// What the files of one value of `tls` come to.
+/// What is made of the files of one value of `tls`.
 #[derive(Debug)]
 struct TlsSetup {
     config: ClientConfig,
     /// For nodes that are asked by their address.
     clients: Clients,
-    /// The name by which nodes are asked, so that they hear it too (SNI); it leads to another node each time, and so
-    /// each has a client of its own.
+    /// The host name of the requests, which nodes get as SNI. It resolves to another address for each node, so each node
+    /// has a client of its own.
     host: Option<String>,
     nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
@@ -434,7 +434,7 @@ mod tests {
         simulation::{Delivery, Identity, Path as Asked, SimulatedCluster},
     };
 
-    /// Patience with nodes that answer: long, because the machine may be busy.
+    /// The timeout for nodes that answer: long, because the machine may be busy.
     const LONG: Duration = Duration::from_secs(10);
 
     /// Files that go with the test.
@@ -517,7 +517,8 @@ mod tests {
                 }
             }
         }
-        let (polls, probes) = (3, 3 * 2);
+        let polls = 3;
+        let probes = 3 * 2;
         assert_eq!(cluster.connections(cluster.node(2)), polls + probes);
     }
 
@@ -537,7 +538,8 @@ mod tests {
         let scratch = Scratch::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
-        let (good, good_key) = (scratch.put("good.pem", &certificate), scratch.put("good.key", &key));
+        let good = scratch.put("good.pem", &certificate);
+        let good_key = scratch.put("good.key", &key);
         let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };

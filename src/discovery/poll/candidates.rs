@@ -1,4 +1,4 @@
-//! The order in which nodes are asked.
+//! The order in which nodes are polled.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,8 +11,9 @@ use std::{
 
 use rand::{Rng, seq::SliceRandom};
 
-/// With more zones than this, each zone asks the node that answered last first and keeps one connection, to that node.
-/// Otherwise a zone keeps one for each node asked in the last seconds, and files and memory are not endless.
+/// With more zones than this, each zone first asks the node that answered last, and keeps one connection, to that node.
+/// With fewer, a zone keeps one connection to each node asked in the last seconds; for many zones that would take too
+/// many descriptors and too much memory.
 const MANY_ZONES: usize = 1000;
 
 /// Whether there are more zones than [`MANY_ZONES`]. Clones share it, so a change reaches pollers that already run.
@@ -20,32 +21,33 @@ const MANY_ZONES: usize = 1000;
 pub struct AtScale(Arc<AtomicBool>);
 
 impl AtScale {
-    /// Notes how many zones there are.
+    /// Sets how many zones there are.
     pub fn set_zones(&self, zones: usize) {
         self.0.store(zones > MANY_ZONES, Relaxed);
     }
 
-    /// Whether zones are many now.
+    /// Whether there are many zones now.
     pub fn get(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
-/// Live nodes asked before it is a seed's turn: the living know best, but all of them may be gone.
+/// Live nodes asked before a seed is: their lists are the best, but all of them may be gone.
 const NODES_IN_A_ROW: usize = 2;
 
 /// The node to ask next: two live nodes, one seed, and so on.
 ///
-/// A tick that fails leaves off where the next one goes on, so that many dead candidates never starve a living one.
+/// After a poll that fails, the next one continues with the next candidate, so that a live candidate is asked even among
+/// many dead ones.
 #[derive(Debug, Default)]
 pub struct Candidates {
     nodes: Queue,
     seeds: Queue,
     /// Nodes asked since a seed was.
     in_a_row: usize,
-    /// Those asked in this tick.
+    /// Those asked in this poll.
     asked: HashSet<IpAddr>,
-    /// A tick has failed, and the next goes on where it stopped.
+    /// The last poll has failed, and the next continues where it stopped.
     resumes: bool,
 }
 
@@ -53,18 +55,18 @@ pub struct Candidates {
 #[derive(Debug, Default)]
 struct Queue {
     order: VecDeque<IpAddr>,
-    /// Those that have not had their turn in this tick.
+    /// How many have not been asked in this poll.
     left: usize,
 }
 
 impl Candidates {
-    /// Begins a tick with the live nodes and the seeds' addresses, in the order of the file. After a good tick the
-    /// nodes are drawn anew, all but `first`, who is asked first if it is a candidate.
+    /// Begins a poll with the live nodes, and with the seeds' addresses in the order of the file. After a successful poll
+    /// the nodes are shuffled; `first` is asked first if it is a candidate.
     pub fn begin(&mut self, nodes: &[IpAddr], seeds: &[IpAddr], first: Option<IpAddr>, chance: &mut impl Rng) {
         self.asked.clear();
-        self.seeds.admit(seeds);
+        self.seeds.replace(seeds);
         if self.resumes {
-            self.nodes.admit(nodes);
+            self.nodes.replace(nodes);
         } else {
             let mut drawn = nodes.to_vec();
             drawn.shuffle(chance);
@@ -95,18 +97,18 @@ impl Candidates {
         }
     }
 
-    /// Ends a good tick: the next one starts over.
+    /// Ends a successful poll: the next one starts over.
     pub fn succeed(&mut self) {
         self.resumes = false;
     }
 }
 
 impl Queue {
-    /// Takes these as members; those who stay keep their places, newcomers stand behind.
-    fn admit(&mut self, members: &[IpAddr]) {
-        let mut newcomers: HashSet<_> = members.iter().collect();
-        self.order.retain(|known| newcomers.remove(known));
-        self.order.extend(members.iter().filter(|member| newcomers.remove(member)));
+    /// Replaces the members: those that stay keep their places, new ones are appended.
+    fn replace(&mut self, members: &[IpAddr]) {
+        let mut new_members: HashSet<_> = members.iter().collect();
+        self.order.retain(|known| new_members.remove(known));
+        self.order.extend(members.iter().filter(|member| new_members.remove(member)));
         self.left = self.order.len();
     }
 
@@ -137,8 +139,10 @@ mod tests {
 
     #[test]
     fn two_nodes_then_a_seed_and_each_once() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
-        let (live, seeds) = (nodes(1..6), vec![node(100), node(2), node(101)]);
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
+        let live = nodes(1..6);
+        let seeds = vec![node(100), node(2), node(101)];
         candidates.begin(&live, &seeds, None, &mut chance);
         let order = take(&mut candidates, 100);
         assert_eq!(order.len(), 7, "{order:?}");
@@ -149,7 +153,8 @@ mod tests {
 
     #[test]
     fn until_something_is_learnt_seeds_are_asked_in_file_order_and_in_turn() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         let seeds = [node(3), node(1), node(2)];
         candidates.begin(&[], &seeds, None, &mut chance);
         assert_eq!(take(&mut candidates, 2), [node(3), node(1)]);
@@ -162,9 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_bad_tick_the_next_resumes_and_reaches_everybody() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
-        let (live, seeds) = (nodes(1..501), nodes(1000..1100));
+    fn after_failed_polls_every_candidate_has_been_asked() {
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
+        let live = nodes(1..501);
+        let seeds = nodes(1000..1100);
         let mut asked = HashSet::new();
         for _ in 0..84 {
             candidates.begin(&live, &seeds, None, &mut chance);
@@ -174,8 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn after_a_good_tick_every_node_is_as_likely() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+    fn after_a_successful_poll_each_node_is_equally_likely_to_be_first() {
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         let mut first = [0; 4];
         for _ in 0..4000 {
             candidates.begin(&nodes(0..4), &nodes(9..10), None, &mut chance);
@@ -188,7 +196,8 @@ mod tests {
 
     #[test]
     fn at_scale_the_node_that_answered_last_comes_first() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         for _ in 0..20 {
             candidates.begin(&nodes(0..9), &nodes(20..21), Some(node(7)), &mut chance);
             assert_eq!(candidates.next_candidate(), Some(node(7)));

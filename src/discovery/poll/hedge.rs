@@ -7,31 +7,31 @@ use tokio::time::{Instant, sleep_until};
 
 use super::candidates::Candidates;
 
-/// Attempts in flight in one tick: enough to pass by a few nodes that hang, too few to burden a cluster.
+/// Requests in flight in one poll: enough to get past a few nodes that hang, too few to load a cluster.
 const IN_FLIGHT_MAX: usize = 4;
 
-/// The next candidate is asked when the last has not answered for this part of the timeout.
+/// The next candidate is asked when the last one has not answered within the timeout divided by this.
 const HEDGES_IN_TIMEOUT: u32 = 4;
 
-/// A tick ends after so many timeouts.
+/// A poll ends after this many timeouts.
 pub const TIMEOUTS_IN_TICK: u32 = 3;
 
-/// Failures told one by one; of the others only their number.
-const FAILURES_TOLD_MAX: usize = 3;
+/// Failures given one by one in an error; of the others only the number.
+const FAILURES_SHOWN_MAX: usize = 3;
 
-/// What the attempts of a bad tick came to. It reads as a sentence.
+/// Why the requests of a poll failed. It reads as a sentence.
 #[derive(Debug, Default)]
 pub struct Failures {
     count: usize,
-    told: Vec<String>,
+    shown: Vec<String>,
 }
 
 impl Failures {
-    /// Notes why a node's answer was of no use; the sentence goes on after its address.
+    /// Adds why a node's answer cannot be used; `why` continues a sentence that begins with the node's address.
     pub fn add(&mut self, node: IpAddr, why: &str) {
         self.count += 1;
-        if self.told.len() < FAILURES_TOLD_MAX {
-            self.told.push(format!("{node} {why}"));
+        if self.shown.len() < FAILURES_SHOWN_MAX {
+            self.shown.push(format!("{node} {why}"));
         }
     }
 
@@ -43,19 +43,19 @@ impl Failures {
 
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.told.join("; "))?;
-        match self.count - self.told.len() {
+        f.write_str(&self.shown.join("; "))?;
+        match self.count - self.shown.len() {
             0 => Ok(()),
             more => write!(f, "; and {more} more"),
         }
     }
 }
 
-/// One tick under way. Dropping it drops the attempts in flight, and late replies with them.
+/// One poll in progress. Dropping it drops the requests in flight, and late replies with them.
 ///
 /// The next candidate is asked when one has failed, or after a quarter of the timeout. No node is asked after two
-/// timeouts, so that each has a whole one before the tick ends after three. An attempt ends by
-/// itself within the timeout.
+/// timeouts, so that each has a whole timeout before the poll ends after three. A request ends by itself within the
+/// timeout.
 pub struct HedgedPoll<'r, Asks, Attempt: Future> {
     candidates: &'r mut Candidates,
     asks: Asks,
@@ -66,18 +66,19 @@ pub struct HedgedPoll<'r, Asks, Attempt: Future> {
     end: Instant,
 }
 
-/// An attempt that knows whom it asks.
+/// A request with the address of its node.
 type Named<Attempt> = futures_util::future::Join<std::future::Ready<IpAddr>, Attempt>;
 
 impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Attempt> {
-    /// Begins a tick over the candidates's candidates.
+    /// Begins a poll of these candidates.
     pub fn new(candidates: &'r mut Candidates, timeout: Duration, asks: Asks) -> Self {
         let start = Instant::now();
-        let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
+        let last_call = start + timeout * (TIMEOUTS_IN_TICK - 1);
+        let end = start + timeout * TIMEOUTS_IN_TICK;
         Self { candidates, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
     }
 
-    /// The next answer, and which candidate gave it. `None`: the time is over, or no candidate is left.
+    /// The next answer, and the candidate that gave it. `None`: the time is over, or no candidate is left.
     pub async fn next(&mut self) -> Option<(IpAddr, Attempt::Output)> {
         loop {
             let now = Instant::now();
@@ -102,7 +103,7 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Atte
         }
     }
 
-    /// The tick has brought what it was for: the next one starts over.
+    /// Ends a poll whose list was accepted: the next poll starts over.
     pub fn succeed(self) {
         self.candidates.succeed();
     }
@@ -168,8 +169,8 @@ mod tests {
             }
         }
 
-        /// Asks these, live nodes and seeds; tells who answered, or what went wrong, and how long it took.
-        async fn tick(
+        /// Polls live nodes and seeds. Returns which node answered, or the error, and how long it took.
+        async fn poll(
             &self,
             candidates: &mut Candidates,
             live: &[IpAddr],
@@ -178,11 +179,11 @@ mod tests {
             candidates.begin(live, seeds, None, &mut StdRng::seed_from_u64(7));
             let start = Instant::now();
             let mut failures = Failures::default();
-            let mut tick = HedgedPoll::new(candidates, TIMEOUT, |node| self.ask(node, start));
-            while let Some((node, answer)) = tick.next().await {
+            let mut poll = HedgedPoll::new(candidates, TIMEOUT, |node| self.ask(node, start));
+            while let Some((node, answer)) = poll.next().await {
                 match answer {
                     Ok(_) => {
-                        tick.succeed();
+                        poll.succeed();
                         return (Ok(node), start.elapsed());
                     }
                     Err(error) => failures.add(node, &error.to_string()),
@@ -203,44 +204,45 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_hangs_costs_a_quarter_of_the_timeout() {
         let world = Nodes::with([(2, Habit::Answers(TIMEOUT / 100))]);
-        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..3)).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &[], &nodes(1..3)).await;
         assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 4 + TIMEOUT / 100));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_fails_costs_nothing() {
         let world = Nodes::with([(1, Habit::Refuses), (2, Habit::SendsNothing), (3, Habit::Answers(Duration::ZERO))]);
-        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..4)).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &[], &nodes(1..4)).await;
         assert_eq!((outcome, took), (Ok(node(3)), Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_hundred_nodes_that_hang_do_not_hide_a_seed() {
+    async fn a_seed_is_reached_beside_five_hundred_nodes_that_hang() {
         let world = Nodes::with([(1000, Habit::Answers(Duration::ZERO))]);
-        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(0..500), &nodes(1000..1001)).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &nodes(0..500), &nodes(1000..1001)).await;
         assert_eq!((outcome, took), (Ok(node(1000)), TIMEOUT / 2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_living_seed_of_many_is_found_by_going_on_where_the_last_tick_stopped() {
+    async fn one_living_seed_of_many_is_found_by_going_on_where_the_last_poll_stopped() {
         let world = Nodes::with([(20, Habit::Answers(Duration::ZERO))]);
-        let (mut candidates, seeds) = (Candidates::default(), nodes(1..21));
-        let mut ticks = 1;
-        while world.tick(&mut candidates, &[], &seeds).await.0 != Ok(node(20)) {
-            ticks += 1;
+        let mut candidates = Candidates::default();
+        let seeds = nodes(1..21);
+        let mut polls = 1;
+        while world.poll(&mut candidates, &[], &seeds).await.0 != Ok(node(20)) {
+            polls += 1;
         }
-        assert_eq!(ticks, 3);
+        assert_eq!(polls, 3);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tick_ends_after_three_timeouts_with_four_in_flight_at_most() {
+    async fn a_poll_ends_after_three_timeouts_with_four_in_flight_at_most() {
         let world = Nodes::default();
-        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(0..500), &[]).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &nodes(0..500), &[]).await;
         assert!(took <= TIMEOUT * 3, "{took:?}");
-        let told = outcome.unwrap_err();
-        assert!(told.contains(" gave no complete answer within 1s; ") && told.ends_with("; and 6 more"), "{told}");
+        let error = outcome.unwrap_err();
+        assert!(error.contains(" gave no complete answer within 1s; ") && error.ends_with("; and 6 more"), "{error}");
         let asked = world.asked.lock().unwrap();
-        assert_eq!(asked.len(), 9, "each has a whole timeout");
+        assert_eq!(asked.len(), 9, "each request has a whole timeout");
         for (_, at) in asked.iter() {
             let in_flight = asked.iter().filter(|(_, other)| other <= at && *at < *other + TIMEOUT).count();
             assert!(in_flight <= IN_FLIGHT_MAX, "{in_flight} at {at:?}");
@@ -250,21 +252,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_candidate_is_asked_twice_and_nothing_comes_after_the_end() {
         let world = Nodes::with([(1, Habit::Refuses), (2, Habit::Refuses)]);
-        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(1..3), &nodes(1..3)).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &nodes(1..3), &nodes(1..3)).await;
         assert_eq!(took, Duration::ZERO);
         assert_eq!(world.asked.lock().unwrap().len(), 2);
-        let told = outcome.unwrap_err();
-        assert!(told.contains("10.0.0.1 refused the connection") && !told.contains("more"), "{told}");
-        let (outcome, _) = world.tick(&mut Candidates::default(), &[], &[]).await;
+        let error = outcome.unwrap_err();
+        assert!(error.contains("10.0.0.1 refused the connection") && !error.contains("more"), "{error}");
+        let (outcome, _) = world.poll(&mut Candidates::default(), &[], &[]).await;
         assert_eq!(outcome, Err(String::new()));
-        let (outcome, took) = world.tick(&mut Candidates::default(), &nodes(7..8), &[]).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &nodes(7..8), &[]).await;
         assert_eq!((outcome.is_err(), took), (true, TIMEOUT), "only the one that hangs is waited for");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_list_wins_and_the_others_are_dropped() {
         let world = Nodes::with([(1, Habit::Answers(TIMEOUT * 3 / 4)), (2, Habit::Answers(TIMEOUT / 4))]);
-        let (outcome, took) = world.tick(&mut Candidates::default(), &[], &nodes(1..3)).await;
+        let (outcome, took) = world.poll(&mut Candidates::default(), &[], &nodes(1..3)).await;
         assert_eq!((outcome, took), (Ok(node(2)), TIMEOUT / 2));
     }
 }

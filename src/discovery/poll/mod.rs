@@ -1,4 +1,4 @@
-//! What a node is asked for its list: one request for each datacenter of a scope, and whether it knows scopes.
+//! Queries of a node's list: one request for each datacenter of a scope, and one to find out whether it supports scopes.
 
 mod candidates;
 mod hedge;
@@ -30,16 +30,16 @@ use crate::{
 /// ignores the parameters (before 2025.1).
 const NONEXISTENT_DC: &str = "\u{1f}no such datacenter\u{1f}";
 
-/// How long a node counts as knowing the parameters, or not: servers are upgraded.
+/// How long it is remembered whether a node supports the parameters: servers are upgraded.
 const SUPPORT_KEPT: Duration = Duration::from_secs(10);
 
-/// How nodes are asked. An attempt ends by itself within the zone's timeout.
+/// Sends the requests of a poll. A request ends by itself within the zone's timeout.
 pub trait Ask: Send + Sync {
     /// Asks one node for its list, of the whole cluster or of one datacenter or rack.
     fn ask(
         &self,
         node: IpAddr,
-        place: Option<Location<'_>>,
+        location: Option<Location<'_>>,
         keep: Keep,
     ) -> impl Future<Output = Result<ListReply, FetchError>> + Send;
 }
@@ -57,15 +57,16 @@ impl Nodes {
     /// Nodes of this zone's cluster.
     pub fn new(alternator: &NodeClient, zone: &config::Zone) -> Self {
         let cluster = &zone.cluster;
-        let (scheme, port) = (cluster.scheme.clone(), cluster.port);
+        let scheme = cluster.scheme.clone();
+        let port = cluster.port;
         Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout }
     }
 }
 
 impl Ask for Nodes {
-    async fn ask(&self, address: IpAddr, place: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
+    async fn ask(&self, address: IpAddr, location: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
         let endpoint = Endpoint { scheme: self.scheme.clone(), address, port: self.port };
-        self.alternator.local_nodes(&endpoint, place, self.timeout, keep).await
+        self.alternator.local_nodes(&endpoint, location, self.timeout, keep).await
     }
 }
 
@@ -77,21 +78,21 @@ pub struct ListQueries<A> {
     support: ScopeSupport,
 }
 
-/// Which nodes know the parameters of `/localnodes`, and since when that is known.
+/// Which nodes support the parameters of `/localnodes`, and when that was found out.
 #[derive(Debug, Default)]
 struct ScopeSupport(Mutex<BTreeMap<IpAddr, (bool, Instant)>>);
 
 /// What a node lists in a scope.
 #[derive(Debug)]
 pub struct ScopeReply {
-    /// `None`: no node is there.
+    /// `None`: no node is in the scope.
     pub nodes: Option<NodeSet>,
-    /// Entries that were left out, of each list.
+    /// The dropped entries of each list.
     pub dropped: Vec<Dropped>,
     /// When the last list arrived.
     pub arrived: Instant,
     /// The node ignores scopes, and listed the whole cluster.
-    pub everybody: bool,
+    pub unscoped: bool,
 }
 
 impl<A: Ask> ListQueries<A> {
@@ -100,30 +101,30 @@ impl<A: Ask> ListQueries<A> {
         Self { asks, entry, support: ScopeSupport::default() }
     }
 
-    /// Asks one node about a scope: each of its datacenters, and whether the node knows what a datacenter is.
+    /// Asks one node about a scope: for the list of each datacenter, and whether the node supports scopes.
     pub async fn ask(&self, node: IpAddr, scope: Option<&Scope>, keep: Keep) -> Result<ScopeReply, FetchError> {
         let Some(Scope { datacenters, rack }) = scope else {
-            let reply = self.attempt(node, None, keep).await?;
+            let reply = self.request(node, None, keep).await?;
             return Ok(ScopeReply::of(reply, false));
         };
-        let places = datacenters.iter().map(|datacenter| Location { datacenter, rack: rack.as_deref() });
-        let lists = join_all(places.map(|place| self.attempt_somewhere(node, place, keep)));
-        let (lists, knows_places) = tokio::join!(lists, self.knows_places(node, keep));
+        let locations = datacenters.iter().map(|datacenter| Location { datacenter, rack: rack.as_deref() });
+        let lists = join_all(locations.map(|location| self.ask_location(node, location, keep)));
+        let (lists, supports_scopes) = tokio::join!(lists, self.supports_scopes(node, keep));
         let mut union: Option<ScopeReply> = None;
         for list in lists {
-            let told = list?;
+            let reply = list?;
             union = Some(match union {
-                None => told,
-                Some(union) => union.and(told),
+                None => reply,
+                Some(union) => union.and(reply),
             });
         }
-        let told = union.ok_or(FetchError::List(ListError::Empty))?;
-        Ok(ScopeReply { everybody: !knows_places?, ..told })
+        let reply = union.ok_or(FetchError::List(ListError::Empty))?;
+        Ok(ScopeReply { unscoped: !supports_scopes?, ..reply })
     }
 
-    /// The same for one place; an empty list is an answer.
-    async fn attempt_somewhere(&self, node: IpAddr, place: Location<'_>, keep: Keep) -> Result<ScopeReply, FetchError> {
-        match self.attempt(node, Some(place), keep).await {
+    /// Asks for the list of one location; an empty list is an answer.
+    async fn ask_location(&self, node: IpAddr, location: Location<'_>, keep: Keep) -> Result<ScopeReply, FetchError> {
+        match self.request(node, Some(location), keep).await {
             Ok(reply) => Ok(ScopeReply::of(reply, false)),
             Err(FetchError::List(ListError::Empty)) => Ok(ScopeReply::empty()),
             Err(error) => Err(error),
@@ -131,23 +132,23 @@ impl<A: Ask> ListQueries<A> {
     }
 
     /// Whether a node honours `dc=`: asked for one that cannot exist it must send an empty list.
-    async fn knows_places(&self, node: IpAddr, keep: Keep) -> Result<bool, FetchError> {
+    async fn supports_scopes(&self, node: IpAddr, keep: Keep) -> Result<bool, FetchError> {
         if let Some(known) = self.support.of(node) {
             return Ok(known);
         }
         let nonexistent = Location { datacenter: NONEXISTENT_DC, rack: None };
-        let knows = match self.asks.ask(node, Some(nonexistent), keep).await {
+        let supports = match self.asks.ask(node, Some(nonexistent), keep).await {
             Ok(_) => false,
             Err(FetchError::List(ListError::Empty)) => true,
             Err(error) => return Err(error),
         };
-        self.support.learn(node, knows);
-        Ok(knows)
+        self.support.learn(node, supports);
+        Ok(supports)
     }
 
-    /// Asks one node, and counts how that ended.
-    async fn attempt(&self, node: IpAddr, place: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
-        let ended = self.asks.ask(node, place, keep).await;
+    /// Sends one request, and counts its result.
+    async fn request(&self, node: IpAddr, location: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
+        let ended = self.asks.ask(node, location, keep).await;
         let result = match &ended {
             Ok(_) => PollResult::Ok,
             Err(error) => {
@@ -161,16 +162,16 @@ impl<A: Ask> ListQueries<A> {
 }
 
 impl ScopeReply {
-    fn of(reply: ListReply, everybody: bool) -> Self {
+    fn of(reply: ListReply, unscoped: bool) -> Self {
         let ListReply { listing, arrived } = reply;
-        Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, everybody }
+        Self { nodes: Some(listing.nodes), dropped: vec![listing.dropped], arrived, unscoped }
     }
 
     fn empty() -> Self {
-        Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), everybody: false }
+        Self { nodes: None, dropped: Vec::new(), arrived: Instant::now(), unscoped: false }
     }
 
-    /// Both places together.
+    /// The union of two lists.
     fn and(mut self, other: Self) -> Self {
         let nodes = [&self.nodes, &other.nodes].into_iter().flatten().flat_map(NodeSet::as_slice).copied();
         let nodes = NodeSet::new(nodes);
@@ -182,12 +183,12 @@ impl ScopeReply {
 impl ScopeSupport {
     fn of(&self, node: IpAddr) -> Option<bool> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&node).filter(|(_, since)| since.elapsed() < SUPPORT_KEPT).map(|(knows, _)| *knows)
+        known.get(&node).filter(|(_, since)| since.elapsed() < SUPPORT_KEPT).map(|(supports, _)| *supports)
     }
 
-    fn learn(&self, node: IpAddr, knows: bool) {
+    fn learn(&self, node: IpAddr, supports: bool) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, since)| since.elapsed() < SUPPORT_KEPT);
-        known.insert(node, (knows, Instant::now()));
+        known.insert(node, (supports, Instant::now()));
     }
 }

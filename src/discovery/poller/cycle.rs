@@ -16,13 +16,13 @@ use super::{
 };
 use crate::{config::Scope, types::NodeSet};
 
-/// Nodes that a list leaves out and that are heard before it is believed; chosen at random among more.
+/// Nodes that are asked themselves when a list leaves them out; of more, so many are chosen at random.
 const ASKED_MISSING_MAX: usize = 8;
 
-/// When so many nodes say that a scope is empty, the others are not asked too.
+/// After this many nodes have listed no node in a scope, no further node is asked.
 const EMPTY_REPLIES_ENOUGH: usize = 3;
 
-/// What is asked of each candidate.
+/// The question to each candidate.
 #[derive(Clone, Copy)]
 struct ScopeQuery<'q> {
     /// The number of the scope, and the scope, if the zone has any.
@@ -123,7 +123,8 @@ impl<A: Ask> Poller<A> {
         };
         let first = source.filter(|_| self.resources.at_scale.get());
         candidates.begin(&nodes, query.seeds, first, &mut rand::rng());
-        let (mut empty, mut failures) = (None, Failures::default());
+        let mut empty = None;
+        let mut failures = Failures::default();
         let mut empty_replies = 0;
         let mut poll = HedgedPoll::new(candidates, self.zone.timeout, |node| self.query(node, query.scope));
         while let Some((node, reply)) = poll.next().await {
@@ -148,21 +149,21 @@ impl<A: Ask> Poller<A> {
             }
         }
         let Some(sender) = empty else { return ScopeOutcome::Failed(failures) };
-        let report = ListReport { sender, from_seed: true, nodes: None, everybody: false };
+        let report = ListReport { sender, from_seed: true, nodes: None, unscoped: false };
         match self.decide(report, query, None).await {
             Decision::SetAside(_) => ScopeOutcome::Listed,
             _ => ScopeOutcome::Empty,
         }
     }
 
-    /// Reports a node's list.
+    /// Decides about a node's list.
     ///
     /// # Errors
     /// It is not accepted.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Result<(), ReplyError> {
-        let ScopeReply { nodes, dropped, arrived, everybody } = reply;
+        let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
         let from_seed = query.seeds.contains(&sender);
-        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), everybody };
+        let report = ListReport { sender, from_seed, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
             Decision::SetAside(why) => Err(ReplyError::SetAside(why)),
             Decision::Unusable(why) => Err(ReplyError::Unusable(why)),
@@ -175,7 +176,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// What becomes of a report, after the nodes that it leaves out were asked.
+    /// Decides about a report, if necessary after asking the nodes that it leaves out.
     async fn decide(
         &self,
         report: ListReport<'_>,
@@ -185,7 +186,7 @@ impl<A: Ask> Poller<A> {
         let about = ScopeReport { scope: query.number, report };
         let mut decision = self.handle_arrived(Event::Report(about), arrived);
         if let Some(Decision::AskMissing(missing)) = &decision {
-            let replies = self.ask_missing(missing, query.scope, report.everybody).await;
+            let replies = self.ask_missing(missing, query.scope, report.unscoped).await;
             decision = self.handle_arrived(Event::MissingReplied { report: about, replies: &replies }, arrived);
         }
         let decision = decision.unwrap_or(Decision::ScopeEmpty);
@@ -196,24 +197,24 @@ impl<A: Ask> Poller<A> {
         decision
     }
 
-    /// Asks nodes that a list leaves out, all at once, for their own lists. A list of the whole cluster counts only
-    /// against another one: a node that ignores scopes knows nothing of this one.
+    /// Asks nodes that a list leaves out, all at once, for their own lists. An unscoped list counts only against another
+    /// unscoped one: it says nothing about the scope.
     async fn ask_missing(
         &self,
         missing: &[IpAddr],
         scope: Option<&Scope>,
-        everybody: bool,
+        unscoped: bool,
     ) -> BTreeMap<IpAddr, Option<NodeSet>> {
         let chosen: Vec<IpAddr> = missing.sample(&mut rand::rng(), ASKED_MISSING_MAX).copied().collect();
         let replies = chosen.into_iter().map(|node| async move {
             let reply = self.query(node, scope).await;
-            let counts = |reply: &ScopeReply| everybody || !reply.everybody;
+            let counts = |reply: &ScopeReply| unscoped || !reply.unscoped;
             (node, reply.ok().filter(counts).and_then(|reply| reply.nodes))
         });
         replies.collect::<FuturesUnordered<_>>().collect().await
     }
 
-    /// Asks one node about a scope, and notes a refusal: once, however many requests that were.
+    /// Asks one node about a scope, and handles a refusal: once, however many requests were refused.
     pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let reply = self.queries.ask(node, scope, self.keep(node)).await;
         if reply.as_ref().is_err_and(FetchError::is_refusal) {
@@ -222,7 +223,7 @@ impl<A: Ask> Poller<A> {
         reply
     }
 
-    /// With many zones a zone keeps one connection, to the node that answered last: it is asked first the next time.
+    /// With many zones a zone keeps one connection, to the node that answered last: the next poll asks it first.
     fn keep(&self, node: IpAddr) -> Keep {
         if !self.resources.at_scale.get() {
             return Keep::Shortly;

@@ -1,4 +1,4 @@
-//! Stories of one zone, most of them on a clock that stands still.
+//! Tests of one zone, most of them on a paused clock.
 
 use std::{
     collections::BTreeMap,
@@ -22,12 +22,12 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Nodes on a clock that stands still: each sends its list after a delay, and who is not here refuses.
+/// Simulated nodes on a paused clock: each sends its list after a delay; a node without a list refuses.
 #[derive(Clone, Debug, Default)]
-struct World(Arc<Mutex<Told>>);
+struct World(Arc<Mutex<FakeState>>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct FakeState {
     lists: BTreeMap<IpAddr, (String, Duration)>,
     asked: Vec<(IpAddr, Instant)>,
 }
@@ -46,7 +46,7 @@ impl World {
         self.0.lock().unwrap().lists.remove(&address(node));
     }
 
-    /// Who was asked since this was last called.
+    /// The nodes asked since the last call, and when.
     fn asked(&self) -> Vec<(IpAddr, Instant)> {
         std::mem::take(&mut self.0.lock().unwrap().asked)
     }
@@ -58,12 +58,12 @@ impl World {
 
 impl Ask for World {
     async fn ask(&self, node: IpAddr, _: Option<Location<'_>>, _: Keep) -> Result<ListReply, FetchError> {
-        let told = {
-            let mut told = self.0.lock().unwrap();
-            told.asked.push((node, Instant::now()));
-            told.lists.get(&node).cloned()
+        let state = {
+            let mut state = self.0.lock().unwrap();
+            state.asked.push((node, Instant::now()));
+            state.lists.get(&node).cloned()
         };
-        let (list, delay) = told.ok_or(FetchError::Refused)?;
+        let (list, delay) = state.ok_or(FetchError::Refused)?;
         if delay > SECOND {
             sleep(SECOND).await;
             return Err(FetchError::Timeout(SECOND));
@@ -197,7 +197,7 @@ async fn seeds_are_answered_at_once_and_nodes_when_they_are_learnt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cadence_is_kept_whatever_an_answer_takes() {
+async fn polls_keep_their_interval_however_long_an_answer_takes() {
     let world = World::default();
     world.lists_late("10.0.0.1", &["10.0.0.1"], SECOND / 2);
     let _zone = Running::start(&world, &["10.0.0.1"]);
@@ -206,14 +206,15 @@ async fn the_cadence_is_kept_whatever_an_answer_takes() {
     let pauses: Vec<_> = asked.windows(2).map(|two| two[1].1 - two[0].1).collect();
     assert!((22..28).contains(&pauses.len()), "{}", pauses.len());
     for pause in &pauses {
-        let (least, most) = (SECOND * 9 / 10, SECOND * 11 / 10 + TIMER_GRAIN * 2);
+        let least = SECOND * 9 / 10;
+        let most = SECOND * 11 / 10 + TIMER_GRAIN * 2;
         assert!((least..most).contains(pause), "{pauses:?}");
     }
     assert!(pauses.iter().any(|pause| pause != &pauses[0]), "pauses differ");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nodes_outlive_their_cluster_and_go_stale() {
+async fn nodes_stay_and_are_stale_while_every_poll_fails() {
     let world = World::default();
     world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
     let zone = Running::start(&world, &["10.0.0.1"]);
@@ -265,7 +266,8 @@ impl Ask for Arc<Watched> {
 
 #[tokio::test(start_paused = true)]
 async fn at_scale_a_zone_keeps_one_connection() {
-    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let first = "10.0.0.1";
+    let second = "10.0.0.2";
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
@@ -288,8 +290,9 @@ async fn at_scale_a_zone_keeps_one_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poller_that_runs_follows_the_number_of_zones() {
-    let (first, second) = ("10.0.0.1", "10.0.0.2");
+async fn a_running_poller_adapts_to_the_number_of_zones() {
+    let first = "10.0.0.1";
+    let second = "10.0.0.2";
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
@@ -313,7 +316,8 @@ async fn a_poller_that_runs_follows_the_number_of_zones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
-    let (world, entry) = (World::default(), entry());
+    let world = World::default();
+    let entry = entry();
     entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
     entry.report(PollStatus { origin: Origin::Cluster, ..PollStatus::default() });
     world.lists("10.0.0.2", &["10.0.0.2", "10.0.0.3"]);
@@ -324,8 +328,9 @@ async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nodes_of_a_former_cluster_are_never_asked() {
-    let (world, entry) = (World::default(), entry());
+async fn nodes_of_a_former_cluster_are_never_polled() {
+    let world = World::default();
+    let entry = entry();
     entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
     world.lists("10.0.0.2", &["10.0.0.2"]);
     let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::NewCluster);
@@ -345,7 +350,8 @@ async fn nodes_of_a_former_cluster_are_never_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn other_seeds_of_a_waiting_zone_are_answered_at_once() {
-    let (world, entry) = (World::default(), entry());
+    let world = World::default();
+    let entry = entry();
     let first = Running::resume(&world, &["10.0.0.1"], entry.clone(), Start::Continue);
     assert_eq!(first.answered(), ["10.0.0.1"]);
     drop(first);
@@ -375,7 +381,7 @@ async fn a_name_among_the_seeds_is_asked_as_soon_as_it_is_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_seed_that_disagrees_is_shown_and_not_followed() {
+async fn a_seed_that_disagrees_is_reported_and_its_list_is_not_accepted() {
     let world = World::default();
     world.lists("10.0.0.2", &["10.0.0.1", "10.0.0.2"]);
     world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
@@ -390,11 +396,11 @@ async fn a_seed_that_disagrees_is_shown_and_not_followed() {
     assert!(!zone.entry.poll_status().seeds_disagree);
 }
 
-/// What is logged, line by line, each from its message on.
+/// The log lines, each from its level on.
 #[derive(Clone, Default)]
-struct Tape(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl std::io::Write for Tape {
+impl std::io::Write for CapturedLog {
     fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(octets)
     }
@@ -404,7 +410,7 @@ impl std::io::Write for Tape {
     }
 }
 
-impl Tape {
+impl CapturedLog {
     fn lines(&self) -> Vec<String> {
         let octets = std::mem::take(&mut *self.0.lock().unwrap());
         String::from_utf8(octets).unwrap().lines().map(|line| line.trim().into()).collect()
@@ -414,8 +420,8 @@ impl Tape {
 #[tokio::test(start_paused = true)]
 async fn only_changes_are_logged_and_one_line_each() {
     crate::telemetry::keep_every_line();
-    let tape = Tape::default();
-    let writer = tape.clone();
+    let captured = CapturedLog::default();
+    let writer = captured.clone();
     let log = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
     let _log = tracing::subscriber::set_default(log.with_writer(move || writer.clone()).finish());
     let world = World::default();
@@ -423,7 +429,7 @@ async fn only_changes_are_logged_and_one_line_each() {
     let _zone = Running::start(&world, &["10.0.0.1"]);
     sleep(SECOND * 100).await;
     assert_eq!(
-        tape.lines(),
+        captured.lines(),
         [
             "INFO node joined zone=a.example. node=10.0.0.1",
             "INFO zone state changed zone=a.example. from=\"waiting\" to=\"live\"",
@@ -436,30 +442,30 @@ async fn only_changes_are_logged_and_one_line_each() {
         "INFO node joined zone=a.example. node=10.0.0.2",
         "INFO node left zone=a.example. node=10.0.0.1 now=\"unlisted\"",
     ];
-    assert_eq!(tape.lines(), joined);
+    assert_eq!(captured.lines(), joined);
     world.refuses("10.0.0.1");
     world.refuses("10.0.0.2");
     sleep(SECOND * 100).await;
-    let lines = tape.lines();
+    let lines = captured.lines();
     let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"10.0.0.2 refused";
     assert!(lines.len() == 1 && lines[0].starts_with(stale), "{lines:?}");
     world.lists("10.0.0.2", &["10.0.0.2"]);
     sleep(SECOND * 100).await;
-    assert_eq!(tape.lines(), ["INFO zone state changed zone=a.example. from=\"stale\" to=\"live\""]);
+    assert_eq!(captured.lines(), ["INFO zone state changed zone=a.example. from=\"stale\" to=\"live\""]);
 }
 
 /// Waits on a condition, with a deadline.
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let patience = timeout(SECOND * 20, async {
+    let waiting = timeout(SECOND * 20, async {
         while !condition() {
             sleep(Duration::from_millis(5)).await;
         }
     });
-    assert!(patience.await.is_ok(), "not within the deadline: {what}");
+    assert!(waiting.await.is_ok(), "not within the deadline: {what}");
 }
 
 #[tokio::test]
-async fn a_real_cluster_is_followed() {
+async fn every_change_of_a_real_cluster_is_published() {
     let cluster = SimulatedCluster::start(3).unwrap();
     let mut wanted = zone(&[&cluster.node(0).to_string()]);
     wanted.cluster.port = NonZeroU16::new(cluster.port()).unwrap();

@@ -1,12 +1,11 @@
-//! Probes every node that some zone lists; a node that several zones list is probed once for all of them.
+//! Probes the nodes that zones list.
 //!
-//! One task serves all zones. It follows a [`Schedule`](schedule::Schedule), which decides what is probed when and
-//! shares the slots fairly; each probe is a task of its own that the first one owns. Zones that follow the same
-//! endpoint share its probes: the shortest interval and the longest timeout among them hold, each hears what its own
-//! timeout makes of the result, and each counts for itself.
+//! One task serves all zones. A [`Schedule`](schedule::Schedule) decides when each endpoint is probed and shares the
+//! slots fairly; the task owns one task for each probe in flight. Zones that probe the same endpoint with the same
+//! timeout share its probes: the shortest interval among them holds, and each zone counts the outcomes itself.
 //!
-//! A probe that panics is logged and counts as a failure of its node. Should the task itself panic, it is logged and
-//! begins anew with all that is followed; so that no zone waits for outcomes in vain.
+//! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
+//! it starts again with all subscriptions, so that zones go on getting outcomes.
 
 mod pace;
 mod schedule;
@@ -43,12 +42,12 @@ use crate::{config::Health, types::ZoneName};
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
 const IN_FLIGHT_MAX: usize = 512;
 
-/// The pause before all begins anew after a panic: what causes it may still be there.
+/// The pause before probing starts again after a panic: its cause may still be there.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
-    /// Asks on a fresh connection, for no longer than this.
+    /// Asks on a fresh connection; `within` bounds how long.
     fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
 }
 
@@ -64,14 +63,14 @@ impl Probe for NodeClient {
     }
 }
 
-/// Probes for all zones. Clones share everything; when the last one and every `ProbeSubscription` are gone, nothing is
-/// probed any more.
+/// Probes for all zones. Clones share everything. Probing ends when the last clone and the last `ProbeSubscription` are
+/// dropped.
 #[derive(Clone)]
 pub struct Prober(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Started when the first zone follows.
+    /// Started with the first subscription.
     task: OnceLock<AbortOnDropHandle<Infallible>>,
 }
 
@@ -87,7 +86,7 @@ struct Shared {
 type Chance = dyn Fn() -> f64 + Send + Sync;
 
 impl Prober {
-    /// Nothing is probed before somebody follows.
+    /// Probes nothing before the first subscription.
     pub fn new(probe: impl Probe) -> Self {
         Self::with(probe, rand::random::<f64>)
     }
@@ -103,15 +102,15 @@ impl Prober {
         Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
     }
 
-    /// One zone's subscription. It must be called on a runtime, and always on the same.
-    pub fn follow(&self, zone: &ZoneName) -> ProbeSubscription {
+    /// One zone's subscription. Call it on a runtime, and always on the same one.
+    pub fn subscribe(&self, zone: &ZoneName) -> ProbeSubscription {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
-        let (key, told) = shared.lock().join();
-        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, told }
+        let (key, arrived) = shared.lock().subscribe();
+        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived }
     }
 
-    /// How many endpoints are probed.
+    /// How many endpoints are probed; one that is probed with two timeouts counts twice.
     pub fn len(&self) -> usize {
         self.0.shared.lock().len()
     }
@@ -128,17 +127,17 @@ impl fmt::Debug for Prober {
     }
 }
 
-/// The nodes that one zone follows. Dropping it ends every probe that no other zone wants.
+/// The nodes that one zone has probed. Dropping it ends every probe that no other zone shares.
 pub struct ProbeSubscription {
     prober: Prober,
     name: ZoneName,
     key: ZoneKey,
-    told: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 impl ProbeSubscription {
-    /// Follows these and no others, one for each address. Newcomers are probed at once, and if they are many within a
-    /// quarter of the interval; those that stay keep their phase.
+    /// Has these endpoints probed and no others, one for each address. New ones are probed at once, or, if they are
+    /// many, within a quarter of the interval; the others keep their times.
     pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
         let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
@@ -146,21 +145,21 @@ impl ProbeSubscription {
         shared.schedule_changed.notify_one();
     }
 
-    /// Probes a node now, out of turn. A probe of it that is in flight will do, and one that began a moment ago puts
-    /// this one off for a few milliseconds.
+    /// Probes a node now, out of turn. It adds no probe to one in flight, and waits for a few milliseconds after one
+    /// that began a moment ago.
     pub fn confirm(&self, address: IpAddr) {
         let shared = &self.prober.0.shared;
         shared.lock().confirm(self.key, address, Instant::now());
         shared.schedule_changed.notify_one();
     }
 
-    /// The next thing heard, of a node that is followed now. Safe to drop at any moment.
+    /// The next outcome, of a node in the present set. Safe to drop at any moment.
     pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
         loop {
-            if let Some(heard) = self.prober.0.shared.lock().take(self.key) {
-                return heard;
+            if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
+                return outcome;
             }
-            self.told.notified().await;
+            self.arrived.notified().await;
         }
     }
 
@@ -172,7 +171,7 @@ impl ProbeSubscription {
 
 impl Drop for ProbeSubscription {
     fn drop(&mut self) {
-        self.prober.0.shared.lock().leave(self.key);
+        self.prober.0.shared.lock().unsubscribe(self.key);
     }
 }
 
@@ -190,18 +189,18 @@ struct ActiveProbes {
 }
 
 impl Shared {
-    /// The schedule may have been left half changed by a panic; it never panics on that, and `serve` renews it.
+    /// A panic may have left the schedule half changed. It never panics on that, and `serve` restarts it.
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Probes until it is dropped. A panic is a fault of this program; zones must not be left without news because of it.
+    /// Probes until it is dropped. A panic is a fault of this program; zones still need outcomes after it.
     async fn serve(self: Arc<Self>) -> Infallible {
         loop {
             let Err(_) = AssertUnwindSafe(self.run()).catch_unwind().await;
             error!(pause = ?RESTART_PAUSE, "the prober panicked and is started again; zones keep their nodes");
             sleep(RESTART_PAUSE).await;
-            self.lock().renew(Instant::now());
+            self.lock().restart(Instant::now());
         }
     }
 
@@ -217,35 +216,35 @@ impl Shared {
         }
     }
 
-    /// Begins every probe that is due and may have a slot; when to look again.
+    /// Begins every probe that is due and may have a slot. Returns when to look again.
     fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
-        while let Some((flight, endpoint, within)) = schedule.begin(Instant::now()) {
+        while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
             let probing = self.probe.begin(endpoint.clone(), within);
-            // A probe that does not keep its time loses its slot nevertheless.
+            // This frees the slot even if a probe ignores its timeout.
             let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
-            active.known.insert(task.id(), (flight, endpoint));
-            schedule.may_be_aborted(flight, task);
+            active.known.insert(task.id(), (probe, endpoint));
+            schedule.set_abort_handle(probe, task);
         }
         schedule.wake()
     }
 
-    /// Takes over how a probe ended, and how all others did that have ended meanwhile.
+    /// Records the outcome of this probe, and of all others that have ended meanwhile.
     fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
         let mut schedule = self.lock();
         let mut next = Some(finished);
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
-            if let Some((flight, endpoint)) = active.known.remove(&id) {
-                let heard = match finished {
-                    Ok((_, heard)) => Some(heard),
+            if let Some((probe, endpoint)) = active.known.remove(&id) {
+                let outcome = match finished {
+                    Ok((_, outcome)) => Some(outcome),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
                         Some(ProbeOutcome::Slow)
                     }
                     Err(_aborted) => None,
                 };
-                schedule.end(flight, heard, Instant::now(), (self.chance)());
+                schedule.end(probe, outcome, Instant::now(), (self.chance)());
             }
             next = active.tasks.try_join_next_with_id();
         }
@@ -281,7 +280,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const MILLI: Duration = Duration::from_millis(1);
 
-    /// More than any real thing on a busy machine takes.
+    /// Longer than a real probe takes on a busy machine.
     const LONG: Duration = Duration::from_secs(20);
 
     #[derive(Clone, Copy)]
@@ -292,7 +291,7 @@ mod tests {
         Panics,
     }
 
-    /// Nodes that answer at once unless told otherwise, and a note of each probe.
+    /// Nodes that answer at once unless a test says otherwise. Each probe is recorded.
     #[derive(Clone, Default)]
     struct World {
         habits: Arc<Mutex<HashMap<IpAddr, Habit>>>,
@@ -302,14 +301,14 @@ mod tests {
 
     impl Probe for World {
         async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
-            struct Landing<'a>(&'a AtomicUsize);
-            impl Drop for Landing<'_> {
+            struct InFlight<'a>(&'a AtomicUsize);
+            impl Drop for InFlight<'_> {
                 fn drop(&mut self) {
                     self.0.fetch_sub(1, Ordering::Relaxed);
                 }
             }
             self.in_flight.fetch_add(1, Ordering::Relaxed);
-            let _landing = Landing(&self.in_flight);
+            let _in_flight = InFlight(&self.in_flight);
             self.probes.lock().unwrap().push((Instant::now(), endpoint.address));
             let habit = self.habits.lock().unwrap().get(&endpoint.address).copied();
             match habit.unwrap_or(Habit::Answers(MILLI)) {
@@ -319,7 +318,7 @@ mod tests {
                 }
                 Habit::Refuses => ProbeOutcome::Refused,
                 Habit::Hangs => std::future::pending().await,
-                Habit::Panics => panic!("told to"),
+                Habit::Panics => panic!("as the test demands"),
             }
         }
     }
@@ -368,7 +367,7 @@ mod tests {
     }
 
     fn zone(prober: &Prober) -> ProbeSubscription {
-        prober.follow(&ZoneName::parse("a.example").unwrap())
+        prober.subscribe(&ZoneName::parse("a.example").unwrap())
     }
 
     /// A zone with these nodes, at this interval and with a timeout of a second.
@@ -378,11 +377,15 @@ mod tests {
         subscription
     }
 
-    /// What a zone hears within a time, and when.
-    async fn hear(subscription: &mut ProbeSubscription, within: Duration) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
-        let (start, mut all) = (Instant::now(), Vec::new());
-        while let Ok((node, heard)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, heard));
+    /// The outcomes that a zone gets within a time, and when.
+    async fn outcomes_within(
+        subscription: &mut ProbeSubscription,
+        within: Duration,
+    ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
+        let start = Instant::now();
+        let mut all = Vec::new();
+        while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
+            all.push((start.elapsed(), node, outcome));
         }
         all
     }
@@ -392,12 +395,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
+    async fn new_nodes_are_probed_at_once_and_then_at_the_interval() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=3, SECOND);
-        let first = hear(&mut subscription, MILLI * 5).await;
+        let first = outcomes_within(&mut subscription, MILLI * 5).await;
         assert_eq!(first.len(), 3, "{first:?}");
-        hear(&mut subscription, SECOND * 600).await;
+        outcomes_within(&mut subscription, SECOND * 600).await;
         for n in 1..=3 {
             let times = world.times(n);
             assert!((580..=620).contains(&times.len()), "{}", times.len());
@@ -412,9 +415,9 @@ mod tests {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=500, SECOND);
         assert_eq!(subscription.effective_interval(), 5 * SECOND);
-        let quarter = hear(&mut subscription, 5 * SECOND / 4 + 2 * MILLI).await;
-        assert_eq!(quarter.len(), 500, "all are heard within a quarter of it");
-        hear(&mut subscription, 100 * SECOND).await;
+        let quarter = outcomes_within(&mut subscription, 5 * SECOND / 4 + 2 * MILLI).await;
+        assert_eq!(quarter.len(), 500, "all are probed within a quarter of it");
+        outcomes_within(&mut subscription, 100 * SECOND).await;
         let per_second = (world.count() - 500) / 100;
         assert!((98..=102).contains(&per_second), "{per_second}");
     }
@@ -425,71 +428,76 @@ mod tests {
         let prober = world.prober();
         let mut zones = [(); 3].map(|()| follow(&prober, 1..=2, SECOND));
         assert_eq!(prober.len(), 2);
-        let heard = hear(&mut zones[0], 60 * SECOND).await;
+        let all = outcomes_within(&mut zones[0], 60 * SECOND).await;
         let probes = world.count();
         assert!((105..=140).contains(&probes), "{probes}");
-        assert_eq!(heard.len(), probes);
+        assert_eq!(all.len(), probes);
         assert!(
-            heard
-                .iter()
-                .all(|&(_, who, what)| what == if who == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
+            all.iter().all(|&(_, address, result)| result
+                == if address == node(1) { ProbeOutcome::Up } else { ProbeOutcome::Refused })
         );
-        assert!(hear(&mut zones[1], MILLI * 10).await.len() > 4, "each zone hears for itself");
+        assert!(outcomes_within(&mut zones[1], MILLI * 10).await.len() > 4, "each zone gets its own outcomes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_later_hears_at_once_and_another_port_is_another_endpoint() {
+    async fn a_later_subscription_gets_an_outcome_at_once_and_another_port_is_another_endpoint() {
         let world = World::default();
         let prober = world.prober();
         let mut early = follow(&prober, 1..=1, 60 * SECOND);
-        hear(&mut early, 10 * SECOND).await;
+        outcomes_within(&mut early, 10 * SECOND).await;
         let mut late = follow(&prober, 1..=1, 60 * SECOND);
-        assert_eq!(hear(&mut late, MILLI * 5).await.len(), 1);
+        assert_eq!(outcomes_within(&mut late, MILLI * 5).await.len(), 1);
         let elsewhere = Endpoint { port: NonZeroU16::new(8043).unwrap(), ..endpoint(1) };
         late.set([elsewhere], health(60 * SECOND, SECOND));
-        assert_eq!((prober.len(), hear(&mut late, MILLI * 5).await.len()), (2, 1));
+        assert_eq!((prober.len(), outcomes_within(&mut late, MILLI * 5).await.len()), (2, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_fastest_interval_holds_and_each_zone_is_as_patient_as_it_says() {
-        let world = World::new([(1, Habit::Hangs), (2, Habit::Answers(SECOND * 9 / 2))]);
+    async fn shared_probes_are_made_at_the_shortest_interval() {
+        let world = World::default();
         let prober = world.prober();
-        let (mut eager, mut patient) = (zone(&prober), zone(&prober));
-        eager.set([endpoint(1), endpoint(2)], health(SECOND, SECOND));
-        patient.set([endpoint(1), endpoint(2)], health(30 * SECOND, 20 * SECOND));
-        let heard = hear(&mut eager, 19 * SECOND).await;
-        assert!(heard.iter().all(|&(.., heard)| heard == ProbeOutcome::Slow));
-        for n in 1..=2 {
-            let times: Vec<_> = heard.iter().filter(|&&(_, who, _)| who == node(n)).map(|&(at, ..)| at).collect();
-            assert!(times[0] <= SECOND + MILLI && times[1] <= 2 * SECOND + MILLI * 2, "{times:?}");
-            assert!(
-                times.windows(2).all(|pair| pair[1] - pair[0] >= SECOND * 9 / 10),
-                "told once each time: {times:?}"
-            );
-            assert!(times.len() >= 14, "one that hangs for others fails again and again: {times:?}");
-        }
-        hear(&mut eager, 2 * SECOND).await;
-        let heard = hear(&mut patient, MILLI).await;
-        assert!(
-            heard
-                .iter()
-                .all(|&(_, who, what)| what == if who == node(1) { ProbeOutcome::Slow } else { ProbeOutcome::Up })
-        );
-        assert_eq!(heard.iter().filter(|&&(_, who, _)| who == node(1)).count(), 1);
+        let mut fast = zone(&prober);
+        let mut slow = zone(&prober);
+        fast.set([endpoint(1)], health(SECOND, SECOND));
+        slow.set([endpoint(1)], health(30 * SECOND, SECOND));
+        outcomes_within(&mut fast, 20 * SECOND).await;
+        let times = world.times(1);
+        assert!((18..=23).contains(&times.len()), "{}", times.len());
+        assert!(gaps(&times).all(|gap| gap >= SECOND * 9 / 10), "once for both zones: {times:?}");
+        assert!(!outcomes_within(&mut slow, MILLI).await.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_stays_keeps_its_phase_and_a_faster_pace_holds_at_once() {
+    async fn zones_with_different_timeouts_do_not_share_probes() {
+        let world = World::new([(1, Habit::Answers(SECOND * 3 / 2))]);
+        let prober = world.prober();
+        let mut short = zone(&prober);
+        let mut long = zone(&prober);
+        short.set([endpoint(1)], health(SECOND, SECOND));
+        long.set([endpoint(1)], health(30 * SECOND, 2 * SECOND));
+        assert_eq!(prober.len(), 2);
+        let outcomes = outcomes_within(&mut short, 19 * SECOND).await;
+        assert!(outcomes.len() >= 14 && outcomes.iter().all(|&(.., outcome)| outcome == ProbeOutcome::Slow));
+        let outcomes: Vec<_> =
+            outcomes_within(&mut long, MILLI).await.into_iter().map(|(.., outcome)| outcome).collect();
+        assert_eq!(outcomes, [ProbeOutcome::Up]);
+        short.set([endpoint(1)], health(SECOND, 2 * SECOND));
+        assert_eq!(prober.len(), 1, "now the timeouts are equal");
+        assert_eq!(outcomes_within(&mut short, 2 * SECOND).await[0].2, ProbeOutcome::Up);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_stays_keeps_its_times_and_a_shorter_interval_holds_at_once() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=2, 10 * SECOND);
         for last in [2, 3].into_iter().cycle().take(600) {
             subscription.set((1..=last).map(endpoint), health(10 * SECOND, SECOND));
-            hear(&mut subscription, SECOND / 10).await;
+            outcomes_within(&mut subscription, SECOND / 10).await;
         }
         let times = world.times(1);
         assert!((6..=8).contains(&times.len()), "{}", times.len());
         subscription.set([endpoint(1)], health(SECOND, SECOND));
-        hear(&mut subscription, 5 * SECOND).await;
+        outcomes_within(&mut subscription, 5 * SECOND).await;
         assert!(world.times(1).len() >= times.len() + 4);
         assert_eq!(subscription.effective_interval(), SECOND);
     }
@@ -498,14 +506,14 @@ mod tests {
     async fn a_confirmation_is_immediate_and_asking_often_changes_nothing() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=1, 60 * SECOND);
-        hear(&mut subscription, 10 * SECOND).await;
+        outcomes_within(&mut subscription, 10 * SECOND).await;
         world.will(1, Habit::Refuses);
         subscription.confirm(node(1));
         subscription.confirm(node(9));
-        assert_eq!(hear(&mut subscription, MILLI).await.len(), 1);
+        assert_eq!(outcomes_within(&mut subscription, MILLI).await.len(), 1);
         subscription.confirm(node(1));
-        let heard = hear(&mut subscription, MILLI * 60).await;
-        assert_eq!(heard.iter().map(|&(.., heard)| heard).collect::<Vec<_>>(), [ProbeOutcome::Refused]);
+        let all = outcomes_within(&mut subscription, MILLI * 60).await;
+        assert_eq!(all.iter().map(|&(.., outcome)| outcome).collect::<Vec<_>>(), [ProbeOutcome::Refused]);
         let before = world.count();
         for _ in 0..1000 {
             subscription.confirm(node(1));
@@ -515,11 +523,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_refuses_is_heard_twice_within_little_more_than_an_interval() {
+    async fn a_node_that_refuses_gives_two_outcomes_within_little_more_than_an_interval() {
         for _ in 0..20 {
             let world = World::default();
             let mut subscription = follow(&world.prober(), 1..=1, SECOND);
-            hear(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
+            outcomes_within(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
             let mut first = subscription.next().await;
@@ -539,14 +547,15 @@ mod tests {
     async fn nothing_is_left_running_when_a_node_or_a_zone_goes() {
         let world = World::new([(1, Habit::Hangs), (2, Habit::Hangs)]);
         let prober = world.prober();
-        let (mut first, second) = (follow(&prober, 1..=4, SECOND), follow(&prober, 2..=2, SECOND));
+        let mut first = follow(&prober, 1..=4, SECOND);
+        let second = follow(&prober, 2..=2, SECOND);
         sleep(SECOND / 2).await;
         assert_eq!((world.in_flight(), prober.len()), (2, 4));
         first.set([endpoint(4)], health(SECOND, SECOND));
         sleep(MILLI).await;
         assert_eq!((world.in_flight(), prober.len()), (1, 2), "the second zone still wants its node");
-        let heard = hear(&mut first, 10 * SECOND).await;
-        assert!(heard.iter().all(|&(_, who, _)| who == node(4)), "also what was heard before is forgotten");
+        let all = outcomes_within(&mut first, 10 * SECOND).await;
+        assert!(all.iter().all(|&(_, address, _)| address == node(4)), "also what arrived before is forgotten");
         assert_eq!(world.times(3).len(), 1);
         drop(first);
         drop(second);
@@ -561,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_to_go_ends_what_is_in_flight() {
+    async fn dropping_the_last_subscription_ends_the_probes_in_flight() {
         let world = World::new([(1, Habit::Hangs)]);
         let subscription = follow(&world.prober(), 1..=2, SECOND);
         sleep(SECOND / 2).await;
@@ -584,8 +593,8 @@ mod tests {
                 hanging
             })
             .collect();
-        let heard = hear(&mut healthy, 300 * SECOND).await;
-        assert!(heard.iter().all(|&(.., heard)| heard == ProbeOutcome::Up));
+        let all = outcomes_within(&mut healthy, 300 * SECOND).await;
+        assert!(all.iter().all(|&(.., outcome)| outcome == ProbeOutcome::Up));
         for n in 1..=3 {
             let times = world.times(n);
             assert!(times.len() >= 280 && gaps(&times).all(|gap| gap <= SECOND * 11 / 10 + MILLI), "{}", times.len());
@@ -594,13 +603,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn five_hundred_hanging_nodes_are_all_heard_at_their_pace() {
+    async fn five_hundred_hanging_nodes_are_all_probed_at_their_interval() {
         let world = World::new((1..=500).map(|n| (n, Habit::Hangs)));
         let mut hanging = follow(&world.prober(), 1..=500, SECOND);
-        let heard = hear(&mut hanging, 13 * SECOND).await;
+        let all = outcomes_within(&mut hanging, 13 * SECOND).await;
         for n in 1..=500 {
-            let failures =
-                heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == ProbeOutcome::Slow).count();
+            let failures = all
+                .iter()
+                .filter(|&&(_, address, outcome)| address == node(n) && outcome == ProbeOutcome::Slow)
+                .count();
             assert!(failures >= 2, "two intervals, the timeout and a tenth have passed: {failures}");
         }
         assert!(world.in_flight() <= IN_FLIGHT_MAX / 2);
@@ -610,35 +621,36 @@ mod tests {
     async fn a_probe_that_panics_is_a_failure_of_its_node_alone() {
         let world = World::new([(1, Habit::Panics)]);
         let mut subscription = follow(&world.prober(), 1..=2, SECOND);
-        let heard = hear(&mut subscription, 10 * SECOND).await;
+        let all = outcomes_within(&mut subscription, 10 * SECOND).await;
         for (n, expected) in [(1, ProbeOutcome::Slow), (2, ProbeOutcome::Up)] {
-            let all = heard.iter().filter(|&&(_, who, heard)| who == node(n) && heard == expected).count();
-            assert!((9..=12).contains(&all), "{all}");
+            let count = all.iter().filter(|&&(_, address, outcome)| address == node(n) && outcome == expected).count();
+            assert!((9..=12).contains(&count), "{count}");
         }
         world.will(1, Habit::Answers(MILLI));
-        let heard = hear(&mut subscription, 2 * SECOND).await;
-        assert!(heard.iter().any(|&(_, who, heard)| (who, heard) == (node(1), ProbeOutcome::Up)));
+        let all = outcomes_within(&mut subscription, 2 * SECOND).await;
+        assert!(all.iter().any(|&(_, address, outcome)| (address, outcome) == (node(1), ProbeOutcome::Up)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_panic_of_its_own_the_prober_begins_anew() {
-        let (world, cursed) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
-        let curse = cursed.clone();
-        let chance = move || if curse.swap(false, Ordering::Relaxed) { panic!("told to") } else { 0.5 };
+    async fn after_a_panic_of_its_own_the_prober_starts_again() {
+        let world = World::new([(1, Habit::Hangs)]);
+        let will_panic = Arc::new(AtomicBool::new(false));
+        let panics = will_panic.clone();
+        let chance = move || if panics.swap(false, Ordering::Relaxed) { panic!("as the test demands") } else { 0.5 };
         let prober = Prober::with(world.clone(), chance);
         let mut subscription = follow(&prober, 1..=2, SECOND);
-        hear(&mut subscription, 3 * SECOND).await;
-        cursed.store(true, Ordering::Relaxed);
-        hear(&mut subscription, 5 * SECOND).await;
-        assert!(!cursed.load(Ordering::Relaxed));
-        let heard = hear(&mut subscription, 3 * SECOND).await;
+        outcomes_within(&mut subscription, 3 * SECOND).await;
+        will_panic.store(true, Ordering::Relaxed);
+        outcomes_within(&mut subscription, 5 * SECOND).await;
+        assert!(!will_panic.load(Ordering::Relaxed));
+        let all = outcomes_within(&mut subscription, 3 * SECOND).await;
         for wanted in [(node(1), ProbeOutcome::Slow), (node(2), ProbeOutcome::Up)] {
-            assert!(heard.iter().filter(|&&(_, who, heard)| (who, heard) == wanted).count() >= 2, "{heard:?}");
+            assert!(all.iter().filter(|&&(_, address, outcome)| (address, outcome) == wanted).count() >= 2, "{all:?}");
         }
         assert_eq!(world.in_flight(), 1);
     }
 
-    /// A zone of a simulated cluster, probed over real connections so rarely that only what is asked for happens.
+    /// A zone of a simulated cluster, probed over real connections so rarely that only the probes that the test asks for happen.
     fn real(cluster: &SimulatedCluster) -> ProbeSubscription {
         let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
         wait_for(&mut subscription, cluster, LONG);
@@ -652,7 +664,7 @@ mod tests {
     }
 
     async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
-        timeout(LONG * 2, subscription.next()).await.expect("something is heard")
+        timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives")
     }
 
     #[tokio::test]
@@ -661,8 +673,8 @@ mod tests {
         let mut subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, heard) = next(&mut subscription).await;
-            assert_eq!(heard, ProbeOutcome::Up);
+            let (node, outcome) = next(&mut subscription).await;
+            assert_eq!(outcome, ProbeOutcome::Up);
             up.push(node);
         }
         up.sort();

@@ -1,45 +1,25 @@
-//! How often nodes are probed, and what the end of a probe means to a zone that waits less long than another: pure functions.
+//! How often nodes are probed: pure functions.
 
 use std::time::Duration;
-
-use super::super::membership::ProbeOutcome;
 
 /// Probes of one zone in a second, on average. A large cluster is probed at longer intervals: each node costs the
 /// network and us the same, and no zone needs the outcomes of five hundred nodes within a second.
 pub const ZONE_PROBES_PER_SECOND: u32 = 100;
 
-/// A zone's newcomers up to so many are probed at once; an ordinary cluster is verified within milliseconds.
-const NEWCOMERS_AT_ONCE: usize = 10;
+/// Up to this many new nodes of a zone are probed at once: an ordinary cluster is verified within milliseconds.
+const NEW_NODES_AT_ONCE: usize = 10;
 
-/// First probes of more newcomers are spread over so much for each, at most over a quarter of the interval.
-pub(super) const NEWCOMER_SPREAD: Duration = Duration::from_millis(10);
+/// Each further new node spreads the first probes by this much, up to a quarter of the interval.
+pub(super) const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(10);
 
-/// The interval at which one zone's nodes are probed, so that all of them together are not probed too often.
+/// The interval at which each node of a zone is probed: longer for a large zone, which keeps to [`ZONE_PROBES_PER_SECOND`].
 pub(super) fn stretched(interval: Duration, nodes: usize) -> Duration {
     let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
     interval.max(Duration::from_secs(1) * nodes / ZONE_PROBES_PER_SECOND)
 }
 
-/// Over how long the first probes of so many newcomers are spread.
-pub(super) fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
-    let more = u32::try_from(newcomers.saturating_sub(NEWCOMERS_AT_ONCE)).unwrap_or(u32::MAX);
-    NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
-}
-
-/// What a probe that ended after `took` means to a zone that waits for `timeout`. `max_timeout` is for how long the most
-/// patient zone would have waited, `told` when the impatient were last told that the node is slow.
-pub(super) fn outcome_for(
-    heard: ProbeOutcome,
-    timeout: Duration,
-    took: Duration,
-    max_timeout: Duration,
-    told: Option<Duration>,
-) -> Option<ProbeOutcome> {
-    if timeout >= max_timeout || took < timeout {
-        Some(heard)
-    } else if told.is_some_and(|told| told >= timeout) {
-        None
-    } else {
-        Some(ProbeOutcome::Slow)
-    }
+/// The time over which the first probes of new nodes are spread.
+pub(super) fn first_probe_spread(interval: Duration, new_nodes: usize) -> Duration {
+    let more = u32::try_from(new_nodes.saturating_sub(NEW_NODES_AT_ONCE)).unwrap_or(u32::MAX);
+    FIRST_PROBE_SPREAD.saturating_mul(more).min(interval / 4)
 }

@@ -1,10 +1,11 @@
-//! When each endpoint is probed, and on whose account: no clock, no socket, no task.
+//! When each target is probed, and which zone the slot is charged to: no clock, no socket, no task.
 //!
-//! An endpoint *rests* until it is due, *waits* for a slot on the account of one of its followers, *flies* while it is
-//! probed, and rests again. Slots are few, and shared so that nodes that hang delay only their own zone:
+//! A target is an endpoint and a timeout. It is *idle* until it is due, *queued* for a slot that one of its subscribers
+//! is charged for, *in flight* while it is probed, and then idle again. Slots are few, and shared so that nodes that
+//! hang delay only their own zone:
 //!
-//! - A zone may have as many probes in flight as there are slots free. One zone whose nodes all hang holds half of the
-//!   slots, two a third each, and some always remain for zones that have none in flight.
+//! - A zone may have as many probes in flight as there are free slots. One zone whose nodes all hang holds half of the
+//!   slots, two zones a third each, and some slots always remain for zones without a probe in flight.
 //! - A slot goes to the zone with the fewest probes in flight, and among equals to the one that has waited longest.
 
 use std::{
@@ -19,27 +20,27 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
-    pace::{newcomer_spread, outcome_for, stretched},
+    pace::{first_probe_spread, stretched},
 };
 use crate::config::Health;
 
-/// From one probe of an endpoint to one that is asked for out of turn, at least: many zones may ask, and a node that refuses
-/// must not be flooded.
+/// The least time from the begin of a probe to a probe of the same target out of turn: many zones may ask for one, and
+/// a node that refuses must not be flooded.
 const CONFIRM_GAP: Duration = Duration::from_millis(50);
 
-/// Results kept for a zone that does not fetch them, for each of its nodes: what a busy zone is behind. Of more the
-/// oldest are forgotten, since the newest decide.
+/// Results kept for each node of a zone that is slow to fetch them. The oldest are dropped first, since the newest
+/// decide.
 const RESULTS_PER_NODE_MAX: usize = 4;
 
 /// One zone's subscription. No key is ever used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct ZoneKey(u64);
 
-/// One endpoint for as long as somebody follows it. No key is ever used again.
+/// One target, for as long as it has a subscriber. No key is ever used again.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct TargetKey(u64);
 
-/// A probe in flight, and the zone that pays for its slot.
+/// A probe in flight, and the zone that its slot is charged to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActiveProbe {
     pub(super) target: TargetKey,
@@ -53,42 +54,42 @@ pub(super) struct ProbeSettings {
     pub(super) health: Health,
 }
 
-/// Everything that is followed, and by whom.
+/// All targets and the zones that subscribe to them.
 #[derive(Debug)]
 pub(super) struct Schedule {
     slots: usize,
     in_flight: usize,
     zones: FxHashMap<ZoneKey, Zone>,
     targets: FxHashMap<TargetKey, Target>,
-    /// Addresses come from the network, so this hash is the one that cannot be aimed at.
-    by_endpoint: HashMap<Arc<Endpoint>, TargetKey>,
-    /// When a target must be looked at again: it rests until then, or flies for longer than some follower waits.
+    /// Addresses come from the network, hence the hash function that an attacker cannot provoke collisions in.
+    by_request: HashMap<(Arc<Endpoint>, Duration), TargetKey>,
+    /// When each idle target is due.
     timers: BTreeSet<(Instant, TargetKey)>,
-    /// Zones with targets that wait for a slot: fewest in flight first, then whose turn was longest ago.
+    /// Zones with queued targets: the fewest probes in flight first, then the earliest turn.
     ready: BTreeSet<(usize, u64, ZoneKey)>,
-    /// The last number given to anything.
+    /// The last number given to a zone, a target or a turn.
     last: u64,
 }
 
 #[derive(Debug)]
 struct Zone {
     nodes: BTreeMap<IpAddr, TargetKey>,
-    /// Stretched.
+    /// As [`stretched`] gives it.
     interval: Duration,
-    timeout: Duration,
     in_flight: usize,
-    /// Those that wait on this zone's account, longest first.
+    /// Queued targets that are charged to this zone, the longest waiting first.
     waiting: VecDeque<TargetKey>,
     turn: u64,
     results: VecDeque<(IpAddr, ProbeOutcome)>,
-    told: Arc<Notify>,
+    arrived: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Target {
     endpoint: Arc<Endpoint>,
-    /// In order, never none.
-    followers: Vec<ZoneKey>,
+    timeout: Duration,
+    /// Sorted, never empty.
+    subscribers: Vec<ZoneKey>,
     /// When the last probe began.
     begun: Option<Instant>,
     phase: Phase,
@@ -98,16 +99,7 @@ struct Target {
 enum Phase {
     Idle { due: Instant },
     Queued { zone: ZoneKey },
-    InFlight { overdue: Option<Overdue>, max_timeout: Duration, abort: Option<AbortHandle> },
-}
-
-/// A probe that goes on for a patient zone beside an impatient one.
-#[derive(Clone, Copy, Debug)]
-struct Overdue {
-    /// When the impatient are told next.
-    next: Instant,
-    /// When they were told last.
-    told: Option<Instant>,
+    InFlight { abort: Option<AbortHandle> },
 }
 
 impl Schedule {
@@ -117,46 +109,46 @@ impl Schedule {
             in_flight: 0,
             zones: FxHashMap::default(),
             targets: FxHashMap::default(),
-            by_endpoint: HashMap::new(),
+            by_request: HashMap::new(),
             timers: BTreeSet::new(),
             ready: BTreeSet::new(),
             last: 0,
         }
     }
 
-    /// How many endpoints are followed.
+    /// How many targets there are.
     pub(super) fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// A zone that follows no node yet, and what is notified when an outcome arrives for it.
-    pub(super) fn join(&mut self) -> (ZoneKey, Arc<Notify>) {
-        let (key, told) = (ZoneKey(self.number()), Arc::new(Notify::new()));
+    /// A zone without nodes, and what is notified when an outcome arrives for it.
+    pub(super) fn subscribe(&mut self) -> (ZoneKey, Arc<Notify>) {
+        let key = ZoneKey(self.number());
+        let arrived = Arc::new(Notify::new());
         let zone = Zone {
             nodes: BTreeMap::new(),
             interval: Duration::ZERO,
-            timeout: Duration::ZERO,
             in_flight: 0,
             waiting: VecDeque::new(),
             turn: 0,
             results: VecDeque::new(),
-            told: told.clone(),
+            arrived: arrived.clone(),
         };
         self.zones.insert(key, zone);
-        (key, told)
+        (key, arrived)
     }
 
-    /// The zone follows no node any more.
-    pub(super) fn leave(&mut self, zone: ZoneKey) {
+    /// Removes a zone, and the targets that no other zone shares.
+    pub(super) fn unsubscribe(&mut self, zone: ZoneKey) {
         let nodes = self.zones.get(&zone).map(|zone| zone.nodes.keys().copied().collect::<Vec<_>>());
         for address in nodes.unwrap_or_default() {
-            self.unfollow(zone, address);
+            self.remove_node(zone, address);
         }
         self.zones.remove(&zone);
     }
 
-    /// What a zone follows from now on, and how. What it followed already keeps its phase, unless the pace is now
-    /// faster. `chance` gives numbers from 0 up to 1.
+    /// Replaces the endpoints of a zone. Those that it had already keep their times, unless the interval is now shorter.
+    /// `chance` gives numbers from 0 up to 1.
     pub(super) fn set(
         &mut self,
         key: ZoneKey,
@@ -167,28 +159,30 @@ impl Schedule {
         let Some(zone) = self.zones.get_mut(&key) else { return };
         let interval = stretched(health.interval, endpoints.len());
         let faster = interval < zone.interval;
-        (zone.interval, zone.timeout) = (interval, health.timeout);
+        zone.interval = interval;
         let mut gone = Vec::new();
         for (address, target) in &zone.nodes {
-            let kept = endpoints.get(address) == self.targets.get(target).map(|target| &*target.endpoint);
+            let kept = self.targets.get(target).is_some_and(|target| {
+                endpoints.get(address) == Some(&*target.endpoint) && target.timeout == health.timeout
+            });
             if kept { _ = endpoints.remove(address) } else { gone.push(*address) }
         }
         let stayed: Vec<_> = zone.nodes.values().copied().collect();
         for address in gone {
-            self.unfollow(key, address);
+            self.remove_node(key, address);
         }
         if faster {
             for target in stayed {
                 self.pull_forward(target, now, |begun| begun + pause(interval, chance()));
             }
         }
-        let spread = newcomer_spread(interval, endpoints.len());
+        let spread = first_probe_spread(interval, endpoints.len());
         for endpoint in endpoints.into_values() {
-            self.follow(key, endpoint, now + spread.mul_f64(chance()));
+            self.add_node(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
         }
     }
 
-    /// Probes a zone's node as soon as may be, unless that is under way.
+    /// Probes a zone's node as soon as possible, unless a probe of it is in flight or queued.
     pub(super) fn confirm(&mut self, zone: ZoneKey, address: IpAddr, now: Instant) {
         let target = self.zones.get(&zone).and_then(|zone| zone.nodes.get(&address));
         if let Some(&target) = target {
@@ -201,12 +195,12 @@ impl Schedule {
         self.zones.get_mut(&zone)?.results.pop_front()
     }
 
-    /// The interval at which a zone's nodes are probed; zero until it has said at which they should be.
+    /// The interval at which a zone's nodes are probed; zero before the first [`Schedule::set`].
     pub(super) fn interval(&self, zone: ZoneKey) -> Duration {
         self.zones.get(&zone).map_or(Duration::ZERO, |zone| zone.interval)
     }
 
-    /// The next probe that is to begin, if one is due and may have a slot.
+    /// Begins the next probe, if one is due and may have a slot. Returns it, its endpoint and its timeout.
     pub(super) fn begin(&mut self, now: Instant) -> Option<(ActiveProbe, Arc<Endpoint>, Duration)> {
         self.advance(now);
         let &(in_flight, _, zone) = self.ready.first()?;
@@ -221,50 +215,41 @@ impl Schedule {
             zone.in_flight += 1;
             zone.turn = turn;
         });
-        let timeouts = || self.followers(key).map(|zone| zone.timeout);
-        let max_timeout = timeouts().max().unwrap_or_default();
-        let overdue = timeouts().min().filter(|&least| least < max_timeout);
-        let overdue = overdue.map(|least| Overdue { next: now + least, told: None });
-        self.timers.extend(overdue.map(|overdue| (overdue.next, key)));
         let target = self.targets.get_mut(&key)?;
         target.begun = Some(now);
-        target.phase = Phase::InFlight { overdue, max_timeout, abort: None };
-        Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), max_timeout))
+        target.phase = Phase::InFlight { abort: None };
+        Some((ActiveProbe { target: key, zone }, target.endpoint.clone(), target.timeout))
     }
 
-    /// How a probe that has begun is ended when no zone follows its endpoint any more.
-    pub(super) fn may_be_aborted(&mut self, flight: ActiveProbe, handle: AbortHandle) {
-        if let Some(Phase::InFlight { abort, .. }) =
-            self.targets.get_mut(&flight.target).map(|target| &mut target.phase)
-        {
+    /// Keeps the handle that aborts a probe in flight, for the moment at which its target has no subscriber any more.
+    pub(super) fn set_abort_handle(&mut self, probe: ActiveProbe, handle: AbortHandle) {
+        if let Some(Phase::InFlight { abort }) = self.targets.get_mut(&probe.target).map(|target| &mut target.phase) {
             *abort = Some(handle);
         }
     }
 
-    /// A probe has ended; `None`: it was aborted.
-    pub(super) fn end(&mut self, flight: ActiveProbe, heard: Option<ProbeOutcome>, now: Instant, chance: f64) {
+    /// Records the outcome of a probe; `None`: it was aborted.
+    pub(super) fn end(&mut self, probe: ActiveProbe, outcome: Option<ProbeOutcome>, now: Instant, chance: f64) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.change(flight.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
-        let (Some(heard), Some(target)) = (heard, self.targets.get(&flight.target)) else { return };
-        let (&Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&target.phase, target.begun) else {
-            return;
-        };
-        let told = overdue.and_then(|overdue| overdue.told).map(|told| told - begun);
-        report(&mut self.zones, target, |timeout| outcome_for(heard, timeout, now - begun, max_timeout, told));
-        if let Some(overdue) = overdue {
-            self.timers.remove(&(overdue.next, flight.target));
+        self.change(probe.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
+        let (Some(outcome), Some(target)) = (outcome, self.targets.get(&probe.target)) else { return };
+        let (Phase::InFlight { .. }, Some(begun)) = (&target.phase, target.begun) else { return };
+        for zone in &target.subscribers {
+            if let Some(zone) = self.zones.get_mut(zone) {
+                zone.report(target.endpoint.address, outcome);
+            }
         }
-        let due = now.max(begun + pause(self.interval_of(flight.target), chance));
-        self.rest(flight.target, due);
+        let due = now.max(begun + pause(self.interval_of(probe.target), chance));
+        self.set_due(probe.target, due);
     }
 
-    /// When to look again, though no probe ends and no zone changes anything.
+    /// When the next idle target is due.
     pub(super) fn wake(&self) -> Option<Instant> {
         self.timers.first().map(|&(due, _)| due)
     }
 
-    /// Nothing is in flight, and every endpoint is due: all that is kept is who follows what.
-    pub(super) fn renew(&mut self, now: Instant) {
+    /// Starts again after a panic: no probe is in flight, and every target is due. Subscriptions stay.
+    pub(super) fn restart(&mut self, now: Instant) {
         self.in_flight = 0;
         self.timers.clear();
         self.ready.clear();
@@ -278,53 +263,43 @@ impl Schedule {
         }
     }
 
-    /// Whatever is due at this time waits for a slot from now on. Impatient followers of a probe that still flies are
-    /// told that the node is slow, and told again at every interval: to them it is as if each time one had failed.
+    /// Queues every target that is due.
     fn advance(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.timers.first()
             && due <= now
         {
             self.timers.pop_first();
-            let interval = self.interval_of(key);
-            let Some(target) = self.targets.get_mut(&key) else { continue };
-            if let (Phase::InFlight { overdue, max_timeout, .. }, Some(begun)) = (&mut target.phase, target.begun) {
-                *overdue = Some(Overdue { next: now + interval, told: Some(now) });
-                self.timers.insert((now + interval, key));
-                let (took, max_timeout) = (now - begun, *max_timeout);
-                let impatient = |timeout| timeout < max_timeout && timeout <= took;
-                report(&mut self.zones, target, |timeout| impatient(timeout).then_some(ProbeOutcome::Slow));
-            } else {
-                self.wait(key);
-            }
+            self.enqueue(key);
         }
     }
 
-    fn follow(&mut self, zone: ZoneKey, endpoint: Endpoint, first: Instant) {
-        let address = endpoint.address;
-        let key = match self.by_endpoint.get(&endpoint) {
+    fn add_node(&mut self, zone: ZoneKey, request: (Arc<Endpoint>, Duration), first: Instant) {
+        let address = request.0.address;
+        let key = match self.by_request.get(&request) {
             Some(&key) => key,
             None => {
-                let (key, endpoint) = (TargetKey(self.number()), Arc::new(endpoint));
+                let key = TargetKey(self.number());
+                let (endpoint, timeout) = request.clone();
                 let phase = Phase::Idle { due: first };
                 self.timers.insert((first, key));
-                self.by_endpoint.insert(endpoint.clone(), key);
-                self.targets.insert(key, Target { endpoint, followers: Vec::new(), begun: None, phase });
+                self.by_request.insert(request, key);
+                self.targets.insert(key, Target { endpoint, timeout, subscribers: Vec::new(), begun: None, phase });
                 key
             }
         };
         if let Some(target) = self.targets.get_mut(&key)
-            && let Err(place) = target.followers.binary_search(&zone)
+            && let Err(place) = target.subscribers.binary_search(&zone)
         {
-            target.followers.insert(place, zone);
+            target.subscribers.insert(place, zone);
         }
         if let Some(zone) = self.zones.get_mut(&zone) {
             zone.nodes.insert(address, key);
         }
-        // Others may follow it already, and have probed it a moment ago.
+        // Another zone may have had it probed a moment ago.
         self.pull_forward(key, first, |begun| begun + CONFIRM_GAP);
     }
 
-    fn unfollow(&mut self, zone: ZoneKey, address: IpAddr) {
+    fn remove_node(&mut self, zone: ZoneKey, address: IpAddr) {
         let mut key = None;
         self.change(zone, |zone| {
             key = zone.nodes.remove(&address);
@@ -333,55 +308,48 @@ impl Schedule {
         });
         let Some(key) = key else { return };
         let Some(target) = self.targets.get_mut(&key) else { return };
-        target.followers.retain(|&follower| follower != zone);
-        if target.followers.is_empty() {
-            self.forget(key);
+        target.subscribers.retain(|&subscriber| subscriber != zone);
+        if target.subscribers.is_empty() {
+            self.remove_target(key);
         } else if matches!(target.phase, Phase::Queued { zone: account } if account == zone) {
-            self.wait(key);
+            self.enqueue(key);
         }
     }
 
-    /// No zone follows a target any more. A slot that it occupies is free when its probe has ended.
-    fn forget(&mut self, key: TargetKey) {
+    /// Removes a target without subscribers. Its slot becomes free when its probe has ended.
+    fn remove_target(&mut self, key: TargetKey) {
         let Some(target) = self.targets.remove(&key) else { return };
-        self.by_endpoint.remove(&target.endpoint);
+        self.by_request.remove(&(target.endpoint, target.timeout));
         match target.phase {
             Phase::Idle { due } => _ = self.timers.remove(&(due, key)),
             Phase::Queued { .. } => {}
-            Phase::InFlight { overdue, abort, .. } => {
-                if let Some(overdue) = overdue {
-                    self.timers.remove(&(overdue.next, key));
-                }
-                if let Some(abort) = abort {
-                    abort.abort();
-                }
-            }
+            Phase::InFlight { abort } => _ = abort.inspect(AbortHandle::abort),
         }
     }
 
-    fn rest(&mut self, key: TargetKey, due: Instant) {
+    fn set_due(&mut self, key: TargetKey, due: Instant) {
         if let Some(target) = self.targets.get_mut(&key) {
             target.phase = Phase::Idle { due };
             self.timers.insert((due, key));
         }
     }
 
-    /// Lets a target that rests be due earlier: at `earliest`, or at a time that depends on when its last probe began.
+    /// Lets an idle target be due earlier: at `earliest`, but not before the time that `after` gives for its last probe.
     fn pull_forward(&mut self, key: TargetKey, earliest: Instant, after: impl FnOnce(Instant) -> Instant) {
         let Some(target) = self.targets.get(&key) else { return };
         let Phase::Idle { due } = target.phase else { return };
         let sooner = target.begun.map_or(earliest, |begun| earliest.max(after(begun)));
         if sooner < due {
             self.timers.remove(&(due, key));
-            self.rest(key, sooner);
+            self.set_due(key, sooner);
         }
     }
 
-    /// Puts a target in ready, on the account of the follower that asks least of us now.
-    fn wait(&mut self, key: TargetKey) {
+    /// Queues a target. It is charged to the subscriber with the fewest probes in flight and queued.
+    fn enqueue(&mut self, key: TargetKey) {
         let Some(target) = self.targets.get_mut(&key) else { return };
         let load = |zone: &ZoneKey| self.zones.get(zone).map_or(usize::MAX, |zone| zone.in_flight + zone.waiting.len());
-        let Some(zone) = target.followers.iter().copied().min_by_key(load) else { return };
+        let Some(zone) = target.subscribers.iter().copied().min_by_key(load) else { return };
         target.phase = Phase::Queued { zone };
         let turn = self.number();
         self.change(zone, |zone| {
@@ -392,7 +360,7 @@ impl Schedule {
         });
     }
 
-    /// Changes a zone, and keeps its place in the ready right.
+    /// Changes a zone, and its place in `ready` with it.
     fn change(&mut self, key: ZoneKey, change: impl FnOnce(&mut Zone)) {
         let Some(zone) = self.zones.get_mut(&key) else { return };
         self.ready.remove(&(zone.in_flight, zone.turn, key));
@@ -402,14 +370,10 @@ impl Schedule {
         }
     }
 
-    fn followers(&self, target: TargetKey) -> impl Iterator<Item = &Zone> {
-        let followers = self.targets.get(&target).map_or(&[][..], |target| &target.followers);
-        followers.iter().filter_map(|zone| self.zones.get(zone))
-    }
-
-    /// A shared endpoint is probed as often as the most eager of its followers wants.
+    /// A shared target is probed at the shortest interval among its subscribers.
     fn interval_of(&self, target: TargetKey) -> Duration {
-        self.followers(target).map(|zone| zone.interval).min().unwrap_or_default()
+        let subscribers = self.targets.get(&target).map_or(&[][..], |target| &target.subscribers);
+        subscribers.iter().filter_map(|zone| self.zones.get(zone)).map(|zone| zone.interval).min().unwrap_or_default()
     }
 
     fn number(&mut self) -> u64 {
@@ -419,23 +383,12 @@ impl Schedule {
 }
 
 impl Zone {
-    fn report(&mut self, address: IpAddr, heard: ProbeOutcome) {
+    fn report(&mut self, address: IpAddr, outcome: ProbeOutcome) {
         if self.results.len() >= RESULTS_PER_NODE_MAX * self.nodes.len() {
             self.results.pop_front();
         }
-        self.results.push_back((address, heard));
-        self.told.notify_one();
-    }
-}
-
-/// Tells each follower of a target what there is to tell to one with its timeout.
-fn report(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(Duration) -> Option<ProbeOutcome>) {
-    for key in &target.followers {
-        if let Some(zone) = zones.get_mut(key)
-            && let Some(heard) = news(zone.timeout)
-        {
-            zone.report(target.endpoint.address, heard);
-        }
+        self.results.push_back((address, outcome));
+        self.arrived.notify_one();
     }
 }
 
@@ -443,7 +396,7 @@ fn report(zones: &mut FxHashMap<ZoneKey, Zone>, target: &Target, news: impl Fn(D
 mod tests {
     use std::num::{NonZeroU8, NonZeroU16};
 
-    use super::super::pace::NEWCOMER_SPREAD;
+    use super::super::pace::FIRST_PROBE_SPREAD;
     use super::*;
     use crate::config::Scheme;
     use proptest::prelude::*;
@@ -460,20 +413,20 @@ mod tests {
         nodes.into_iter().map(|n| (address(n), endpoint(n))).collect()
     }
 
-    /// A schedule, the probes that it has begun, and the time. Chance is always even.
+    /// A schedule, the probes in flight, and the time. Chance always gives 0.5.
     struct Fixture {
         schedule: Schedule,
-        flights: Vec<ActiveProbe>,
+        active: Vec<ActiveProbe>,
         now: Instant,
     }
 
     impl Fixture {
         fn new(slots: usize) -> Self {
-            Self { schedule: Schedule::new(slots), flights: Vec::new(), now: Instant::now() }
+            Self { schedule: Schedule::new(slots), active: Vec::new(), now: Instant::now() }
         }
 
         fn zone(&mut self, nodes: impl IntoIterator<Item = u16>, interval: Duration, timeout: Duration) -> ZoneKey {
-            let (zone, _) = self.schedule.join();
+            let (zone, _) = self.schedule.subscribe();
             self.set(zone, nodes, interval, timeout);
             zone
         }
@@ -483,23 +436,23 @@ mod tests {
             self.schedule.set(zone, settings, self.now, &|| 0.5);
         }
 
-        /// Begins what may begin; on whose account.
+        /// Begins every probe that may begin. Returns the zones that they are charged to.
         fn begin(&mut self) -> Vec<ZoneKey> {
             let mut accounts = Vec::new();
-            while let Some((flight, ..)) = self.schedule.begin(self.now) {
-                accounts.push(flight.zone);
-                self.flights.push(flight);
+            while let Some((probe, ..)) = self.schedule.begin(self.now) {
+                accounts.push(probe.zone);
+                self.active.push(probe);
             }
             accounts
         }
 
-        fn end(&mut self, index: usize, heard: ProbeOutcome) {
-            let flight = self.flights.remove(index);
-            self.schedule.end(flight, Some(heard), self.now, 0.5);
+        fn end(&mut self, index: usize, outcome: ProbeOutcome) {
+            let probe = self.active.remove(index);
+            self.schedule.end(probe, Some(outcome), self.now, 0.5);
         }
 
         fn end_all(&mut self) {
-            while !self.flights.is_empty() {
+            while !self.active.is_empty() {
                 self.end(0, ProbeOutcome::Up);
             }
         }
@@ -508,30 +461,31 @@ mod tests {
             std::iter::from_fn(|| self.schedule.take(zone)).map(|(node, _)| node).collect()
         }
 
-        /// Every promise that the fields make each other.
+        /// Checks that the fields agree with each other.
         fn check(&self) {
             let schedule = &self.schedule;
-            assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.flights.len());
-            assert_eq!(schedule.by_endpoint.len(), schedule.targets.len());
+            assert!(schedule.in_flight <= schedule.slots && schedule.in_flight == self.active.len());
+            assert_eq!(schedule.by_request.len(), schedule.targets.len());
             let mut timers = BTreeSet::new();
             for (&key, target) in &schedule.targets {
-                assert!(!target.followers.is_empty() && target.followers.is_sorted());
-                for zone in &target.followers {
+                assert!(!target.subscribers.is_empty() && target.subscribers.is_sorted());
+                for zone in &target.subscribers {
                     assert_eq!(schedule.zones[zone].nodes[&target.endpoint.address], key);
                 }
                 match &target.phase {
                     Phase::Idle { due } => _ = timers.insert((*due, key)),
-                    Phase::InFlight { overdue, .. } => timers.extend(overdue.map(|overdue| (overdue.next, key))),
+                    Phase::InFlight { .. } => {}
                     Phase::Queued { zone } => {
-                        assert!(target.followers.contains(zone));
+                        assert!(target.subscribers.contains(zone));
                         assert_eq!(schedule.zones[zone].waiting.iter().filter(|&&waiting| waiting == key).count(), 1);
                     }
                 }
             }
             assert_eq!(timers, schedule.timers);
-            let (mut ready, mut waiting) = (BTreeSet::new(), 0);
+            let mut ready = BTreeSet::new();
+            let mut waiting = 0;
             for (&key, zone) in &schedule.zones {
-                assert_eq!(zone.in_flight, self.flights.iter().filter(|flight| flight.zone == key).count());
+                assert_eq!(zone.in_flight, self.active.iter().filter(|probe| probe.zone == key).count());
                 assert!(zone.results.len() <= RESULTS_PER_NODE_MAX * zone.nodes.len());
                 assert!(zone.results.iter().all(|(node, _)| zone.nodes.contains_key(node)));
                 waiting += zone.waiting.len();
@@ -560,7 +514,7 @@ mod tests {
         }
         fixture.now += SECOND;
         fixture.begin();
-        assert!(fixture.flights.len() < 60);
+        assert!(fixture.active.len() < 60);
         let healthy = fixture.zone([7], SECOND, SECOND);
         assert_eq!(fixture.begin(), [healthy]);
         for _ in 0..1000 {
@@ -587,13 +541,14 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_on_the_account_of_a_zone_that_goes_waits_on_anothers() {
+    fn a_queued_target_is_charged_to_another_subscriber_when_its_zone_is_removed() {
         let mut fixture = Fixture::new(1);
         let busy = fixture.zone([9], SECOND, SECOND);
         assert_eq!(fixture.begin(), [busy]);
-        let (first, second) = (fixture.zone([1], SECOND, SECOND), fixture.zone([1], SECOND, SECOND));
+        let first = fixture.zone([1], SECOND, SECOND);
+        let second = fixture.zone([1], SECOND, SECOND);
         assert_eq!(fixture.begin(), []);
-        fixture.schedule.leave(first);
+        fixture.schedule.unsubscribe(first);
         fixture.check();
         fixture.end_all();
         assert_eq!(fixture.begin(), [second]);
@@ -605,9 +560,9 @@ mod tests {
         assert_eq!(stretched(SECOND, 100), SECOND);
         assert_eq!(stretched(SECOND, 500), 5 * SECOND);
         assert_eq!(stretched(10 * SECOND, 500), 10 * SECOND);
-        assert_eq!(newcomer_spread(SECOND, 3), Duration::ZERO);
-        assert_eq!(newcomer_spread(SECOND, 12), NEWCOMER_SPREAD * 2);
-        assert_eq!(newcomer_spread(5 * SECOND, 500), 5 * SECOND / 4);
+        assert_eq!(first_probe_spread(SECOND, 3), Duration::ZERO);
+        assert_eq!(first_probe_spread(SECOND, 12), FIRST_PROBE_SPREAD * 2);
+        assert_eq!(first_probe_spread(5 * SECOND, 500), 5 * SECOND / 4);
     }
 
     #[test]
@@ -619,34 +574,34 @@ mod tests {
             fixture.end(0, if round < 8 { ProbeOutcome::Slow } else { ProbeOutcome::Up });
             fixture.now += SECOND;
         }
-        let heard: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, heard)| heard).collect();
-        assert_eq!(heard, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
+        let outcome: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, outcome)| outcome).collect();
+        assert_eq!(outcome, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 
     #[derive(Clone, Debug)]
     enum Move {
         Set { zone: usize, nodes: u8, interval: u64, timeout: u64 },
-        Rejoin { zone: usize },
+        Resubscribe { zone: usize },
         Confirm { zone: usize, node: u16 },
         Pass { millis: u64 },
         Begin,
-        End { index: usize, heard: ProbeOutcome },
+        End { index: usize, outcome: ProbeOutcome },
         Take { zone: usize },
-        Renew,
+        Restart,
     }
 
     fn any_move() -> impl Strategy<Value = Move> {
-        let heard = prop_oneof![Just(ProbeOutcome::Up), Just(ProbeOutcome::Refused), Just(ProbeOutcome::Slow)];
+        let outcome = prop_oneof![Just(ProbeOutcome::Up), Just(ProbeOutcome::Refused), Just(ProbeOutcome::Slow)];
         prop_oneof![
             3 => (0_usize..4, any::<u8>(), 1_u64..4, 1_u64..4)
                 .prop_map(|(zone, nodes, interval, timeout)| Move::Set { zone, nodes, interval, timeout }),
-            1 => (0_usize..4).prop_map(|zone| Move::Rejoin { zone }),
+            1 => (0_usize..4).prop_map(|zone| Move::Resubscribe { zone }),
             2 => (0_usize..4, 0_u16..8).prop_map(|(zone, node)| Move::Confirm { zone, node }),
             4 => (0_u64..1500).prop_map(|millis| Move::Pass { millis }),
             6 => Just(Move::Begin),
-            6 => (any::<usize>(), heard).prop_map(|(index, heard)| Move::End { index, heard }),
+            6 => (any::<usize>(), outcome).prop_map(|(index, outcome)| Move::End { index, outcome }),
             2 => (0_usize..4).prop_map(|zone| Move::Take { zone }),
-            1 => Just(Move::Renew),
+            1 => Just(Move::Restart),
         ]
     }
 
@@ -658,7 +613,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_whatever_happens(moves in prop::collection::vec(any_move(), 0..80)) {
             let mut fixture = Fixture::new(3);
-            let mut zones = [(); 4].map(|()| fixture.schedule.join().0);
+            let mut zones = [(); 4].map(|()| fixture.schedule.subscribe().0);
             let mut followed = [0_u8; 4];
             for step in moves {
                 match step {
@@ -667,9 +622,10 @@ mod tests {
                         let pace = |n| Duration::from_secs(n);
                         fixture.set(zones[zone], nodes(mask), pace(interval), pace(timeout));
                     }
-                    Move::Rejoin { zone } => {
-                        fixture.schedule.leave(zones[zone]);
-                        (zones[zone], followed[zone]) = (fixture.schedule.join().0, 0);
+                    Move::Resubscribe { zone } => {
+                        fixture.schedule.unsubscribe(zones[zone]);
+                        zones[zone] = fixture.schedule.subscribe().0;
+                        followed[zone] = 0;
                     }
                     Move::Confirm { zone, node } => {
                         fixture.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), fixture.now);
@@ -680,14 +636,14 @@ mod tests {
                         let free = fixture.schedule.slots - fixture.schedule.in_flight;
                         prop_assert!(fixture.schedule.ready.first().is_none_or(|&(in_flight, ..)| in_flight >= free));
                     }
-                    Move::End { index, heard } if !fixture.flights.is_empty() => {
-                        fixture.end(index % fixture.flights.len(), heard);
+                    Move::End { index, outcome } if !fixture.active.is_empty() => {
+                        fixture.end(index % fixture.active.len(), outcome);
                     }
                     Move::End { .. } => {}
                     Move::Take { zone } => _ = fixture.schedule.take(zones[zone]),
-                    Move::Renew => {
-                        fixture.flights.clear();
-                        fixture.schedule.renew(fixture.now);
+                    Move::Restart => {
+                        fixture.active.clear();
+                        fixture.schedule.restart(fixture.now);
                     }
                 }
                 fixture.check();
@@ -702,8 +658,8 @@ mod tests {
             }
             for (zone, mask) in zones.into_iter().zip(followed) {
                 let expected: BTreeSet<_> = endpoints(nodes(mask)).into_keys().collect();
-                prop_assert_eq!(fixture.take_all(zone), expected, "everybody is heard in the end");
-                fixture.schedule.leave(zone);
+                prop_assert_eq!(fixture.take_all(zone), expected, "every node is probed in the end");
+                fixture.schedule.unsubscribe(zone);
             }
             fixture.check();
             prop_assert!(fixture.schedule.wake().is_none() && fixture.schedule.zones.is_empty());

@@ -2,7 +2,7 @@
 //!
 //! A look-up is the system's own (`getaddrinfo`): it blocks a thread, and nothing can end it. So each name has at
 //! most one in flight, all names share a few slots, and a look-up that hangs keeps its slot until it ends, while
-//! zones go on with the addresses that were found last. Those stay for ever: an old address is a better guess than
+//! zones use the addresses of the last successful one. Those stay indefinitely: an old address is a better guess than
 //! none.
 
 use std::{
@@ -26,9 +26,8 @@ use crate::types::{Seed, ZoneName, canonical, is_publishable};
 /// Look-ups in flight for all names together: each blocks a thread, and resolvers on the host serve others too.
 const LOOKUPS_MAX: usize = 16;
 
-/// After so long the name is said to be failing, although its look-up may still end: libc's own patience for one
-/// server.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// After this long the name counts as failing, although its look-up may still end: the timeout of libc for one server.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Addresses are looked up again at the zone's refresh, but not more often than this: what resolvers serve, they
 /// cache for seconds at least.
@@ -58,14 +57,14 @@ struct Shared {
 struct Name {
     result: Arc<watch::Sender<HostAddresses>>,
     wanted: Arc<Notify>,
-    /// Ends the name's task when the name is forgotten, or the whole is dropped.
+    /// Ends the name's task when the name, or the whole lookup, is dropped.
     _task: AbortOnDropHandle<()>,
 }
 
 /// What is known of a name.
 #[derive(Clone, Default)]
 struct HostAddresses {
-    /// Those found last, in order, so that replicas agree.
+    /// The result of the last successful look-up, sorted, so that replicas agree.
     addresses: Arc<[IpAddr]>,
     /// When a look-up last ended.
     looked_up: Option<Instant>,
@@ -85,8 +84,8 @@ impl HostLookup {
         Self(Arc::new(Shared { resolve: Arc::new(resolve), slots, names: Mutex::default() }))
     }
 
-    /// Begins to look up a name, or joins those who have. It must be called on a runtime.
-    pub fn follow(&self, name: &ZoneName) -> Host {
+    /// Subscribes to the addresses of a name; the first subscription begins to look it up. Call it on a runtime.
+    pub fn subscribe(&self, name: &ZoneName) -> Host {
         let mut names = self.0.lock();
         let known = names.entry(name.clone()).or_insert_with(|| self.0.start(name));
         Host { name: name.clone(), result: known.result.subscribe(), wanted: known.wanted.clone() }
@@ -115,7 +114,7 @@ impl fmt::Debug for HostLookup {
     }
 }
 
-/// A name as one zone follows it: when no zone does any more, it is forgotten.
+/// One zone's subscription to a name. The name is dropped with its last subscription.
 #[derive(Clone)]
 pub struct Host {
     name: ZoneName,
@@ -134,7 +133,7 @@ impl Host {
         self.result.borrow().error.clone()
     }
 
-    /// Asks for another look-up if the last one ended so long ago. Returns at once.
+    /// Asks for another look-up if the last one ended at least `age` ago. Returns at once.
     pub fn freshen(&self, age: Duration) {
         if self.result.borrow().looked_up.is_some_and(|then| then.elapsed() >= age.max(RETRY)) {
             self.wanted.notify_one();
@@ -144,7 +143,7 @@ impl Host {
     /// Returns when a look-up has ended since [`Host::addresses`] was last called.
     pub async fn changed(&mut self) {
         if self.result.changed().await.is_err() {
-            // The look-up is gone, and what waits here will be dropped: nothing changes any more.
+            // The look-up has been dropped, and this will be: nothing changes any more.
             std::future::pending().await
         }
     }
@@ -163,7 +162,8 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, name: &ZoneName) -> Name {
-        let (result, wanted) = (Arc::new(watch::Sender::new(HostAddresses::default())), Arc::new(Notify::new()));
+        let result = Arc::new(watch::Sender::new(HostAddresses::default()));
+        let wanted = Arc::new(Notify::new());
         let task = Task {
             name: name.clone(),
             host: Seed::Host(name.clone()).to_string(),
@@ -180,7 +180,7 @@ impl Shared {
 /// Why a name has no addresses.
 #[derive(Debug, thiserror::Error)]
 enum LookupError {
-    #[error("the system's resolver has not answered within {PATIENCE:?}")]
+    #[error("the system's resolver has not answered within {LOOKUP_TIMEOUT:?}")]
     TimedOut,
     #[error("it has no address that a node could have")]
     NoAddress,
@@ -190,7 +190,7 @@ enum LookupError {
     Panicked(#[from] JoinError),
 }
 
-/// Looks up one name whenever somebody wants it, for as long as somebody follows it.
+/// Looks up one name on demand, for as long as it has a subscription.
 struct Task {
     name: ZoneName,
     /// The name as the system's resolver takes it: without a dot at the end, so that search domains apply.
@@ -215,7 +215,7 @@ impl Task {
         }
     }
 
-    /// Whether no zone follows the name; if so, it is removed. The lock keeps new followers out meanwhile.
+    /// Whether the name has no subscription; if so, it is removed. The lock keeps new subscriptions out meanwhile.
     fn forgotten(&self) -> bool {
         let Some(home) = self.home.upgrade() else { return true };
         let mut names = home.lock();
@@ -226,17 +226,17 @@ impl Task {
         forgotten
     }
 
-    /// One look-up. While it takes too long, the name is said to fail; the result is welcome whenever it comes.
+    /// One look-up. When it takes too long, the name counts as failing until the result arrives.
     async fn look_up(&self) {
         let mut job = self.begin();
-        let ended = match timeout(PATIENCE, &mut job).await {
+        let ended = match timeout(LOOKUP_TIMEOUT, &mut job).await {
             Ok(ended) => ended,
             Err(_) => {
-                self.tell(Err(LookupError::TimedOut));
+                self.publish(Err(LookupError::TimedOut));
                 job.await
             }
         };
-        self.tell(match ended {
+        self.publish(match ended {
             Ok(Ok(addresses)) if addresses.is_empty() => Err(LookupError::NoAddress),
             Ok(Ok(addresses)) => Ok(addresses),
             Ok(Err(error)) => Err(error.into()),
@@ -246,7 +246,9 @@ impl Task {
 
     /// Starts a look-up once there is a slot, which it keeps until it has really ended, whether or not a zone still waits.
     fn begin(&self) -> AbortOnDropHandle<io::Result<Arc<[IpAddr]>>> {
-        let (slots, resolve, host) = (self.slots.clone(), self.resolve.clone(), self.host.clone());
+        let slots = self.slots.clone();
+        let resolve = self.resolve.clone();
+        let host = self.host.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             // The semaphore is never closed; if it were, there would be no bound to keep.
             let slot = slots.acquire_owned().await.ok();
@@ -259,7 +261,7 @@ impl Task {
         }))
     }
 
-    fn tell(&self, found: Result<Arc<[IpAddr]>, LookupError>) {
+    fn publish(&self, found: Result<Arc<[IpAddr]>, LookupError>) {
         let Self { host, .. } = self;
         self.result.send_modify(|result| {
             result.looked_up = Some(Instant::now());
@@ -268,7 +270,8 @@ impl Task {
                     if error.is_some() {
                         info!(%host, "host name resolved again");
                     }
-                    (result.addresses, result.error) = (addresses, None);
+                    result.addresses = addresses;
+                    result.error = None;
                 }
                 (Err(why), error) => {
                     if error.is_none() {
@@ -307,7 +310,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// A resolver that tells how often it was asked, and plays its answers one after the other, the last for ever.
+    /// A resolver that counts its look-ups and gives the scripted answers one after the other, then the last one again
+    /// and again.
     fn scripted(script: Vec<Option<Vec<IpAddr>>>) -> (HostLookup, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
@@ -322,7 +326,7 @@ mod tests {
     async fn addresses_are_looked_up_when_wanted_and_stay_when_look_ups_fail() {
         let found = addresses(&["10.0.0.2", "10.0.0.1", "::ffff:10.0.0.1", "0.0.0.0"]);
         let (lookup, asked) = scripted(vec![None, Some(found), None, Some(addresses(&["10.0.0.3"]))]);
-        let mut host = lookup.follow(&name("scylla.internal"));
+        let mut host = lookup.subscribe(&name("scylla.internal"));
         assert_eq!((host.addresses().len(), host.error()), (0, None));
         host.changed().await;
         assert_eq!(host.error().unwrap(), "scylla.internal cannot be resolved: no such host");
@@ -344,7 +348,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn zones_share_names_and_forget_them() {
         let (lookup, asked) = scripted(vec![Some(addresses(&["10.0.0.1"]))]);
-        let mut followers: Vec<_> = (0..100).map(|_| lookup.follow(&name("scylla.internal"))).collect();
+        let mut followers: Vec<_> = (0..100).map(|_| lookup.subscribe(&name("scylla.internal"))).collect();
         for follower in &mut followers {
             follower.changed().await;
         }
@@ -352,7 +356,7 @@ mod tests {
         drop(followers);
         sleep(RETRY).await;
         assert!(lookup.is_empty());
-        let mut again = lookup.follow(&name("scylla.internal"));
+        let mut again = lookup.subscribe(&name("scylla.internal"));
         again.changed().await;
         assert_eq!((asked.load(SeqCst), lookup.len()), (2, 1));
     }
@@ -361,7 +365,8 @@ mod tests {
     #[tokio::test]
     async fn a_look_up_that_hangs_keeps_its_slot_and_delays_no_other() {
         let (release, gate) = mpsc::channel::<()>();
-        let (gate, in_flight) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+        let gate = Mutex::new(gate);
+        let in_flight = Arc::new(AtomicUsize::new(0));
         let counter = in_flight.clone();
         let lookup = HostLookup::with(move |host| {
             counter.fetch_add(1, SeqCst);
@@ -371,13 +376,13 @@ mod tests {
             Ok(addresses(&["10.0.0.1"]))
         });
         let mut hanging: Vec<_> =
-            (0..=LOOKUPS_MAX).map(|index| lookup.follow(&name(&format!("hangs{index}")))).collect();
+            (0..=LOOKUPS_MAX).map(|index| lookup.subscribe(&name(&format!("hangs{index}")))).collect();
         while in_flight.load(SeqCst) < LOOKUPS_MAX {
             tokio::task::yield_now().await;
         }
         assert!(hanging.iter_mut().all(|host| host.addresses().is_empty()), "reading never waits");
         hanging.iter().for_each(|host| host.freshen(Duration::ZERO));
-        let mut quick = lookup.follow(&name("quick"));
+        let mut quick = lookup.subscribe(&name("quick"));
         assert!(timeout(Duration::from_millis(50), quick.changed()).await.is_err(), "all slots are taken");
         assert_eq!(in_flight.load(SeqCst), LOOKUPS_MAX);
         drop(release);
@@ -392,8 +397,8 @@ mod tests {
     #[tokio::test]
     async fn the_system_knows_localhost() {
         let lookup = HostLookup::new();
-        let mut host = lookup.follow(&name("localhost"));
-        timeout(PATIENCE * 2, host.changed()).await.unwrap();
+        let mut host = lookup.subscribe(&name("localhost"));
+        timeout(LOOKUP_TIMEOUT * 2, host.changed()).await.unwrap();
         assert!(host.addresses().iter().all(IpAddr::is_loopback));
     }
 }

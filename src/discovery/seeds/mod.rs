@@ -21,11 +21,11 @@ enum Source {
 }
 
 impl Seeds {
-    /// Follows the host names among the seeds. It must be called on a runtime.
+    /// Subscribes to the host names among the seeds. Call it on a runtime.
     pub fn new(seeds: &[Seed], lookup: &HostLookup) -> Self {
         let source = |seed: &Seed| match seed {
             Seed::Address(address) => Source::Address(*address),
-            Seed::Host(name) => Source::Host(lookup.follow(name)),
+            Seed::Host(name) => Source::Host(lookup.subscribe(name)),
         };
         Self(seeds.iter().map(source).collect())
     }
@@ -48,7 +48,7 @@ impl Seeds {
         addresses
     }
 
-    /// Asks for another look-up of each name whose last one ended so long ago. Returns at once.
+    /// Asks for another look-up of each name whose last one ended at least `age` ago. Returns at once.
     pub fn freshen(&self, age: Duration) {
         self.hosts().for_each(|host| host.freshen(age));
     }

@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(sent.answers[0].to_string(), "One.test. 7 IN A 10.0.0.0");
     }
 
-    /// Beyond 120 records hickory compresses names no more, so a reply of ours that is 48 kB long, or 7 kB with a
+    /// Beyond 120 records hickory no longer compresses names, so a reply of ours that is 48 kB long, or 7 kB with a
     /// long name, is longer than a message.
     #[test]
     fn a_reply_that_hickory_cannot_fit_is_truncated_and_keeps_its_opt() {

@@ -48,10 +48,10 @@ impl Wait {
     }
 }
 
-/// Who sent a datagram, and to which address of ours.
+/// The sender of a datagram, and the address of ours that it was sent to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// The sender, to whom the reply goes.
+    /// The sender, which the reply goes to.
     pub(super) client: SocketAddr,
     /// Its destination, on a wildcard socket; unspecified on any other, and where the kernel did not report it.
     pub(super) local: IpAddr,
@@ -204,7 +204,8 @@ pub(in crate::server) fn send_one(
     octets: &[u8],
 ) -> Result<(), Errno> {
     let control = source.map(SourceAddress::control_message);
-    let (slices, client) = ([IoSlice::new(octets)], SockaddrStorage::from(client));
+    let slices = [IoSlice::new(octets)];
+    let client = SockaddrStorage::from(client);
     sendmsg(socket.as_raw_fd(), &slices, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&client)).map(|_| ())
 }
 

@@ -70,7 +70,7 @@ impl Daemon {
         Self::launch_at(directory, &file)
     }
 
-    /// Starts with a file that is there already; waits for the sockets only.
+    /// Starts with an existing file; waits for the sockets only.
     #[track_caller]
     pub fn launch_at(directory: PathBuf, file: &Path) -> Self {
         Self::launch_with(directory, file, &[("RUST_LOG", "debug")])
@@ -119,20 +119,20 @@ impl Daemon {
             .spawn()
             .unwrap();
         let mut daemon = Self { directory, child, notifications, status: String::new(), ready: false };
-        wait::until("the daemon to listen", || daemon.hear().then_some(()));
+        wait::until("the daemon to listen", || daemon.read_notifications().then_some(()));
         daemon
     }
 
     #[track_caller]
     pub fn wait_ready(&mut self) {
         wait::until("the daemon to be ready", || {
-            self.hear();
+            self.read_notifications();
             self.ready.then_some(())
         });
     }
 
-    /// Takes in what was notified; whether a status is known.
-    fn hear(&mut self) -> bool {
+    /// Reads the notifications that have arrived. Returns whether a status is known.
+    fn read_notifications(&mut self) -> bool {
         if let Some(ended) = self.child.try_wait().unwrap() {
             panic!("the daemon ended with {ended}:\n{}", self.log());
         }
@@ -159,7 +159,7 @@ impl Daemon {
 
     /// The addresses that it listens on, in the order of the file.
     pub fn addresses(&mut self) -> Vec<SocketAddr> {
-        self.hear();
+        self.read_notifications();
         let (addresses, _) = self.status.split_once(';').unwrap();
         addresses.split(' ').map(|address| address.parse().unwrap()).collect()
     }
@@ -170,12 +170,12 @@ impl Daemon {
         addresses.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Where it speaks this encrypted transport.
+    /// Its address for this encrypted transport.
     #[track_caller]
     pub fn secure_address(&mut self, transport: &str) -> SocketAddr {
         let marker = format!("; {transport} ");
         wait::until(&format!("the daemon to speak {transport}"), || {
-            self.hear();
+            self.read_notifications();
             let (_, rest) = self.status.split_once(&marker)?;
             rest.split(';').next()?.parse().ok()
         })
@@ -206,7 +206,7 @@ impl Daemon {
         nodes
     }
 
-    /// What `/api/zones` says of one zone.
+    /// The entry of one zone in `/api/zones`.
     pub fn zone(&self, name: &str) -> serde_json::Value {
         let zones = self.api()["zones"].as_array().unwrap().clone();
         zones.into_iter().find(|zone| zone["name"] == name).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What the tests share, and no test: the daemon, clients, a certificate authority, an upstream resolver.
+//! Shared by the tests: the daemon, clients, a certificate authority, an upstream resolver.
 
 pub mod ca;
 pub mod daemon;

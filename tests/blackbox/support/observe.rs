@@ -1,4 +1,4 @@
-//! What a client sees of a zone that answers with all its nodes, and the bounds that the tests of learning share.
+//! The answers of a zone with `answers = "all"`, and the bounds that the tests of learning share.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::{
     wait,
 };
 
-/// What a busy machine may add to a bound: the tests run side by side, and some of them keep every core busy.
+/// Added to each bound for a busy machine: the tests run side by side, and some of them keep every core busy.
 pub const BUSY: Duration = Duration::from_millis(500);
 
-/// Ticks and probes come with ±10 %.
+/// Polls and probes come with ±10 %.
 pub const JITTER: f64 = 1.1;
 
-/// Room for seventy addresses and OPT, and small enough for any path.
+/// Holds seventy addresses and OPT, and small enough for any path.
 const PAYLOAD: u16 = 1232;
 
 /// So many ticks, the machine being busy.
@@ -22,7 +22,7 @@ pub fn ticks(count: u32, refresh: Duration) -> Duration {
     (refresh * count).mul_f64(JITTER) + BUSY
 }
 
-/// What is answered for A, with extended errors.
+/// The answer for A, with extended errors.
 #[track_caller]
 pub fn ask(daemon: &Daemon, zone: &str) -> Reply {
     dns::udp(daemon.address(), &Question::new(zone, "A").edns(PAYLOAD))
@@ -56,7 +56,7 @@ pub fn becomes_within(bound: Duration, daemon: &Daemon, zone: &str, nodes: &[IpA
     wait::within(bound, &what, || {
         let now = see(daemon, zone);
         if now != seen {
-            // Shown only when the test fails: the story of what was answered.
+            // Shown only when the test fails: the answers so far.
             println!("{zone}: {now:?}");
             seen = now;
         }
@@ -74,14 +74,14 @@ pub fn stays(daemon: &Daemon, zone: &str, nodes: &[IpAddr], until: &str, mut hap
     });
 }
 
-/// What `/api/zones` says of a node's state; empty when it is not listed.
+/// A node's state in `/api/zones`; empty when it is not listed.
 pub fn node_state(daemon: &Daemon, zone: &str, node: IpAddr) -> String {
     let nodes = daemon.zone(&format!("{zone}."))["nodes"].clone();
     let found = nodes.as_array().and_then(|nodes| nodes.iter().find(|one| one["address"] == node.to_string()).cloned());
     found.and_then(|found| found["state"].as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The zone's state, as `/api/zones` says.
+/// The zone's state in `/api/zones`.
 pub fn state(daemon: &Daemon, zone: &str) -> String {
     daemon.zone(&format!("{zone}."))["state"].as_str().unwrap_or_default().to_owned()
 }

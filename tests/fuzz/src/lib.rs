@@ -75,7 +75,7 @@ pub fn check_outcome(message: &[u8], reply: Option<&[u8]>, transport: Transport)
     assert_eq!(reply.is_some(), deserves_one, "only a reply, and what is too short to have an ID, gets no reply");
     if let Some(reply) = reply {
         let read = check_reply(message, reply, transport);
-        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is room enough over TCP");
+        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is space enough over TCP");
         let mut distinct = HashSet::new();
         assert!(read.answers.iter().all(|record| distinct.insert(&record.data)), "no record comes twice");
     }
@@ -148,7 +148,8 @@ fn world() -> ZoneTable {
 /// One zone of each kind that is answered in its own way; the seeds ask for them.
 fn zones() -> ZoneTable {
     let live = |nodes: &NodeSet| Knowledge::up(nodes, ZoneState::Live);
-    let (few, many) = (nodes(3), nodes(100));
+    let few = nodes(3);
+    let many = nodes(100);
     let of = |count| ZoneSettings { count, ..ZoneSettings::example() };
     let eight = AnswerCount::AtMost(NonZeroU16::new(8).expect("eight is not zero"));
     let servers = [("ns.few.test", vec![[192, 0, 2, 53].into()]), ("elsewhere.example", vec![])];

@@ -202,7 +202,7 @@ impl State {
     fn ask(&mut self, zone: usize, n: usize) -> bool {
         let Some(list) = self.list(zone, n) else { return false };
         let from_seed = self.zones[zone].seeds.contains(&n);
-        let report = ListReport { sender: address(n), from_seed, nodes: Some(&list), everybody: false };
+        let report = ListReport { sender: address(n), from_seed, nodes: Some(&list), unscoped: false };
         let about = ScopeReport { scope: 0, report };
         let mut decision = self.handle(zone, Input::Report(about));
         if let Some(Decision::AskMissing(missing)) = decision {

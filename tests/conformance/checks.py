@@ -1,4 +1,4 @@
-"""What can be demanded of a reply. A judge takes a reply and gives a complaint, or None."""
+"""Checks of replies. A check takes a reply and returns what is wrong with it, or None."""
 
 import struct
 
@@ -7,18 +7,18 @@ from wire import AA, AD, CD, EDE, QR, RA, RD, TC, TYPES, Z, words
 UDP_OCTETS = 1232
 
 
-def first(complaints):
-    return next((complaint for complaint in complaints if complaint), None)
+def first(problems):
+    return next((problem for problem in problems if problem), None)
 
 
-def judged(reply, judges):
+def problem_with(reply, checks):
     if reply is None:
-        return None if dropped in judges else "there is no reply"
-    return first(judge(reply) for judge in judges)
+        return None if dropped in checks else "there is no reply"
+    return first(check(reply) for check in checks)
 
 
 def dropped(reply):
-    """No reply is right. Among other judges: no reply is right, too."""
+    """There must be no reply. Beside other checks: no reply is correct too."""
     return f"there is a reply: {words(reply)}" if reply else None
 
 
@@ -39,9 +39,9 @@ def tc(reply):
 
 
 def answer(rtype=None, count=0):
-    """So many records of one type and one TTL, none twice, and nothing else."""
+    """This many records of one type and one TTL, none twice, and nothing else."""
 
-    def judge(reply):
+    def check(reply):
         found = [record.type for record in reply.answer]
         if found != [rtype] * count:
             return f"the answer is {found}"
@@ -49,7 +49,7 @@ def answer(rtype=None, count=0):
             return "the TTLs differ (RFC 2181, 5.2)"
         return "a record is there twice (RFC 2181, 5)" if len(set(reply.answer)) < count else None
 
-    return judge
+    return check
 
 
 def some_records(reply):
@@ -123,13 +123,13 @@ def edns_flags(wanted):
 
 
 def with_option(code, wanted=None):
-    def judge(reply):
+    def check(reply):
         found = reply.options(code)
         if len(found) != 1:
             return f"option {code} is there {len(found)} times"
         return None if wanted is None or found[0] == wanted else f"option {code} is {found[0]!r}"
 
-    return judge
+    return check
 
 
 def without_option(code):
@@ -154,10 +154,10 @@ def no_question(reply):
 
 
 def sound(message, transport):
-    """What holds for every reply of ours, whatever was asked."""
+    """The rules for every reply of ours."""
     flags = struct.unpack(">H", message[2:4])[0]
 
-    def judge(reply):
+    def check(reply):
         if reply.opcode != flags >> 11 & 15:
             return f"the opcode is {reply.opcode}"
         if reply.has(RD) != bool(flags & RD):
@@ -176,7 +176,7 @@ def sound(message, transport):
         return None
 
     assert not flags & QR or transport == "udp"
-    return judge
+    return check
 
 
 NODATA = (rcode("NOERROR"), aa, answer(), soa)
