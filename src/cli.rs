@@ -234,7 +234,8 @@ impl fmt::Display for Summary<'_> {
         write!(f, "zones   {} with {} in all", words.0, words.1)?;
         for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {
             let seeds: Vec<_> = zone.cluster.seeds.iter().map(ToString::to_string).collect();
-            let (ttl, refresh) = (zone.ttl.as_secs(), zone.refresh);
+            let ttl = zone.ttl.as_secs();
+            let refresh = zone.refresh;
             write!(
                 f,
                 "\n  {name} port {} ttl {ttl}s refresh {refresh:?} from {}",

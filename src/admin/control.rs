@@ -230,7 +230,7 @@ async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> 
     };
     match timeout(RELOAD_TIME_MAX, outcome).await {
         Ok(Some(Ok(summary))) => (StatusCode::OK, summary + "\n"),
-        Ok(Some(Err(refusal))) => (StatusCode::UNPROCESSABLE_ENTITY, refusal + "\n"),
+        Ok(Some(Err(refusal))) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{refusal}\n")),
         Ok(None) => (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n".to_owned()),
         Err(_) => {
             let sentence = format!("no outcome within {} s; the log will have it\n", RELOAD_TIME_MAX.as_secs());
@@ -258,6 +258,7 @@ fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ReloadError;
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -288,7 +289,9 @@ mod tests {
         let (requests, mut inbox) = mpsc::channel::<ReloadRequest>(1);
         let stop = CancellationToken::new();
         tokio::spawn(serve(bind(path).unwrap(), requests, stop.clone()));
-        let outcome = outcome.map(str::to_owned).map_err(str::to_owned);
+        let refused =
+            |text| ReloadError::Refused(std::sync::Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text)));
+        let outcome = outcome.map(str::to_owned).map_err(refused);
         tokio::spawn(async move {
             while let Some(request) = inbox.recv().await {
                 let _ = request.reply.send(outcome.clone());

@@ -103,8 +103,10 @@ mod tests {
 
     #[test]
     fn a_cookie_is_valid_for_its_client_for_an_hour_and_through_a_rollover() {
-        let (old, new) = (secrets(&"1".repeat(32)), secrets(&"2".repeat(32)));
-        let (client, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let old = secrets(&"1".repeat(32));
+        let new = secrets(&"2".repeat(32));
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let other = IpAddr::from([192, 0, 2, 2]);
         let made = make(&old, &asked("0102030405060708", None), client, 10_000);
         let shown = CookieOption { client: [1, 2, 3, 4, 5, 6, 7, 8], server: Some(made[8..].try_into().unwrap()) };
         assert!(is_valid(&old, &shown, client, 10_000 + AGE_MAX) && is_valid(&old, &shown, client, 10_000 - AHEAD_MAX));
@@ -122,7 +124,8 @@ mod tests {
         fn made_cookies_are_valid_and_guessed_ones_are_not(
             client in any::<[u8; 8]>(), secret in any::<[u8; 16]>(), guess in any::<[u8; 16]>(), now in any::<u32>(), address in any::<u32>(),
         ) {
-            let (secrets, address) = (CookieSecrets::of(CookieSecret(secret)), IpAddr::V4(address.into()));
+            let secrets = CookieSecrets::of(CookieSecret(secret));
+            let address = IpAddr::V4(address.into());
             let made = make(&secrets, &CookieOption { client, server: None }, address, now);
             let shown = |server| CookieOption { client, server: Some(server) };
             prop_assert!(is_valid(&secrets, &shown(made[8..].try_into().unwrap()), address, now));

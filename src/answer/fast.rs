@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     metrics::QueryType,
-    table::{Position, Row, ServerSettings},
+    table::{Position, Row, ServerSettings, TableEntry},
     types::{AnswerCount, LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
 };
 
@@ -40,7 +40,8 @@ impl Responder<'_> {
         }
         let mut buffer = [0; NAME_OCTETS_MAX];
         let Some(name) = query.lower_name(&mut buffer) else { return false };
-        let Some((row, position)) = self.table.find(name) else { return false };
+        // A domain has no nodes.
+        let Some((TableEntry::Zone(row), position)) = self.table.find(name) else { return false };
         let answer = PlainAnswer { query: &query, row, position, server, client };
         let is_written = match query.query_type {
             QueryType::A => answer.write::<Ipv4Addr>(worker, out),
@@ -155,7 +156,6 @@ impl PlainAnswer<'_> {
     #[inline]
     fn has_nodes(&self, zone: &ZoneSummary) -> bool {
         let at_nodes = match self.position {
-            // A domain has no nodes: its count is 0.
             Position::Apex => true,
             Position::NameServer(_) => false,
             Position::EmptyNonTerminal | Position::BelowApex => zone.subdomains,

@@ -31,7 +31,7 @@ pub use self::{
 use self::{
     query::Request,
     render::Reply,
-    resolve::{Outcome, query_type_label},
+    resolve::{Match, Outcome, query_type_label},
 };
 use crate::{
     metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
@@ -128,9 +128,9 @@ impl Responder<'_> {
             out.clear();
             return Answered::Forward;
         }
-        let queries = match &resolution.zone {
-            Some(zone) if !zone.entry.is_domain() => &zone.entry.counters().queries,
-            _ => &self.counters.no_zone,
+        let queries = match &resolution.matched {
+            Some(Match::Zone(zone)) => &zone.entry.counters().queries,
+            Some(Match::Domain(_)) | None => &self.counters.no_zone,
         };
         queries.of(query_type_label(query.query_type), resolution.rcode(), client.transport).increment();
         let mut reply = self.reply(&query.request, client);

@@ -12,7 +12,7 @@ use hickory_server::proto::{
 
 use super::{
     render::{Owner, Reply, ReplyRecord},
-    resolve::{Family, Outcome, Resolution, ResolvedZone},
+    resolve::{Family, Match, Outcome, Resolution, ZoneMatch},
     worker::Worker,
 };
 use crate::types::{AnswerCount, ZoneName};
@@ -37,10 +37,10 @@ impl Reply<'_> {
         self.set_rcode(resolution.rcode());
         self.set_authoritative(resolution.is_authoritative());
         self.set_extended_error(resolution.extended_error);
-        match (&resolution.zone, &resolution.outcome) {
-            (Some(zone), outcome) => {
-                self.compress_to(zone.entry.name());
-                self.fill_zone(zone, outcome, worker)?;
+        match (&resolution.matched, &resolution.outcome) {
+            (Some(matched), outcome) => {
+                self.compress_to(matched.apex());
+                self.fill_match(matched, outcome, worker)?;
             }
             (None, Outcome::Text(text)) => self.fill_text(text),
             (None, _) => {}
@@ -48,28 +48,33 @@ impl Reply<'_> {
         Ok(())
     }
 
-    fn fill_zone(
+    fn fill_match(
         &mut self,
-        zone: &ResolvedZone<'_>,
+        matched: &Match<'_>,
         outcome: &Outcome<'_>,
         worker: &mut Worker,
     ) -> Result<(), ProtoError> {
         match outcome {
-            Outcome::Nodes { family, count } => self.fill_nodes(zone, *family, *count, worker),
+            Outcome::Nodes { family, count } => {
+                // A domain has no nodes.
+                if let Match::Zone(zone) = matched {
+                    self.fill_nodes(zone, *family, *count, worker);
+                }
+            }
             Outcome::NameServerAddresses { family, addresses } => {
                 let addresses = addresses.iter().filter(|address| family.has(address));
                 self.answer(NAME_SERVER_TTL, addresses.map(|address| address_data(*address)));
             }
-            Outcome::Soa => self.answers = vec![self.soa(zone)?],
-            Outcome::NameServers { glue } => self.fill_name_servers(zone, glue)?,
-            Outcome::NoData | Outcome::NxDomain => self.authorities = vec![self.soa(zone)?],
+            Outcome::Soa => self.answers = vec![self.soa(matched)?],
+            Outcome::NameServers { glue } => self.fill_name_servers(matched, glue)?,
+            Outcome::NoData | Outcome::NxDomain => self.authorities = vec![self.soa(matched)?],
             Outcome::NotReady | Outcome::Forward | Outcome::Refused | Outcome::Text(_) => {}
         }
         Ok(())
     }
 
     /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
-    fn fill_nodes(&mut self, zone: &ResolvedZone<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
+    fn fill_nodes(&mut self, zone: &ZoneMatch<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
         let answers = &zone.answers;
         let (total, data_octets) = match family {
             Family::V4 => (answers.v4.len(), 4),
@@ -104,10 +109,9 @@ impl Reply<'_> {
         self.answers = vec![ReplyRecord { owner, class: DNSClass::CH, ttl: 0, data }];
     }
 
-    fn soa(&self, zone: &ResolvedZone<'_>) -> Result<ReplyRecord, ProtoError> {
-        let apex = zone.entry.name();
-        let settings = &zone.answers.settings;
-        let primary = settings.name_servers.first().unwrap_or(apex);
+    fn soa(&self, matched: &Match<'_>) -> Result<ReplyRecord, ProtoError> {
+        let apex = matched.apex();
+        let primary = matched.name_servers().first().unwrap_or(apex);
         let responsible = match apex.child(RESPONSIBLE) {
             Some(name) => self.question().spell(&name, apex)?,
             None => Name::root(),
@@ -115,19 +119,19 @@ impl Reply<'_> {
         let soa = SOA::new(
             self.question().spell(primary, apex)?,
             responsible,
-            zone.answers.serial,
+            matched.serial(),
             SOA_REFRESH,
             SOA_RETRY,
             SOA_EXPIRE,
-            zone.negative_ttl(),
+            matched.negative_ttl(),
         );
-        Ok(ReplyRecord::new(self.question().zone_owner(), zone.negative_ttl(), RData::SOA(soa)))
+        Ok(ReplyRecord::new(self.question().zone_owner(), matched.negative_ttl(), RData::SOA(soa)))
     }
 
-    fn fill_name_servers(&mut self, zone: &ResolvedZone<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
-        let apex = zone.entry.name();
+    fn fill_name_servers(&mut self, matched: &Match<'_>, glue: &[(ZoneName, &[IpAddr])]) -> Result<(), ProtoError> {
+        let apex = matched.apex();
         let owner = self.question().owner();
-        for (name, _) in zone.answers.settings.name_servers.iter() {
+        for (name, _) in matched.name_servers().iter() {
             let data = RData::NS(NS(self.question().spell(name, apex)?));
             self.answers.push(ReplyRecord::new(owner.clone(), NAME_SERVER_TTL, data));
         }

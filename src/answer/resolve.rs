@@ -14,8 +14,11 @@ use super::{
 };
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{Answers, Knowledge, Position, Row, ServerSettings, ZoneEntry, ZoneTable},
-    types::{AnswerCount, ZoneName, ZoneState},
+    table::{
+        Answers, DomainAnswers, DomainEntry, Knowledge, NameServers, Position, ServerSettings, TableEntry, ZoneEntry,
+        ZoneTable,
+    },
+    types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
 
 /// The names under which clients ask for a server's version and identifier, the older name first.
@@ -31,21 +34,39 @@ const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
 /// How one question is answered. It borrows from the table, so it lives for one answer.
 #[derive(Debug)]
 pub struct Resolution<'t> {
-    /// The zone that the name belongs to; `None` where the question is no zone's.
-    pub zone: Option<ResolvedZone<'t>>,
+    /// What the name belongs to; `None` where the question is no zone's and no domain's.
+    pub matched: Option<Match<'t>>,
     /// The content of the answer.
     pub outcome: Outcome<'t>,
     /// The reason, for a client that uses EDNS.
     pub extended_error: Option<ExtendedError>,
 }
 
-/// A zone at one moment: what is published later does not change an answer that has begun.
+/// A zone or domain at one moment: what is published later does not change an answer that has begun.
 #[derive(Debug)]
-pub struct ResolvedZone<'t> {
+pub enum Match<'t> {
+    /// A zone.
+    Zone(ZoneMatch<'t>),
+    /// A name that is delegated to us and has no nodes.
+    Domain(DomainMatch<'t>),
+}
+
+/// A zone at one moment.
+#[derive(Debug)]
+pub struct ZoneMatch<'t> {
     /// Its entry in the table, with its counters.
     pub entry: &'t Arc<ZoneEntry>,
     /// Its current answers.
     pub answers: Guard<Arc<Answers>>,
+}
+
+/// A domain at one moment.
+#[derive(Debug)]
+pub struct DomainMatch<'t> {
+    /// Its entry in the table.
+    pub entry: &'t Arc<DomainEntry>,
+    /// Its current answers.
+    pub answers: Guard<Arc<DomainAnswers>>,
 }
 
 /// The content of an answer.
@@ -157,21 +178,87 @@ impl Resolution<'_> {
     }
 }
 
-impl ResolvedZone<'_> {
+impl<'t> Match<'t> {
+    fn now(entry: TableEntry<'t>) -> Self {
+        match entry {
+            TableEntry::Zone(row) => Self::Zone(ZoneMatch { entry: &row.entry, answers: row.entry.answers() }),
+            TableEntry::Domain(entry) => Self::Domain(DomainMatch { entry, answers: entry.answers() }),
+        }
+    }
+
+    /// The name of the zone or domain.
+    pub fn apex(&self) -> &'t ZoneName {
+        match self {
+            Self::Zone(zone) => zone.entry.name(),
+            Self::Domain(domain) => domain.entry.name(),
+        }
+    }
+
+    /// Who serves it.
+    pub fn name_servers(&self) -> &NameServers {
+        match self {
+            Self::Zone(zone) => &zone.answers.settings.name_servers,
+            Self::Domain(domain) => &domain.answers.settings.name_servers,
+        }
+    }
+
+    /// Serial of its SOA.
+    pub fn serial(&self) -> u32 {
+        match self {
+            Self::Zone(zone) => zone.answers.serial,
+            Self::Domain(domain) => domain.answers.serial,
+        }
+    }
+
     /// TTL of the SOA and its minimum, in seconds: how long a denial may be cached (RFC 2308, 4 and 5).
     pub fn negative_ttl(&self) -> u32 {
-        let configured = self.answers.settings.negative_ttl.as_secs();
-        match self.answers.knowledge {
-            // A domain has no nodes to wait for.
-            Knowledge::Waiting(_) if !self.entry.is_domain() => configured.min(WAITING_NEGATIVE_TTL_MAX),
-            _ => configured,
+        match self {
+            Self::Zone(ZoneMatch { answers, .. }) => {
+                let configured = answers.settings.negative_ttl.as_secs();
+                match answers.knowledge {
+                    Knowledge::Waiting(_) => configured.min(WAITING_NEGATIVE_TTL_MAX),
+                    Knowledge::Known(_) => configured,
+                }
+            }
+            Self::Domain(domain) => domain.answers.settings.negative_ttl.as_secs(),
+        }
+    }
+
+    fn clients(&self) -> &AllowedClients {
+        match self {
+            Self::Zone(zone) => &zone.answers.settings.clients,
+            Self::Domain(domain) => &domain.answers.settings.clients,
+        }
+    }
+
+    /// Whether every name below answers like the apex.
+    fn subdomains(&self) -> bool {
+        match self {
+            Self::Zone(zone) => zone.answers.settings.subdomains,
+            Self::Domain(_) => false,
+        }
+    }
+
+    /// What the apex has of a type other than SOA and NS.
+    fn records<'o>(&self, query_type: u16) -> Outcome<'o> {
+        match self {
+            Self::Zone(zone) => nodes(&zone.answers, query_type).unwrap_or(Outcome::NoData),
+            Self::Domain(_) if query_type == TYPE_ANY => Outcome::Soa,
+            Self::Domain(_) => Outcome::NoData,
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Zone(zone) => zone.answers.state() == ZoneState::Stale,
+            Self::Domain(_) => false,
         }
     }
 }
 
 impl Resolution<'_> {
     fn refused(extended_error: Option<ExtendedError>) -> Self {
-        Self { zone: None, outcome: Outcome::Refused, extended_error }
+        Self { matched: None, outcome: Outcome::Refused, extended_error }
     }
 }
 
@@ -180,7 +267,7 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
     if query.class != CLASS_IN {
         return other_class(table.server(), query, client);
     }
-    let Some((Row { entry, .. }, position)) = table.find(query.name()) else {
+    let Some((entry, position)) = table.find(query.name()) else {
         return outside_zones(table.server(), query, client);
     };
     if query.query_type == TYPE_DS
@@ -188,39 +275,42 @@ pub fn resolve<'t>(table: &'t ZoneTable, query: &Query<'_>, client: &Client) -> 
         && let Some(parent) = table.above(query.name())
     {
         // The DS of a delegation belongs to the parent zone (RFC 4035, 3.1.4.1), where this name exists and is not signed.
-        return of_zone(table, parent, Position::EmptyNonTerminal, query, client);
+        return of_entry(table, parent, Position::EmptyNonTerminal, query, client);
     }
-    of_zone(table, entry, position, query, client)
+    of_entry(table, entry, position, query, client)
 }
 
-fn of_zone<'t>(
+fn of_entry<'t>(
     table: &'t ZoneTable,
-    entry: &'t Arc<ZoneEntry>,
+    entry: TableEntry<'t>,
     position: Position<'t>,
     query: &Query<'_>,
     client: &Client,
 ) -> Resolution<'t> {
-    let answers = entry.answers();
-    if !answers.settings.clients.permit(client.address) {
-        let zone = Some(ResolvedZone { entry, answers });
-        return Resolution { zone, outcome: Outcome::Refused, extended_error: Some(ExtendedError::Prohibited) };
+    let matched = Match::now(entry);
+    if !matched.clients().permit(client.address) {
+        return Resolution {
+            matched: Some(matched),
+            outcome: Outcome::Refused,
+            extended_error: Some(ExtendedError::Prohibited),
+        };
     }
     let outcome = match (query.query_type, position) {
         (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
-        (query_type, Position::Apex) => at_apex(table, entry, &answers, query_type),
+        (query_type, Position::Apex) => at_apex(table, &matched, query_type),
         (query_type, Position::NameServer(addresses)) => at_name_server(addresses, query_type),
-        (query_type, Position::EmptyNonTerminal | Position::BelowApex) if answers.settings.subdomains => {
-            nodes(&answers, query_type).unwrap_or(Outcome::NoData)
+        (query_type, Position::EmptyNonTerminal | Position::BelowApex) if matched.subdomains() => {
+            matched.records(query_type)
         }
         (_, Position::EmptyNonTerminal) => Outcome::NoData,
         (_, Position::BelowApex) => Outcome::NxDomain,
     };
     let extended_error = match &outcome {
-        Outcome::Nodes { .. } if answers.state() == ZoneState::Stale => Some(ExtendedError::Stale),
+        Outcome::Nodes { .. } if matched.is_stale() => Some(ExtendedError::Stale),
         Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
-    Resolution { zone: Some(ResolvedZone { entry, answers }), outcome, extended_error }
+    Resolution { matched: Some(matched), outcome, extended_error }
 }
 
 /// The type of a question, as metrics name it.
@@ -241,7 +331,7 @@ pub fn query_type_label(query_type: u16) -> QueryType {
 fn outside_zones(server: &ServerSettings, query: &Query<'_>, client: &Client) -> Resolution<'static> {
     let can_be_forwarded = query.request.recursion_desired && !TYPES_NEVER_FORWARDED.contains(&query.query_type);
     if can_be_forwarded && server.forwards_for(client.address) {
-        return Resolution { zone: None, outcome: Outcome::Forward, extended_error: None };
+        return Resolution { matched: None, outcome: Outcome::Forward, extended_error: None };
     }
     let permitted = server.clients.permit(client.address);
     let why = if permitted { ExtendedError::NotAuthoritative } else { ExtendedError::Prohibited };
@@ -259,22 +349,20 @@ fn other_class<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Clien
         _ => None,
     };
     match text.filter(|_| query.class == CLASS_CHAOS && matches!(query.query_type, TYPE_TXT | TYPE_ANY)) {
-        Some(text) => Resolution { zone: None, outcome: Outcome::Text(text), extended_error: None },
+        Some(text) => Resolution { matched: None, outcome: Outcome::Text(text), extended_error: None },
         None => Resolution::refused(None),
     }
 }
 
-fn at_apex<'t>(table: &'t ZoneTable, entry: &ZoneEntry, answers: &Answers, query_type: u16) -> Outcome<'t> {
+fn at_apex<'t>(table: &'t ZoneTable, matched: &Match<'_>, query_type: u16) -> Outcome<'t> {
     match query_type {
         TYPE_SOA => Outcome::Soa,
-        TYPE_NS if answers.settings.name_servers.is_empty() => Outcome::NoData,
+        TYPE_NS if matched.name_servers().is_empty() => Outcome::NoData,
         TYPE_NS => {
             let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
-            Outcome::NameServers { glue: answers.settings.name_servers.iter().filter_map(known).collect() }
+            Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
         }
-        TYPE_ANY if entry.is_domain() => Outcome::Soa,
-        _ if entry.is_domain() => Outcome::NoData,
-        _ => nodes(answers, query_type).unwrap_or(Outcome::NoData),
+        _ => matched.records(query_type),
     }
 }
 

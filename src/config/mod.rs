@@ -17,9 +17,11 @@ mod zone_keys;
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     net::{IpAddr, SocketAddr},
     num::{NonZeroU8, NonZeroU16},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -283,7 +285,32 @@ pub struct ConfigStatus {
 #[derive(Debug)]
 pub struct ReloadRequest {
     /// Gets the summary of what changed, or why the file was refused. The receiver may be gone.
-    pub reply: oneshot::Sender<Result<String, String>>,
+    pub reply: oneshot::Sender<Result<String, ReloadError>>,
+}
+
+/// Why a reload has changed nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Unreadable(Arc<dyn Error + Send + Sync>),
+    /// The file has errors.
+    #[error(transparent)]
+    Invalid(#[from] Diagnostics),
+    /// Parsing the file panicked, or the process ends.
+    #[error("reading {} failed: {reason}", path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The configuration cannot be put in force: a port that it needs is in use, for example.
+    #[error("{0}")]
+    Refused(Arc<dyn Error + Send + Sync>),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
 }
 
 impl Config {

@@ -16,7 +16,8 @@ const NODES_LOGGED_MAX: usize = 100;
 
 /// Logs which nodes joined and left, and the change of state. `why` is the last error, if there is one.
 pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
-    let (old, new) = (nodes(before), nodes(after));
+    let old = nodes(before);
+    let new = nodes(after);
     let mut joined = new.difference(&old);
     for node in joined.by_ref().take(NODES_LOGGED_MAX) {
         info!(%zone, %node, "node joined");
@@ -26,11 +27,13 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
         let now = state_of(*node, after);
         info!(%zone, %node, now, "node left");
     }
-    let (joined, left) = (joined.count(), left.count());
+    let joined = joined.count();
+    let left = left.count();
     if joined + left > 0 {
         info!(%zone, joined, left, "further nodes joined or left");
     }
-    let (from, to) = (before.state().word(), after.state().word());
+    let from = before.state().word();
+    let to = after.state().word();
     match why {
         _ if from == to => {}
         Some(why) => warn!(%zone, from, to, why, "zone state changed"),
@@ -113,7 +116,8 @@ mod tests {
             let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
             Answers::new(ZoneSettings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
         };
-        let (before, after) = (list(0x0a00_0000), list(0x0b00_0000));
+        let before = list(0x0a00_0000);
+        let after = list(0x0b00_0000);
         let start = Instant::now();
         tracing::subscriber::with_default(log, || log_changes(&zone, &before, &after, None));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());

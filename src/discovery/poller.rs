@@ -20,6 +20,7 @@ use tokio::{
 };
 use tracing::warn;
 
+use self::cycle::PollError;
 use super::{
     changelog,
     clock::{Pauses, now, pause},
@@ -201,9 +202,12 @@ impl<A: Ask> Poller<A> {
                     failed_polls = 0;
                     self.handle(Event::PollSucceeded);
                 }
-                Err(failures) => {
+                Err(error) => {
                     failed_polls += 1;
-                    let why = if failures.is_empty() { seeds.refusal() } else { failures };
+                    let why = match error {
+                        PollError::NoCandidate => seeds.refusal(),
+                        error => error.to_string(),
+                    };
                     self.handle(Event::PollFailed(&why));
                     seeds.freshen(Duration::ZERO);
                 }

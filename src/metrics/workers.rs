@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn counts_of_all_workers_are_added() {
         let workers = AllWorkers::default();
-        let (one, other) = (workers.take(), workers.take());
+        let one = workers.take();
+        let other = workers.take();
         let zone = ZoneId { index: 5000, generation: 7 };
         for worker in [&one, &one, &other] {
             assert!(worker.count_datagram(zone, QueryType::A));

@@ -26,7 +26,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadRequest, content_hash},
+    config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
     net::watched::FileReader,
 };
@@ -40,7 +40,7 @@ pub struct Accepted {
     /// The configuration.
     pub config: Arc<Config>,
     /// A summary of what changed, or why it could not be put in force (then nothing has changed).
-    pub reply: oneshot::Sender<Result<String, String>>,
+    pub reply: oneshot::Sender<Result<String, ReloadError>>,
 }
 
 /// What brings changes to the reloader, and where its outcomes go.
@@ -66,7 +66,7 @@ enum Wanted {
     /// What is in force already.
     InForce,
     /// Another configuration, or why there is none.
-    Other(Result<Arc<Config>, String>),
+    Other(Result<Arc<Config>, ReloadError>),
 }
 
 /// Watches one configuration file.
@@ -176,39 +176,43 @@ impl Reloader {
         Wanted::Other(self.parse(reading).await.map(Arc::new))
     }
 
-    async fn parse(&self, reading: &Reading) -> Result<Config, String> {
-        let content = reading.clone().map_err(|error| error.to_string())?;
+    async fn parse(&self, reading: &Reading) -> Result<Config, ReloadError> {
+        let content = reading.clone().map_err(|error| ReloadError::Unreadable(Arc::new(error)))?;
         let path = self.path.clone();
         let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
         match parsed {
-            Ok(parsed) => parsed.map_err(|diagnostics| diagnostics.to_string()),
-            Err(lost) => Err(format!("reading {} failed: {lost}", self.path.display())),
+            Ok(parsed) => Ok(parsed?),
+            Err(lost) => Err(ReloadError::Lost { path: self.path.clone(), reason: lost.to_string() }),
         }
     }
 
     /// Has what was read put in force, or reports why not.
-    async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, String> {
+    async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, ReloadError> {
         let Wanted::Other(parsed) = wanted else { return Ok(self.unchanged()) };
         let again = !self.asked && self.refused.as_ref() == Some(&reading);
         let outcome = match parsed {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
-            Err(diagnostic) => Err(diagnostic),
+            Err(error) => Err(error),
         };
         match &outcome {
             Ok(summary) => self.applied(summary),
-            // Reporting it once is enough while no reload is asked for.
-            Err(diagnostic) if again && self.channels.status.load().error.as_ref() == Some(diagnostic) => {}
-            Err(diagnostic) => self.refuse(reading, diagnostic),
+            Err(error) => {
+                let error = error.to_string();
+                // Reporting it once is enough while no reload is asked for.
+                if !again || self.channels.status.load().error.as_ref() != Some(&error) {
+                    self.refuse(reading, error);
+                }
+            }
         }
         outcome
     }
 
-    async fn hand_over(&mut self, config: Arc<Config>) -> Result<String, String> {
+    async fn hand_over(&mut self, config: Arc<Config>) -> Result<String, ReloadError> {
         let (reply, answer) = oneshot::channel();
-        let gone = || "the server is stopping".to_owned();
-        self.channels.accepted.send(Accepted { config: config.clone(), reply }).await.map_err(|_| gone())?;
-        let summary = answer.await.map_err(|_| gone())??;
+        let accepted = Accepted { config: config.clone(), reply };
+        self.channels.accepted.send(accepted).await.map_err(|_| ReloadError::Stopping)?;
+        let summary = answer.await.unwrap_or(Err(ReloadError::Stopping))?;
         self.in_force = config;
         Ok(summary)
     }
@@ -239,11 +243,11 @@ impl Reloader {
         }));
     }
 
-    fn refuse(&mut self, reading: Reading, diagnostic: &str) {
-        tracing::error!("reload refused, nothing has changed: {diagnostic}");
+    fn refuse(&mut self, reading: Reading, error: String) {
+        tracing::error!("reload refused, nothing has changed: {error}");
         self.count(ReloadResult::Refused);
         self.refused = Some(reading);
-        let error = Some(diagnostic.to_owned());
+        let error = Some(error);
         self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
     }
 

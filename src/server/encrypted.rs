@@ -129,7 +129,8 @@ fn register(
             match transport {
                 SecureTransport::Https => {
                     // Any host name is served: the client checks it against the certificate.
-                    let (host, path) = (None, DEFAULT_DNS_QUERY_PATH.into());
+                    let host = None;
+                    let path = DEFAULT_DNS_QUERY_PATH.into();
                     server.register_https_listener(socket, idle, certificate, host, path)
                 }
                 SecureTransport::Tls | SecureTransport::Quic => server.register_tls_listener(socket, idle, certificate),

@@ -23,7 +23,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    task::spawn_blocking,
+    task::{JoinError, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -218,20 +218,21 @@ impl SnapshotStore {
 impl SnapshotWriter {
     /// Writes when something has changed, at most once a second; else once an hour. Runs until dropped.
     pub async fn run(self) -> Infallible {
-        let mut refusal = None;
+        let mut reported = None;
         loop {
             // After a timeout there may be new times to write.
             let _ = timeout(CONFIRM_EVERY, self.0.changed.notified()).await;
             let mut pause = WRITE_PAUSE;
             while let Err(error) = write(&self.0).await {
-                if refusal.as_ref() != Some(&error) {
+                let error = error.to_string();
+                if reported.as_ref() != Some(&error) {
                     tracing::warn!(%error, "the last known nodes cannot be written; trying again");
-                    refusal = Some(error);
+                    reported = Some(error);
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(WRITE_PAUSE_MAX);
             }
-            if refusal.take().is_some() {
+            if reported.take().is_some() {
                 tracing::info!("the last known nodes are written again");
             }
             sleep(WRITE_PAUSE).await;
@@ -245,7 +246,7 @@ impl Shared {
     }
 
     /// Writes what is not written yet; blocks for as long as the disk does.
-    fn write(&self) -> Result<(), String> {
+    fn write(&self) -> Result<(), WriteError> {
         let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
         let zones = {
             // The lock is held only for this copy (2 ms for ten thousand zones), not while the text is made and written.
@@ -262,16 +263,28 @@ impl Shared {
     }
 }
 
-async fn write(shared: &Arc<Shared>) -> Result<(), String> {
-    let shared = shared.clone();
-    spawn_blocking(move || shared.write()).await.unwrap_or_else(|lost| Err(lost.to_string()))
+/// Why the last known nodes are not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("they take {0} octets; {FILE_OCTETS_MAX} are allowed")]
+    TooLarge(usize),
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    /// Writing panicked, or the process ends.
+    #[error(transparent)]
+    Lost(#[from] JoinError),
 }
 
-fn replace(directory: &Directory, text: &str) -> Result<(), String> {
+async fn write(shared: &Arc<Shared>) -> Result<(), WriteError> {
+    let shared = shared.clone();
+    spawn_blocking(move || shared.write()).await?
+}
+
+fn replace(directory: &Directory, text: &str) -> Result<(), WriteError> {
     if text.len() as u64 > FILE_OCTETS_MAX {
-        return Err(format!("they take {} octets; {FILE_OCTETS_MAX} are allowed", text.len()));
+        return Err(WriteError::TooLarge(text.len()));
     }
-    directory.write(text.as_bytes()).map_err(|error| format!("{}: {error}", directory.nodes().display()))
+    directory.write(text.as_bytes()).map_err(|error| WriteError::Io { path: directory.nodes(), error })
 }
 
 /// Why a file is ignored.
@@ -373,7 +386,8 @@ mod tests {
     impl Scratch {
         pub(super) fn new(name: &str) -> Self {
             static MADE: AtomicU32 = AtomicU32::new(0);
-            let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+            let process = std::process::id();
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("alternator-dns-snapshot-{process}-{number}-{name}"));
             fs::create_dir(&path).unwrap();
             Self(path)

@@ -43,13 +43,7 @@ impl Supervisor {
         let wanted = &config.server;
         let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
-        let secrets = match self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                let path = wanted.cookie_secret_file.clone().unwrap_or_default();
-                return Err(StartError::CookieSecrets { path, error });
-            }
-        };
+        let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
         let in_force = self.in_force.as_deref();
@@ -95,9 +89,9 @@ impl Supervisor {
     fn table_of(&self, config: &Config, plan: &Plan) -> ZoneTable {
         let before = self.table.snapshot();
         let now = unix_now();
-        let mut entries = entries(&before, self.in_force.as_deref(), config, plan, now);
-        entries.extend(config.server.domains.iter().map(|name| domain(&before, name, config, now)));
-        ZoneTable::new(entries).with_server(server(&before, config, self.cookies.in_force()))
+        let zones = entries(&before, self.in_force.as_deref(), config, plan, now);
+        let domains = config.server.domains.iter().map(|name| domain(&before, name, config, now));
+        ZoneTable::with_domains(zones, domains).with_server(server(&before, config, self.cookies.in_force()))
     }
 }
 
@@ -110,7 +104,8 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
         Polling::NewCluster => Some((name, Start::NewCluster)),
     });
     let started = added.chain(changed).filter_map(|(name, start)| {
-        let (zone, entry) = (config.zones.get(name)?, table.zone(name)?);
+        let zone = config.zones.get(name)?;
+        let entry = table.zone(name)?;
         Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
     });
     PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }

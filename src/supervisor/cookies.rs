@@ -1,6 +1,9 @@
 //! The secrets that cookies are made with: a random one, or those of a file that replicas share.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::JoinMap;
@@ -37,6 +40,14 @@ pub enum SecretsError {
     TooMany,
 }
 
+/// The file that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the cookie_secret_file {}: {}", path.display(), reason(error))]
+pub struct SecretsFileError {
+    path: PathBuf,
+    error: WatchError<SecretsError>,
+}
+
 type Files = WatchedFiles<CookieSecrets, SecretsError>;
 
 /// The secrets in force, and where they come from.
@@ -63,10 +74,12 @@ impl Cookies {
     }
 
     /// Reads the file, if one is wanted. Nothing changes before [`Self::commit`].
-    pub(super) async fn prepare(&self, file: Option<&Path>) -> Result<PreparedSecrets, WatchError<SecretsError>> {
+    pub(super) async fn prepare(&self, file: Option<&Path>) -> Result<PreparedSecrets, SecretsFileError> {
         let Some(path) = file else { return Ok(PreparedSecrets(None)) };
-        let files = WatchedFiles::open(&self.reader, vec![path.into()], FILE_OCTETS_MAX, make).await?;
-        Ok(PreparedSecrets(Some(files)))
+        match WatchedFiles::open(&self.reader, vec![path.into()], FILE_OCTETS_MAX, make).await {
+            Ok(files) => Ok(PreparedSecrets(Some(files))),
+            Err(error) => Err(SecretsFileError { path: path.into(), error }),
+        }
     }
 
     /// Uses what was prepared from now on, and watches its file.
@@ -100,7 +113,7 @@ async fn watch(mut files: Files, reader: FileReader, in_force: Arc<ArcSwap<Cooki
 }
 
 /// The error without the file, which the sentence around it names.
-pub(super) fn reason(error: &WatchError<SecretsError>) -> String {
+fn reason(error: &WatchError<SecretsError>) -> String {
     match error {
         WatchError::Read(error) => error.reason.to_string(),
         WatchError::Content(error) => error.to_string(),
@@ -148,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_first_secret_makes_cookies_and_all_verify_them() {
-        let (one, two) = ("00112233445566778899aabbccddeeff", "FF".repeat(16));
+        let one = "00112233445566778899aabbccddeeff";
+        let two = "FF".repeat(16);
         let secrets = parse(&format!("# rolled over in May\n\n  {one}\n{two}\n")).unwrap();
         assert_eq!((secrets.current.0[..3].to_vec(), secrets.iter().count()), (vec![0, 0x11, 0x22], 2));
         assert_eq!(secrets.others, [CookieSecret([0xff; 16])]);

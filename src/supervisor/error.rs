@@ -1,8 +1,8 @@
 //! Why the server did not start, refused a configuration, or had to end.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
-use super::cookies::{SecretsError, reason};
+use super::cookies::SecretsFileError;
 use crate::{
     discovery::SetUpError,
     net::watched::WatchError,
@@ -31,8 +31,8 @@ pub enum StartError {
     Snapshot(#[from] SnapshotError),
     #[error("cannot serve encrypted DNS: {0}; correct that, or change tls in [server]")]
     Certificate(#[from] WatchError<CertificateError>),
-    #[error("cannot use the cookie_secret_file {}: {}", path.display(), reason(error))]
-    CookieSecrets { path: PathBuf, error: WatchError<SecretsError> },
+    #[error(transparent)]
+    CookieSecrets(#[from] SecretsFileError),
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
 }

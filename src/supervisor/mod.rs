@@ -48,7 +48,7 @@ use self::{
 pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{View, control},
-    config::{Config, ConfigStatus, ReloadRequest},
+    config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError},
     metrics::ProcessCounters,
     net::watched::FileReader,
@@ -105,7 +105,7 @@ impl Supervisor {
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
-        let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?;
+        let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?.unzip();
         let runtimes = Runtimes::start()?;
         // After the threads that answer have been started, which inherit it otherwise.
         threads::lower_priority();
@@ -187,7 +187,7 @@ impl Supervisor {
                     };
                     let outcome = match prepared {
                         Ok(prepared) => Ok(self.commit(prepared).await),
-                        Err(refused) => Err(refused.to_string()),
+                        Err(refused) => Err(ReloadError::Refused(Arc::new(refused))),
                     };
                     systemd::status(&self.describe());
                     // The reloader may have been dropped meanwhile.

@@ -134,7 +134,8 @@ mod tests {
             };
             let of = |test: &dyn Fn(u8) -> bool| (0..9).filter(|zone| test(*zone)).map(|zone| format!("z{zone}.")).collect();
             let texts = |names: &[ZoneName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let (was, is) = (|zone| before.get(&zone), |zone| after.get(&zone));
+            let was = |zone| before.get(&zone);
+            let is = |zone| after.get(&zone);
             let changed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_some() && was(zone) != is(zone));
             let added: Vec<_> = of(&|zone| was(zone).is_none() && is(zone).is_some());
             let removed: Vec<_> = of(&|zone| was(zone).is_some() && is(zone).is_none());

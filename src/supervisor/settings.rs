@@ -11,8 +11,10 @@ use super::plan::Plan;
 use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
-    table::{self, CookieSecrets, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
-    types::{AddressRules, AnswerCount, Ttl, ZoneName},
+    table::{
+        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable,
+    },
+    types::{Ttl, ZoneName},
 };
 
 /// TTL of negative answers about domains without nodes: zones appear below them with an edit of the file.
@@ -63,22 +65,20 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
 }
 
 /// The entry that a domain has, or a new one.
-pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: u32) -> Arc<ZoneEntry> {
-    let settings = ZoneSettings {
-        ttl: DOMAIN_NEGATIVE_TTL,
-        count: AnswerCount::ONE,
-        subdomains: false,
+pub(super) fn domain(before: &ZoneTable, name: &ZoneName, config: &Config, now: u32) -> Arc<DomainEntry> {
+    let settings = DomainSettings {
         negative_ttl: DOMAIN_NEGATIVE_TTL,
         name_servers: name_servers(name, &config.server),
-        rules: AddressRules::default(),
         clients: config.server.clients.clone(),
     };
     match before.domain(name) {
         Some(entry) => {
-            configure(entry, settings, now);
+            if entry.answers().settings != settings {
+                entry.configure(&settings, now);
+            }
             entry.clone()
         }
-        None => Arc::new(ZoneEntry::domain(name.clone(), settings, now)),
+        None => Arc::new(DomainEntry::new(name.clone(), settings, now)),
     }
 }
 
@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn a_reload_ends_where_a_start_with_that_file_would() {
         let server = |keys: &str| format!("[server]\n{keys}\n");
-        let (one, other) = (server("listen = [\"10.9.0.1:53\"]"), server("listen = [\"10.9.0.2:53\"]"));
+        let one = server("listen = [\"10.9.0.1:53\"]");
+        let other = server("listen = [\"10.9.0.2:53\"]");
         let named = server("listen = [\"10.9.0.2:53\"]\nnameservers = [{ name = \"ns.test\" }]");
         let steps = [
             config(&[&one, A]),
@@ -179,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_zone_that_does_not_change_is_left_alone() {
-        let (before, after) =
-            (config(&[A, B]), config(&[A, B, "ttl = \"9s\"\n", "[zones.\"c\"]\nseeds = [\"10.0.0.3\"]\n"]));
+        let before = config(&[A, B]);
+        let after = config(&[A, B, "ttl = \"9s\"\n", "[zones.\"c\"]\nseeds = [\"10.0.0.3\"]\n"]);
         let table = start(&before);
         let entry = |table: &ZoneTable, zone: &str| table.zone(&ZoneName::parse(zone).unwrap()).unwrap().clone();
         let [a, b] = ["a", "b"].map(|zone| (entry(&table, zone), entry(&table, zone).answers().clone()));

@@ -33,11 +33,12 @@ impl SnapshotSettings {
     pub(super) async fn open(
         &self,
         counters: &Arc<ProcessCounters>,
-    ) -> Result<(Option<SnapshotStore>, Option<SnapshotWriter>), StartError> {
-        let Some(directory) = self.directory.clone() else { return Ok((None, None)) };
-        let (max_age, counters) = (self.max_age, counters.clone());
+    ) -> Result<Option<(SnapshotStore, SnapshotWriter)>, StartError> {
+        let Some(directory) = self.directory.clone() else { return Ok(None) };
+        let max_age = self.max_age;
+        let counters = counters.clone();
         let open = move || SnapshotStore::open(&directory, max_age, counters);
-        let (snapshot, writer) = spawn_blocking(open).await.map_err(io::Error::from)??;
-        Ok((Some(snapshot), Some(writer)))
+        let opened = spawn_blocking(open).await.map_err(io::Error::from)??;
+        Ok(Some(opened))
     }
 }

@@ -231,7 +231,7 @@ impl Answers {
         let same = next.address_ttl() == self.address_ttl()
             && next.settings.name_servers == self.settings.name_servers
             && (&*next.v4, &*next.v6) == (&*self.v4, &*self.v6);
-        let serial = if same { self.serial } else { self.next_serial(now) };
+        let serial = if same { self.serial } else { next_serial(self.serial, now) };
         Self { serial, ..next }
     }
 
@@ -246,15 +246,16 @@ impl Answers {
         let addresses = translated.as_ref().map_or(&[][..], NodeSet::as_slice);
         let v4 = addresses.iter().filter_map(|node| if let IpAddr::V4(v4) = node { Some(*v4) } else { None });
         let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None });
-        let (v4, v6) = (Addresses::new(v4), Addresses::new(v6));
+        let v4 = Addresses::new(v4);
+        let v6 = Addresses::new(v6);
         Self { settings, knowledge, answered, serial, v4, v6 }
     }
+}
 
-    /// max(previous + 1, now), in the arithmetic of serials, which wraps.
-    fn next_serial(&self, now: u32) -> u32 {
-        let next = self.serial.wrapping_add(1);
-        if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
-    }
+/// max(previous + 1, now), in the arithmetic of serials, which wraps.
+pub(super) fn next_serial(previous: u32, now: u32) -> u32 {
+    let next = previous.wrapping_add(1);
+    if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
 }
 
 #[cfg(test)]
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_keeps_its_edition_for_as_long_as_its_addresses() {
+    fn a_list_keeps_its_version_for_as_long_as_its_addresses() {
         let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
         let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         let ttl = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..count };

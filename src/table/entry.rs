@@ -43,7 +43,6 @@ fn publish() {
 pub struct ZoneEntry {
     name: ZoneName,
     id: AllocatedZoneId,
-    is_domain: bool,
     answers: ArcSwap<Answers>,
     poll_status: ArcSwap<PollStatus>,
     counters: ZoneCounters,
@@ -96,19 +95,9 @@ pub enum Origin {
 impl ZoneEntry {
     /// A zone about which nothing is known. `now` is the unix time in seconds.
     pub fn new(name: ZoneName, settings: ZoneSettings, now: u32) -> Self {
-        Self::with(name, false, settings, now)
-    }
-
-    /// A name that is delegated to us and has no nodes of its own; zones may hang below it.
-    pub fn domain(name: ZoneName, settings: ZoneSettings, now: u32) -> Self {
-        Self::with(name, true, settings, now)
-    }
-
-    fn with(name: ZoneName, is_domain: bool, settings: ZoneSettings, now: u32) -> Self {
         let entry = Self {
             name,
             id: AllocatedZoneId::take(),
-            is_domain,
             answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
@@ -126,11 +115,6 @@ impl ZoneEntry {
     /// A place that no other living zone has, where workers keep what is this zone's.
     pub fn id(&self) -> ZoneId {
         self.id.id()
-    }
-
-    /// Whether it is a name without nodes.
-    pub fn is_domain(&self) -> bool {
-        self.is_domain
     }
 
     /// What is answered now.

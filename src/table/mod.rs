@@ -1,4 +1,4 @@
-//! The zone table: the only door between learning and answering.
+//! The zone table: the only interface between learning and answering.
 //!
 //! A [`ZoneTable`] never changes; a reload swaps it whole. Each [`ZoneEntry`] in it holds the zone's current
 //! [`Answers`] behind a pointer of its own, so that publishing one zone costs the same with ten zones and with
@@ -6,6 +6,7 @@
 
 mod answers;
 mod choice;
+mod domain;
 mod entry;
 mod limiter;
 mod server_settings;
@@ -20,6 +21,7 @@ use smallvec::SmallVec;
 pub use self::{
     answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings},
     choice::Node,
+    domain::{DomainAnswers, DomainEntry, DomainSettings},
     entry::{Origin, PollStatus, ZoneEntry, table_version},
     limiter::{Admission, Limiter},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
@@ -32,11 +34,11 @@ use crate::{
 /// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
 const INDEXED_OCTETS: usize = 40;
 
-/// Zones by their names in wire format. With ten thousand zones the cost of a query is the memory it reads that was not
+/// Zones or domains by their names in wire format. With ten thousand zones the cost of a query is the memory it reads that was not
 /// read recently. So everything that identifies a zone is in one place, and no pointer is followed.
-type Index = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, Row>;
+type Index<T> = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, T>;
 
-/// A zone or domain in the index.
+/// A zone in the index.
 #[derive(Debug)]
 pub struct Row {
     /// The zone itself.
@@ -45,13 +47,22 @@ pub struct Row {
     pub id: ZoneId,
 }
 
+/// What a name belongs to.
+#[derive(Clone, Copy, Debug)]
+pub enum TableEntry<'t> {
+    /// A zone.
+    Zone(&'t Row),
+    /// A name that is delegated to us and has no nodes.
+    Domain(&'t Arc<DomainEntry>),
+}
+
 /// Every zone of one configuration, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct ZoneTable {
     server: ServerSettings,
-    zones: Index,
+    zones: Index<Row>,
     /// Names that are delegated to us and have no nodes: zones hang below them.
-    domains: Index,
+    domains: Index<Arc<DomainEntry>>,
     /// Names that own nothing and have a zone or a name server below them.
     between: FxHashSet<ZoneName>,
     /// Name servers whose own names lie inside a zone of ours.
@@ -72,28 +83,35 @@ pub enum Position<'t> {
 }
 
 impl ZoneTable {
-    /// Builds the table of these zones and domains; each entry's settings name its name servers.
-    pub fn new(entries: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
-        let entries = entries.into_iter();
-        let mut table = Self::default();
-        table.zones.reserve(entries.size_hint().0);
-        for entry in entries {
-            let of_its_kind = if entry.is_domain() { &mut table.domains } else { &mut table.zones };
-            of_its_kind.insert(entry.name().wire().into(), Row { id: entry.id(), entry });
-        }
-        let (mut between, mut hosts) = (FxHashSet::default(), FxHashMap::default());
-        for Row { entry, .. } in table.zones.values().chain(table.domains.values()) {
-            between.extend(table.names_between(entry.name()));
-            let answers = entry.answers();
-            for (name, addresses) in answers.settings.name_servers.iter() {
+    /// Builds the table of these zones; each entry's settings name its name servers.
+    pub fn new(zones: impl IntoIterator<Item = Arc<ZoneEntry>>) -> Self {
+        Self::with_domains(zones, [])
+    }
+
+    /// Builds the table of these zones and domains.
+    pub fn with_domains(
+        zones: impl IntoIterator<Item = Arc<ZoneEntry>>,
+        domains: impl IntoIterator<Item = Arc<DomainEntry>>,
+    ) -> Self {
+        let rows = zones.into_iter().map(|entry| (entry.name().wire().into(), Row { id: entry.id(), entry }));
+        let domains = domains.into_iter().map(|entry| (entry.name().wire().into(), entry));
+        let mut table = Self { zones: rows.collect(), domains: domains.collect(), ..Self::default() };
+        let mut between = FxHashSet::default();
+        let mut hosts = FxHashMap::default();
+        let mut add = |name: &ZoneName, name_servers: &NameServers| {
+            between.extend(table.names_between(name));
+            for (name, addresses) in name_servers.iter() {
                 if !addresses.is_empty() && table.apex(name.wire()).is_none() && table.enclosing(name.wire()).is_some()
                 {
                     between.extend(table.names_between(name));
                     hosts.insert(name.clone(), addresses.clone());
                 }
             }
-        }
-        (table.between, table.hosts) = (between, hosts);
+        };
+        table.zones.values().for_each(|row| add(row.entry.name(), &row.entry.answers().settings.name_servers));
+        table.domains.values().for_each(|domain| add(domain.name(), &domain.answers().settings.name_servers));
+        table.between = between;
+        table.hosts = hosts;
         table
     }
 
@@ -108,9 +126,10 @@ impl ZoneTable {
         &self.server
     }
 
-    /// The zone that a lower-case name in wire format belongs to (the longest match), and where in it the name lies.
-    pub fn find(&self, name: &[u8]) -> Option<(&Row, Position<'_>)> {
-        let (apex, row) = self.enclosing(name)?;
+    /// The zone or domain that a lower-case name in wire format belongs to (the longest match), and where in it the name
+    /// lies.
+    pub fn find(&self, name: &[u8]) -> Option<(TableEntry<'_>, Position<'_>)> {
+        let (apex, entry) = self.enclosing(name)?;
         let place = if apex.len() == name.len() {
             Position::Apex
         } else if let Some(addresses) = self.hosts.get(name) {
@@ -120,12 +139,12 @@ impl ZoneTable {
         } else {
             Position::BelowApex
         };
-        Some((row, place))
+        Some((entry, place))
     }
 
     /// The zone or domain above one of this name.
-    pub fn above(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
-        suffixes(name).skip(1).find_map(|suffix| self.apex(suffix)).map(|row| &row.entry)
+    pub fn above(&self, name: &[u8]) -> Option<TableEntry<'_>> {
+        suffixes(name).skip(1).find_map(|suffix| self.apex(suffix))
     }
 
     /// The entry of a zone by its own name.
@@ -134,8 +153,8 @@ impl ZoneTable {
     }
 
     /// The entry of a domain by its own name.
-    pub fn domain(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
-        self.domains.get(name.wire()).map(|row| &row.entry)
+    pub fn domain(&self, name: &ZoneName) -> Option<&Arc<DomainEntry>> {
+        self.domains.get(name.wire())
     }
 
     /// The addresses of a name server whose name lies in one of these zones.
@@ -149,13 +168,16 @@ impl ZoneTable {
     }
 
     /// The zone or domain of exactly this name.
-    fn apex(&self, name: &[u8]) -> Option<&Row> {
+    fn apex(&self, name: &[u8]) -> Option<TableEntry<'_>> {
+        if let Some(row) = self.zones.get(name) {
+            return Some(TableEntry::Zone(row));
+        }
         // Domains are few, and mostly there is none.
-        self.zones.get(name).or_else(|| if self.domains.is_empty() { None } else { self.domains.get(name) })
+        if self.domains.is_empty() { None } else { self.domains.get(name).map(TableEntry::Domain) }
     }
 
     /// The zone or domain that holds a name, itself included, and where in the name its own begins.
-    fn enclosing<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], &Row)> {
+    fn enclosing<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], TableEntry<'_>)> {
         suffixes(name).find_map(|suffix| Some((suffix, self.apex(suffix)?)))
     }
 
@@ -210,8 +232,12 @@ mod tests {
     }
 
     fn found<'t>(table: &'t ZoneTable, name: &str) -> Option<(String, Position<'t>)> {
-        let (row, place) = table.find(ZoneName::parse(name).unwrap().wire())?;
-        Some((row.entry.name().to_string(), place))
+        let (entry, place) = table.find(ZoneName::parse(name).unwrap().wire())?;
+        let owner = match entry {
+            TableEntry::Zone(row) => row.entry.name(),
+            TableEntry::Domain(domain) => domain.name(),
+        };
+        Some((owner.to_string(), place))
     }
 
     #[test]
@@ -244,11 +270,9 @@ mod tests {
     #[test]
     fn a_domain_holds_what_lies_between_it_and_the_zones_below() {
         let name = |text| ZoneName::parse(text).unwrap();
-        let entries = [
-            Arc::new(ZoneEntry::domain(name("alt.example"), ZoneSettings::example(), 1)),
-            Arc::new(ZoneEntry::new(name("a.east.alt.example"), ZoneSettings::example(), 1)),
-        ];
-        let table = ZoneTable::new(entries);
+        let domain = Arc::new(DomainEntry::new(name("alt.example"), DomainSettings::example(), 1));
+        let zone = Arc::new(ZoneEntry::new(name("a.east.alt.example"), ZoneSettings::example(), 1));
+        let table = ZoneTable::with_domains([zone], [domain]);
         assert_eq!(found(&table, "alt.example"), Some(("alt.example.".into(), Position::Apex)));
         assert_eq!(found(&table, "east.alt.example"), Some(("alt.example.".into(), Position::EmptyNonTerminal)));
         assert_eq!(found(&table, "west.alt.example"), Some(("alt.example.".into(), Position::BelowApex)));

@@ -1,8 +1,8 @@
 //! Sends every datagram back: `echo ADDRESS`.
 //!
-//! It receives and sends as the server's UDP room does, in batches of the same size and buffers of the same room, and
-//! does nothing in between but mark a message as a reply. So it is the floor: what a DNS server on this loop takes
-//! beyond it, it takes for DNS.
+//! It receives and sends as the server's UDP worker does, in batches and buffers of the same size, and
+//! only marks each message as a reply in between. So it is the lower bound: the time that a DNS server takes
+//! beyond it is for DNS.
 
 use std::{
     array, env,
@@ -60,9 +60,9 @@ fn echo_batch(
     let mut arrivals = [(None, 0); BATCH];
     let mut count = 0;
     {
-        let mut rooms = buffers.iter_mut();
+        let mut free = buffers.iter_mut();
         let mut slices: [_; BATCH] =
-            array::from_fn(|_| [IoSliceMut::new(rooms.next().map_or(&mut [][..], |buffer| &mut buffer[..]))]);
+            array::from_fn(|_| [IoSliceMut::new(free.next().map_or(&mut [][..], |buffer| &mut buffer[..]))]);
         for message in recvmmsg(socket, inbox, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None)? {
             arrivals[count] = (message.address, message.bytes);
             count += 1;

@@ -92,7 +92,8 @@ impl Asker {
 
     /// How many questions were asked.
     fn ask(&mut self, questions: &[Vec<u8>], rate: f64, time: Duration) -> io::Result<usize> {
-        let (start, mut asked) = (Instant::now(), 0);
+        let start = Instant::now();
+        let mut asked = 0;
         let due = |number: usize| Duration::from_secs_f64(number as f64 / rate);
         while start.elapsed() < time {
             while due(asked) <= start.elapsed() {

@@ -48,7 +48,8 @@ fn only_clients_of_the_file_are_answered_and_a_zone_may_have_its_own() {
         let reply = ask_as(&daemon, last, name);
         (reply.rcode, reply.extended_errors)
     };
-    let (answered, refused) = (("NoError".into(), vec![]), ("Refused".into(), vec![18]));
+    let answered = ("NoError".into(), vec![]);
+    let refused = ("Refused".into(), vec![18]);
     assert_eq!([answer(2, "a.example"), answer(3, "a.example")], [answered.clone(), answered.clone()]);
     assert_eq!(answer(4, "a.example"), refused);
     assert_eq!(answer(3, "b.example"), answered);
@@ -132,7 +133,8 @@ fn server_cookie(reply: &Reply) -> Vec<u8> {
 fn a_client_with_a_valid_cookie_is_not_limited_and_a_secret_can_be_rolled_over() {
     let directory = scratch("cookies");
     let file = directory.join("secrets");
-    let (old, new) = ("0".repeat(32), "1".repeat(32));
+    let old = "0".repeat(32);
+    let new = "1".repeat(32);
     std::fs::write(&file, &old).unwrap();
     let limited = "rate_limit = { per_second = 1, slip = 1 }\n";
     let server = format!("{limited}cookie_secret_file = \"{}\"", file.display());
@@ -176,12 +178,9 @@ fn a_secret_file_that_cannot_be_used_is_refused_at_the_start_and_at_a_reload() {
     let daemon = Daemon::with_config("no_secrets", &config("", &zones));
     let bad = config("cookie_secret_file = \"/nowhere/secrets\"", &zones);
     std::fs::write(daemon.config_path(), bad).unwrap();
-    let (status, _, complaint) = daemon.reload();
-    assert_eq!(status, 78, "{complaint}");
-    assert!(
-        complaint.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"),
-        "{complaint}"
-    );
+    let (status, _, error) = daemon.reload();
+    assert_eq!(status, 78, "{error}");
+    assert!(error.contains("cannot use the cookie_secret_file /nowhere/secrets: there is no such file"), "{error}");
     assert_eq!(daemon.ask("a.example", "A").rcode, "NoError");
 }
 
@@ -191,7 +190,9 @@ fn a_network_that_asks_too_much_slips_over_udp_alone() {
     let limited = "rate_limit = { per_second = 20, slip = 2, v4_prefix = 32 }";
     let daemon = Daemon::with_config("limited", &config(limited, &zone("a.example", &cluster)));
     let ask = |last| dns::udp_from(client(last), daemon.address(), &Question::new("a.example", "A"), SILENCE);
-    let (mut answered, mut slipped, mut silent) = (0, 0, 0);
+    let mut answered = 0;
+    let mut slipped = 0;
+    let mut silent = 0;
     let start = Instant::now();
     while start.elapsed() < wait::PATIENCE && (slipped < 3 || silent < 3) {
         match ask(2) {

@@ -21,7 +21,8 @@ fn texts(nodes: &[std::net::IpAddr]) -> Vec<String> {
 
 #[test]
 fn a_zone_gives_its_own_live_nodes_over_udp_and_tcp() {
-    let (east, west) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let east = SimulatedCluster::start(3).unwrap();
+    let west = SimulatedCluster::start(3).unwrap();
     let daemon =
         Daemon::start("two", &(zone("alternator.east.example", &east) + &zone("alternator.west.example", &west)));
     for (name, cluster) in [("alternator.east.example", &east), ("alternator.west.example", &west)] {
@@ -45,11 +46,11 @@ fn ahead_max() -> usize {
 
 /// How often each was seen.
 fn counts<T: Ord>(seen: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
-    let mut tally = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for one in seen {
-        *tally.entry(one).or_default() += 1;
+        *counts.entry(one).or_default() += 1;
     }
-    tally
+    counts
 }
 
 #[track_caller]

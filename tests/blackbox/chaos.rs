@@ -149,7 +149,8 @@ const HISTORY_STEPS: u32 = 3000;
 
 #[test]
 fn a_seed_gives_one_history_and_the_recorded_state_is_the_simulated_one() {
-    let (mut one, mut other) = (World::new(7), World::new(7));
+    let mut one = World::new(7);
+    let mut other = World::new(7);
     for _ in 0..HISTORY_STEPS {
         one.happen();
         other.happen();
@@ -174,7 +175,8 @@ fn a_seed_gives_one_history_and_the_recorded_state_is_the_simulated_one() {
 #[test]
 fn dead_foreign_and_never_started_nodes_are_violations() {
     let mut world = World::new(1);
-    let (node, foreign) = (world.clusters[0].nodes[5].0, world.clusters[1].nodes[5].0);
+    let node = world.clusters[0].nodes[5].0;
+    let foreign = world.clusters[1].nodes[5].0;
     let later = |duration: Duration| Instant::now() + duration;
     assert_eq!(world.violation(0, later(Duration::ZERO), node), None);
     assert!(world.violation(0, later(Duration::ZERO), foreign).is_some(), "the other cluster's");
@@ -563,8 +565,8 @@ impl World {
         let calm = self.clusters.iter().all(|truth| truth.fault == ClusterFault::Healthy);
         let alone = self.is_past(self.recycled) && self.is_past(self.blackout);
         let [from, to] = [&self.clusters[which], &self.clusters[1 - which]];
-        let room = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
-        if !(calm && alone && room) {
+        let allowed = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
+        if !(calm && alone && allowed) {
             return None;
         }
         let index = from.draw(&mut self.chance, true, |condition| condition != Condition::Announced)?;
@@ -784,7 +786,8 @@ impl World {
             // Writing to a string cannot fail.
             let _ = writeln!(history, "{:7.3} {line}", when.as_secs_f64());
         }
-        let (now, seed) = (self.start.elapsed().as_secs_f64(), self.seed);
+        let now = self.start.elapsed().as_secs_f64();
+        let seed = self.seed;
         let zone = self.clusters[which].zone_name();
         panic!("{history}{now:7.3} {zone}: {what}\nrepeat it with ALTERNATOR_DNS_CHAOS_SEED={seed}");
     }

@@ -49,7 +49,8 @@ fn put(directory: &Path, certified: &Certified) {
 }
 
 fn config(directory: &Path, server: &str, zones: &str) -> String {
-    let (cert, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    let cert = directory.join("cert.pem");
+    let key = directory.join("key.pem");
     let tls = format!("tls = {{ cert = \"{}\", key = \"{}\" }}", cert.display(), key.display());
     format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{tls}\n{server}\n{zones}")
 }
@@ -99,7 +100,8 @@ fn ask(stream: &mut (impl Read + Write), question: &Question) -> Reply {
 
 #[test]
 fn questions_over_tls_get_the_same_answers() {
-    let (authority, cluster) = (Authority::new("ours"), SimulatedCluster::start(1).unwrap());
+    let authority = Authority::new("ours");
+    let cluster = SimulatedCluster::start(1).unwrap();
     let (mut daemon, _) = start("tls_answers", &authority.certify([NAME]), &zone("a.example", &cluster));
     let server = daemon.secure_address("tls");
     let mut stream = connect(server, &authority).expect("a certificate that fits");
@@ -166,14 +168,15 @@ async fn connect_hickory(
 
 #[tokio::test]
 async fn questions_over_https_and_quic_get_the_same_answers() {
-    let (authority, cluster) = (Authority::new("ours"), SimulatedCluster::start(1).unwrap());
+    let authority = Authority::new("ours");
+    let cluster = SimulatedCluster::start(1).unwrap();
     let listen = "listen_https = [\"127.0.0.1:0\"]\nlisten_quic = [\"127.0.0.1:0\"]";
     let certified = authority.certify([NAME]);
     let (mut daemon, _) = start_with("secure_answers", &certified, listen, &zone("a.example", &cluster));
     wait::until("the node to be learnt", || (daemon.ask("a.example", "A").ttls() == [4]).then_some(()));
     for transport in ["https", "quic"] {
         let server = daemon.secure_address(transport);
-        assert!(connect_hickory(transport, server, &Authority::new("stranger")).await.is_none(), "{transport}");
+        assert!(connect_hickory(transport, server, &Authority::new("other")).await.is_none(), "{transport}");
         let mut send = connect_hickory(transport, server, &authority).await.expect("a certificate that fits");
         for (name, qtype, rcode) in
             [("A.exaMple", "A", "NoError"), ("x.a.example", "A", "NXDomain"), ("other.example", "A", "Refused")]
@@ -182,7 +185,8 @@ async fn questions_over_https_and_quic_get_the_same_answers() {
             let question = question.option(OPTION_PADDING, &[0; 60]).option(OPTION_KEEPALIVE, b"");
             let request = DnsRequest::new(Message::from_vec(&question.wire()).unwrap(), DnsRequestOptions::default());
             let reply = send(request).next().await.unwrap().unwrap();
-            let (reply, plain) = (Reply::read(reply.as_buffer()), daemon.ask(name, qtype));
+            let reply = Reply::read(reply.as_buffer());
+            let plain = daemon.ask(name, qtype);
             assert_eq!((&*reply.rcode, &reply.answers), (rcode, &plain.answers), "{transport} {name}");
             assert_eq!((reply.authorities, reply.authoritative), (plain.authorities, plain.authoritative), "{name}");
             assert_eq!(reply.octets, BLOCK, "{transport} {name}");
@@ -197,7 +201,8 @@ async fn questions_over_https_and_quic_get_the_same_answers() {
 
 #[test]
 fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing() {
-    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let old = Authority::new("old");
+    let new = Authority::new("new");
     let (mut daemon, directory) =
         start("tls_files", &old.certify([NAME]), "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n");
     let server = daemon.secure_address("tls");
@@ -208,7 +213,7 @@ fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing()
     assert!(connect(server, &old).is_none());
     assert_eq!(ask(&mut before, &Question::new("a.example", "A")).rcode, "NoError", "open connections stay open");
     fs::write(directory.join("key.pem"), "nonsense").unwrap();
-    wait::until("a complaint", || daemon.log().contains("key.pem has no private key").then_some(()));
+    wait::until("an error", || daemon.log().contains("key.pem has no private key").then_some(()));
     assert!(connect(server, &new).is_some());
 }
 
@@ -218,7 +223,8 @@ fn a_reload_opens_and_closes_encrypted_addresses_and_refuses_bad_files() {
     let zones = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
     let (mut daemon, directory) = start("tls_reload", &authority.certify([NAME]), zones);
     let server = daemon.secure_address("tls");
-    let (file, https) = (daemon.config_path(), "listen_https = [\"127.0.0.1:0\"]");
+    let file = daemon.config_path();
+    let https = "listen_https = [\"127.0.0.1:0\"]";
     fs::write(&file, config(&directory, https, zones)).unwrap();
     assert_eq!(daemon.reload().0, 0);
     wait::until("TLS to be closed", || TcpStream::connect(server).is_err().then_some(()));
@@ -226,8 +232,8 @@ fn a_reload_opens_and_closes_encrypted_addresses_and_refuses_bad_files() {
     assert!(TcpStream::connect(https_server).is_ok());
     fs::remove_file(directory.join("cert.pem")).unwrap();
     fs::write(&file, config(&directory, "listen_quic = [\"127.0.0.1:0\"]", zones)).unwrap();
-    let (status, _, complaint) = daemon.reload();
-    assert_eq!(status, 78, "{complaint}");
-    assert!(complaint.contains("cannot serve encrypted DNS: cannot read "), "{complaint}");
+    let (status, _, error) = daemon.reload();
+    assert_eq!(status, 78, "{error}");
+    assert!(error.contains("cannot serve encrypted DNS: cannot read "), "{error}");
     assert!(TcpStream::connect(https_server).is_ok(), "what was served is served on");
 }

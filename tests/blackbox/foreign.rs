@@ -57,7 +57,8 @@ fn see_none_of(daemon: &Daemon, zone: &str, strangers: &[IpAddr]) -> BTreeSet<Ip
 #[test]
 fn the_only_address_of_a_cluster_goes_to_another() {
     let (a, b, daemon) = two("only", [1, 3]);
-    let (recycled, strangers) = (a.node(0), b.nodes());
+    let recycled = a.node(0);
+    let strangers = b.nodes();
     b.take_over(&a, recycled).unwrap();
     wait::within(ticks(RECYCLED, REFRESH), "a.example to have no node", || {
         see_none_of(&daemon, "a.example", &strangers);
@@ -79,7 +80,8 @@ fn one_of_three_addresses_goes_to_another_cluster() {
     // The first is the zone's only seed.
     for index in [0, 2] {
         let (a, b, daemon) = two("one_of_three", [3, 3]);
-        let (recycled, strangers) = (a.node(index), b.nodes());
+        let recycled = a.node(index);
+        let strangers = b.nodes();
         b.take_over(&a, recycled).unwrap();
         let left = a.nodes();
         wait::within(ticks(RECYCLED, REFRESH), "the address to be gone", || {
@@ -142,7 +144,8 @@ fn two_zones_of_one_cluster_learn_it_whole() {
 /// Two clusters of three die, and come back on these addresses.
 fn reborn(name: &str, swap: fn([&[IpAddr]; 2]) -> [Vec<IpAddr>; 2]) -> ([SimulatedCluster; 2], Daemon) {
     let (a, b, daemon) = two(name, [3, 3]);
-    let (port, swapped) = (a.port(), swap([&a.nodes(), &b.nodes()]));
+    let port = a.port();
+    let swapped = swap([&a.nodes(), &b.nodes()]);
     drop((a, b));
     for zone in ["a.example", "b.example"] {
         wait::until("a dead cluster to be noticed", || (state(&daemon, zone) != "live").then_some(()));

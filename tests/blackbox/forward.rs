@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_millis(4500);
 const PROMPT: Duration = Duration::from_millis(1500);
 
 /// An address that sends queries and is not an upstream.
-const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
+const OTHER_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 99));
 
 fn upstream(last: u8) -> Upstream {
     Upstream::start([127, 0, 0, last])
@@ -74,10 +74,12 @@ type Case<'c> = (&'c str, &'c str, &'c str, &'c [&'c str], &'c [&'c str]);
 
 #[test]
 fn upstream_records_are_returned_over_udp_and_tcp() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("forward", &cluster, &forward(&[&upstream], ""));
     let soa = "test. 30 IN SOA ns.test. mail.test. 7 60 10 3600 20";
-    let (a, alias) = ("a.test. 60 IN A 192.0.2.1", "alias.test. 50 IN CNAME a.test.");
+    let a = "a.test. 60 IN A 192.0.2.1";
+    let alias = "alias.test. 50 IN CNAME a.test.";
     let dead_end = "dead-end.test. 50 IN CNAME nothing.test.";
     let cases: [Case<'_>; 6] = [
         ("a.test", "A", "NoError", &[a], &[]),
@@ -113,7 +115,8 @@ fn without_ttl(line: &str) -> String {
 
 #[test]
 fn the_question_comes_back_octet_for_octet() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("spelling", &cluster, &forward(&[&upstream], ""));
     for name in ["A.teST", "a.TEst"] {
         let wire = Question::new(name, "A").wire();
@@ -127,7 +130,8 @@ fn the_question_comes_back_octet_for_octet() {
 
 #[test]
 fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("long", &cluster, &forward(&[&upstream], ""));
     let shape = |reply: Reply| (reply.truncated, reply.answers.len(), reply.has_opt);
     let middle = Question::new("middle.test", "TXT");
@@ -141,7 +145,8 @@ fn long_answers_are_truncated_over_udp_and_whole_over_tcp() {
 
 #[test]
 fn upstream_answers_are_cached_for_their_ttl() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("kept", &cluster, &forward(&[&upstream], ""));
     assert_eq!(ask(&daemon, "a.test", "A").ttls(), [60]);
     assert_eq!(ask(&daemon, "none.test", "A").rcode, "NXDomain");
@@ -152,7 +157,8 @@ fn upstream_answers_are_cached_for_their_ttl() {
 
 #[test]
 fn signatures_are_requested_when_the_client_wants_them() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("signed", &cluster, &forward(&[&upstream], ""));
     let mut wire = Question::new("a.test", "A").edns(PAYLOAD).wire();
     let flags = wire.len() - 4;
@@ -166,12 +172,14 @@ fn signatures_are_requested_when_the_client_wants_them() {
 
 #[test]
 fn a_question_in_flight_is_answered_before_the_server_ends() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let mut daemon = start("end", &cluster, &forward(&[&upstream], ""));
     // Longer than the sockets take to close.
     upstream.delay(Duration::from_millis(500));
     thread::scope(|scope| {
-        let (server, question) = (daemon.address(), Question::new("a.test", "A"));
+        let server = daemon.address();
+        let question = Question::new("a.test", "A");
         let reply = scope.spawn(move || dns::udp(server, &question));
         wait::until("the upstream to be asked", || (!upstream.asked().is_empty()).then_some(()));
         daemon.signal(Signal::SIGTERM);
@@ -183,7 +191,9 @@ fn a_question_in_flight_is_answered_before_the_server_ends() {
 #[test]
 fn the_next_upstream_answers_for_a_silent_one_and_for_one_that_is_gone() {
     let cluster = SimulatedCluster::start(1).unwrap();
-    let (gone, silent, good) = (upstream(7), upstream(8), upstream(9));
+    let gone = upstream(7);
+    let silent = upstream(8);
+    let good = upstream(9);
     silent.silence(true);
     let section = forward(&[&gone, &silent, &good], "");
     drop(gone);
@@ -213,7 +223,9 @@ fn the_next_upstream_is_asked_after_a_refusal() {
 
 #[test]
 fn dead_upstreams_cost_zones_nothing() {
-    let (cluster, one, two) = (SimulatedCluster::start(1).unwrap(), upstream(7), upstream(8));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let one = upstream(7);
+    let two = upstream(8);
     one.silence(true);
     two.silence(true);
     let daemon = start("dead", &cluster, &forward(&[&one, &two], ""));
@@ -234,7 +246,8 @@ fn dead_upstreams_cost_zones_nothing() {
             .collect();
         let slowest = (0..2000)
             .map(|number| {
-                let (start, question) = (Instant::now(), Question::new("zone.alt.example", "A"));
+                let start = Instant::now();
+                let question = Question::new("zone.alt.example", "A");
                 let reply = match number % 20 {
                     0 => dns::tcp(daemon.address(), &question),
                     _ => dns::udp(daemon.address(), &question),
@@ -256,7 +269,8 @@ fn dead_upstreams_cost_zones_nothing() {
 
 #[test]
 fn too_many_questions_are_refused_at_once() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     upstream.silence(true);
     let daemon = start("flood", &cluster, &forward(&[&upstream], ""));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -280,10 +294,11 @@ fn too_many_questions_are_refused_at_once() {
 
 #[test]
 fn questions_of_other_clients_are_not_forwarded() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
-    let daemon = start("strangers", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let daemon = start("other_clients", &cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let as_stranger = |question: Question| {
-        dns::udp_from(STRANGER, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
+        dns::udp_from(OTHER_CLIENT, daemon.address(), &question.edns(PAYLOAD), wait::PATIENCE).unwrap()
     };
     let reply = as_stranger(Question::new("a.test", "A"));
     assert_eq!((&*reply.rcode, &reply.extended_errors[..], reply.recursion_available), ("Refused", &[20][..], false));
@@ -294,7 +309,7 @@ fn questions_of_other_clients_are_not_forwarded() {
         let reply = dns::udp(daemon.address(), &question.edns(PAYLOAD));
         (reply.rcode, reply.recursion_available)
     };
-    assert_eq!(mine(Question::new("zone.alt.example", "A")), ("NoError".into(), true), "also from the fast lane");
+    assert_eq!(mine(Question::new("zone.alt.example", "A")), ("NoError".into(), true), "also on the fast path");
     assert_eq!(mine(Question::new("zone.alt.example", "TXT")), ("NoError".into(), true));
     let not_desired = Question { recursion_desired: false, ..Question::new("a.test", "A") };
     for refused in [not_desired, Question::new("a.test", "AXFR"), Question::new("a.test", "TYPE250")] {
@@ -311,19 +326,21 @@ fn questions_of_other_clients_are_not_forwarded() {
 
 #[test]
 fn a_client_outside_the_server_s_list_is_refused_with_a_reason() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let text = file(&cluster, &forward(&[&upstream], "clients = [\"127.0.0.1\"]"));
     let text = text.replacen("[server]\n", "[server]\nclients = [\"127.0.0.1\"]\n", 1);
     let daemon = Daemon::with_config("explained", &text);
     let question = Question::new("a.test", "A").edns(PAYLOAD);
-    let reply = dns::udp_from(STRANGER, daemon.address(), &question, wait::PATIENCE).unwrap();
+    let reply = dns::udp_from(OTHER_CLIENT, daemon.address(), &question, wait::PATIENCE).unwrap();
     assert_eq!((&*reply.rcode, &reply.extended_errors[..]), ("Refused", &[18][..]));
     assert_eq!(ask(&daemon, "a.test", "A").rcode, "NoError");
 }
 
 #[test]
 fn names_of_zones_are_never_forwarded() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let daemon = start("secret", &cluster, &forward(&[&upstream], ""));
     for name in ["zone.alt.example", "below.zone.alt.example", "a.b.zone.alt.example", "alt.example", "x.alt.example"] {
         for qtype in ["A", "AAAA", "NS", "SOA", "TXT", "DS", "HTTPS", "ANY", "AXFR", "TYPE65280"] {
@@ -339,7 +356,9 @@ fn names_of_zones_are_never_forwarded() {
 
 #[test]
 fn an_edit_turns_it_on_and_off() {
-    let (cluster, one, two) = (SimulatedCluster::start(1).unwrap(), upstream(7), upstream(8));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let one = upstream(7);
+    let two = upstream(8);
     let daemon = start("edit", &cluster, "");
     let edit = |section: &str| {
         std::fs::write(daemon.config_path(), file(&cluster, section)).unwrap();
@@ -349,7 +368,8 @@ fn an_edit_turns_it_on_and_off() {
         let reply = ask(&daemon, name, "A");
         (reply.rcode, reply.extended_errors, reply.recursion_available)
     };
-    let (refused, answered) = (("Refused".into(), vec![20], false), ("NoError".into(), vec![], true));
+    let refused = ("Refused".into(), vec![20], false);
+    let answered = ("NoError".into(), vec![], true);
     assert_eq!(answer("a.test"), refused);
     edit(&forward(&[&one], ""));
     assert_eq!(answer("a.test"), answered);
@@ -368,12 +388,13 @@ fn an_edit_turns_it_on_and_off() {
 
 #[test]
 fn a_reply_comes_from_the_address_that_was_asked() {
-    let (cluster, upstream) = (SimulatedCluster::start(1).unwrap(), upstream(7));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
     let text = file(&cluster, &forward(&[&upstream], "")).replacen("\"127.0.0.1:0\"", "\"0.0.0.0:0\"", 1);
     let daemon = Daemon::with_config("source", &text);
     for last in [1, 5, 6] {
         let asked = SocketAddr::from(([127, 0, 0, last], daemon.address().port()));
-        let reply = exchange(asked, STRANGER, &Question::new(&format!("any{last}.test"), "A").wire());
+        let reply = exchange(asked, OTHER_CLIENT, &Question::new(&format!("any{last}.test"), "A").wire());
         assert_eq!(reply[3] & 0x0F, 0);
     }
 }
@@ -381,7 +402,8 @@ fn a_reply_comes_from_the_address_that_was_asked() {
 #[test]
 fn an_upstream_over_tls_must_have_a_certificate_for_its_name() {
     let cluster = SimulatedCluster::start(1).unwrap();
-    let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
+    let trusted = Authority::new("trusted");
+    let other = Authority::new("other");
     let upstream = |last: u8, authority: &Authority| {
         let certified = authority.certify(["dns.example"]);
         let chain = CertificateDer::pem_slice_iter(certified.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
@@ -391,9 +413,11 @@ fn an_upstream_over_tls_must_have_a_certificate_for_its_name() {
         let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
         Upstream::start_tls([127, 0, 0, last], Arc::new(config))
     };
-    let (good, false_friend) = (upstream(7, &trusted), upstream(8, &other));
+    let good = upstream(7, &trusted);
+    let false_friend = upstream(8, &other);
     let directory = scratch("tls-upstream");
-    let (authorities, path) = (directory.join("authorities.pem"), directory.join("config.toml"));
+    let authorities = directory.join("authorities.pem");
+    let path = directory.join("config.toml");
     std::fs::write(&authorities, trusted.pem()).unwrap();
     let environment = [("RUST_LOG", "debug"), ("SSL_CERT_FILE", authorities.to_str().unwrap())];
     let section = |upstream: &Upstream, name: &str| {

@@ -105,7 +105,8 @@ fn an_overloaded_cluster_is_not_shrunk() {
     }
     let probed = |more: u64| {
         let before: Vec<_> = nodes[2..].iter().map(|&node| cluster.count(node, Path::Health)).collect();
-        let (cluster, nodes) = (&cluster, &nodes);
+        let cluster = &cluster;
+        let nodes = &nodes;
         move || nodes[2..].iter().zip(&before).all(|(&node, before)| cluster.count(node, Path::Health) >= before + more)
     };
     // While they go down one after the other, half of the list may be left for a moment, but not less.
@@ -190,7 +191,9 @@ fn a_node_that_several_zones_list_is_probed_once_and_on_a_fresh_connection() {
         becomes(&daemon, name, &cluster.nodes());
     }
     let node = cluster.node(1);
-    let (start, before, connections) = (Instant::now(), cluster.count(node, Path::Health), cluster.connections(node));
+    let start = Instant::now();
+    let before = cluster.count(node, Path::Health);
+    let connections = cluster.connections(node);
     wait::until("twenty probes", || (cluster.count(node, Path::Health) >= before + 20).then_some(()));
     let elapsed = start.elapsed();
     assert!(elapsed > REFRESH.mul_f64(20.0 * 0.85), "twenty probes of one node in {elapsed:?}");
@@ -203,7 +206,8 @@ fn the_nodes_of_a_large_zone_are_probed_less_often() {
     let keys = "answers = \"all\"\nrefresh = \"500ms\"\nhealth = { interval = \"100ms\", timeout = \"1s\" }\n";
     let daemon = start("stretched", &cluster, keys);
     becomes(&daemon, "a.example", &cluster.nodes());
-    let (start, before) = (Instant::now(), cluster.total(Path::Health));
+    let start = Instant::now();
+    let before = cluster.total(Path::Health);
     wait::until("three hundred probes", || (cluster.total(Path::Health) >= before + 300).then_some(()));
     let elapsed = start.elapsed();
     assert!(elapsed > Duration::from_secs(3).mul_f64(0.9), "more than 100 probes a second: 300 in {elapsed:?}");
@@ -211,7 +215,8 @@ fn the_nodes_of_a_large_zone_are_probed_less_often() {
 
 #[test]
 fn probes_end_with_the_node_and_with_the_zone() {
-    let (first, second) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
+    let first = SimulatedCluster::start(3).unwrap();
+    let second = SimulatedCluster::start(1).unwrap();
     let zone = |name: &str, cluster: &SimulatedCluster| zone_with(name, &[cluster.node(0)], cluster.port(), QUICK);
     let daemon = Daemon::start("ends", &(zone("a.example", &first) + &zone("b.example", &second)));
     let nodes = first.nodes();
@@ -219,7 +224,8 @@ fn probes_end_with_the_node_and_with_the_zone() {
     becomes(&daemon, "b.example", &second.nodes());
     let quiet = |what: &str, node: IpAddr, others: &dyn Fn() -> u64| {
         // A probe in flight may still arrive; after that no probe arrives while others are probed.
-        let (settled, mut before) = (others() + 2, 0);
+        let settled = others() + 2;
+        let mut before = 0;
         wait::until("probes in flight", || {
             before = first.count(node, Path::Health);
             (others() >= settled).then_some(())

@@ -22,7 +22,8 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 fn a_zone_that_hangs_does_not_delay_another() {
     let _alone = alone();
-    let (healthy, hung) = (SimulatedCluster::start(1).unwrap(), SimulatedCluster::start(3).unwrap());
+    let healthy = SimulatedCluster::start(1).unwrap();
+    let hung = SimulatedCluster::start(3).unwrap();
     for node in hung.nodes() {
         hung.deliver(node, Path::LocalNodes, Delivery::Hang);
     }

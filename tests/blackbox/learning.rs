@@ -30,7 +30,8 @@ fn seeds_stay_candidates_indefinitely() {
 #[test]
 fn the_first_seed_is_asked_first_and_a_dead_one_costs_little() {
     let cluster = SimulatedCluster::start(3).unwrap();
-    let (dead, living) = (cluster.node(0), cluster.node(1));
+    let dead = cluster.node(0);
+    let living = cluster.node(1);
     cluster.stop(dead);
     let daemon = Daemon::start("order", &zone_with("a.example", &[dead, living], cluster.port(), ""));
     wait::within(Duration::from_secs(2), "the living seed", || {
@@ -52,7 +53,8 @@ fn host_name_seeds_are_resolved() {
 
 #[test]
 fn proxy_variables_are_ignored() {
-    let (cluster, proxy) = (SimulatedCluster::start(1).unwrap(), SimulatedCluster::start(1).unwrap());
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let proxy = SimulatedCluster::start(1).unwrap();
     let directory = crate::daemon::scratch("proxy");
     let file = directory.join("config.toml");
     std::fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();

@@ -36,7 +36,9 @@ fn serial(daemon: &Daemon) -> u64 {
 /// Lets a node be asked many times; meanwhile exactly these are answered. Whether the zone was ever contested.
 #[track_caller]
 fn stays_while_asked(daemon: &Daemon, cluster: &SimulatedCluster, asked: IpAddr, nodes: &[IpAddr], polls: u64) -> bool {
-    let (before, serial_before, mut contested) = (cluster.count(asked, Path::LocalNodes), serial(daemon), false);
+    let before = cluster.count(asked, Path::LocalNodes);
+    let serial_before = serial(daemon);
+    let mut contested = false;
     stays(daemon, "a.example", nodes, &format!("{asked} to be asked"), || {
         contested |= state(daemon, "a.example") == "contested";
         cluster.count(asked, Path::LocalNodes) >= before + polls

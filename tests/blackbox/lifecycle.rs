@@ -107,7 +107,7 @@ fn a_missing_file_is_one_sentence() {
 
 #[test]
 fn a_bad_file_is_refused_with_every_error() {
-    let directory = scratch("mistakes");
+    let directory = scratch("errors");
     let file = directory.join("config.toml");
     fs::write(&file, "[zones.\"a.example\"]\nseeds = []\nttl = 4\n").unwrap();
     for arguments in [["run", "--config"], ["check", "--config"]] {

@@ -174,7 +174,7 @@ fn bad_lists_do_not_change_the_set() {
         cluster.deliver(cluster.node(0), Path::LocalNodes, case.delivery.clone());
     }
     for (n, case) in cases.iter().enumerate() {
-        let what = format!("a complaint about {}", case.what);
+        let what = format!("an error about {}", case.what);
         let error =
             wait::until(&what, || daemon.zone(&format!("{}.", name(n)))["last_error"].as_str().map(str::to_owned));
         assert_eq!(answered(&daemon, n, "A"), learnt[n], "{}: {error}", case.what);

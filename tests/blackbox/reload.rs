@@ -94,7 +94,8 @@ fn a_swapped_link_is_noticed_twice() {
 fn a_directory_that_goes_and_comes_back_is_noticed() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let directory = scratch("directory");
-    let (place, file) = (directory.join("etc"), directory.join("etc/config.toml"));
+    let place = directory.join("etc");
+    let file = directory.join("etc/config.toml");
     fs::create_dir(&place).unwrap();
     fs::write(&file, zones("a", &cluster)).unwrap();
     let mut daemon = Daemon::launch_at(directory, &file);
@@ -115,8 +116,8 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("bad", &zones("a", &cluster));
     fs::write(daemon.config_path(), zones("ab", &cluster) + "ttl = 4\n").unwrap();
-    let complaint = wait::until("the complaint", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
-    assert!(complaint.contains("config.toml:") && complaint.contains("expected a duration"), "{complaint}");
+    let error = wait::until("the error", || daemon.api()["config"]["error"].as_str().map(str::to_owned));
+    assert!(error.contains("config.toml:") && error.contains("expected a duration"), "{error}");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
     assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
     let (code, _, stderr) = daemon.reload();
@@ -142,7 +143,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let mut daemon = Daemon::with_config("fifo", &zones("a", &cluster));
     replace_by_pipe(&daemon.config_path());
-    wait::until("the complaint", || {
+    wait::until("the error", || {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("not a regular file")).map(drop)
     });
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
@@ -171,7 +172,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_delay_nothing() {
     };
     let mut daemon = Daemon::with_config("secrets", &file("a"));
     replace_by_pipe(&secrets);
-    wait::until("the complaint", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
+    wait::until("the error", || daemon.log().contains("cookies keep their secrets: it is not a").then_some(()));
     fs::write(daemon.config_path(), file("ab")).unwrap();
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
@@ -260,7 +261,8 @@ fn a_half_written_file_is_never_applied() {
 
 #[test]
 fn untouched_zones_keep_their_poller_and_their_counters() {
-    let (kept, other) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(1).unwrap());
+    let kept = SimulatedCluster::start(3).unwrap();
+    let other = SimulatedCluster::start(1).unwrap();
     let slow = |name: &str, ttl: &str| {
         zone_with(
             name,
@@ -295,7 +297,8 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
 
 #[test]
 fn a_name_moves_from_one_cluster_to_another() {
-    let (blue, green) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let blue = SimulatedCluster::start(3).unwrap();
+    let green = SimulatedCluster::start(3).unwrap();
     let keys = "refresh = \"500ms\"\nanswers = \"all\"\n";
     let of = |cluster: &SimulatedCluster| config(&zone_with("a.example", &cluster.nodes(), cluster.port(), keys));
     let daemon = Daemon::with_config("bluegreen", &of(&blue));
@@ -323,7 +326,8 @@ fn a_name_moves_from_one_cluster_to_another() {
 
 #[test]
 fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
-    let (old, new) = (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(3).unwrap());
+    let old = SimulatedCluster::start(3).unwrap();
+    let new = SimulatedCluster::start(3).unwrap();
     for node in new.nodes() {
         new.stop(node);
     }
@@ -366,7 +370,8 @@ fn listen_and_admin_move_without_a_gap() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let mut daemon = Daemon::with_config("move", &config(&zones));
-    let (before, admin_before) = (daemon.address(), daemon.admin());
+    let before = daemon.address();
+    let admin_before = daemon.admin();
     let mut idle = dns::connect(before);
     let file = |listen: &str| format!("[server]\nlisten = [{listen}]\nadmin = \"127.0.0.2:0\"\n{zones}");
     fs::write(daemon.config_path(), file("\"127.0.0.1:0\", \"127.0.0.2:0\"")).unwrap();
@@ -427,7 +432,8 @@ fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("wild", &config(&zones));
-    let (dns, admin) = (daemon.address(), daemon.admin());
+    let dns = daemon.address();
+    let admin = daemon.admin();
     for (listen, moved, served) in [
         (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
         ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
@@ -451,7 +457,8 @@ fn not_one_query_is_lost_during_ten_reloads() {
     let nodes: Vec<_> = cluster.nodes().iter().map(ToString::to_string).collect();
     thread::scope(|scope| {
         let load = scope.spawn(|| {
-            let (start, mut asked) = (Instant::now(), 0u64);
+            let start = Instant::now();
+            let mut asked = 0u64;
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             socket.connect(server).unwrap();

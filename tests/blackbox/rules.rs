@@ -30,8 +30,8 @@ fn zone(cluster: &SimulatedCluster, rules: &str) -> String {
 #[track_caller]
 fn edit(daemon: &Daemon, cluster: &SimulatedCluster, rules: &str) {
     fs::write(daemon.config_path(), config(&zone(cluster, rules))).unwrap();
-    let (code, _, complaint) = daemon.reload();
-    assert_eq!(code, 0, "{complaint}");
+    let (code, _, error) = daemon.reload();
+    assert_eq!(code, 0, "{error}");
 }
 
 fn answered(daemon: &Daemon) -> Vec<String> {

@@ -137,7 +137,8 @@ fn an_unfiltered_list_gives_way_to_one_that_is_filtered() {
 
 #[test]
 fn names_are_percent_encoded() {
-    let (datacenter, rack) = ("us east & co/1+1=2%41", "rack #1?");
+    let datacenter = "us east & co/1+1=2%41";
+    let rack = "rack #1?";
     let cluster = SimulatedCluster::start_in(&[("east", "a"), (datacenter, rack), (datacenter, "other")]).unwrap();
     let nodes = cluster.nodes();
     let scope = format!("[{{ datacenter = \"{datacenter}\", rack = \"{rack}\" }}]");

@@ -9,7 +9,7 @@ fn shipped(name: &str) -> String {
 }
 
 fn parsed(text: &str) -> Config {
-    Config::parse(Path::new("shipped.toml"), text.as_bytes()).unwrap_or_else(|mistakes| panic!("{mistakes}\n{text}"))
+    Config::parse(Path::new("shipped.toml"), text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn the_example_shows_the_defaults_of_the_code() {
     assert_eq!(bare.server, example.server, "and so has [server]");
 }
 
-/// The keys that a table knows, as the complaint about an unknown one lists them.
+/// The keys that a table knows, as the error about an unknown one lists them.
 fn known_keys(table: &str) -> Vec<String> {
     let text = format!("[{table}]\nzzzzzz = 1\n");
-    let complaints = Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string();
-    let listed = complaints.lines().find_map(|line| line.split_once("it knows ")).expect("a list of keys").1;
+    let errors = Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string();
+    let listed = errors.lines().find_map(|line| line.split_once("it knows ")).expect("a list of keys").1;
     listed.split(", ").map(str::to_owned).collect()
 }
 

@@ -103,10 +103,12 @@ fn learn_and_end(state: &State, config: &str, cluster: &SimulatedCluster) {
 
 #[test]
 fn a_second_instance_is_kept_out() {
-    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("second"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let state = State::new("second");
     let config = state.config(&zone("a.example", &cluster));
     let daemon = Daemon::with_config("first", &config);
-    let (said, pid) = (refusal(&config), daemon.pid());
+    let said = refusal(&config);
+    let pid = daemon.pid();
     let expected = format!(
         "the state directory {} is in use by another alternator-dns (process {pid}); stop that one, or give this one a \
          state_dir of its own",
@@ -118,7 +120,8 @@ fn a_second_instance_is_kept_out() {
 
 #[test]
 fn a_killed_instance_leaves_no_lock_behind() {
-    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("killed"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let state = State::new("killed");
     let config = state.config(&zone("a.example", &cluster));
     let mut daemon = Daemon::with_config("killed", &config);
     daemon.signal(Signal::SIGKILL);
@@ -147,7 +150,8 @@ fn a_state_directory_that_cannot_be_used_is_one_sentence() {
 
 #[test]
 fn systemd_s_state_directory_is_used_where_the_file_names_none() {
-    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("systemd"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let state = State::new("systemd");
     let directory = scratch("systemd-config");
     let file = directory.join("config.toml");
     fs::write(&file, crate::daemon::config(&zone("a.example", &cluster))).unwrap();
@@ -159,7 +163,8 @@ fn systemd_s_state_directory_is_used_where_the_file_names_none() {
 
 #[test]
 fn a_damaged_file_is_reported_and_does_not_prevent_the_start() {
-    let (cluster, state) = (SimulatedCluster::start(1).unwrap(), State::new("damaged"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let state = State::new("damaged");
     fs::create_dir(&state.directory).unwrap();
     fs::write(state.nodes(), "{\"version\": 1, \"zones\": {\"a.example.\": ").unwrap();
     let daemon = Daemon::with_config("damaged", &state.config(&zone("a.example", &cluster)));
@@ -172,7 +177,9 @@ fn a_damaged_file_is_reported_and_does_not_prevent_the_start() {
 
 #[test]
 fn another_state_dir_waits_for_the_next_start_and_says_so() {
-    let (cluster, state, other) = (SimulatedCluster::start(1).unwrap(), State::new("moves"), State::new("other"));
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let state = State::new("moves");
+    let other = State::new("other");
     let daemon = Daemon::with_config("moves", &state.config(&zone("a.example", &cluster)));
     let zones = zone("a.example", &cluster) + &zone("b.example", &cluster);
     fs::write(daemon.config_path(), other.config(&zones)).unwrap();
@@ -185,8 +192,9 @@ fn another_state_dir_waits_for_the_next_start_and_says_so() {
 
 #[test]
 fn learnt_nodes_are_written_and_a_removed_zone_is_forgotten() {
-    let (one, two, state) =
-        (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("file"));
+    let one = SimulatedCluster::start(3).unwrap();
+    let two = SimulatedCluster::start(2).unwrap();
+    let state = State::new("file");
     let both = zone("a.example", &one) + &zone("b.example", &two);
     let daemon = Daemon::with_config("file", &state.config(&both));
     state.wait_named(&[texts(&one), texts(&two)].concat());
@@ -203,7 +211,8 @@ fn learnt_nodes_are_written_and_a_removed_zone_is_forgotten() {
 
 #[test]
 fn a_restart_while_the_cluster_is_down_answers_the_last_known_nodes_as_stale() {
-    let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("dark"));
+    let cluster = SimulatedCluster::start(3).unwrap();
+    let state = State::new("dark");
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     let daemon = Daemon::launch("after", &config);
@@ -219,7 +228,8 @@ fn a_restart_while_the_cluster_is_down_answers_the_last_known_nodes_as_stale() {
 
 #[test]
 fn remembered_nodes_are_asked_when_every_seed_has_failed() {
-    let (cluster, state) = (SimulatedCluster::start(3).unwrap(), State::new("seeds"));
+    let cluster = SimulatedCluster::start(3).unwrap();
+    let state = State::new("seeds");
     let config = state.config(&zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     // The seed stays stopped; the others run again.
@@ -234,8 +244,9 @@ fn remembered_nodes_are_asked_when_every_seed_has_failed() {
 
 #[test]
 fn another_cluster_s_nodes_are_not_answered_after_a_restart() {
-    let (old, new, state) =
-        (SimulatedCluster::start(3).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("moved"));
+    let old = SimulatedCluster::start(3).unwrap();
+    let new = SimulatedCluster::start(2).unwrap();
+    let state = State::new("moved");
     learn_and_end(&state, &state.config(&zone("a.example", &old)), &old);
     let polls = old.total(HttpPath::LocalNodes);
     stop_all(&new);
@@ -247,7 +258,8 @@ fn another_cluster_s_nodes_are_not_answered_after_a_restart() {
 
 #[test]
 fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
-    let (cluster, state) = (SimulatedCluster::start(2).unwrap(), State::new("old"));
+    let cluster = SimulatedCluster::start(2).unwrap();
+    let state = State::new("old");
     let config = state.config_with("snapshot_max_age = \"1s\"", &zone("a.example", &cluster));
     learn_and_end(&state, &config, &cluster);
     let written = fs::metadata(state.nodes()).unwrap().modified().unwrap();
@@ -263,8 +275,9 @@ fn nodes_of_too_long_ago_are_not_answered_after_a_restart() {
 
 #[test]
 fn a_zone_that_left_the_file_while_no_server_ran_is_forgotten() {
-    let (one, two, state) =
-        (SimulatedCluster::start(2).unwrap(), SimulatedCluster::start(2).unwrap(), State::new("left"));
+    let one = SimulatedCluster::start(2).unwrap();
+    let two = SimulatedCluster::start(2).unwrap();
+    let state = State::new("left");
     let both = zone("a.example", &one) + &zone_with("b.example", &two.nodes(), two.port(), "");
     let mut daemon = Daemon::with_config("before", &state.config(&both));
     state.wait_named(&[texts(&one), texts(&two)].concat());

@@ -32,7 +32,8 @@ impl Stage {
 
     /// Replaces a file at once, as careful tools do; gives its path.
     fn put(&self, name: &str, content: &str) -> String {
-        let (path, draft) = (self.directory.join(name), self.directory.join("draft"));
+        let path = self.directory.join(name);
+        let draft = self.directory.join("draft");
         fs::write(&draft, content).unwrap();
         fs::rename(&draft, &path).unwrap();
         path.display().to_string()
@@ -90,10 +91,12 @@ fn wait_polls(cluster: &SimulatedCluster, more: u64) {
 
 #[test]
 fn nodes_are_checked_by_address_against_a_private_authority() {
-    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let ours = Authority::new("ours");
+    let other = Authority::new("other");
     let cluster = cluster(3, &ours, &[]);
     let mut stage = Stage::new();
-    let (good, wrong) = (stage.put("ca.pem", &ours.pem()), stage.put("other.pem", &other.pem()));
+    let good = stage.put("ca.pem", &ours.pem());
+    let wrong = stage.put("other.pem", &other.pem());
     stage.zone("good.example", &cluster, &format!("ca = \"{good}\""));
     stage.zone("wrong.example", &cluster, &format!("ca = \"{wrong}\""));
     stage.zone("system.example", &cluster, "");
@@ -138,34 +141,33 @@ fn a_name_stands_in_for_the_address() {
 
 #[test]
 fn a_client_certificate_is_shown_to_nodes_that_demand_one() {
-    let (authority, clients) = (Authority::new("ours"), Authority::new("clients"));
+    let authority = Authority::new("ours");
+    let clients = Authority::new("clients");
     let cluster = SimulatedCluster::start(2).unwrap();
     cluster.encrypt(Some(identity(&authority.certify(cluster.nodes()), Some(&clients))));
     let mut stage = Stage::new();
     let ca = stage.put("ca.pem", &authority.pem());
     let Certified { certificate, key } = clients.certify(["resolver"]);
-    let (cert, key) = (stage.put("cert.pem", &certificate), stage.put("key.pem", &key));
-    let stranger = authority.certify(["resolver"]);
-    let (strange_cert, strange_key) =
-        (stage.put("strange.pem", &stranger.certificate), stage.put("strange.key", &stranger.key));
+    let cert = stage.put("cert.pem", &certificate);
+    let key = stage.put("key.pem", &key);
+    let other = authority.certify(["resolver"]);
+    let other_cert = stage.put("other.pem", &other.certificate);
+    let other_key = stage.put("other.key", &other.key);
     stage.zone("with.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{key}\""));
     stage.zone("without.example", &cluster, &format!("ca = \"{ca}\""));
-    stage.zone(
-        "strange.example",
-        &cluster,
-        &format!("ca = \"{ca}\", cert = \"{strange_cert}\", key = \"{strange_key}\""),
-    );
-    stage.zone("mixed.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{strange_key}\""));
+    stage.zone("other.example", &cluster, &format!("ca = \"{ca}\", cert = \"{other_cert}\", key = \"{other_key}\""));
+    stage.zone("mixed.example", &cluster, &format!("ca = \"{ca}\", cert = \"{cert}\", key = \"{other_key}\""));
     let daemon = stage.start();
     wait_live(&daemon, "with.example.");
     wait_error(&daemon, "without.example.", "demands a client certificate");
-    wait_error(&daemon, "strange.example.", "does not accept our TLS: UnknownCA");
-    wait_error(&daemon, "mixed.example.", &format!("{strange_key} is not the key of {cert}"));
+    wait_error(&daemon, "other.example.", "does not accept our TLS: UnknownCA");
+    wait_error(&daemon, "mixed.example.", &format!("{other_key} is not the key of {cert}"));
 }
 
 #[test]
 fn files_are_read_again_when_they_change_and_kept_while_they_are_bad() {
-    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let old = Authority::new("old");
+    let new = Authority::new("new");
     let cluster = cluster(1, &new, &[]);
     let node = cluster.node(0);
     let mut stage = Stage::new();
@@ -231,7 +233,8 @@ fn with_insecure_every_certificate_is_accepted_and_a_warning_logged() {
 #[test]
 fn the_wrong_scheme_fails_cleanly() {
     let authority = Authority::new("ours");
-    let (secure, plain) = (cluster(1, &authority, &[]), SimulatedCluster::start(1).unwrap());
+    let secure = cluster(1, &authority, &[]);
+    let plain = SimulatedCluster::start(1).unwrap();
     // A plain HTTP server answers in plain HTTP.
     let refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec();
     let deaf = TcpListener::bind((plain.node(0), 0)).unwrap();

@@ -3,7 +3,7 @@
 use super::sources;
 
 /// Words that this code once had for something that the field has a word for, each with that word.
-const OLD_WORDS: [(&str, &str); 27] = [
+const OLD_WORDS: [(&str, &str); 47] = [
     ("nobody", "no node, no client"),
     ("whoever", "each node that, a client that"),
     ("belief", "membership"),
@@ -31,6 +31,26 @@ const OLD_WORDS: [(&str, &str); 27] = [
     ("lane", "path"),
     ("complaint", "diagnostic"),
     ("mistake", "error"),
+    ("hears", "gets, is asked"),
+    ("hearing", "asking"),
+    ("news", "outcome, change"),
+    ("cadence", "interval"),
+    ("patient", "long timeout"),
+    ("impatient", "short timeout"),
+    ("impatience", "second signal"),
+    ("eager", "short interval"),
+    ("ripen", "advance"),
+    ("hasten", "pull forward"),
+    ("standings", "health table"),
+    ("verdict", "decision, resolution"),
+    ("keeper", "writer"),
+    ("outfit", "TLS setup"),
+    ("alarm", "failure guard"),
+    ("brief", "summary"),
+    ("edition", "list version"),
+    ("stray", "no zone"),
+    ("door", "interface"),
+    ("liar", "node with a wrong list"),
 ];
 
 /// Names that users depend on and that stay: the metric `fast_lane_total`.

@@ -319,11 +319,13 @@ NOERROR aa tc
 
 #[test]
 fn replies_are_as_written() {
-    let (table, counters) = (world(), ProcessCounters::default());
+    let table = world();
+    let counters = ProcessCounters::default();
     for case in CASES.trim().split("\n\n") {
         let (question, expected) = case.split_once('\n').unwrap();
         let ask = Ask::parse(question.strip_prefix("> ").unwrap());
-        let (query, mut out) = (ask.octets(), Vec::new());
+        let query = ask.octets();
+        let mut out = Vec::new();
         assert!(answered(&table, &counters, &query, ask.transport, &mut out), "{question}");
         assert_eq!(text_of(&out), expected, "{question}");
         assert_eq!(out[12..][..query.len() - 12 - ask.opt().len()], query[12..query.len() - ask.opt().len()]);

@@ -26,7 +26,8 @@ fn a_name_of_no_zone_is_forwarded_for_permitted_clients() {
     let mine = forwarding("198.51.100.0/24");
     let others = forwarding("192.0.2.0/24");
     let on = |table: &ZoneTable, text: &str| {
-        let (client, mut out) = (Client { address: CLIENT, transport: Transport::Udp, now: NOW }, vec![7]);
+        let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
+        let mut out = vec![7];
         let counters = ProcessCounters::default();
         let outcome =
             responder(table, &counters).answer(&Ask::parse(text).octets(), &client, &mut Worker::seeded(1), &mut out);
@@ -66,7 +67,8 @@ proptest! {
     fn no_forwarded_reply_is_longer_than_its_limit(records in 0..200u8, payload in 0..3000u16, tcp in any::<bool>()) {
         let query = Ask::parse(&format!("uPstream.test. A rd +{payload}")).octets();
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-        let (client, counters) = (Client { address: CLIENT, transport, now: NOW }, ProcessCounters::default());
+        let client = Client { address: CLIENT, transport, now: NOW };
+        let counters = ProcessCounters::default();
         let mut out = Vec::new();
         let outcome = responder(&world(), &counters).answer_forwarded(&query, &client, &upstream_reply(records), &mut out);
         prop_assert_eq!(outcome, Answered::Reply);

@@ -95,7 +95,8 @@ fn a_rate_limited_client_gets_slips_unless_it_has_a_valid_cookie() {
     let limit = RateLimit { per_second: std::num::NonZeroU32::MIN, slip: 2, v4_prefix: 24, v6_prefix: 56 };
     let table = world();
     let server = ServerSettings { limiter: Some(Arc::new(Limiter::new(limit))), ..table.server().clone() };
-    let (table, counters) = (table.with_server(server), ProcessCounters::default());
+    let table = table.with_server(server);
+    let counters = ProcessCounters::default();
     let mut out = Vec::new();
     let mut ask = |query: &[u8], transport| {
         if answered(&table, &counters, query, transport, &mut out) { text_of(&out) } else { "silence".into() }
@@ -111,7 +112,8 @@ fn a_rate_limited_client_gets_slips_unless_it_has_a_valid_cookie() {
     assert_eq!(ask(&cookie, Transport::Udp), format!("BADCOOKIE\n; opt 1232\n; cookie {fresh}"));
     let shown: Vec<u8> = (16..48).step_by(2).map(|at| u8::from_str_radix(&fresh[at..at + 2], 16).unwrap()).collect();
     let length = cookie.len();
-    (cookie[length - 13], cookie[length - 9]) = (28, 24);
+    cookie[length - 13] = 28;
+    cookie[length - 9] = 24;
     cookie.extend(shown);
     for _ in 0..5 {
         assert!(ask(&cookie, Transport::Udp).starts_with("NOERROR aa\nv6.alt.test. 4 IN A 10.0.0.1\n"));

@@ -12,7 +12,10 @@ use hickory_server::proto::op::{Message, ResponseCode};
 
 use super::*;
 use crate::{
-    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneEntry, ZoneSettings, ZoneTable},
+    table::{
+        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, ZoneEntry,
+        ZoneSettings, ZoneTable,
+    },
     types::{AllowedClients, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
 };
 
@@ -44,7 +47,7 @@ fn world() -> ZoneTable {
     let many: Vec<_> = (0..200).map(|n| format!("10.1.0.{n}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let hang = NameServers::new([servers("ns.hang.test", &["192.0.2.55"])]);
-    let hang = ZoneSettings { negative_ttl: five, name_servers: hang, ..ZoneSettings::example() };
+    let hang = DomainSettings { negative_ttl: five, name_servers: hang, ..DomainSettings::example() };
     let others = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
     let secret = ZoneSettings { clients: others, ..ZoneSettings::example() };
     let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
@@ -55,8 +58,8 @@ fn world() -> ZoneTable {
         cookies: Arc::new(arc_swap::ArcSwap::from_pointee(secrets)),
         ..ServerSettings::default()
     };
-    ZoneTable::new([
-        Arc::new(ZoneEntry::domain(ZoneName::parse("hang.test").unwrap(), hang, 7)),
+    let hang = Arc::new(DomainEntry::new(ZoneName::parse("hang.test").unwrap(), hang, 7));
+    let zones = [
         entry("a.east.hang.test", of(AnswerCount::ONE), known(&["10.0.0.8"], false)),
         entry("secret.alt.test", secret, known(&["10.0.0.8"], false)),
         entry("c1.alt.test", c1, known(&["10.0.0.1", "10.0.0.2", "10.0.0.3"], false)),
@@ -70,8 +73,8 @@ fn world() -> ZoneTable {
         entry("seeds.alt.test", of(AnswerCount::ONE), Knowledge::Waiting(Some(nodes(&["10.0.9.1"])))),
         entry("old.alt.test", of(AnswerCount::ONE), known(&["10.0.0.9"], true)),
         entry("sub.alt.test", sub, known(&["10.0.0.7"], false)),
-    ])
-    .with_server(server)
+    ];
+    ZoneTable::with_domains(zones, [hang]).with_server(server)
 }
 
 fn entry(name: &str, settings: ZoneSettings, knowledge: Knowledge) -> Arc<ZoneEntry> {
@@ -128,7 +131,8 @@ impl Ask {
             "ANY" => 255,
             other => other.strip_prefix("TYPE").unwrap().parse().unwrap(),
         };
-        let (class, transport) = (1, Transport::Udp);
+        let class = 1;
+        let transport = Transport::Udp;
         let mut ask =
             Self { name, query_type, class, recursion_desired: false, edns: None, options: Vec::new(), transport };
         for word in words {

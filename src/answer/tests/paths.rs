@@ -59,15 +59,18 @@ proptest! {
         let names = ["a.test", "b.test", "b.b.test"];
         let mut entries = names.map(|name| entry(name, ZoneSettings::example(), Knowledge::Waiting(None)));
         let mut table = ZoneTable::new(entries.clone());
-        let (mut one, mut other) = (Worker::seeded(seed), Worker::seeded(seed));
+        let mut one = Worker::seeded(seed);
+        let mut other = Worker::seeded(seed);
         for (zone, event, number) in events {
-            let (at, counters) = (zone.index(names.len()), ProcessCounters::default());
+            let at = zone.index(names.len());
+            let counters = ProcessCounters::default();
             match event {
                 0 => entries[at].learn(&numbered(1..=number, ZoneState::Live), 1),
                 1 => entries[at].learn(&numbered(2..=number, ZoneState::Stale), 1),
                 2 => {
                     let count = NonZeroU16::new(number.into()).map_or(AnswerCount::All, AnswerCount::AtMost);
-                    let (ttl, subdomains) = (Ttl::from_secs(number.into()).unwrap(), number % 2 == 0);
+                    let ttl = Ttl::from_secs(number.into()).unwrap();
+                    let subdomains = number % 2 == 0;
                     entries[at].configure(&ZoneSettings { count, ttl, subdomains, ..ZoneSettings::example() }, 1);
                 }
                 3 => {
@@ -80,7 +83,8 @@ proptest! {
             let below = if number % 4 == 1 { "x." } else { "" };
             let query = Ask::parse(&format!("{below}{}. {record_type} +1232", names[at])).octets();
             let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
-            let (mut either, mut slow) = (Vec::new(), Vec::new());
+            let mut either = Vec::new();
+            let mut slow = Vec::new();
             prop_assert_eq!(responder(&table, &counters).answer(&query, &client, &mut one, &mut either), Answered::Reply);
             let answered = responder(&table, &counters).answer_slow(&query, &client, &mut other, &mut slow);
             prop_assert_eq!(answered, Answered::Reply);
@@ -128,8 +132,10 @@ fn check_paths(query: &[u8], tcp: bool, other_network: bool, seed: u64) -> Resul
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
     let address = if other_network { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
     let client = Client { address, transport, now: NOW };
-    let (table, counters) = (world(), ProcessCounters::default());
-    let (mut fast, mut slow) = (Vec::new(), Vec::new());
+    let table = world();
+    let counters = ProcessCounters::default();
+    let mut fast = Vec::new();
+    let mut slow = Vec::new();
     let mut worker = Worker::seeded(seed);
     // Twice, so that it also picks from a bag that is in use.
     for _ in 0..2 {

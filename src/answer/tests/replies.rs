@@ -113,7 +113,8 @@ fn the_advertised_size_is_clamped_between_512_and_1232() {
 
 #[test]
 fn queries_are_counted_by_zone() {
-    let (table, counters) = (world(), ProcessCounters::default());
+    let table = world();
+    let counters = ProcessCounters::default();
     let mut out = Vec::new();
     let mut ask = |text: &str| {
         let ask = Ask::parse(text);

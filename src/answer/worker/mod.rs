@@ -318,7 +318,8 @@ mod tests {
             start in any::<prop::sample::Index>(),
             seed in any::<u64>(),
         ) {
-            let (list, mut worker) = (list(total), Worker::seeded(seed));
+            let list = list(total);
+            let mut worker = Worker::seeded(seed);
             let mut named = vec![0; total as usize];
             for (number, &count) in counts.iter().enumerate() {
                 if number == start.index(counts.len()) {
@@ -342,7 +343,8 @@ mod tests {
             all in prop::collection::vec(any::<bool>(), 1..200),
             seed in any::<u64>(),
         ) {
-            let (list, mut worker) = (list(total), Worker::seeded(seed));
+            let list = list(total);
+            let mut worker = Worker::seeded(seed);
             let mut named = vec![0; total as usize];
             for all in all {
                 for node in pick(&mut worker, &list, if all { named.len() } else { 1 }) {
@@ -356,7 +358,8 @@ mod tests {
     #[test]
     fn every_subset_is_picked_equally_often() {
         for (seed, (total, count)) in (0..).zip(SIZES) {
-            let (list, mut worker) = (list(total), Worker::seeded(seed));
+            let list = list(total);
+            let mut worker = Worker::seeded(seed);
             let picks = (0..200 * subsets(total, count)).map(|_| sorted(pick(&mut worker, &list, count)));
             assert_uniform(&counters(picks), subsets(total, count), &format!("{count} of {total}"));
         }
@@ -368,7 +371,8 @@ mod tests {
         for (total, count) in [(3, 1), (4, 2), (5, 2), (4, 3), (3, 3), (4, 9)] {
             let mut picks = vec![Vec::new(); 6];
             for seed in 0..12_000 {
-                let (list, mut worker) = (list(total), Worker::seeded(seed));
+                let list = list(total);
+                let mut worker = Worker::seeded(seed);
                 for picked in &mut picks {
                     picked.push(pick(&mut worker, &list, count));
                 }
@@ -383,7 +387,8 @@ mod tests {
     #[test]
     fn every_node_comes_first_equally_often() {
         for (total, count) in SIZES.into_iter().chain([(3, 3), (100, 1), (100, 30), (100, 100)]) {
-            let (list, mut worker) = (list(total), Worker::seeded(7));
+            let list = list(total);
+            let mut worker = Worker::seeded(7);
             let first = (0..300 * total).map(|_| pick(&mut worker, &list, count)[0]);
             assert_uniform(&counters(first), total as usize, &format!("{count} of {total}"));
         }
@@ -391,7 +396,8 @@ mod tests {
 
     #[test]
     fn an_answer_does_not_predict_the_next() {
-        let (list, mut worker) = (list(4), Worker::seeded(1));
+        let list = list(4);
+        let mut worker = Worker::seeded(1);
         let mut picked = || sorted(pick(&mut worker, &list, 2));
         let picks: Vec<_> = (0..1000).map(|_| picked()).collect();
         let disjoint = picks.windows(2).filter(|pair| pair[0].iter().all(|node| !pair[1].contains(node))).count();
@@ -414,7 +420,8 @@ mod tests {
 
     #[test]
     fn the_share_of_a_removed_node_goes_to_all_others() {
-        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
+        let zone = entry("a.test");
+        let mut worker = Worker::seeded(3);
         learn(&zone, 1..=10);
         let mut picks = |answers: usize| counters((0..answers).flat_map(|_| pick(&mut worker, &zone.answers().v4, 1)));
         assert_eq!(picks(1007).iter().sum::<u32>(), 1007, "the last round has begun when the set changes");
@@ -426,7 +433,8 @@ mod tests {
 
     #[test]
     fn a_change_without_other_addresses_does_not_disturb_a_round() {
-        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
+        let zone = entry("a.test");
+        let mut worker = Worker::seeded(3);
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let mut round = Vec::new();
@@ -443,7 +451,8 @@ mod tests {
 
     #[test]
     fn a_list_that_a_caller_has_read_is_not_taken_for_the_current_one() {
-        let (zone, mut worker) = (entry("a.test"), Worker::seeded(3));
+        let zone = entry("a.test");
+        let mut worker = Worker::seeded(3);
         let row = Row { id: zone.id(), entry: zone.clone() };
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();

@@ -97,7 +97,7 @@ impl HealthTable {
     pub fn list(&mut self, nodes: &NodeSet) {
         self.nodes.retain(|node, _| nodes.contains(node));
         for &node in nodes.as_slice() {
-            self.nodes.entry(node).or_insert_with(|| NodeHealth::newcomer(self.policy.is_some()));
+            self.nodes.entry(node).or_insert_with(|| NodeHealth::new(self.policy.is_some()));
         }
     }
 
@@ -134,8 +134,8 @@ impl HealthTable {
         if !self.none_up() {
             return Change::default();
         }
-        let newcomer = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
-        let changed = newcomer.map(NodeHealth::rise).is_some();
+        let new_node = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
+        let changed = new_node.map(NodeHealth::rise).is_some();
         Change { changed, confirm: false }
     }
 
@@ -179,7 +179,7 @@ impl HealthTable {
 }
 
 impl NodeHealth {
-    fn newcomer(probed: bool) -> Self {
+    fn new(probed: bool) -> Self {
         let state = if probed { NodeState::New } else { NodeState::Up };
         let ever_up = !probed;
         Self { state, ever_up, slow: false, successes: 0, failures: 0, pending: false, downs: [None; FLAPS] }
@@ -200,9 +200,11 @@ impl NodeHealth {
 
     fn count(&mut self, outcome: ProbeOutcome) {
         if outcome == ProbeOutcome::Up {
-            (self.successes, self.failures) = (self.successes.saturating_add(1), 0);
+            self.successes = self.successes.saturating_add(1);
+            self.failures = 0;
         } else {
-            (self.successes, self.failures) = (0, self.failures.saturating_add(1));
+            self.successes = 0;
+            self.failures = self.failures.saturating_add(1);
             self.slow = outcome == ProbeOutcome::Slow;
         }
     }
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_up_after_its_first_success() {
+    fn a_new_node_is_up_after_its_first_success() {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
         assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
@@ -319,7 +321,7 @@ mod tests {
         assert_eq!(one(2, 3, "urrr"), "Nuu!u!r");
         assert_eq!(one(2, 1, "ur"), "Nur", "nothing is left to confirm");
         assert_eq!(one(2, 2, "uru"), "Nuu!u", "a single failure");
-        assert_eq!(one(2, 3, "rr"), "NNN", "a newcomer is not answered, so there is no hurry");
+        assert_eq!(one(2, 3, "rr"), "NNN", "a new node is not answered, so there is no hurry");
     }
 
     #[test]
@@ -419,7 +421,8 @@ mod tests {
         #[test]
         fn the_state_moves_only_on_enough_evidence((rise, fall, outcomes) in any_outcomes()) {
             let mut health = listing(Some(health(rise, fall)), &[1]);
-            let (mut successes, mut failures) = (0, 0);
+            let mut successes = 0;
+            let mut failures = 0;
             for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
                 let change = health.record(node(1), outcome);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     connections::{Clients, Keep},
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
-    tls::{self, Ready, TlsClients},
+    tls::{self, Ready, TlsClientError, TlsClients},
 };
 use crate::{config::Scheme, metrics::PollResult, net::http};
 
@@ -96,7 +96,7 @@ pub enum FetchError {
     Tls(String),
     /// A file that TLS needs cannot be used.
     #[error("was not asked: {0}")]
-    Files(String),
+    Files(TlsClientError),
 }
 
 /// The client cannot be built: the system does not provide what it needs.
@@ -295,7 +295,8 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let cluster = SimulatedCluster::start(1).unwrap();
-            let (node, endpoint) = (cluster.node(0), endpoint(&cluster));
+            let node = cluster.node(0);
+            let endpoint = endpoint(&cluster);
             Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
         }
 

@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn used_values_stay_and_unused_ones_are_dropped() {
-        let (minute, start) = (Duration::from_secs(60), Instant::now());
+        let minute = Duration::from_secs(60);
+        let start = Instant::now();
         let mut cache = ExpiringCache::new(minute);
         let mut made = 0;
         let mut get = |key, now| {

@@ -5,6 +5,7 @@
 //! from the start are no error of the configuration: each poll fails with a sentence about them.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,7 +37,7 @@ use crate::{
     net::{
         pem::{self, PemError},
         roots::{RootsError, SystemRoots},
-        watched::{FileReader, Look, WatchedFiles},
+        watched::{FileReader, Look, WatchError, WatchedFiles},
     },
 };
 
@@ -78,6 +79,20 @@ pub struct Ready {
     pub authority: String,
 }
 
+/// Why there is no client for a node. Each reads as a sentence: what is wrong with which file.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TlsClientError {
+    /// No look at the files has ended yet.
+    #[error("its files are not read")]
+    NotRead,
+    /// The files cannot be used.
+    #[error(transparent)]
+    Files(#[from] WatchError<TlsFileError>),
+    /// The HTTP client cannot be built.
+    #[error("{0}")]
+    Client(String),
+}
+
 impl TlsClients {
     /// Reads nothing yet.
     pub fn new() -> Self {
@@ -92,10 +107,10 @@ impl TlsClients {
     /// A client for a node, from files that were looked at a moment ago.
     ///
     /// # Errors
-    /// A sentence: what is wrong with which file.
-    pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
-        let known = || Ok::<_, String>(Arc::new(Files::new(tls.clone())));
-        let files = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known)?;
+    /// A file cannot be used.
+    pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
+        let known = || Ok::<_, Infallible>(Arc::new(Files::new(tls.clone())));
+        let Ok(files) = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known);
         files.freshen(&self.0).await;
         let setup = files.setup()?;
         setup.ready(node, keep)
@@ -155,7 +170,7 @@ struct State {
     /// What is used.
     setup: Option<Arc<TlsSetup>>,
     /// Why the files as they are now cannot be used.
-    error: Option<String>,
+    error: Option<WatchError<TlsFileError>>,
 }
 
 impl Files {
@@ -164,9 +179,9 @@ impl Files {
         Self { tls, watched: Arc::new(Turn::new(watched)), state: Mutex::default() }
     }
 
-    fn setup(&self) -> Result<Arc<TlsSetup>, String> {
+    fn setup(&self) -> Result<Arc<TlsSetup>, TlsClientError> {
         let state = lock(&self.state);
-        state.setup.clone().ok_or_else(|| state.error.clone().unwrap_or_else(|| "its files are not read".into()))
+        state.setup.clone().ok_or_else(|| state.error.clone().map_or(TlsClientError::NotRead, TlsClientError::Files))
     }
 
     /// Looks at the files if the last look is long ago. A caller that has a client already does not wait for the
@@ -211,11 +226,8 @@ impl Files {
                 warn!(why = %error, "TLS files cannot be used; {consequence}");
             }
         }
-        *lock(&self.state) = State {
-            looked: Some(Instant::now()),
-            setup: watched.value().cloned(),
-            error: watched.error().map(ToString::to_string),
-        };
+        *lock(&self.state) =
+            State { looked: Some(Instant::now()), setup: watched.value().cloned(), error: watched.error().cloned() };
     }
 }
 
@@ -244,7 +256,7 @@ impl PemFiles {
 
 /// Why contents of TLS files cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-enum TlsFileError {
+pub enum TlsFileError {
     #[error(transparent)]
     Pem(#[from] PemError),
     #[error(transparent)]
@@ -392,11 +404,12 @@ struct TlsSetup {
 }
 
 impl TlsSetup {
-    fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
+    fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
         let Some(host) = &self.host else {
             return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
         };
-        let make = || client(&self.config, keep).resolve(host, node).build().map_err(|error| error.to_string());
+        let failed = |error: reqwest::Error| TlsClientError::Client(error.to_string());
+        let make = || client(&self.config, keep).resolve(host, node).build().map_err(failed);
         let client = match keep {
             // It keeps no connection, so it need not be kept.
             Keep::Never => make()?,
@@ -504,7 +517,8 @@ mod tests {
                 }
             }
         }
-        let (polls, probes) = (3, 3 * 2);
+        let polls = 3;
+        let probes = 3 * 2;
         assert_eq!(cluster.connections(cluster.node(2)), polls + probes);
     }
 
@@ -524,13 +538,14 @@ mod tests {
         let scratch = Scratch::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
-        let (good, good_key) = (scratch.put("good.pem", &certificate), scratch.put("good.key", &key));
+        let good = scratch.put("good.pem", &certificate);
+        let good_key = scratch.put("good.key", &key);
         let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
             let node = "127.0.0.1:1".parse().unwrap();
             let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
-            made.map(drop).map_err(|sentence| sentence.replace(&scratch.0.display().to_string(), ""))
+            made.map(drop).map_err(|error| error.to_string().replace(&scratch.0.display().to_string(), ""))
         };
         assert_eq!(refusal(&good, Some((&good, &good_key))).await, Ok(()));
         let half = &certificate[..certificate.len() / 2];

@@ -106,9 +106,9 @@ impl Candidates {
 impl Queue {
     /// Replaces the members: those that stay keep their places, new ones are appended.
     fn replace(&mut self, members: &[IpAddr]) {
-        let mut newcomers: HashSet<_> = members.iter().collect();
-        self.order.retain(|known| newcomers.remove(known));
-        self.order.extend(members.iter().filter(|member| newcomers.remove(member)));
+        let mut new_members: HashSet<_> = members.iter().collect();
+        self.order.retain(|known| new_members.remove(known));
+        self.order.extend(members.iter().filter(|member| new_members.remove(member)));
         self.left = self.order.len();
     }
 
@@ -139,8 +139,10 @@ mod tests {
 
     #[test]
     fn two_nodes_then_a_seed_and_each_once() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
-        let (live, seeds) = (nodes(1..6), vec![node(100), node(2), node(101)]);
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
+        let live = nodes(1..6);
+        let seeds = vec![node(100), node(2), node(101)];
         candidates.begin(&live, &seeds, None, &mut chance);
         let order = take(&mut candidates, 100);
         assert_eq!(order.len(), 7, "{order:?}");
@@ -151,7 +153,8 @@ mod tests {
 
     #[test]
     fn until_something_is_learnt_seeds_are_asked_in_file_order_and_in_turn() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         let seeds = [node(3), node(1), node(2)];
         candidates.begin(&[], &seeds, None, &mut chance);
         assert_eq!(take(&mut candidates, 2), [node(3), node(1)]);
@@ -165,8 +168,10 @@ mod tests {
 
     #[test]
     fn after_failed_polls_every_candidate_has_been_asked() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
-        let (live, seeds) = (nodes(1..501), nodes(1000..1100));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
+        let live = nodes(1..501);
+        let seeds = nodes(1000..1100);
         let mut asked = HashSet::new();
         for _ in 0..84 {
             candidates.begin(&live, &seeds, None, &mut chance);
@@ -177,7 +182,8 @@ mod tests {
 
     #[test]
     fn after_a_successful_poll_each_node_is_equally_likely_to_be_first() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         let mut first = [0; 4];
         for _ in 0..4000 {
             candidates.begin(&nodes(0..4), &nodes(9..10), None, &mut chance);
@@ -190,7 +196,8 @@ mod tests {
 
     #[test]
     fn at_scale_the_node_that_answered_last_comes_first() {
-        let (mut candidates, mut chance) = (Candidates::default(), StdRng::seed_from_u64(1));
+        let mut candidates = Candidates::default();
+        let mut chance = StdRng::seed_from_u64(1);
         for _ in 0..20 {
             candidates.begin(&nodes(0..9), &nodes(20..21), Some(node(7)), &mut chance);
             assert_eq!(candidates.next_candidate(), Some(node(7)));

@@ -34,6 +34,11 @@ impl Failures {
             self.shown.push(format!("{node} {why}"));
         }
     }
+
+    /// Whether no candidate has failed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 impl fmt::Display for Failures {
@@ -68,7 +73,8 @@ impl<'r, Asks: Fn(IpAddr) -> Attempt, Attempt: Future> HedgedPoll<'r, Asks, Atte
     /// Begins a poll of these candidates.
     pub fn new(candidates: &'r mut Candidates, timeout: Duration, asks: Asks) -> Self {
         let start = Instant::now();
-        let (last_call, end) = (start + timeout * (TIMEOUTS_IN_TICK - 1), start + timeout * TIMEOUTS_IN_TICK);
+        let last_call = start + timeout * (TIMEOUTS_IN_TICK - 1);
+        let end = start + timeout * TIMEOUTS_IN_TICK;
         Self { candidates, asks, timeout, in_flight: FuturesUnordered::new(), next_call: start, last_call, end }
     }
 
@@ -219,7 +225,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_living_seed_of_many_is_found_by_going_on_where_the_last_poll_stopped() {
         let world = Nodes::with([(20, Habit::Answers(Duration::ZERO))]);
-        let (mut candidates, seeds) = (Candidates::default(), nodes(1..21));
+        let mut candidates = Candidates::default();
+        let seeds = nodes(1..21);
         let mut polls = 1;
         while world.poll(&mut candidates, &[], &seeds).await.0 != Ok(node(20)) {
             polls += 1;

@@ -57,7 +57,8 @@ impl Nodes {
     /// Nodes of this zone's cluster.
     pub fn new(alternator: &NodeClient, zone: &config::Zone) -> Self {
         let cluster = &zone.cluster;
-        let (scheme, port) = (cluster.scheme.clone(), cluster.port);
+        let scheme = cluster.scheme.clone();
+        let port = cluster.port;
         Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout }
     }
 }

@@ -42,24 +42,56 @@ enum ScopeOutcome {
     Failed(Failures),
 }
 
+/// Why a poll has brought no list.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PollError {
+    #[error("there is no node to ask")]
+    NoCandidate,
+    #[error("{0}")]
+    Failed(Failures),
+    #[error("every node sends an empty list")]
+    Empty,
+    #[error("every node sends an empty list for every scope")]
+    EmptyForEveryScope,
+}
+
+impl From<Failures> for PollError {
+    fn from(failures: Failures) -> Self {
+        if failures.is_empty() { Self::NoCandidate } else { Self::Failed(failures) }
+    }
+}
+
+/// Why a reply is not used. Each reads as the end of a sentence that starts with the node.
+#[derive(Debug, thiserror::Error)]
+enum ReplyError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("lists no node there")]
+    Empty,
+    #[error("{0}")]
+    SetAside(String),
+    #[error("{0}")]
+    Unusable(&'static str),
+}
+
 impl<A: Ask> Poller<A> {
     /// One poll over all scopes, the best first.
     ///
     /// # Errors
-    /// What went wrong, as a sentence; empty when there was no node to ask.
+    /// No list was accepted, of any scope.
     pub(super) async fn poll(
         &self,
         candidates: &mut Candidates,
         seeds: &[IpAddr],
         seeds_failed: bool,
-    ) -> Result<(), String> {
+    ) -> Result<(), PollError> {
         let scopes = &self.zone.cluster.scope;
         let query = ScopeQuery { number: 0, scope: None, seeds, seeds_failed };
         if scopes.is_empty() {
             return match self.poll_scope(candidates, query).await {
                 ScopeOutcome::Listed => Ok(()),
-                ScopeOutcome::Empty => Err("every node sends an empty list".into()),
-                ScopeOutcome::Failed(failures) => Err(failures.to_string()),
+                ScopeOutcome::Empty => Err(PollError::Empty),
+                ScopeOutcome::Failed(failures) => Err(failures.into()),
             };
         }
         let mut listed = false;
@@ -71,7 +103,7 @@ impl<A: Ask> Poller<A> {
                     debug!(zone = %self.entry.name(), scope = number, "no usable list: {failures}");
                     continue;
                 }
-                ScopeOutcome::Failed(failures) => return Err(failures.to_string()),
+                ScopeOutcome::Failed(failures) => return Err(failures.into()),
             }
             let settings = self.entry.answers().settings.clone();
             let polled = Event::ScopePolled { scope: number, rules: &settings.rules };
@@ -80,7 +112,7 @@ impl<A: Ask> Poller<A> {
             }
         }
         self.handle(Event::NoScopeHealthy);
-        if listed { Ok(()) } else { Err("every node sends an empty list for every scope".into()) }
+        if listed { Ok(()) } else { Err(PollError::EmptyForEveryScope) }
     }
 
     /// Asks candidates about one scope until a list is accepted.
@@ -91,26 +123,27 @@ impl<A: Ask> Poller<A> {
         };
         let first = source.filter(|_| self.resources.at_scale.get());
         candidates.begin(&nodes, query.seeds, first, &mut rand::rng());
-        let (mut empty, mut failures) = (None, Failures::default());
+        let mut empty = None;
+        let mut failures = Failures::default();
         let mut empty_replies = 0;
         let mut poll = HedgedPoll::new(candidates, self.zone.timeout, |node| self.query(node, query.scope));
         while let Some((node, reply)) = poll.next().await {
             let refusal = match reply {
-                Err(error) => error.to_string(),
+                Err(error) => error.into(),
                 Ok(ScopeReply { nodes: None, .. }) => {
                     empty = empty.or(Some(node));
                     empty_replies += 1;
-                    "lists no node there".into()
+                    ReplyError::Empty
                 }
                 Ok(reply) => match self.consider(node, reply, query).await {
-                    None => {
+                    Ok(()) => {
                         poll.succeed();
                         return ScopeOutcome::Listed;
                     }
-                    Some(why) => why,
+                    Err(refusal) => refusal,
                 },
             };
-            failures.add(node, &refusal);
+            failures.add(node, &refusal.to_string());
             if empty_replies >= EMPTY_REPLIES_ENOUGH {
                 break;
             }
@@ -122,18 +155,21 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Takes over a node's list; returns why it is not accepted, if it is not.
-    async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Option<String> {
+    /// Decides about a node's list.
+    ///
+    /// # Errors
+    /// It is not accepted.
+    async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Result<(), ReplyError> {
         let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
         let report = ListReport { sender, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
-            Decision::SetAside(why) => Some(why),
-            Decision::Unusable(why) => Some(why.into()),
+            Decision::SetAside(why) => Err(ReplyError::SetAside(why)),
+            Decision::Unusable(why) => Err(ReplyError::Unusable(why)),
             _ => {
                 for (reason, count) in dropped.into_iter().flat_map(Dropped::iter) {
                     self.entry.counters().dropped.of(reason).add(count);
                 }
-                None
+                Ok(())
             }
         }
     }

@@ -206,7 +206,8 @@ async fn polls_keep_their_interval_however_long_an_answer_takes() {
     let pauses: Vec<_> = asked.windows(2).map(|two| two[1].1 - two[0].1).collect();
     assert!((22..28).contains(&pauses.len()), "{}", pauses.len());
     for pause in &pauses {
-        let (least, most) = (SECOND * 9 / 10, SECOND * 11 / 10 + TIMER_GRAIN * 2);
+        let least = SECOND * 9 / 10;
+        let most = SECOND * 11 / 10 + TIMER_GRAIN * 2;
         assert!((least..most).contains(pause), "{pauses:?}");
     }
     assert!(pauses.iter().any(|pause| pause != &pauses[0]), "pauses differ");
@@ -265,7 +266,8 @@ impl Ask for Arc<Watched> {
 
 #[tokio::test(start_paused = true)]
 async fn at_scale_a_zone_keeps_one_connection() {
-    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let first = "10.0.0.1";
+    let second = "10.0.0.2";
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
@@ -289,7 +291,8 @@ async fn at_scale_a_zone_keeps_one_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_running_poller_adapts_to_the_number_of_zones() {
-    let (first, second) = ("10.0.0.1", "10.0.0.2");
+    let first = "10.0.0.1";
+    let second = "10.0.0.2";
     let world = World::default();
     world.lists(first, &[first, second]);
     world.lists(second, &[first, second]);
@@ -313,7 +316,8 @@ async fn a_running_poller_adapts_to_the_number_of_zones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
-    let (world, entry) = (World::default(), entry());
+    let world = World::default();
+    let entry = entry();
     entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
     entry.report(PollStatus { origin: Origin::Cluster, ..PollStatus::default() });
     world.lists("10.0.0.2", &["10.0.0.2", "10.0.0.3"]);
@@ -325,7 +329,8 @@ async fn a_poller_that_continues_asks_the_nodes_that_are_published() {
 
 #[tokio::test(start_paused = true)]
 async fn nodes_of_a_former_cluster_are_never_polled() {
-    let (world, entry) = (World::default(), entry());
+    let world = World::default();
+    let entry = entry();
     entry.learn(&Knowledge::up(&NodeSet::new([address("10.0.0.2")]).unwrap(), ZoneState::Live), 2);
     world.lists("10.0.0.2", &["10.0.0.2"]);
     let zone = Running::resume(&world, &["10.9.0.1"], entry.clone(), Start::NewCluster);
@@ -345,7 +350,8 @@ async fn nodes_of_a_former_cluster_are_never_polled() {
 
 #[tokio::test(start_paused = true)]
 async fn other_seeds_of_a_waiting_zone_are_answered_at_once() {
-    let (world, entry) = (World::default(), entry());
+    let world = World::default();
+    let entry = entry();
     let first = Running::resume(&world, &["10.0.0.1"], entry.clone(), Start::Continue);
     assert_eq!(first.answered(), ["10.0.0.1"]);
     drop(first);

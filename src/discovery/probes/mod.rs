@@ -382,7 +382,8 @@ mod tests {
         subscription: &mut ProbeSubscription,
         within: Duration,
     ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
-        let (start, mut all) = (Instant::now(), Vec::new());
+        let start = Instant::now();
+        let mut all = Vec::new();
         while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
             all.push((start.elapsed(), node, outcome));
         }
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn newcomers_are_probed_at_once_and_then_at_the_interval() {
+    async fn new_nodes_are_probed_at_once_and_then_at_the_interval() {
         let world = World::default();
         let mut subscription = follow(&world.prober(), 1..=3, SECOND);
         let first = outcomes_within(&mut subscription, MILLI * 5).await;
@@ -455,7 +456,8 @@ mod tests {
     async fn shared_probes_are_made_at_the_shortest_interval() {
         let world = World::default();
         let prober = world.prober();
-        let (mut fast, mut slow) = (zone(&prober), zone(&prober));
+        let mut fast = zone(&prober);
+        let mut slow = zone(&prober);
         fast.set([endpoint(1)], health(SECOND, SECOND));
         slow.set([endpoint(1)], health(30 * SECOND, SECOND));
         outcomes_within(&mut fast, 20 * SECOND).await;
@@ -469,7 +471,8 @@ mod tests {
     async fn zones_with_different_timeouts_do_not_share_probes() {
         let world = World::new([(1, Habit::Answers(SECOND * 3 / 2))]);
         let prober = world.prober();
-        let (mut short, mut long) = (zone(&prober), zone(&prober));
+        let mut short = zone(&prober);
+        let mut long = zone(&prober);
         short.set([endpoint(1)], health(SECOND, SECOND));
         long.set([endpoint(1)], health(30 * SECOND, 2 * SECOND));
         assert_eq!(prober.len(), 2);
@@ -544,7 +547,8 @@ mod tests {
     async fn nothing_is_left_running_when_a_node_or_a_zone_goes() {
         let world = World::new([(1, Habit::Hangs), (2, Habit::Hangs)]);
         let prober = world.prober();
-        let (mut first, second) = (follow(&prober, 1..=4, SECOND), follow(&prober, 2..=2, SECOND));
+        let mut first = follow(&prober, 1..=4, SECOND);
+        let second = follow(&prober, 2..=2, SECOND);
         sleep(SECOND / 2).await;
         assert_eq!((world.in_flight(), prober.len()), (2, 4));
         first.set([endpoint(4)], health(SECOND, SECOND));
@@ -629,7 +633,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_panic_of_its_own_the_prober_starts_again() {
-        let (world, will_panic) = (World::new([(1, Habit::Hangs)]), Arc::new(AtomicBool::new(false)));
+        let world = World::new([(1, Habit::Hangs)]);
+        let will_panic = Arc::new(AtomicBool::new(false));
         let panics = will_panic.clone();
         let chance = move || if panics.swap(false, Ordering::Relaxed) { panic!("as the test demands") } else { 0.5 };
         let prober = Prober::with(world.clone(), chance);

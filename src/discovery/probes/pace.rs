@@ -7,10 +7,10 @@ use std::time::Duration;
 pub const ZONE_PROBES_PER_SECOND: u32 = 100;
 
 /// Up to this many new nodes of a zone are probed at once: an ordinary cluster is verified within milliseconds.
-const NEWCOMERS_AT_ONCE: usize = 10;
+const NEW_NODES_AT_ONCE: usize = 10;
 
 /// Each further new node spreads the first probes by this much, up to a quarter of the interval.
-pub(super) const NEWCOMER_SPREAD: Duration = Duration::from_millis(10);
+pub(super) const FIRST_PROBE_SPREAD: Duration = Duration::from_millis(10);
 
 /// The interval at which each node of a zone is probed: longer for a large zone, which keeps to [`ZONE_PROBES_PER_SECOND`].
 pub(super) fn stretched(interval: Duration, nodes: usize) -> Duration {
@@ -19,7 +19,7 @@ pub(super) fn stretched(interval: Duration, nodes: usize) -> Duration {
 }
 
 /// The time over which the first probes of new nodes are spread.
-pub(super) fn newcomer_spread(interval: Duration, newcomers: usize) -> Duration {
-    let more = u32::try_from(newcomers.saturating_sub(NEWCOMERS_AT_ONCE)).unwrap_or(u32::MAX);
-    NEWCOMER_SPREAD.saturating_mul(more).min(interval / 4)
+pub(super) fn first_probe_spread(interval: Duration, new_nodes: usize) -> Duration {
+    let more = u32::try_from(new_nodes.saturating_sub(NEW_NODES_AT_ONCE)).unwrap_or(u32::MAX);
+    FIRST_PROBE_SPREAD.saturating_mul(more).min(interval / 4)
 }

@@ -20,7 +20,7 @@ use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
     super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
-    pace::{newcomer_spread, stretched},
+    pace::{first_probe_spread, stretched},
 };
 use crate::config::Health;
 
@@ -123,7 +123,8 @@ impl Schedule {
 
     /// A zone without nodes, and what is notified when an outcome arrives for it.
     pub(super) fn subscribe(&mut self) -> (ZoneKey, Arc<Notify>) {
-        let (key, arrived) = (ZoneKey(self.number()), Arc::new(Notify::new()));
+        let key = ZoneKey(self.number());
+        let arrived = Arc::new(Notify::new());
         let zone = Zone {
             nodes: BTreeMap::new(),
             interval: Duration::ZERO,
@@ -175,7 +176,7 @@ impl Schedule {
                 self.pull_forward(target, now, |begun| begun + pause(interval, chance()));
             }
         }
-        let spread = newcomer_spread(interval, endpoints.len());
+        let spread = first_probe_spread(interval, endpoints.len());
         for endpoint in endpoints.into_values() {
             self.add_node(key, (Arc::new(endpoint), health.timeout), now + spread.mul_f64(chance()));
         }
@@ -395,7 +396,7 @@ impl Zone {
 mod tests {
     use std::num::{NonZeroU8, NonZeroU16};
 
-    use super::super::pace::NEWCOMER_SPREAD;
+    use super::super::pace::FIRST_PROBE_SPREAD;
     use super::*;
     use crate::config::Scheme;
     use proptest::prelude::*;
@@ -481,7 +482,8 @@ mod tests {
                 }
             }
             assert_eq!(timers, schedule.timers);
-            let (mut ready, mut waiting) = (BTreeSet::new(), 0);
+            let mut ready = BTreeSet::new();
+            let mut waiting = 0;
             for (&key, zone) in &schedule.zones {
                 assert_eq!(zone.in_flight, self.active.iter().filter(|probe| probe.zone == key).count());
                 assert!(zone.results.len() <= RESULTS_PER_NODE_MAX * zone.nodes.len());
@@ -543,7 +545,8 @@ mod tests {
         let mut fixture = Fixture::new(1);
         let busy = fixture.zone([9], SECOND, SECOND);
         assert_eq!(fixture.begin(), [busy]);
-        let (first, second) = (fixture.zone([1], SECOND, SECOND), fixture.zone([1], SECOND, SECOND));
+        let first = fixture.zone([1], SECOND, SECOND);
+        let second = fixture.zone([1], SECOND, SECOND);
         assert_eq!(fixture.begin(), []);
         fixture.schedule.unsubscribe(first);
         fixture.check();
@@ -557,9 +560,9 @@ mod tests {
         assert_eq!(stretched(SECOND, 100), SECOND);
         assert_eq!(stretched(SECOND, 500), 5 * SECOND);
         assert_eq!(stretched(10 * SECOND, 500), 10 * SECOND);
-        assert_eq!(newcomer_spread(SECOND, 3), Duration::ZERO);
-        assert_eq!(newcomer_spread(SECOND, 12), NEWCOMER_SPREAD * 2);
-        assert_eq!(newcomer_spread(5 * SECOND, 500), 5 * SECOND / 4);
+        assert_eq!(first_probe_spread(SECOND, 3), Duration::ZERO);
+        assert_eq!(first_probe_spread(SECOND, 12), FIRST_PROBE_SPREAD * 2);
+        assert_eq!(first_probe_spread(5 * SECOND, 500), 5 * SECOND / 4);
     }
 
     #[test]
@@ -621,7 +624,8 @@ mod tests {
                     }
                     Move::Resubscribe { zone } => {
                         fixture.schedule.unsubscribe(zones[zone]);
-                        (zones[zone], followed[zone]) = (fixture.schedule.subscribe().0, 0);
+                        zones[zone] = fixture.schedule.subscribe().0;
+                        followed[zone] = 0;
                     }
                     Move::Confirm { zone, node } => {
                         fixture.schedule.confirm(zones[zone], IpAddr::from([10, 0, 0, node.to_be_bytes()[1]]), fixture.now);

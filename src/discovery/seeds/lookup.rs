@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    task::{JoinHandle, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -162,7 +162,8 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, name: &ZoneName) -> Name {
-        let (result, wanted) = (Arc::new(watch::Sender::new(HostAddresses::default())), Arc::new(Notify::new()));
+        let result = Arc::new(watch::Sender::new(HostAddresses::default()));
+        let wanted = Arc::new(Notify::new());
         let task = Task {
             name: name.clone(),
             host: Seed::Host(name.clone()).to_string(),
@@ -174,6 +175,19 @@ impl Shared {
         };
         Name { result, wanted, _task: AbortOnDropHandle::new(tokio::spawn(task.run())) }
     }
+}
+
+/// Why a name has no addresses.
+#[derive(Debug, thiserror::Error)]
+enum LookupError {
+    #[error("the system's resolver has not answered within {LOOKUP_TIMEOUT:?}")]
+    TimedOut,
+    #[error("it has no address that a node could have")]
+    NoAddress,
+    #[error(transparent)]
+    System(#[from] io::Error),
+    #[error(transparent)]
+    Panicked(#[from] JoinError),
 }
 
 /// Looks up one name on demand, for as long as it has a subscription.
@@ -218,21 +232,23 @@ impl Task {
         let ended = match timeout(LOOKUP_TIMEOUT, &mut job).await {
             Ok(ended) => ended,
             Err(_) => {
-                self.publish(Err(format!("the system's resolver has not answered within {LOOKUP_TIMEOUT:?}")));
+                self.publish(Err(LookupError::TimedOut));
                 job.await
             }
         };
         self.publish(match ended {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err("it has no address that a node could have".into()),
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(LookupError::NoAddress),
             Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(panicked) => Err(panicked.to_string()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panicked) => Err(panicked.into()),
         });
     }
 
     /// Starts a look-up once there is a slot, which it keeps until it has really ended, whether or not a zone still waits.
     fn begin(&self) -> AbortOnDropHandle<io::Result<Arc<[IpAddr]>>> {
-        let (slots, resolve, host) = (self.slots.clone(), self.resolve.clone(), self.host.clone());
+        let slots = self.slots.clone();
+        let resolve = self.resolve.clone();
+        let host = self.host.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
             // The semaphore is never closed; if it were, there would be no bound to keep.
             let slot = slots.acquire_owned().await.ok();
@@ -245,7 +261,7 @@ impl Task {
         }))
     }
 
-    fn publish(&self, found: Result<Arc<[IpAddr]>, String>) {
+    fn publish(&self, found: Result<Arc<[IpAddr]>, LookupError>) {
         let Self { host, .. } = self;
         self.result.send_modify(|result| {
             result.looked_up = Some(Instant::now());
@@ -254,7 +270,8 @@ impl Task {
                     if error.is_some() {
                         info!(%host, "host name resolved again");
                     }
-                    (result.addresses, result.error) = (addresses, None);
+                    result.addresses = addresses;
+                    result.error = None;
                 }
                 (Err(why), error) => {
                     if error.is_none() {
@@ -348,7 +365,8 @@ mod tests {
     #[tokio::test]
     async fn a_look_up_that_hangs_keeps_its_slot_and_delays_no_other() {
         let (release, gate) = mpsc::channel::<()>();
-        let (gate, in_flight) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+        let gate = Mutex::new(gate);
+        let in_flight = Arc::new(AtomicUsize::new(0));
         let counter = in_flight.clone();
         let lookup = HostLookup::with(move |host| {
             counter.fetch_add(1, SeqCst);

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn the_same_certificate_is_no_change() {
-        let (one, other) = (certified("a"), certified("b"));
+        let one = certified("a");
+        let other = certified("b");
         let certified = |(certificate, key): &(String, String)| {
             let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(Result::unwrap).collect();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();

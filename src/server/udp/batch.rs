@@ -204,7 +204,8 @@ pub(in crate::server) fn send_one(
     octets: &[u8],
 ) -> Result<(), Errno> {
     let control = source.map(SourceAddress::control_message);
-    let (slices, client) = ([IoSlice::new(octets)], SockaddrStorage::from(client));
+    let slices = [IoSlice::new(octets)];
+    let client = SockaddrStorage::from(client);
     sendmsg(socket.as_raw_fd(), &slices, control.as_slice(), MsgFlags::MSG_DONTWAIT, Some(&client)).map(|_| ())
 }
 

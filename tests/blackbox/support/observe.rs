@@ -14,7 +14,7 @@ pub const BUSY: Duration = Duration::from_millis(500);
 /// Polls and probes come with ±10 %.
 pub const JITTER: f64 = 1.1;
 
-/// Room for seventy addresses and OPT, and small enough for any path.
+/// Holds seventy addresses and OPT, and small enough for any path.
 const PAYLOAD: u16 = 1232;
 
 /// So many ticks, the machine being busy.

@@ -46,7 +46,8 @@ impl Upstream {
     /// On a free port of this address, over UDP and TCP.
     pub fn start(ip: impl Into<IpAddr>) -> Self {
         let (udp, tcp) = sockets(ip.into());
-        let (address, shared) = (udp.local_addr().unwrap(), Arc::<Shared>::default());
+        let address = udp.local_addr().unwrap();
+        let shared = Arc::<Shared>::default();
         udp.set_read_timeout(Some(LOOK)).unwrap();
         let over_udp = shared.clone();
         thread::spawn(move || {
@@ -67,7 +68,8 @@ impl Upstream {
     /// On a free port of this address, over TLS alone.
     pub fn start_tls(ip: impl Into<IpAddr>, config: Arc<rustls::ServerConfig>) -> Self {
         let tcp = TcpListener::bind((ip.into(), 0)).unwrap();
-        let (address, shared) = (tcp.local_addr().unwrap(), Arc::<Shared>::default());
+        let address = tcp.local_addr().unwrap();
+        let shared = Arc::<Shared>::default();
         let over_tls = shared.clone();
         thread::spawn(move || {
             over_tls.accept(&tcp, "tls", move |stream| {
@@ -125,7 +127,8 @@ impl Shared {
                 continue;
             };
             stream.set_nonblocking(false).unwrap();
-            let (shared, wrap) = (self.clone(), wrap.clone());
+            let shared = self.clone();
+            let wrap = wrap.clone();
             thread::spawn(move || wrap(stream).and_then(|stream| shared.converse(stream, transport)));
         }
     }

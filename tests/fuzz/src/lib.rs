@@ -13,7 +13,10 @@ use alternator_dns::{
         wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
     metrics::{ProcessCounters, Transport},
-    table::{CookieSecret, CookieSecrets, Knowledge, NameServers, ServerSettings, ZoneEntry, ZoneSettings, ZoneTable},
+    table::{
+        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, ZoneEntry,
+        ZoneSettings, ZoneTable,
+    },
     types::{AllowedClients, AnswerCount, NodeSet, ZoneName, ZoneState, suffixes},
 };
 use arc_swap::ArcSwap;
@@ -72,7 +75,7 @@ pub fn check_outcome(message: &[u8], reply: Option<&[u8]>, transport: Transport)
     assert_eq!(reply.is_some(), deserves_one, "only a reply, and what is too short to have an ID, gets no reply");
     if let Some(reply) = reply {
         let read = check_reply(message, reply, transport);
-        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is room enough over TCP");
+        assert!(transport == Transport::Udp || !read.metadata.truncation, "there is space enough over TCP");
         let mut distinct = HashSet::new();
         assert!(read.answers.iter().all(|record| distinct.insert(&record.data)), "no record comes twice");
     }
@@ -145,14 +148,16 @@ fn world() -> ZoneTable {
 /// One zone of each kind that is answered in its own way; the seeds ask for them.
 fn zones() -> ZoneTable {
     let live = |nodes: &NodeSet| Knowledge::up(nodes, ZoneState::Live);
-    let (few, many) = (nodes(3), nodes(100));
+    let few = nodes(3);
+    let many = nodes(100);
     let of = |count| ZoneSettings { count, ..ZoneSettings::example() };
     let eight = AnswerCount::AtMost(NonZeroU16::new(8).expect("eight is not zero"));
     let servers = [("ns.few.test", vec![[192, 0, 2, 53].into()]), ("elsewhere.example", vec![])];
     let name_servers = NameServers::new(servers.map(|(server, addresses)| (name(server), addresses)));
     // Labels of 63, 63, 63 and 61 octets: nothing longer has a name.
     let longest = format!("{0}.{0}.{0}.{1}", "n".repeat(63), "n".repeat(61));
-    ZoneTable::new([
+    let domain = Arc::new(DomainEntry::new(name("test"), DomainSettings::example(), 1));
+    let zones = [
         zone("few.test", ZoneSettings { name_servers, ..of(AnswerCount::All) }, &live(&few)),
         zone("a.b.few.test", of(AnswerCount::ONE), &live(&few)),
         zone("eight.test", of(eight), &live(&many)),
@@ -166,9 +171,9 @@ fn zones() -> ZoneTable {
             ZoneSettings { clients: AllowedClients::Networks(Arc::new([])), ..of(eight) },
             &live(&nodes(1)),
         ),
-        Arc::new(ZoneEntry::domain(name("test"), ZoneSettings::example(), 1)),
         zone(&longest, of(eight), &Knowledge::up(&many, ZoneState::Stale)),
-    ])
+    ];
+    ZoneTable::with_domains(zones, [domain])
 }
 
 fn zone(text: &str, settings: ZoneSettings, knowledge: &Knowledge) -> Arc<ZoneEntry> {

@@ -36,7 +36,9 @@ fn pieces<'s>(sizes: &[u8], mut stream: &'s [u8]) -> Vec<&'s [u8]> {
 
 /// The messages of a connection with their replies, up to the first that gets none.
 fn exchange(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-    let (mut codec, mut unread, mut exchanges) = (framing(), BytesMut::new(), Vec::new());
+    let mut codec = framing();
+    let mut unread = BytesMut::new();
+    let mut exchanges = Vec::new();
     for piece in pieces {
         unread.extend_from_slice(piece);
         while let Some(message) = codec.decode(&mut unread).expect("no message of sixteen bits is too long") {
@@ -53,7 +55,8 @@ fn exchange(pieces: &[&[u8]]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
 
 /// The replies after they were framed and read again.
 fn received(replies: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let (mut codec, mut wire) = (framing(), BytesMut::new());
+    let mut codec = framing();
+    let mut wire = BytesMut::new();
     for reply in replies {
         codec.encode(Bytes::from(reply.clone()), &mut wire).expect("a reply fits in a frame");
     }
