@@ -85,7 +85,7 @@ struct Stamp {
 /// Reads a regular file, or gives `None` where it still looks as given. It may block.
 type ReadFile = dyn Fn(&Path, u64, Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> + Send + Sync;
 
-/// Reads files beside the runtime. Clones share their threads.
+/// Reads files on threads of its own. Clones share these threads.
 #[derive(Clone)]
 pub struct FileReader(Arc<Shared>);
 
@@ -174,7 +174,7 @@ pub struct WatchedFiles<T, E> {
     /// Of the contents that [`Self::value`] was made of, in place of contents, which may be secret.
     digest: Option<u64>,
     value: Option<Arc<T>>,
-    trouble: Option<Trouble<E>>,
+    failure: Option<WatchFailure<E>>,
 }
 
 /// Why the files cannot be used as they are now.
@@ -189,7 +189,7 @@ pub enum WatchError<E> {
 }
 
 #[derive(Debug)]
-struct Trouble<E> {
+struct WatchFailure<E> {
     error: WatchError<E>,
     is_reported: bool,
 }
@@ -197,11 +197,11 @@ struct Trouble<E> {
 /// What a look at the files found.
 #[derive(Debug)]
 pub enum Look<T, E> {
-    /// What was known already: the same contents, or the same trouble.
+    /// What was known already: the same contents, or the same error.
     Unchanged,
     /// Another good value, which is used from now on.
     Changed(Arc<T>),
-    /// The files are good again, and contain what they did before a reported trouble.
+    /// The files are good again, and contain what they did before a reported error.
     Recovered,
     /// The files cannot be used, and this has not been reported before. The last good value stays.
     Failed(WatchError<E>),
@@ -214,7 +214,7 @@ where
 {
     /// Watches these files; nothing is read yet.
     pub fn new(paths: Vec<PathBuf>, size_max: u64) -> Self {
-        Self { paths, size_max, stamps: None, digest: None, value: None, trouble: None }
+        Self { paths, size_max, stamps: None, digest: None, value: None, failure: None }
     }
 
     /// Reads the files for the first time.
@@ -253,12 +253,12 @@ where
 
     /// Why the files cannot be used as they are now.
     pub fn error(&self) -> Option<&WatchError<E>> {
-        self.trouble.as_ref().map(|trouble| &trouble.error)
+        self.failure.as_ref().map(|failure| &failure.error)
     }
 
     /// Looks whether the contents have changed, and makes another value of them on a thread that may block.
     ///
-    /// Files that belong together are replaced one after the other. So trouble is reported when two looks in a row see
+    /// Files that belong together are replaced one after the other. So an error is reported when two looks in a row see
     /// it; at once only while there is no good value.
     pub async fn look(
         &mut self,
@@ -267,7 +267,7 @@ where
     ) -> Look<T, E> {
         match self.value_now(reader, make).await {
             Ok(value) => {
-                let was_reported = self.trouble.take().is_some_and(|trouble| trouble.is_reported);
+                let was_reported = self.failure.take().is_some_and(|failure| failure.is_reported);
                 match value {
                     Some(value) => Look::Changed(self.value.insert(Arc::new(value)).clone()),
                     None if was_reported => Look::Recovered,
@@ -279,10 +279,10 @@ where
     }
 
     fn failed(&mut self, error: WatchError<E>) -> Look<T, E> {
-        let former = self.trouble.take().filter(|former| former.error == error);
+        let former = self.failure.take().filter(|former| former.error == error);
         let was_reported = former.as_ref().is_some_and(|former| former.is_reported);
         let is_reported = was_reported || former.is_some() || self.value.is_none();
-        self.trouble = Some(Trouble { error: error.clone(), is_reported });
+        self.failure = Some(WatchFailure { error: error.clone(), is_reported });
         if is_reported && !was_reported { Look::Failed(error) } else { Look::Unchanged }
     }
 
@@ -293,7 +293,7 @@ where
         make: impl FnOnce(Vec<Vec<u8>>) -> Result<T, E> + Send + 'static,
     ) -> Result<Option<T>, WatchError<E>> {
         // A file that failed may have been mended without a change of its content: an authority above it, say.
-        if self.trouble.is_none() && self.looks_the_same(reader).await? {
+        if self.failure.is_none() && self.looks_the_same(reader).await? {
             return Ok(None);
         }
         let mut contents = Vec::with_capacity(self.paths.len());
@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_good_value_stays_and_trouble_is_reported_once() {
+    async fn the_last_good_value_stays_and_failure_is_reported_once() {
         let scratch = Scratch::new("value");
         let reader = FileReader::new();
         let paths = vec![scratch.put("one", "1"), scratch.put("two", "2")];
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_good_value_trouble_is_reported_at_once() {
+    async fn without_a_good_value_failure_is_reported_at_once() {
         let scratch = Scratch::new("first");
         let paths = vec![scratch.0.join("missing")];
         let error = WatchedFiles::open(&FileReader::new(), paths, 9, text).await.map(drop).unwrap_err();

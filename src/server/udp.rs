@@ -31,7 +31,7 @@ use crate::{
 /// How long a thread waits for a datagram before it checks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(250);
 
-/// How long a stopping thread goes on while datagrams keep coming. What is queued takes a few milliseconds.
+/// How long a stopping thread still answers while datagrams keep arriving. The queued ones take a few milliseconds.
 const DRAIN_MAX: Duration = Duration::from_millis(300);
 
 /// The pause after an error of the system (no memory, for instance), so that the thread does not spin.

@@ -605,7 +605,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_disk_is_tried_again_less_and_less_often() {
-        let scratch = Scratch::new("trouble");
+        let scratch = Scratch::new("failing");
         let (store, writer) = open(&scratch);
         let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         fs::remove_dir_all(scratch.path()).unwrap();

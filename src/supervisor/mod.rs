@@ -90,7 +90,7 @@ pub struct Supervisor {
     tasks: JoinMap<String, ()>,
     ready: watch::Sender<bool>,
     stopping: CancellationToken,
-    /// They outlive what runs on them.
+    /// Dropped after the tasks that run on them.
     runtimes: Runtimes,
 }
 

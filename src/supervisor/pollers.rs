@@ -36,7 +36,7 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// A poller that has run for so long without trouble starts with the shortest pause again.
+/// A poller that has run for this long without a panic or a stall starts with the shortest pause again.
 const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(600);
 
 /// Starts and stops pollers.

@@ -24,7 +24,7 @@ pub fn control_runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().thread_name("blocking").on_thread_start(lower_priority).build()
 }
 
-/// The runtimes beside the one of the supervisor. They outlive the listeners and tasks that run on them.
+/// The runtimes besides that of the supervisor. They are dropped after the listeners and tasks that run on them.
 pub(super) struct Runtimes {
     pub(super) tcp: RuntimeThread,
     pub(super) encrypted: RuntimeThread,

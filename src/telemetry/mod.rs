@@ -234,7 +234,7 @@ where
 
 /// RFC 3339 in UTC, to the millisecond.
 fn milliseconds_now() -> Result<String, fmt::Error> {
-    /// `2026-11-23T06:00:00.123`; the library goes on to microseconds.
+    /// `2026-11-23T06:00:00.123`; the library would write microseconds.
     const LENGTH: usize = 23;
     let mut text = String::new();
     SystemTime.format_time(&mut Writer::new(&mut text))?;

@@ -99,7 +99,7 @@ def message(*questions, flags=0, opcode=0, answer=(), authority=(), additional=(
 
 
 def query(qname, qtype="A", qclass="IN", *, flags=0, edns=None, **rest):
-    """The everyday message: one question, and perhaps an OPT."""
+    """The common message: one question, and perhaps an OPT."""
     additional = () if edns is None else (edns,)
     return message(question(qname, qtype, qclass), flags=flags, additional=additional, **rest)
 

@@ -1,8 +1,8 @@
 //! Probes the nodes that zones list.
 //!
-//! One task serves all zones. A [`Schedule`](schedule::Schedule) decides when each endpoint is probed and shares the
-//! slots fairly; the task owns one task for each probe in flight. Zones that probe the same endpoint with the same
-//! timeout share its probes: the shortest interval among them holds, and each zone counts the outcomes itself.
+//! One task serves all zones. A [`Schedule`] decides when each endpoint is probed and shares the slots fairly; the task
+//! owns one task for each probe in flight. Zones that probe the same endpoint with the same timeout share its probes:
+//! the shortest interval among them holds, and each zone counts the outcomes itself.
 //!
 //! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
 //! it starts again with all subscriptions, so that zones go on getting outcomes.

@@ -322,8 +322,8 @@ impl Schedule {
         self.by_request.remove(&(target.endpoint, target.timeout));
         match target.phase {
             Phase::Idle { due } => _ = self.timers.remove(&(due, key)),
-            Phase::Queued { .. } => {}
-            Phase::InFlight { abort } => _ = abort.inspect(AbortHandle::abort),
+            Phase::InFlight { abort: Some(abort) } => abort.abort(),
+            Phase::InFlight { abort: None } | Phase::Queued { .. } => {}
         }
     }
 

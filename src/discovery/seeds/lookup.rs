@@ -33,7 +33,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// cache for seconds at least.
 pub const AGE_MAX: Duration = Duration::from_secs(5);
 
-/// The time between a failed look-up and the next, and the least between any two: a name server in trouble is asked
+/// The time between a failed look-up and the next, and the least between any two: a failing name server is asked
 /// once a second.
 const RETRY: Duration = Duration::from_secs(1);
 
