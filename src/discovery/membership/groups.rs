@@ -40,6 +40,8 @@ pub struct Evidence<'e> {
     pub foreign: &'e BTreeMap<IpAddr, ForeignReason>,
     /// Nodes whose reports are being asked for.
     pub awaited: &'e BTreeSet<IpAddr>,
+    /// Nodes that have reported, and are still to say which cluster they are of.
+    pub unidentified: &'e BTreeSet<IpAddr>,
     /// The cluster's id.
     pub id: KnownId,
     /// Whether a zone that is not known to be of the same cluster answers an address.
@@ -201,6 +203,10 @@ impl Evidence<'_> {
     /// reports that are still awaited may show a better one.
     fn is_decided(&self, best: &Group) -> bool {
         let is_strong = self.has_id(best) || self.standing(best) > 0;
+        if self.has_other_id(best) {
+            // A node that gives the zone's id may be among those that have not said yet.
+            return is_strong || (self.awaits_no_node() && self.unidentified.is_empty());
+        }
         is_strong || self.held(best) * 2 > self.nodes.len() || self.awaits_no_node()
     }
 

@@ -264,6 +264,7 @@ mod tests {
             NodeState::New => 'n',
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
+            NodeState::Foreign => 'f',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
@@ -284,7 +285,7 @@ mod tests {
     fn states(health: &mut HealthTable, outcomes: &str) -> String {
         let mut states = shown(health);
         for letter in outcomes.chars() {
-            let change = health.record(node(1), outcome(letter));
+            let change = health.record(node(1), outcome(letter), Instant::now());
             assert_eq!(change.changed, !states.trim_end_matches('!').ends_with(&shown(health)), "{states} {letter}");
             states += &shown(health);
             states += if change.confirm { "!" } else { "" };
@@ -338,9 +339,9 @@ mod tests {
         assert!(health.verify(node(1)).changed);
         assert_eq!(shown(&health), "uN");
         assert_eq!(health.verify(node(1)), Change::default());
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         health.verify(node(1));
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
         assert_eq!(health.verify(node(1)), Change::default(), "a down node is up again only by its probes");
         assert_eq!(health.verify(node(3)), Change::default());
@@ -349,27 +350,27 @@ mod tests {
     #[test]
     fn a_list_verifies_no_node_whose_probes_fail_and_none_while_another_is_up() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         assert_eq!(health.verify(node(1)), Change::default());
         assert_eq!(shown(&health), "NN");
         assert!(health.verify(node(2)).changed);
         health.list(&NodeSet::new([node(2), node(3)]).unwrap());
         assert_eq!(health.verify(node(3)), Change::default());
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
-        health.record(node(2), ProbeOutcome::Slow);
-        health.record(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow, Instant::now());
+        health.record(node(2), ProbeOutcome::Slow, Instant::now());
         assert!(health.verify(node(3)).changed, "no node was left");
     }
 
     #[test]
     fn a_node_that_is_not_listed_is_removed() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.record(node(1), ProbeOutcome::Up);
-        health.record(node(2), ProbeOutcome::Up);
+        health.record(node(1), ProbeOutcome::Up, Instant::now());
+        health.record(node(2), ProbeOutcome::Up, Instant::now());
         assert_eq!(health.successes_in_a_row(node(2)), 1);
         health.list(&NodeSet::new([node(1), node(3)]).unwrap());
         assert_eq!(shown(&health), "uN");
-        assert_eq!(health.record(node(2), ProbeOutcome::Refused), Change::default());
+        assert_eq!(health.record(node(2), ProbeOutcome::Refused, Instant::now()), Change::default());
         health.list(&NodeSet::new([node(2), node(1)]).unwrap());
         assert_eq!(shown(&health), "uN", "it comes back as a new node");
         assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
@@ -425,7 +426,7 @@ mod tests {
             let mut failures = 0;
             for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
-                let change = health.record(node(1), outcome);
+                let change = health.record(node(1), outcome, Instant::now());
                 let after = health.nodes()[0];
                 (successes, failures) = if outcome == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
                 prop_assert_eq!(change.changed, before != after);
@@ -433,7 +434,7 @@ mod tests {
                     let enough = match after.state {
                         NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
                         NodeState::Down => failures >= fall,
-                        NodeState::New => false,
+                        NodeState::New | NodeState::Foreign => false,
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
@@ -449,7 +450,7 @@ mod tests {
             let listed: Vec<u8> = listed.into_iter().collect();
             let mut health = listing(Some(health(2, 2)), &listed);
             for (outcome, n) in outcomes.chars().map(outcome).zip(1..) {
-                health.record(node(n), outcome);
+                health.record(node(n), outcome, Instant::now());
             }
             let addresses: Vec<IpAddr> = health.nodes().iter().map(|node| node.address).collect();
             prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());

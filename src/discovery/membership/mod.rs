@@ -195,5 +195,5 @@ impl Membership {
     }
 }
 
-#[cfg(any())]
+#[cfg(test)]
 mod model_check;

@@ -57,6 +57,10 @@ pub struct MembershipView {
     reports: BTreeMap<IpAddr, SelfReport>,
     /// The ids that nodes have given since their last failures.
     ids: BTreeMap<IpAddr, ClusterId>,
+    /// Whether nodes are asked for their ids.
+    identifies: bool,
+    /// Nodes that have reported, and are still to say which cluster they are of.
+    unidentified: BTreeSet<IpAddr>,
     /// Nodes to ask for their reports as soon as possible.
     awaited: BTreeSet<IpAddr>,
     /// When each was last asked for its report.
@@ -179,14 +183,18 @@ impl MembershipView {
         Some(ClusterNodes { nodes: self.learnt()?, others: self.others(), foreign, id: self.cluster_id() })
     }
 
-    /// Nodes that may be asked besides the seeds; those that have left only when `others_failed`.
+    /// Nodes that may be asked besides the seeds; those that are not listed only when `others_failed`.
     pub fn candidates(&self, others_failed: bool) -> Vec<IpAddr> {
         let nodes = match &self.origin {
             Origin::Seeds(_) | Origin::FormerCluster(_) => return Vec::new(),
             Origin::Remembered | Origin::Cluster => self.listed(),
         };
-        let last = self.departed.iter().copied().filter(|_| others_failed);
-        nodes.into_iter().chain(last).filter(|node| !self.foreign.contains_key(node)).collect()
+        let mut candidates: Vec<IpAddr> =
+            nodes.iter().copied().filter(|node| !self.foreign.contains_key(node)).collect();
+        if others_failed {
+            candidates.extend(self.nodes().into_iter().filter(|node| nodes.binary_search(node).is_err()));
+        }
+        candidates
     }
 
     /// Where what is answered comes from.
@@ -276,11 +284,9 @@ impl MembershipView {
         if !self.reports.contains_key(&report.sender) {
             all.insert(report.sender);
         } else if is_undecided {
-            let nodes = self.nodes();
-            let counts = |node: &&IpAddr| self.seeds.contains(node) || nodes.contains(node);
             // The seeds first: that is what a first poll compares.
             let awaited = self.seeds.iter().chain(&self.awaited).filter(|node| self.awaited.contains(node));
-            for node in awaited.filter(counts) {
+            for node in awaited {
                 if all.len() < reports::ASKED_AT_ONCE_MAX {
                     all.insert(*node);
                 }
@@ -514,6 +520,17 @@ impl MembershipView {
 
 #[cfg(test)]
 impl MembershipView {
+    /// Nodes that belong, and have reported without a failure since.
+    pub(super) fn standing(&self) -> impl Iterator<Item = IpAddr> {
+        self.standing.iter().copied()
+    }
+
+    /// All that may speak for the zone when no node stands: its nodes, and its seeds.
+    pub(super) fn voices(&self) -> BTreeSet<IpAddr> {
+        let seeds = self.seeds.iter().copied().filter(|seed| !self.foreign.contains_key(seed));
+        self.nodes().into_iter().chain(seeds).collect()
+    }
+
     /// Hashes what decides anything from now on; of moments only what has not yet run out.
     pub(super) fn hash_essence(&self, now: Instant, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
@@ -529,7 +546,7 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
+        (&self.awaited, &self.unidentified, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

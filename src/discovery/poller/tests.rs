@@ -130,6 +130,7 @@ fn resources(lookup: HostLookup) -> Resources {
         alternator,
         lookup,
         ownership: AddressOwnership::default(),
+        pauses: Pauses::default(),
         snapshot: None,
         counters: Arc::default(),
         at_scale: AtScale::default(),

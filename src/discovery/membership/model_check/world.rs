@@ -1,35 +1,43 @@
-//! The truth that the search tells its zones about: four addresses, whose they are, and what each node has noticed.
+//! The truth: some addresses, whose they are, and what each node has noticed.
 
 use std::{fmt, net::IpAddr};
 
-use crate::types::NodeSet;
-
-/// As many addresses as there are nodes; a story with two clusters and a spare address needs no more.
-pub(super) const ADDRESSES: usize = 4;
-
-/// The addresses, by their numbers.
-pub(super) const ALL: [usize; ADDRESSES] = [0, 1, 2, 3];
+use crate::types::{ClusterId, NodeSet};
 
 /// One address.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct AddressState {
     /// The cluster whose node lives there, or lived there and may return.
-    pub(super) owner: Option<usize>,
+    pub(super) owner: Option<u8>,
     /// It answers; otherwise it refuses.
     pub(super) alive: bool,
     /// On which side of a split it is.
     pub(super) side: bool,
-    /// Whom it lists: one bit for each address.
-    pub(super) view: u8,
+    /// The datacenter.
+    pub(super) datacenter: u8,
+    /// The nodes that it lists: one bit for each address.
+    pub(super) view: u128,
+}
+
+/// Which nodes say which cluster they are of.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Ids {
+    None,
+    All,
+    /// Every second one.
+    Some,
 }
 
 /// The truth.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct World(pub(super) [AddressState; ADDRESSES]);
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct World {
+    pub(super) addresses: Vec<AddressState>,
+    pub(super) ids: Ids,
+}
 
 /// What may happen. Nodes notice only by gossip, each for itself; but a node that starts or returns has just looked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Event {
+pub(super) enum Happening {
     /// A node refuses from now on. Its peers list it still.
     Crash(usize),
     /// A crashed node answers again.
@@ -38,146 +46,167 @@ pub(super) enum Event {
     Gossip(usize),
     /// A node and its peers lose sight of one another.
     Isolate(usize),
-    /// These two lose sight of the two others.
+    /// These two lose sight of the others.
     Split(usize, usize),
     /// A cluster sees itself whole again.
-    Heal(usize),
-    /// A node goes for ever, and another one starts elsewhere in its stead.
+    Heal(u8),
+    /// A node goes for good, and another one starts elsewhere in its stead.
     Replace(usize, usize),
     /// A node of this cluster starts at a free address.
-    Join(usize, usize),
-    /// The other cluster is given the address of a node.
-    Recycle(usize),
+    Join(usize, u8),
+    /// The other cluster is given the address of a node; its former peers list it until gossip catches up.
+    Recycle(usize, u8),
 }
 
 impl World {
-    /// Who has each address, one letter an address: `A`, `B`, or `.` for none. All nodes live and see each other.
-    pub(super) fn new(owners: &str) -> Self {
-        let mut world = Self([AddressState::default(); ADDRESSES]);
-        for (place, owner) in world.0.iter_mut().zip(owners.chars()) {
-            let owner = ['A', 'B'].iter().position(|letter| *letter == owner);
-            (place.owner, place.alive) = (owner, owner.is_some());
-        }
+    /// Whose each address is, one letter an address: `A`, `B`, `C`, or `.` for none; lower case: in another datacenter.
+    /// All nodes live and see each other.
+    pub(super) fn new(owners: &str, ids: Ids) -> Self {
+        let addresses = owners.chars().map(|letter| {
+            let owner = "ABC".find(letter.to_ascii_uppercase()).and_then(|at| u8::try_from(at).ok());
+            let datacenter = u8::from(letter.is_ascii_lowercase());
+            AddressState { owner, alive: owner.is_some(), datacenter, ..AddressState::default() }
+        });
+        let world = Self { addresses: addresses.collect(), ids };
         world.calmed()
+    }
+
+    /// All addresses.
+    pub(super) fn all(&self) -> std::ops::Range<usize> {
+        0..self.addresses.len()
     }
 
     /// The same when every split is over and gossip has caught up.
     pub(super) fn calmed(mut self) -> Self {
-        self.0.iter_mut().for_each(|place| place.side = false);
-        for n in ALL {
-            self.0[n].view = self.sight(n);
+        self.addresses.iter_mut().for_each(|address| address.side = false);
+        for n in self.all() {
+            self.addresses[n].view = self.sight(n);
         }
         self
     }
 
     /// Whether a node of the cluster answers there.
-    pub(super) fn serves(&self, n: usize, cluster: usize) -> bool {
-        self.0[n].alive && self.0[n].owner == Some(cluster)
+    pub(super) fn serves(&self, n: usize, cluster: u8) -> bool {
+        self.addresses[n].alive && self.addresses[n].owner == Some(cluster)
     }
 
-    /// The nodes of a cluster that live.
-    pub(super) fn alive(&self, cluster: usize) -> Option<NodeSet> {
-        NodeSet::new(ALL.into_iter().filter(|&n| self.serves(n, cluster)).map(address))
+    /// The nodes of a cluster that live, in one datacenter or in all.
+    pub(super) fn alive(&self, cluster: u8, datacenter: Option<u8>) -> Option<NodeSet> {
+        let is_there = |n: &usize| datacenter.is_none_or(|there| self.addresses[*n].datacenter == there);
+        NodeSet::new(self.all().filter(|&n| self.serves(n, cluster)).filter(is_there).map(address))
     }
 
-    /// What a node sends when it is asked for its list; `None`: it refuses.
-    pub(super) fn list(&self, n: usize) -> Option<NodeSet> {
-        let place = self.0[n];
-        if place.alive {
-            NodeSet::new(ALL.into_iter().filter(|&other| place.view & bit(other) != 0).map(address))
-        } else {
-            None
-        }
+    /// What a node sends when it is asked for its list of a datacenter, or of all; `None`: it refuses.
+    pub(super) fn list(&self, n: usize, datacenter: Option<u8>) -> Option<Option<NodeSet>> {
+        let sender = self.addresses[n];
+        let is_listed = |other: &usize| {
+            sender.view & bit(*other) != 0 && datacenter.is_none_or(|there| self.addresses[*other].datacenter == there)
+        };
+        sender.alive.then(|| NodeSet::new(self.all().filter(is_listed).map(address)))
+    }
+
+    /// The cluster that a node names.
+    pub(super) fn id(&self, n: usize) -> Option<ClusterId> {
+        let names = match self.ids {
+            Ids::None => false,
+            Ids::All => true,
+            Ids::Some => n % 2 == 0,
+        };
+        self.addresses[n].owner.filter(|_| names).and_then(|owner| ClusterId::new([owner + 1; 16]))
     }
 
     /// Everything that may happen now.
-    pub(super) fn events(&self, clusters: usize) -> Vec<Event> {
-        let mut events = Vec::new();
-        for n in ALL {
-            self.events_at(n, clusters, &mut events);
+    pub(super) fn happenings(&self, clusters: u8) -> Vec<Happening> {
+        let mut happenings = Vec::new();
+        for n in self.all() {
+            self.happenings_at(n, clusters, &mut happenings);
         }
         for cluster in 0..clusters {
-            let of = |n: &usize| self.0[*n].owner == Some(cluster);
-            if ALL.into_iter().filter(of).any(|n| self.0[n].side) {
-                events.push(Event::Heal(cluster));
-            } else if ALL.into_iter().all(|n| self.serves(n, cluster)) {
-                events.extend((1..ADDRESSES).map(|n| Event::Split(0, n)));
+            let of: Vec<usize> = self.all().filter(|n| self.addresses[*n].owner == Some(cluster)).collect();
+            if of.iter().any(|n| self.addresses[*n].side) {
+                happenings.push(Happening::Heal(cluster));
+            } else if of.len() == 4 && of.iter().all(|n| self.addresses[*n].alive) {
+                happenings.extend(of[1..].iter().map(|n| Happening::Split(of[0], *n)));
             }
         }
-        events
+        happenings
     }
 
-    fn events_at(&self, n: usize, clusters: usize, events: &mut Vec<Event>) {
-        let Some(owner) = self.0[n].owner else {
-            events.extend((0..clusters).map(|cluster| Event::Join(n, cluster)));
+    fn happenings_at(&self, n: usize, clusters: u8, happenings: &mut Vec<Happening>) {
+        let Some(owner) = self.addresses[n].owner else {
+            happenings.extend((0..clusters).map(|cluster| Happening::Join(n, cluster)));
             return;
         };
-        let same = |other: &usize| self.0[*other].owner == Some(owner);
-        if self.0[n].alive {
-            events.push(Event::Crash(n));
-            if self.0[n].view != self.sight(n) {
-                events.push(Event::Gossip(n));
+        let peers: Vec<usize> = self.all().filter(|other| self.addresses[*other].owner == Some(owner)).collect();
+        if self.addresses[n].alive {
+            happenings.push(Happening::Crash(n));
+            if self.addresses[n].view != self.sight(n) {
+                happenings.push(Happening::Gossip(n));
             }
-            if ALL.into_iter().filter(same).count() > 1 && !ALL.into_iter().filter(same).any(|other| self.0[other].side)
-            {
-                events.push(Event::Isolate(n));
+            if peers.len() > 1 && !peers.iter().any(|other| self.addresses[*other].side) {
+                happenings.push(Happening::Isolate(n));
             }
         } else {
-            events.push(Event::Return(n));
+            happenings.push(Happening::Return(n));
         }
-        events.extend(ALL.into_iter().filter(|&to| self.0[to].owner.is_none()).map(|to| Event::Replace(n, to)));
-        if clusters > 1 {
-            events.push(Event::Recycle(n));
-        }
+        let free = self.all().filter(|to| self.addresses[*to].owner.is_none());
+        happenings.extend(free.map(|to| Happening::Replace(n, to)));
+        happenings.extend((0..clusters).filter(|other| *other != owner).map(|other| Happening::Recycle(n, other)));
     }
 
-    /// The world after an event.
-    pub(super) fn after(mut self, event: Event) -> Self {
-        match event {
-            Event::Crash(n) => (self.0[n].alive, self.0[n].view) = (false, 0),
-            Event::Return(n) => {
-                self.0[n].alive = true;
-                self.0[n].view = self.sight(n);
+    /// The world after something has happened.
+    pub(super) fn after(mut self, happening: Happening) -> Self {
+        match happening {
+            Happening::Crash(n) => {
+                self.addresses[n].alive = false;
+                self.addresses[n].view = 0;
             }
-            Event::Gossip(n) => self.0[n].view = self.sight(n),
-            Event::Isolate(n) => self.0[n].side = true,
-            Event::Split(n, other) => (self.0[n].side, self.0[other].side) = (true, true),
-            Event::Heal(cluster) => {
-                let of = self.0.iter_mut().filter(|place| place.owner == Some(cluster));
-                of.for_each(|place| place.side = false);
+            Happening::Return(n) => {
+                self.addresses[n].alive = true;
+                self.addresses[n].view = self.sight(n);
             }
-            Event::Replace(from, to) => {
-                let owner = self.0[from].owner;
-                self.0[from] = AddressState::default();
+            Happening::Gossip(n) => self.addresses[n].view = self.sight(n),
+            Happening::Isolate(n) => self.addresses[n].side = true,
+            Happening::Split(n, other) => {
+                self.addresses[n].side = true;
+                self.addresses[other].side = true;
+            }
+            Happening::Heal(cluster) => {
+                let of = self.addresses.iter_mut().filter(|address| address.owner == Some(cluster));
+                of.for_each(|address| address.side = false);
+            }
+            Happening::Replace(from, to) => {
+                let owner = self.addresses[from].owner;
+                let datacenter = self.addresses[from].datacenter;
+                self.addresses[from] = AddressState { datacenter, ..AddressState::default() };
                 self.start(to, owner);
             }
-            Event::Join(n, cluster) => self.start(n, Some(cluster)),
-            Event::Recycle(n) => self.start(n, self.0[n].owner.map(|owner| 1 - owner)),
+            Happening::Join(n, cluster) | Happening::Recycle(n, cluster) => self.start(n, Some(cluster)),
         }
         self
     }
 
-    /// A new node starts. The other cluster has noticed that the address is no longer its own: from a peer that still
-    /// lists it, no node knows better.
-    fn start(&mut self, n: usize, owner: Option<usize>) {
-        for place in self.0.iter_mut().filter(|place| place.owner != owner) {
-            place.view &= !bit(n);
-        }
-        self.0[n] = AddressState { owner, alive: true, side: false, view: 0 };
-        self.0[n].view = self.sight(n);
+    /// A new node starts.
+    fn start(&mut self, n: usize, owner: Option<u8>) {
+        let datacenter = self.addresses[n].datacenter;
+        self.addresses[n] = AddressState { owner, alive: true, datacenter, ..AddressState::default() };
+        self.addresses[n].view = self.sight(n);
     }
 
-    /// Whom a node would list if it knew everything that it can see.
-    pub(super) fn sight(&self, n: usize) -> u8 {
-        let AddressState { owner, alive: true, side, .. } = self.0[n] else { return 0 };
-        let seen = |other: &usize| self.0[*other].alive && (self.0[*other].owner, self.0[*other].side) == (owner, side);
-        ALL.into_iter().filter(seen).map(bit).sum()
+    /// The nodes that a node would list if it knew everything that it can see.
+    pub(super) fn sight(&self, n: usize) -> u128 {
+        let AddressState { owner, alive: true, side, .. } = self.addresses[n] else { return 0 };
+        let is_seen = |other: &usize| {
+            let other = self.addresses[*other];
+            other.alive && other.owner == owner && other.side == side
+        };
+        self.all().filter(is_seen).map(bit).sum()
     }
 }
 
-impl fmt::Display for Event {
+impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cluster = |number: usize| ['A', 'B'][number];
+        let cluster = |number: u8| ['A', 'B', 'C'][usize::from(number)];
         match *self {
             Self::Crash(n) => write!(f, "{} crashes", letter(n)),
             Self::Return(n) => write!(f, "{} returns", letter(n)),
@@ -187,18 +216,18 @@ impl fmt::Display for Event {
             Self::Heal(number) => write!(f, "{} is whole again", cluster(number)),
             Self::Replace(from, to) => write!(f, "{} is replaced by {}", letter(from), letter(to)),
             Self::Join(n, number) => write!(f, "{} joins {}", letter(n), cluster(number)),
-            Self::Recycle(n) => write!(f, "{} is the other cluster's from now on", letter(n)),
+            Self::Recycle(n, number) => write!(f, "{} is given to {}", letter(n), cluster(number)),
         }
     }
 }
 
-fn bit(n: usize) -> u8 {
+fn bit(n: usize) -> u128 {
     1 << n
 }
 
-/// The letter that stories name an address by.
+/// The letter by which an address is named.
 pub(super) fn letter(n: usize) -> char {
-    ['a', 'b', 'c', 'd'][n]
+    char::from(b'a' + u8::try_from(n % 26).unwrap())
 }
 
 /// An address by its number.
@@ -208,5 +237,8 @@ pub(super) fn address(n: usize) -> IpAddr {
 
 /// The number of an address.
 pub(super) fn number(address: IpAddr) -> usize {
-    ALL.into_iter().find(|&n| self::address(n) == address).unwrap()
+    match address {
+        IpAddr::V4(v4) => usize::from(v4.octets()[3]) - 1,
+        IpAddr::V6(_) => unreachable!("worlds have IPv4 addresses only"),
+    }
 }

@@ -48,6 +48,7 @@ impl MembershipView {
             standing: &self.standing,
             foreign: &self.foreign,
             awaited: &self.awaited,
+            unidentified: &self.unidentified,
             id: self.id,
             answered_elsewhere,
         })

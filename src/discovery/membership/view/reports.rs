@@ -37,7 +37,7 @@ pub struct DueReports {
 impl MembershipView {
     /// The zone's nodes: those listed or remembered, without foreign ones.
     pub(super) fn nodes(&self) -> BTreeSet<IpAddr> {
-        if matches!(self.origin, Origin::Seeds(_) | Origin::FormerCluster(_)) {
+        if self.nothing_known() {
             return BTreeSet::new();
         }
         let mut nodes: BTreeSet<IpAddr> = self.listed().into_iter().collect();
@@ -49,6 +49,11 @@ impl MembershipView {
         }
         nodes.retain(|node| !self.foreign.contains_key(node));
         nodes
+    }
+
+    /// Nothing is known of the zone's cluster but its seeds.
+    fn nothing_known(&self) -> bool {
+        matches!(self.origin, Origin::Seeds(_) | Origin::FormerCluster(_))
     }
 
     /// The zone's nodes that are not answered: of other scopes, or gone. Kept beside the answered ones.
@@ -92,6 +97,15 @@ impl MembershipView {
         if is_suspicious {
             self.ask_peers(&report);
         }
+        if self.nothing_known() && !report.names(&node) {
+            // A seed outside the scope, or a load balancer, says nothing about itself: the nodes that it lists do.
+            let unknown = report.named().iter().filter(|node| !self.reports.contains_key(node));
+            let unknown: Vec<IpAddr> = unknown.copied().take(ASKED_AT_ONCE_MAX).collect();
+            unknown.into_iter().for_each(|node| self.ask(node));
+        }
+        if self.identifies && !self.reports.contains_key(&node) {
+            self.unidentified.insert(node);
+        }
         self.reports.insert(node, report);
         self.evidence_changed |= is_news || was_awaited;
     }
@@ -121,12 +135,14 @@ impl MembershipView {
         let was_awaited = self.awaited.remove(&node);
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
+        self.unidentified.remove(&node);
         self.standing.remove(&node);
         self.evidence_changed |= was_awaited || had_report;
     }
 
     /// A node has said which cluster it is of, or that it cannot say.
     pub fn identified(&mut self, node: IpAddr, id: Option<ClusterId>) {
+        self.evidence_changed |= self.unidentified.remove(&node);
         let Some(id) = id else { return };
         if self.ids.insert(node, id) == Some(id) {
             return;
@@ -163,6 +179,7 @@ impl MembershipView {
     pub fn ask_all_anew(&mut self) {
         self.reports.clear();
         self.ids.clear();
+        self.unidentified.clear();
         self.standing.clear();
         self.asked.clear();
         self.awaited = self.tracked().into_iter().filter(|node| !self.is_down(*node)).collect();
@@ -203,8 +220,10 @@ impl MembershipView {
     fn tracked(&self) -> BTreeSet<IpAddr> {
         let mut tracked = self.nodes();
         tracked.extend(&self.seeds);
-        if matches!(self.origin, Origin::Remembered | Origin::Cluster) {
-            tracked.extend(self.listed());
+        tracked.extend(self.listed());
+        if self.nothing_known() {
+            let reports = self.seeds.iter().filter_map(|seed| self.reports.get(seed));
+            tracked.extend(reports.flat_map(SelfReport::named));
         }
         tracked
     }
@@ -215,6 +234,7 @@ impl MembershipView {
         let is_tracked = |node: &IpAddr| tracked.contains(node);
         self.reports.retain(|node, _| is_tracked(node));
         self.ids.retain(|node, _| is_tracked(node));
+        self.unidentified.retain(is_tracked);
         self.asked.retain(|node, _| is_tracked(node));
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));

@@ -46,6 +46,8 @@ impl MembershipView {
             departed: VecDeque::new(),
             reports: BTreeMap::new(),
             ids: BTreeMap::new(),
+            identifies: false,
+            unidentified: BTreeSet::new(),
             awaited: BTreeSet::new(),
             asked: BTreeMap::new(),
             group: Group::default(),
@@ -68,6 +70,13 @@ impl MembershipView {
             unscoped: false,
             notices: Vec::new(),
         }
+    }
+
+    /// Nodes are asked which cluster they are of.
+    #[must_use]
+    pub fn identifying(mut self) -> Self {
+        self.identifies = true;
+        self
     }
 
     /// Only nodes that give this id are answered.
