@@ -328,20 +328,26 @@ impl MembershipView {
     fn contradiction(&mut self, scope: usize, about: ScopeReport<'_>, now: Instant) -> Option<IpAddr> {
         let ScopeReport { report, .. } = about;
         let known = self.ours(scope)?;
-        let asked = self.reports.get(&report.sender).map(|report| report.at)?;
+        let weighed = self.weighed(&known);
+        let claim = self.reports.get(&report.sender)?.clone();
         let mut contradicted = None;
         for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
             let belongs = matches!(self.verdicts.get(&witness), Some(Verdict::Belongs | Verdict::Split));
-            let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= asked);
-            let Some(reply) = reply.and_then(|reply| reply.in_scope(scope)) else { continue };
-            if reply.contains(&witness) {
-                self.last_dispute = Some(now);
-            }
-            if outweighs(witness, reply.as_slice(), report.nodes, Some(&known)) {
+            let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= claim.at);
+            // A node of another scope, or one that is leaving, does not list itself here.
+            let lists_itself = |reply: &&SelfReport| reply.in_scope(scope).is_some_and(|list| list.contains(&witness));
+            let Some(reply) = reply.filter(lists_itself) else { continue };
+            self.last_dispute = Some(now);
+            if outweighs(reply.named(), claim.named(), &weighed) {
                 contradicted = Some(witness);
             }
         }
         contradicted
+    }
+
+    /// The nodes that count in a dispute: those listed, of all scopes.
+    fn weighed(&self, known: &NodeSet) -> BTreeSet<IpAddr> {
+        if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() }
     }
 
     /// Accepts a report. `None` nodes: the scope is empty.
@@ -523,6 +529,11 @@ impl MembershipView {
     /// Nodes that belong, and have reported without a failure since.
     pub(super) fn standing(&self) -> impl Iterator<Item = IpAddr> {
         self.standing.iter().copied()
+    }
+
+    /// The former nodes are answered until the new seeds have reported.
+    pub(super) fn is_moving(&self) -> bool {
+        self.seeds_edited || matches!(self.origin, Origin::FormerCluster(_))
     }
 
     /// All that may speak for the zone when no node stands: its nodes, and its seeds.

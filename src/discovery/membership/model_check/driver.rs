@@ -13,7 +13,7 @@ use super::{
         Actions, AddressOwnership, AskFirst, Decision, Event, Inheritance, ListReport, Membership, MembershipView,
         OtherZones, ProbeOutcome, ScopeReport, Timing,
     },
-    world::{World, address, number},
+    world::{AddressState, World, address, number},
 };
 use crate::{
     config,
@@ -27,6 +27,9 @@ pub(super) const REFRESH: Duration = Duration::from_secs(2);
 
 /// A node's report is good for two turns: long enough to be out of date, and short enough to keep states few.
 const REPORT_INTERVAL: Duration = Duration::from_secs(4);
+
+/// Beyond this number of turns an answered foreign address is no worse.
+const FOREIGN_TURNS_COUNTED: u8 = 4;
 
 const PORT: NonZeroU16 = NonZeroU16::new(8000).unwrap();
 const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
@@ -50,6 +53,8 @@ pub(super) struct Zone {
     snapshot: Option<(ClusterNodes, Vec<usize>)>,
     /// What the rules leave open without ids has happened to it, and it has not recovered since.
     pub(super) excused: bool,
+    /// Turns for which each address has been answered although it is another cluster's.
+    pub(super) foreign_turns: Vec<u8>,
 }
 
 /// The truth, and what each zone knows.
@@ -86,6 +91,7 @@ impl Zone {
             answers,
             snapshot: None,
             excused: false,
+            foreign_turns: Vec::new(),
         }
     }
 
@@ -100,8 +106,17 @@ impl State {
     pub(super) fn new(world: World, zones: &[(u8, &[usize], &[u8])]) -> Self {
         let now = Instant::now();
         let named = zones.iter().zip(["a.test", "b.test", "c.test"]);
-        let zones = named.map(|(&(cluster, seeds, scopes), name)| Zone::new(name, cluster, seeds, scopes, now));
-        Self { world, zones: zones.collect(), ownership: AddressOwnership::default(), turn: 0, now }
+        let zones = named.map(|(&(cluster, seeds, scopes), name)| {
+            let zone = Zone::new(name, cluster, seeds, scopes, now);
+            Zone { foreign_turns: vec![0; world.addresses.len()], ..zone }
+        });
+        let zones = zones.collect();
+        Self { world, zones, ownership: AddressOwnership::default(), turn: 0, now }
+    }
+
+    /// The same zones in another world.
+    pub(super) fn in_world(&self, world: World) -> Self {
+        Self { world, ..self.clone() }
     }
 
     /// What tells states apart. Of two that differ one in 2^64 would be taken for the other, so none is.
@@ -110,7 +125,7 @@ impl State {
         (&self.world, self.turn).hash(&mut hasher);
         for zone in &self.zones {
             zone.membership.view.hash_essence(self.now, &mut hasher);
-            (zone.cluster, &zone.seeds, zone.excused, zone.answers.state()).hash(&mut hasher);
+            (zone.cluster, &zone.seeds, zone.excused, zone.answers.state(), &zone.foreign_turns).hash(&mut hasher);
             zone.snapshot.as_ref().map(|(nodes, seeds)| (nodes.nodes.as_slice(), nodes.id, seeds)).hash(&mut hasher);
         }
         hasher.finish()
@@ -269,6 +284,13 @@ impl State {
         if self.is_true(zone) && standing_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
+        for n in self.world.all() {
+            let AddressState { alive, owner, .. } = self.world.addresses[n];
+            let is_other = alive && owner != Some(self.zones[zone].cluster);
+            let counts = is_other && self.answered(zone).contains(&address(n)) && !self.is_moving(zone);
+            let turns = &mut self.zones[zone].foreign_turns[n];
+            *turns = if counts { (*turns + 1).min(FOREIGN_TURNS_COUNTED) } else { 0 };
+        }
         self.turn = (zone + 1) % self.zones.len();
         if self.turn == 0 {
             self.now += REFRESH;
@@ -278,6 +300,13 @@ impl State {
     /// Notes whether what the rules leave open happens to a zone: at least as many addresses that are another cluster's
     /// by now speak for it as nodes of its own.
     fn excuse(&mut self, zone: usize) {
+        if self.is_about_to_be_excused(zone) {
+            self.zones[zone].excused = true;
+        }
+    }
+
+    /// Whether [`State::excuse`] would.
+    pub(super) fn is_about_to_be_excused(&self, zone: usize) -> bool {
         let Zone { cluster, membership, .. } = &self.zones[zone];
         let own = |n: &usize| self.world.serves(*n, *cluster);
         let other = |n: &usize| self.world.addresses[*n].alive && !own(n);
@@ -289,9 +318,13 @@ impl State {
             membership.view.voices().into_iter().map(number).collect()
         };
         let foreign = count(&voices, &other);
-        if foreign > 0 && foreign >= count(&voices, &own) {
-            self.zones[zone].excused = true;
-        }
+        foreign > 0 && foreign >= count(&voices, &own)
+    }
+
+    /// The seeds were edited, and have not reported yet: the former nodes are answered until then.
+    fn is_moving(&self, zone: usize) -> bool {
+        let view = &self.zones[zone].membership.view;
+        view.is_moving()
     }
 
     /// The process of a zone stops and starts again, with its snapshot.
@@ -301,6 +334,7 @@ impl State {
         fresh.name = name;
         fresh.label = label;
         fresh.excused = excused;
+        fresh.foreign_turns = vec![0; self.world.addresses.len()];
         if let Some((nodes, seeds_then)) = &snapshot {
             let inherited = Inheritance {
                 last_success: Some(self.now),

@@ -1,5 +1,6 @@
 //! The rules of learning, checked whole: as stories, and by an exhaustive search.
 
 mod driver;
+mod search;
 mod stories;
 mod world;

@@ -1,0 +1,474 @@
+//! The rules of learning, explored whole: every order of events and turns over a few addresses and two zones, so many
+//! states of them, the shortest ways first.
+//!
+//! A zone's turn is one probe of each listed node, the reports that are due, and one poll; zones take turns, and anything
+//! may happen between two turns: crashes, splits, recycling, restarts with the snapshot, edits of the seeds, and a pause of
+//! the process. Which node a poll asks first is a choice of which every one is explored. What is asserted:
+//! - **Some node.** After a turn the answer is not empty while a node of the cluster lives that the zone may ask.
+//! - **Dead.** A node that refuses is not answered after a turn in which it was probed, unless no listed node has answered
+//!   `rise` probes in a row: then all that were ever up are answered.
+//! - **Leaving.** A node that was listed, lives, and lists as many of the listed nodes as any that is asked, stays
+//!   listed. (So the larger side of a split stays, and of two equal ones both do.)
+//! - **Foreign.** A node of another cluster is not answered after [`FOREIGN_TURNS`] turns: until then an older report of
+//!   its predecessor may be in force, if the address changed hands between two requests.
+//! - **Convergence.** From every state, once splits are over and gossip has caught up, each zone answers exactly the
+//!   nodes of its cluster that live, after at most [`TURNS_TO_TRUTH`] of its turns, whichever node is asked first, and goes
+//!   on to do so.
+//!
+//! A zone is [excused](State::excuse) from the last two, until it has recovered, when as many addresses that are another
+//! cluster's by now speak for it as nodes of its own: what the README names as open without ids. It is also where
+//! nothing of its cluster is left that it [could know](State::can_know).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    fmt,
+    net::IpAddr,
+};
+
+use super::{
+    driver::State,
+    world::{Happening, Ids, World, letter, number},
+};
+use crate::{
+    table::{Knowledge, Node},
+    types::NodeState,
+};
+
+/// States to explore from each beginning unless the environment says otherwise: what every run of the tests can spare.
+/// A number, not a time: a search finds the same things on every machine.
+const STATES: usize = 4_000;
+
+/// Turns for which an address that was recycled unseen may be answered: as long as a report is good, and one more.
+const FOREIGN_TURNS: u8 = 3;
+
+/// A zone's turns after which it answers the truth.
+const TURNS_TO_TRUTH: u8 = 4;
+
+/// Turns after which a zone counts as never to converge.
+const TURNS_MAX: u8 = 16;
+
+/// A zone's turns at the start after which it is live.
+const TURNS_TO_SETTLE: usize = 2;
+
+/// Broken rules that are reported of one beginning.
+const REPORTED_MAX: usize = 3;
+
+/// Turns of a way's end that are reported.
+const TURNS_REPORTED_MAX: usize = 12;
+
+/// A zone at the beginning: its cluster, its seeds, and the datacenters that it answers.
+type ZoneStart = (u8, &'static [usize], &'static [u8]);
+
+/// Where ways begin: who has each address, which nodes give ids, and the zones.
+const BEGINNINGS: [(&str, Ids, &[ZoneStart]); 10] = [
+    ("AAA.", Ids::None, &[(0, &[0], &[])]),
+    ("AAAA", Ids::None, &[(0, &[0, 1], &[])]),
+    ("A.BB", Ids::None, &[(0, &[0], &[]), (1, &[2], &[])]),
+    ("AABB", Ids::None, &[(0, &[0], &[]), (1, &[2], &[])]),
+    ("AABB", Ids::All, &[(0, &[0], &[]), (1, &[2], &[])]),
+    ("AABB", Ids::Some, &[(0, &[0, 1], &[]), (1, &[2, 3], &[])]),
+    ("AAABB", Ids::None, &[(0, &[0], &[]), (1, &[3], &[])]),
+    ("AAAB.", Ids::All, &[(0, &[0, 1], &[]), (1, &[3], &[])]),
+    ("AAaa", Ids::None, &[(0, &[0], &[0, 1]), (0, &[2], &[1])]),
+    ("AAaB", Ids::Some, &[(0, &[0], &[0, 1]), (1, &[3], &[])]),
+];
+
+/// What a way is made of.
+#[derive(Clone, Debug)]
+enum Step {
+    Begin(usize),
+    Happens(Happening),
+    /// A zone's turn, and the nodes that it asked, in order.
+    Turn(usize, Vec<usize>),
+    Pause(usize),
+    Restart(usize),
+    Edit(usize, u8, Vec<usize>),
+}
+
+impl State {
+    /// One turn, with every node asked first.
+    fn turns(&self) -> Vec<(Step, Self)> {
+        let zone = self.turn;
+        let mut begun = self.clone();
+        begun.begin_turn();
+        let candidates = begun.candidates(zone);
+        let mut ended = Vec::new();
+        for first in candidates.iter().copied().map(Some).chain(candidates.is_empty().then_some(None)) {
+            let mut order: Vec<usize> = first.into_iter().collect();
+            order.extend(candidates.iter().filter(|n| Some(**n) != first));
+            for is_reversed in [false, true] {
+                if is_reversed {
+                    order.iter().next().copied().inspect(|_| order[1..].reverse());
+                }
+                let mut state = begun.clone();
+                let asked = state.poll(&order);
+                state.end_turn();
+                ended.push((Step::Turn(zone, asked), state));
+            }
+        }
+        let mut seen = HashSet::new();
+        ended.retain(|(_, state)| seen.insert(state.essence()));
+        ended
+    }
+
+    /// What may happen to zones themselves.
+    fn interventions(&self) -> Vec<(Step, Self)> {
+        let mut all = Vec::new();
+        for zone in 0..self.zones.len() {
+            let mut paused = self.clone();
+            paused.pause(zone);
+            all.push((Step::Pause(zone), paused));
+            let mut restarted = self.clone();
+            restarted.restart(zone);
+            all.push((Step::Restart(zone), restarted));
+            for (cluster, seeds) in self.edits(zone) {
+                let mut edited = self.clone();
+                edited.edit(zone, cluster, &seeds);
+                all.push((Step::Edit(zone, cluster, seeds), edited));
+            }
+        }
+        all
+    }
+
+    /// Edits of a zone's seeds: a living node of its cluster is added, and all are replaced by one of another cluster.
+    fn edits(&self, zone: usize) -> Vec<(u8, Vec<usize>)> {
+        let own = &self.zones[zone];
+        let is_free = |n: &usize| !own.seeds.contains(n) && self.world.addresses[*n].alive;
+        let added = self.world.all().filter(is_free).find(|n| self.world.serves(*n, own.cluster));
+        let moved = self.world.all().filter(is_free).find(|n| !self.world.serves(*n, own.cluster));
+        let added = added.filter(|_| own.seeds.len() == 1).map(|n| (own.cluster, vec![own.seeds[0], n]));
+        let moved = moved.and_then(|n| Some((self.world.addresses[n].owner?, vec![n])));
+        added.into_iter().chain(moved).collect()
+    }
+
+    /// Whether the truth can be known from here.
+    fn can_know(&self, zone: usize) -> bool {
+        let own = &self.zones[zone];
+        let view = &own.membership.view;
+        if own.excused || self.is_about_to_be_excused(zone) {
+            return false;
+        }
+        if view.standing().any(|node| self.world.serves(number(node), own.cluster)) {
+            return true;
+        }
+        let voices: Vec<usize> = view.voices().into_iter().map(number).collect();
+        let alive: Vec<usize> = self.world.all().filter(|n| self.world.serves(*n, own.cluster)).collect();
+        let held = alive.iter().filter(|n| voices.contains(n)).count();
+        held > 0 && held >= alive.len() - held
+    }
+
+    /// What is wrong after a zone's turn.
+    fn refusal(&self, zone: usize) -> Option<String> {
+        let nodes: &[Node] = match &self.zones[zone].answers.knowledge {
+            Knowledge::Known(known) => &known.nodes,
+            Knowledge::Waiting(_) => return None,
+        };
+        let cluster = self.zones[zone].cluster;
+        let is_excused = self.zones[zone].excused;
+        if self.answered(zone).is_empty()
+            && !is_excused
+            && self.candidates(zone).iter().any(|n| self.world.serves(*n, cluster))
+        {
+            return Some("the answer is empty while a node lives".into());
+        }
+        let is_alive = |node: IpAddr| self.world.addresses[number(node)].alive;
+        let proven = nodes.iter().any(|node| node.state == NodeState::Up && is_alive(node.address));
+        let is_dead = |node: &Node| proven && !node.pending && !is_alive(node.address);
+        let dead = nodes.iter().find(|node| is_dead(node) && self.answered(zone).contains(&node.address));
+        if let Some(node) = dead {
+            return Some(format!("{} is dead, and answered", letter(number(node.address))));
+        }
+        let foreign = self.world.all().find(|n| self.zones[zone].foreign_turns[*n] >= FOREIGN_TURNS)?;
+        (!is_excused).then(|| format!("{} is another cluster's, and answered", letter(foreign)))
+    }
+
+    /// The node that has left in the turn that is over, although it lives and no report contradicted it.
+    fn wrongly_left(&self, after: &Self) -> Option<String> {
+        let zone = self.turn;
+        let cluster = self.zones[zone].cluster;
+        if after.zones[zone].excused || !self.zones[zone].scopes.is_empty() {
+            return None;
+        }
+        let known = self.zones[zone].membership.view.learnt()?;
+        let still = after.zones[zone].membership.view.learnt();
+        let knows = |n: usize| {
+            let list = self.world.list(n, None).flatten();
+            list.map_or(0, |list| list.as_slice().iter().filter(|node| known.contains(node)).count())
+        };
+        let most = self.candidates(zone).into_iter().map(knows).max()?;
+        let has_left = |node: &&IpAddr| still.as_ref().is_none_or(|still| !still.contains(node));
+        let standing: BTreeSet<usize> = after.zones[zone].membership.view.standing().map(number).collect();
+        let mut left = known.as_slice().iter().filter(has_left).map(|&node| number(node));
+        let is_wrong = |n: &usize| self.world.serves(*n, cluster) && standing.contains(n) && knows(*n) == most;
+        let wrongly = left.find(is_wrong)?;
+        Some(format!("{} has left, and lives, and knows as many nodes as any other", letter(wrongly)))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = |numbers: &[usize]| numbers.iter().copied().map(letter).collect::<String>();
+        let name = |zone: usize| ['a', 'b'][zone];
+        match self {
+            Self::Begin(beginning) => {
+                let (owners, ids, zones) = BEGINNINGS[*beginning];
+                let zones: Vec<String> = zones
+                    .iter()
+                    .map(|(cluster, seeds, scopes)| format!("{cluster} with seeds {} {scopes:?}", letters(seeds)))
+                    .collect();
+                write!(f, "abcd belong to {owners}, ids {ids:?}, zones {}", zones.join(" and "))
+            }
+            Self::Happens(happening) => happening.fmt(f),
+            Self::Turn(zone, asked) => write!(f, "zone {} probes, and asks {}", name(*zone), letters(asked)),
+            Self::Pause(zone) => write!(f, "zone {} is held up", name(*zone)),
+            Self::Restart(zone) => write!(f, "zone {} restarts", name(*zone)),
+            Self::Edit(zone, cluster, seeds) => {
+                write!(f, "zone {} gets the seeds {} of cluster {cluster}", name(*zone), letters(seeds))
+            }
+        }
+    }
+}
+
+/// How each state was reached: from which, and by what.
+type Ways = Vec<(usize, Step)>;
+
+/// Clusters that addresses may be given to: the last one has no zone.
+const CLUSTERS: u8 = 3;
+
+/// One search, from one beginning.
+struct Search {
+    ways: Ways,
+    seen: HashSet<u64>,
+    waiting: VecDeque<(usize, usize, State)>,
+    calm: Calm,
+    /// Turns of each of these zones until they answer the truth from a calm state, where that is known already.
+    turns_to_truth: HashMap<(usize, Vec<usize>), u8>,
+    /// The longest of them.
+    slowest: u8,
+    depth: usize,
+    /// How many zones of all states are excused, or cannot know.
+    excused: usize,
+    /// The shortest ways of broken rules.
+    broken: Vec<String>,
+}
+
+/// What happens while nothing happens: states whose truth is stable, and where turns lead from each.
+#[derive(Default)]
+struct Calm {
+    numbers: HashMap<u64, usize>,
+    essences: Vec<u64>,
+    states: Vec<CalmState>,
+}
+
+struct CalmState {
+    /// Of each zone whether it answers the truth.
+    is_true: Vec<bool>,
+    /// Where one turn leads; until it is explored, the state itself.
+    next: Result<Vec<usize>, Box<State>>,
+}
+
+impl Search {
+    fn new(beginning: usize) -> Self {
+        let (owners, ids, zones) = BEGINNINGS[beginning];
+        let mut search = Self {
+            ways: Vec::new(),
+            seen: HashSet::new(),
+            waiting: VecDeque::new(),
+            calm: Calm::default(),
+            turns_to_truth: HashMap::new(),
+            slowest: 0,
+            depth: 0,
+            excused: 0,
+            broken: Vec::new(),
+        };
+        let mut state = State::new(World::new(owners, ids), zones);
+        let mut way = search.reach(0, 0, Step::Begin(beginning), state.clone());
+        // Ways begin at the start and, without having to find the way there, when all zones know their nodes.
+        for _ in 0..zones.len() * TURNS_TO_SETTLE {
+            let (step, after) = state.turns().swap_remove(0);
+            state = after;
+            way = search.reach(way.unwrap_or(0), 0, step, state.clone()).or(way);
+        }
+        search
+    }
+
+    /// Goes on until there are so many states, or until nothing is left.
+    fn run(&mut self, states: usize) {
+        while self.ways.len() < states
+            && let Some((way, depth, state)) = self.waiting.pop_front()
+        {
+            self.depth = depth;
+            for (step, after) in state.turns() {
+                let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
+                let reached = self.reach(way, depth + 1, step, after);
+                if let Some(refusal) = refusal {
+                    self.report(reached.unwrap_or(way), &refusal);
+                }
+            }
+            for happening in state.world.happenings(CLUSTERS) {
+                let after = state.in_world(state.world.clone().after(happening));
+                self.reach(way, depth + 1, Step::Happens(happening), after);
+            }
+            for (step, after) in state.interventions() {
+                self.reach(way, depth + 1, step, after);
+            }
+        }
+    }
+
+    /// Takes a state in, if it is a new one.
+    fn reach(&mut self, from: usize, depth: usize, step: Step, state: State) -> Option<usize> {
+        if !self.seen.insert(state.essence()) {
+            return None;
+        }
+        self.ways.push((from, step));
+        let way = self.ways.len() - 1;
+        self.converges(way, &state);
+        self.waiting.push_back((way, depth, state));
+        Some(way)
+    }
+
+    /// Sees whether the truth is answered, and goes on to be, when it stays as it is.
+    fn converges(&mut self, way: usize, state: &State) {
+        let state = state.in_world(state.world.clone().calmed());
+        let zones: Vec<usize> = (0..state.zones.len()).filter(|&zone| state.can_know(zone)).collect();
+        self.excused += state.zones.len() - zones.len();
+        let start = self.calm.take(&state);
+        let turns = self.turns_to_truth(start, &zones);
+        self.slowest = self.slowest.max(turns);
+        if turns > TURNS_TO_TRUTH {
+            let path = self.calm.way_without_truth(start, &zones);
+            self.report(way, &format!("from here zones {zones:?} need {turns} turns: {}", describe(&state, &path)));
+        }
+    }
+
+    /// Each zone's turns to the truth, whichever node is asked.
+    fn turns_to_truth(&mut self, start: usize, zones: &[usize]) -> u8 {
+        let key = (start, zones.to_vec());
+        if let Some(&known) = self.turns_to_truth.get(&key) {
+            return known;
+        }
+        let turns = self.calm.turns_to_truth(start, zones);
+        self.turns_to_truth.insert(key, turns);
+        turns
+    }
+
+    /// Reports how a rule was broken.
+    fn report(&mut self, mut way: usize, refusal: &str) {
+        if self.broken.len() >= REPORTED_MAX {
+            return;
+        }
+        let mut steps = vec![self.ways[way].1.clone()];
+        while way != 0 {
+            way = self.ways[way].0;
+            steps.push(self.ways[way].1.clone());
+        }
+        let steps: Vec<String> = steps.iter().rev().map(ToString::to_string).collect();
+        self.broken.push(format!("{refusal}\nafter:\n  {}", steps.join("\n  ")));
+    }
+}
+
+impl Calm {
+    /// The number of a state.
+    fn take(&mut self, state: &State) -> usize {
+        let essence = state.essence();
+        *self.numbers.entry(essence).or_insert_with(|| {
+            self.essences.push(essence);
+            let is_true = (0..state.zones.len()).map(|zone| state.is_true(zone)).collect();
+            self.states.push(CalmState { is_true, next: Err(state.clone().into()) });
+            self.states.len() - 1
+        })
+    }
+
+    /// The states that one turn leads to.
+    fn next(&mut self, at: usize) -> Vec<usize> {
+        let next = match &self.states[at].next {
+            Ok(next) => return next.clone(),
+            Err(state) => state.turns(),
+        };
+        let next: Vec<usize> = next.iter().map(|(_, state)| self.take(state)).collect();
+        self.states[at].next = Ok(next.clone());
+        next
+    }
+
+    /// The states after each turn, from a beginning until the same ones come again. Each with one that led to it.
+    fn layers(&mut self, start: usize) -> Vec<BTreeMap<usize, usize>> {
+        let clusters = self.states[start].is_true.len();
+        let mut layers = vec![BTreeMap::from([(start, start)])];
+        while layers.len() <= usize::from(TURNS_MAX) * clusters {
+            let last: Vec<usize> = layers.last().unwrap().keys().copied().collect();
+            let next: BTreeMap<_, _> =
+                last.iter().flat_map(|&at| self.next(at).into_iter().map(move |next| (next, at))).collect();
+            if layers.len() >= clusters && layers[layers.len() - clusters].keys().eq(next.keys()) {
+                break;
+            }
+            layers.push(next);
+        }
+        layers
+    }
+
+    fn is_untrue(&self, at: usize, zones: &[usize]) -> bool {
+        zones.iter().any(|&zone| !self.states[at].is_true[zone])
+    }
+
+    /// Each zone's turns until the zones answer the truth, and go on to, whichever node is asked.
+    fn turns_to_truth(&mut self, start: usize, zones: &[usize]) -> u8 {
+        let clusters = self.states[start].is_true.len();
+        let layers = self.layers(start);
+        let is_untrue = |layer: &BTreeMap<usize, usize>| layer.keys().any(|&at| self.is_untrue(at, zones));
+        let untrue = layers.iter().rposition(is_untrue).map_or(0, |at| at + 1);
+        let goes_on = layers.len() - untrue < clusters;
+        if goes_on { TURNS_MAX } else { u8::try_from(untrue.div_ceil(clusters)).unwrap() }
+    }
+
+    /// A way from a state to the last one that is not true.
+    fn way_without_truth(&mut self, start: usize, zones: &[usize]) -> Vec<u64> {
+        let layers = self.layers(start);
+        let find = |layer: &BTreeMap<usize, usize>| layer.keys().copied().find(|&at| self.is_untrue(at, zones));
+        let Some((last, mut at)) = layers.iter().enumerate().rev().find_map(|(n, layer)| Some((n, find(layer)?)))
+        else {
+            return Vec::new();
+        };
+        let mut way = Vec::new();
+        for layer in layers[1..=last].iter().rev() {
+            way.push(at);
+            at = layer[&at];
+        }
+        way.reverse();
+        way.iter().map(|&at| self.essences[at]).collect()
+    }
+}
+
+/// What happens on a way through states whose truth is stable.
+fn describe(state: &State, way: &[u64]) -> String {
+    let mut state = state.clone();
+    let mut text = String::new();
+    for essence in way.iter().take(TURNS_REPORTED_MAX) {
+        let (step, after) = state.turns().into_iter().find(|(_, after)| after.essence() == *essence).unwrap();
+        let answered: String = after.answered(state.turn).iter().map(|&node| letter(number(node))).collect();
+        text += &format!("\n  {step}: answers \"{answered}\", {:?}", after.zones[state.turn].answers.state());
+        state = after;
+    }
+    text
+}
+
+#[test]
+fn whatever_happens_answers_are_true_and_become_exact() {
+    let each = std::env::var("ALTERNATOR_DNS_SEARCH_STATES").map_or(STATES, |text| text.parse().unwrap());
+    let (mut states, mut broken) = (0, Vec::new());
+    for beginning in 0..BEGINNINGS.len() {
+        let mut search = Search::new(beginning);
+        search.run(each);
+        states += search.ways.len();
+        broken.append(&mut search.broken);
+        println!(
+            "{}: {} states, all up to {} steps; the truth after at most {} turns; {} excused",
+            Step::Begin(beginning),
+            search.ways.len(),
+            search.depth,
+            search.slowest,
+            search.excused
+        );
+    }
+    println!("{states} states explored");
+    assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
