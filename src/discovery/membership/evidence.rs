@@ -68,14 +68,6 @@ impl SelfReport {
         self.scopes.get(scope)?.as_ref()
     }
 
-    /// The same with another list in one scope.
-    #[must_use]
-    pub fn with(&self, scope: usize, list: Option<&NodeSet>, at: Instant) -> Self {
-        let mut scopes = self.scopes.clone();
-        scopes[scope] = list.cloned();
-        Self { union: union(&scopes), scopes, at, ..self.clone() }
-    }
-
     /// This report in place of an earlier one of the same node, without a failure between them. A node that names
     /// strangers all of a sudden may have been replaced by another one between two requests, and others with it: then
     /// older reports that list it prove nothing.
@@ -142,7 +134,8 @@ mod tests {
         let later = start + std::time::Duration::from_secs(1);
         let first = SelfReport::new(vec![set("ab"), None], start);
         assert_eq!(first.named(), set("ab").unwrap().as_slice());
-        let second = first.with(1, set("cd").as_ref(), later);
+        let second = SelfReport::new(vec![set("ab"), set("cd")], later);
+        assert_eq!(second.in_scope(1), set("cd").as_ref());
         assert_eq!(second.named(), set("abcd").unwrap().as_slice());
         assert!(!second.names(&node('e')) && second.names(&node('d')));
         let known = |strangers: &'static str| {

@@ -64,6 +64,8 @@ pub struct Group {
 pub enum Verdict {
     /// It is of the zone's cluster.
     Belongs,
+    /// It is of the zone's cluster, and has lost sight of all other nodes: its own list is no evidence about them.
+    Isolated,
     /// It is no node of the zone, but its list is as good as one.
     Witness,
     /// It is new, or has returned, and no node that stands lists it back yet.
@@ -192,6 +194,7 @@ impl Evidence<'_> {
             self.has_id(group),
             self.standing(group),
             self.held(group),
+            group.named.iter().filter(|node| self.nodes.contains(node)).count(),
             !names_elsewhere,
             Reverse(self.strangers(group).count()),
             Reverse(self.first_seed(group).unwrap_or(usize::MAX)),
@@ -276,7 +279,7 @@ impl Evidence<'_> {
             return Verdict::Foreign(ForeignReason::Id(id));
         }
         if lists_only_itself {
-            return if self.standing.contains(&node) { Verdict::Belongs } else { Verdict::Waits };
+            return if self.standing.contains(&node) { Verdict::Isolated } else { Verdict::Waits };
         }
         match self.strangers(group).next() {
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),

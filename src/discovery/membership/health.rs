@@ -154,6 +154,11 @@ impl HealthTable {
         self.nodes.get(&node).map(|health| health.state)
     }
 
+    /// Whether a listed node was ever up.
+    pub fn was_up(&self, node: IpAddr) -> bool {
+        self.nodes.get(&node).is_some_and(|health| health.ever_up)
+    }
+
     /// Successes in a row after which a node that is down is up again; 0 without probes.
     pub fn rise(&self) -> u32 {
         self.policy.map_or(0, |policy| u32::from(policy.rise.get()))

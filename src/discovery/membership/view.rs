@@ -281,7 +281,7 @@ impl MembershipView {
         let some = slice(known.as_ref()).iter().copied().filter(|node| !listed(node) && *node != report.sender);
         let is_undecided = matches!(self.verdicts.get(&report.sender), None | Some(Verdict::Undecided));
         let mut all = BTreeSet::new();
-        if !self.reports.contains_key(&report.sender) {
+        if !self.reports.contains_key(&report.sender) || self.awaited.contains(&report.sender) {
             all.insert(report.sender);
         } else if is_undecided {
             // The seeds first: that is what a first poll compares.
@@ -306,6 +306,7 @@ impl MembershipView {
                 self.last_dispute = Some(now);
                 Err(format!("is another cluster's: {reason}"))
             }
+            Some(Verdict::Isolated) => Err("has lost sight of the zone's other nodes".to_owned()),
             Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
             Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
             None if self.reports.contains_key(&report.sender) => {
@@ -332,7 +333,8 @@ impl MembershipView {
         let claim = self.reports.get(&report.sender)?.clone();
         let mut contradicted = None;
         for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
-            let belongs = matches!(self.verdicts.get(&witness), Some(Verdict::Belongs | Verdict::Split));
+            let belongs =
+                matches!(self.verdicts.get(&witness), Some(Verdict::Belongs | Verdict::Isolated | Verdict::Split));
             let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= claim.at);
             // A node of another scope, or one that is leaving, does not list itself here.
             let lists_itself = |reply: &&SelfReport| reply.in_scope(scope).is_some_and(|list| list.contains(&witness));
@@ -529,6 +531,17 @@ impl MembershipView {
     /// Nodes that belong, and have reported without a failure since.
     pub(super) fn standing(&self) -> impl Iterator<Item = IpAddr> {
         self.standing.iter().copied()
+    }
+
+    /// For the eyes of a person who looks for a fault.
+    pub(super) fn summary(&self) -> impl std::fmt::Debug {
+        let reports: Vec<_> =
+            self.reports.iter().map(|(node, report)| format!("{node}>{:?}", report.named())).collect();
+        let text = format!(
+            "lists {:?} trusted {:?} standing {:?} foreign {:?} departed {:?} verdicts {:?} reports {reports:?} awaited {:?}",
+            self.lists, self.trusted, self.standing, self.foreign, self.departed, self.verdicts, self.awaited
+        );
+        text.replace("10.0.0.", "")
     }
 
     /// The former nodes are answered until the new seeds have reported.

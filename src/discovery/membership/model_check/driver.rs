@@ -286,7 +286,9 @@ impl State {
         }
         for n in self.world.all() {
             let AddressState { alive, owner, .. } = self.world.addresses[n];
-            let is_other = alive && owner != Some(self.zones[zone].cluster);
+            let sees_others = self.world.addresses[n].view.count_ones() > 1;
+            // One that lists only itself looks like an isolated node until gossip has removed it.
+            let is_other = alive && sees_others && owner != Some(self.zones[zone].cluster);
             let counts = is_other && self.answered(zone).contains(&address(n)) && !self.is_moving(zone);
             let turns = &mut self.zones[zone].foreign_turns[n];
             *turns = if counts { (*turns + 1).min(FOREIGN_TURNS_COUNTED) } else { 0 };

@@ -25,6 +25,8 @@ use std::{
     net::IpAddr,
 };
 
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+
 use super::{
     driver::State,
     world::{Happening, Ids, World, letter, number},
@@ -36,7 +38,11 @@ use crate::{
 
 /// States to explore from each beginning unless the environment says otherwise: what every run of the tests can spare.
 /// A number, not a time: a search finds the same things on every machine.
-const STATES: usize = 4_000;
+const STATES: usize = 500;
+
+/// Random walks from each beginning, and the steps of each: they go deeper than the search can.
+const WALKS: usize = 60;
+const WALK_STEPS: usize = 24;
 
 /// Turns for which an address that was recycled unseen may be answered: as long as a report is good, and one more.
 const FOREIGN_TURNS: u8 = 3;
@@ -471,4 +477,74 @@ fn whatever_happens_answers_are_true_and_become_exact() {
     }
     println!("{states} states explored");
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+#[test]
+fn random_walks_end_with_the_truth() {
+    let each = std::env::var("ALTERNATOR_DNS_SEARCH_WALKS").map_or(WALKS, |text| text.parse().unwrap());
+    let first: u64 = std::env::var("ALTERNATOR_DNS_SEARCH_SEED").map_or(1, |text| text.parse().unwrap());
+    let mut broken = Vec::new();
+    for (beginning, walk) in (0..BEGINNINGS.len()).flat_map(|beginning| (0..each).map(move |walk| (beginning, walk))) {
+        let seed = first + u64::try_from(walk).unwrap();
+        if let Err(why) = walk_from(beginning, seed) {
+            broken.push(format!("walk {seed}: {why}"));
+        }
+        if broken.len() >= REPORTED_MAX {
+            break;
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n\n"));
+}
+
+/// Goes [`WALK_STEPS`] steps at random, half of them turns, and then calms down.
+fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
+    let (owners, ids, zones) = BEGINNINGS[beginning];
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut state = State::new(World::new(owners, ids), zones);
+    let mut steps = vec![Step::Begin(beginning)];
+    let is_verbose = std::env::var_os("ALTERNATOR_DNS_SEARCH_VERBOSE").is_some();
+    let describe = |steps: &[Step], why: String| {
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        format!("{why}\nafter:\n  {}", steps.join("\n  "))
+    };
+    for _ in 0..WALK_STEPS {
+        let next = if chance.random_bool(0.6) {
+            let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
+            let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
+            steps.push(step.clone());
+            if let Some(refusal) = refusal {
+                return Err(describe(&steps, refusal));
+            }
+            after
+        } else if chance.random_bool(0.85) {
+            let happening = *state.world.happenings(CLUSTERS).choose(&mut chance).unwrap();
+            steps.push(Step::Happens(happening));
+            state.in_world(state.world.clone().after(happening))
+        } else {
+            let (step, after) = state.interventions().choose(&mut chance).unwrap().clone();
+            steps.push(step);
+            after
+        };
+        state = next;
+        if is_verbose {
+            println!("{}\n    {:?}", steps[steps.len() - 1], state.zones[0].membership.view.summary());
+        }
+    }
+    let zones = state.zones.len();
+    state = state.in_world(state.world.clone().calmed());
+    let can_know: Vec<usize> = (0..zones).filter(|&zone| state.can_know(zone)).collect();
+    for turn in 0..zones * (usize::from(TURNS_TO_TRUTH) + 3) {
+        let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
+        if is_verbose {
+            println!("{step}\n    {:?}", after.zones[0].membership.view.summary());
+        }
+        steps.push(step);
+        state = after;
+        let untrue = can_know.iter().find(|&&zone| !state.is_true(zone));
+        if let Some(zone) = untrue.filter(|_| turn >= zones * usize::from(TURNS_TO_TRUTH)) {
+            let answered: String = state.answered(*zone).iter().map(|&node| letter(number(node))).collect();
+            return Err(describe(&steps, format!("zone {zone} answers \"{answered}\"")));
+        }
+    }
+    Ok(())
 }

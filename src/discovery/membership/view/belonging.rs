@@ -56,7 +56,7 @@ impl MembershipView {
 
     fn apply(&mut self, node: IpAddr, verdict: Verdict) {
         match verdict {
-            Verdict::Belongs => {
+            Verdict::Belongs | Verdict::Isolated => {
                 if self.foreign.remove(&node).is_some() {
                     self.notices.push(Notice::Returned(node));
                 }

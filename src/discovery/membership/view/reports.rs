@@ -63,17 +63,19 @@ impl MembershipView {
         NodeSet::new(others.filter(|node| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node))))
     }
 
-    /// Takes over a poll's list as part of the sender's report. Returns whether the sender has a report then: one about
-    /// every scope.
+    /// Takes over a poll's list as the sender's report, if the zone has one scope. With several, a list that is not the one
+    /// that was reported calls for another report.
     pub fn record_poll(&mut self, about: ScopeReport<'_>, now: Instant) {
         let ScopeReport { scope, report } = about;
         let list = report.nodes;
-        let whole = match self.reports.get(&report.sender) {
-            Some(earlier) => earlier.with(scope, list, now),
-            None if self.lists.len() == 1 => SelfReport::new(vec![list.cloned()], now),
-            None => return,
-        };
-        self.record(report.sender, whole, now);
+        match self.reports.get(&report.sender) {
+            _ if self.lists.len() == 1 => {
+                self.record(report.sender, SelfReport::new(vec![list.cloned()], now), now);
+            }
+            Some(earlier) if earlier.in_scope(scope) == list => {}
+            // A part of a report says little: the whole is asked for.
+            _ => self.ask(report.sender),
+        }
     }
 
     /// Takes over a node's report about every scope.
@@ -244,7 +246,7 @@ impl MembershipView {
 
     /// A node is listed no more.
     pub(super) fn depart(&mut self, node: IpAddr) {
-        if !self.foreign.contains_key(&node) && self.trusted.contains(&node) {
+        if !self.foreign.contains_key(&node) && (self.trusted.contains(&node) || self.health.was_up(node)) {
             self.departed.push_front(node);
             self.departed.truncate(DEPARTED_MAX);
         }
