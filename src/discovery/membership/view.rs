@@ -333,8 +333,11 @@ impl MembershipView {
         let claim = self.reports.get(&report.sender)?.clone();
         let mut contradicted = None;
         for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
-            let belongs =
-                matches!(self.verdicts.get(&witness), Some(Verdict::Belongs | Verdict::Isolated | Verdict::Split));
+            let belongs = match self.verdicts.get(&witness) {
+                Some(Verdict::Belongs | Verdict::Isolated) => true,
+                Some(Verdict::Split) => self.trusted.contains(&witness),
+                _ => false,
+            };
             let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= claim.at);
             // A node of another scope, or one that is leaving, does not list itself here.
             let lists_itself = |reply: &&SelfReport| reply.in_scope(scope).is_some_and(|list| list.contains(&witness));
@@ -347,9 +350,10 @@ impl MembershipView {
         contradicted
     }
 
-    /// The nodes that count in a dispute: those listed, of all scopes.
+    /// The nodes that count in a dispute: those listed, of all scopes, that are trusted.
     fn weighed(&self, known: &NodeSet) -> BTreeSet<IpAddr> {
-        if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() }
+        let nodes = if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() };
+        nodes.intersection(&self.trusted).copied().collect()
     }
 
     /// Accepts a report. `None` nodes: the scope is empty.
@@ -547,6 +551,11 @@ impl MembershipView {
     /// The former nodes are answered until the new seeds have reported.
     pub(super) fn is_moving(&self) -> bool {
         self.seeds_edited || matches!(self.origin, Origin::FormerCluster(_))
+    }
+
+    /// Nodes that are taken for the zone's.
+    pub(super) fn trusted(&self) -> impl Iterator<Item = IpAddr> {
+        self.trusted.iter().copied()
     }
 
     /// All that may speak for the zone when no node stands: its nodes, and its seeds.

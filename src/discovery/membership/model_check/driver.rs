@@ -284,11 +284,14 @@ impl State {
         if self.is_true(zone) && standing_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
+        let voices = self.zones[zone].membership.view.voices();
         for n in self.world.all() {
             let AddressState { alive, owner, .. } = self.world.addresses[n];
-            let sees_others = self.world.addresses[n].view.count_ones() > 1;
-            // One that lists only itself looks like an isolated node until gossip has removed it.
-            let is_other = alive && sees_others && owner != Some(self.zones[zone].cluster);
+            // One that names no other address looks like a part of the cluster that was split off, until gossip has
+            // removed it.
+            let list = self.world.list(n, None).flatten();
+            let names_stranger = list.is_some_and(|list| list.as_slice().iter().any(|node| !voices.contains(node)));
+            let is_other = alive && names_stranger && owner != Some(self.zones[zone].cluster);
             let counts = is_other && self.answered(zone).contains(&address(n)) && !self.is_moving(zone);
             let turns = &mut self.zones[zone].foreign_turns[n];
             *turns = if counts { (*turns + 1).min(FOREIGN_TURNS_COUNTED) } else { 0 };
@@ -312,10 +315,10 @@ impl State {
         let Zone { cluster, membership, .. } = &self.zones[zone];
         let own = |n: &usize| self.world.serves(*n, *cluster);
         let other = |n: &usize| self.world.addresses[*n].alive && !own(n);
-        let standing: Vec<usize> = membership.view.standing().map(number).collect();
+        let trusted: Vec<usize> = membership.view.trusted().map(number).collect();
         let count = |of: &[usize], wanted: &dyn Fn(&usize) -> bool| of.iter().filter(|n| wanted(n)).count();
-        let voices = if count(&standing, &|n| own(n) || other(n)) > 0 {
-            standing
+        let voices = if count(&trusted, &|n| own(n) || other(n)) > 0 {
+            trusted
         } else {
             membership.view.voices().into_iter().map(number).collect()
         };

@@ -179,7 +179,8 @@ impl State {
         }
         let is_alive = |node: IpAddr| self.world.addresses[number(node)].alive;
         let proven = nodes.iter().any(|node| node.state == NodeState::Up && is_alive(node.address));
-        let is_dead = |node: &Node| proven && !node.pending && !is_alive(node.address);
+        let is_moving = self.zones[zone].membership.view.is_moving();
+        let is_dead = |node: &Node| proven && !is_moving && !node.pending && !is_alive(node.address);
         let dead = nodes.iter().find(|node| is_dead(node) && self.answered(zone).contains(&node.address));
         if let Some(node) = dead {
             return Some(format!("{} is dead, and answered", letter(number(node.address))));
