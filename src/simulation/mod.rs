@@ -28,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::{node::serve, response::NodeRecord, tls::ConnectionSecurity};
 pub use self::{
     response::{Content, Delivery, HttpReply},
-    tls::Identity,
+    tls::NodeCertificate,
 };
 
 /// Nodes in one cluster: more than any real one, and few enough for the files that a process may open.
@@ -246,7 +246,7 @@ impl SimulatedCluster {
     }
 
     /// Makes all nodes use TLS on connections that they accept from now on; `None`: plain TCP.
-    pub fn encrypt(&self, identity: Option<Identity>) {
+    pub fn encrypt(&self, identity: Option<NodeCertificate>) {
         self.security.set(identity);
     }
 

@@ -418,7 +418,7 @@ mod tests {
     use crate::{
         config::Scheme,
         discovery::node::{Endpoint, FetchError, Keep, NodeClient},
-        simulation::{Delivery, Identity, Path as Asked, SimulatedCluster},
+        simulation::{Delivery, NodeCertificate, Path as Asked, SimulatedCluster},
     };
 
     /// Patience with nodes that answer: long, because the machine may be busy.
@@ -457,7 +457,7 @@ mod tests {
         let cluster = SimulatedCluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
-        cluster.encrypt(Some(Identity::new(&certificate, &key, None).unwrap()));
+        cluster.encrypt(Some(NodeCertificate::new(&certificate, &key, None).unwrap()));
         (cluster, scratch.put("ca.pem", &certificate))
     }
 
