@@ -9,7 +9,7 @@ use crate::{config::Zone, types::ZoneName};
 pub(super) enum Polling {
     /// Nothing: the poller never notices.
     Keep,
-    /// A poller with another pace goes on with the nodes that are known.
+    /// A poller with another pace, or other knowledge of its cluster, goes on with the nodes that are known.
     Resume,
     /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
     NewCluster,
@@ -52,6 +52,7 @@ fn polling(old: &Zone, new: &Zone) -> Polling {
         Polling::NewCluster
     } else if (old.refresh, old.timeout, old.health, old.max_stale)
         != (new.refresh, new.timeout, new.health, new.max_stale)
+        || (&old.cluster_label, old.cluster_id, &old.identity) != (&new.cluster_label, new.cluster_id, &new.identity)
     {
         Polling::Resume
     } else {
@@ -102,6 +103,9 @@ mod tests {
         assert_eq!(changed_by("answers = 2"), Polling::Keep);
         assert_eq!(changed_by("refresh = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("timeout = \"9s\""), Polling::Resume);
+        assert_eq!(changed_by("cluster = \"prod\""), Polling::Resume);
+        assert_eq!(changed_by("cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\""), Polling::Resume);
+        assert_eq!(changed_by("identity = false"), Polling::Resume);
         assert_eq!(changed_by("port = 9000"), Polling::NewCluster);
     }
 

@@ -3,6 +3,7 @@
 //! A value is checked where it enters the program; its type guarantees the rest.
 
 mod access;
+mod cluster;
 mod rules;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 pub use self::{
     access::{AllowedClients, RateLimit},
+    cluster::{CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterIdError, ClusterLabel},
     rules::{AddressRules, Translation, is_link_local},
 };
 
