@@ -394,12 +394,13 @@ struct TlsSetup {
 impl TlsSetup {
     fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, String> {
         let Some(host) = &self.host else {
-            return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
+            let client = self.clients.of(keep).map_err(|error| error.to_string())?;
+            return Ok(Ready { client, authority: node.to_string() });
         };
         let make = || client(&self.config, keep).resolve(host, node).build().map_err(|error| error.to_string());
         let client = match keep {
-            // It keeps no connection, so it need not be kept.
-            Keep::Never => make()?,
+            // It keeps no connection, or keeps it for one caller, so it need not be kept.
+            Keep::Never | Keep::ForCaller => make()?,
             Keep::Shortly | Keep::Long => {
                 lock(&self.nodes).get_or_make((node.ip(), node.port(), keep), Instant::now(), make)?
             }
