@@ -269,11 +269,11 @@ pub(super) fn cluster_id(value: &Value<'_>) -> Read<ClusterId> {
     ClusterId::parse(text).or_else(|error| invalid(value, format!("{text:?} {error}")))
 }
 
-/// The name under which requests are signed. The header that carries it ends it with a slash, and has commas.
+/// The name under which requests are signed. In the header that carries it, Alternator splits at each of these characters.
 pub(super) fn access_key(value: &Value<'_>) -> Read<String> {
-    let what = format!("1 to {ACCESS_KEY_OCTETS_MAX} printable ASCII characters without blanks, '/' and ','");
+    let what = format!("1 to {ACCESS_KEY_OCTETS_MAX} printable ASCII characters without blanks, '/', ',' and '='");
     let text = text(value, &what)?;
-    let fits = text.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'/' && octet != b',');
+    let fits = text.bytes().all(|octet| octet.is_ascii_graphic() && !b"/,=".contains(&octet));
     if !fits || !(1..=ACCESS_KEY_OCTETS_MAX).contains(&text.len()) {
         return invalid(value, format!("expected {what}"));
     }

@@ -55,8 +55,10 @@ pub struct IdentityCounts {
     pub unsigned: u64,
     /// Those with a signature, valid or not.
     pub signed: u64,
-    /// Those that failed a check: what a real cluster counts, and logs when it only warns.
-    pub failed: u64,
+    /// `scylla_alternator_authentication_failures`; a cluster that warns logs a line for each.
+    pub authentication_failures: u64,
+    /// `scylla_alternator_authorization_failures`; a cluster that warns logs a line for each.
+    pub authorization_failures: u64,
 }
 
 /// What all nodes of a cluster have in common.
@@ -153,11 +155,9 @@ impl ClusterIdentity {
     pub(super) fn answer(&mut self, node: IpAddr, request: ApiRequest<'_>) -> HttpReply {
         if self.authorization != Authorization::Off
             && let Err((kind, message)) = self.check(request, SystemTime::now())
+            && self.authorization == Authorization::Enforce
         {
-            self.counts.failed += 1;
-            if self.authorization == Authorization::Enforce {
-                return HttpReply::api_error(kind, message);
-            }
+            return HttpReply::api_error(kind, message);
         }
         let id = self.other_ids.get(&node).copied().unwrap_or(self.id);
         let items: Vec<Value> =
@@ -166,24 +166,36 @@ impl ClusterIdentity {
         HttpReply::ok(body.to_string()).header("Content-Type", "application/x-amz-json-1.0")
     }
 
-    fn check(&self, request: ApiRequest<'_>, now: SystemTime) -> Result<(), Failure> {
-        let signature = request.header("authorization").ok_or((
-            "MissingAuthenticationTokenException",
-            "Authorization header is mandatory for signature verification",
-        ))?;
-        let signature =
-            Signature::parse(signature).ok_or(("InvalidSignatureException", "The header cannot be parsed"))?;
+    /// Checks who asks, then whether they may. A cluster that only warns goes on without a role after the first failure,
+    /// and so fails twice.
+    fn check(&mut self, request: ApiRequest<'_>, now: SystemTime) -> Result<(), Failure> {
+        let authenticated = self.authenticate(request, now);
+        self.counts.authentication_failures += u64::from(authenticated.is_err());
+        if self.authorization == Authorization::Enforce {
+            authenticated?;
+        }
+        if !authenticated.unwrap_or_default() {
+            self.counts.authorization_failures += 1;
+            return Err(("AccessDeniedException", "SELECT access on table system.scylla_local is denied"));
+        }
+        Ok(())
+    }
+
+    /// Whether the role that has signed a request may read the table.
+    fn authenticate(&self, request: ApiRequest<'_>, now: SystemTime) -> Result<bool, Failure> {
+        let missing = "Authorization header is mandatory for signature verification";
+        let header = request.header("authorization").ok_or(("MissingAuthenticationTokenException", missing))?;
+        let signature = Signature::parse(header).ok_or(("InvalidSignatureException", "the header cannot be parsed"))?;
         let role = self.roles.iter().find(|role| role.name == signature.access_key);
-        let role =
-            role.ok_or(("UnrecognizedClientException", "The security token included in the request is invalid."))?;
+        let role = role.ok_or(("UnrecognizedClientException", "User not found"))?;
         let date = request.header("x-amz-date").unwrap_or_default();
         if !is_recent(date, now) {
-            return Err(("InvalidSignatureException", "Signature expired"));
+            return Err(("InvalidSignatureException", "the signature has expired"));
         }
         if !signature.is_valid(&role.secret_key, date, request) {
             return Err(("UnrecognizedClientException", "wrong signature"));
         }
-        if role.may_read { Ok(()) } else { Err(("AccessDeniedException", "SELECT access on the table is denied")) }
+        Ok(role.may_read)
     }
 }
 

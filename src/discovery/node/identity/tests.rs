@@ -192,7 +192,8 @@ async fn a_signature_opens_a_cluster_that_enforces_authorization() {
     assert!(query.is_signed());
     assert_eq!(fixture.ask(&query).await, fixture.id());
     let counts = fixture.cluster.identity_counts();
-    assert_eq!((counts.unsigned, counts.signed, counts.failed), (0, 1, 0));
+    assert_eq!((counts.unsigned, counts.signed, counts.authentication_failures), (0, 1, 0));
+    assert_eq!(counts.authorization_failures, 0);
     assert!(!format!("{query:?}").contains(SECRET));
     fixture.cluster.authorize(Authorization::Enforce, &[role(false)]);
     assert_eq!(fixture.ask(&query).await, refused("AccessDeniedException"));
@@ -241,7 +242,7 @@ async fn a_cluster_that_only_warns_answers_and_counts() {
         assert_eq!(fixture.ask(&fixture.query("")).await, fixture.id());
     }
     let counts = fixture.cluster.identity_counts();
-    assert_eq!((counts.unsigned, counts.failed), (3, 3));
+    assert_eq!((counts.unsigned, counts.authentication_failures, counts.authorization_failures), (3, 3, 3));
 }
 
 #[tokio::test]
