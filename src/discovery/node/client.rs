@@ -72,6 +72,7 @@ pub struct ProbeConnection(Target);
 /// How one node is asked: a client, and what comes before the path of a request.
 #[derive(Debug)]
 struct Target {
+    node: IpAddr,
     client: Client,
     base: String,
     /// The connection is closed after the answer.
@@ -243,7 +244,7 @@ impl NodeClient {
                 (client, format!("https://{authority}"))
             }
         };
-        Ok(Target { client, base, close: keep == Keep::Never })
+        Ok(Target { node: endpoint.address, client, base, close: keep == Keep::Never })
     }
 }
 
@@ -272,7 +273,7 @@ impl Target {
 
     async fn identify(&self, query: &IdentityQuery) -> Option<IdentityReply> {
         let url = format!("{}/", self.base);
-        let Prepared { headers, grant } = match query.prepare(&url).await {
+        let Prepared { headers, grant } = match query.prepare(self.node, &url).await {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
@@ -284,7 +285,7 @@ impl Target {
             request = request.header(name, value);
         }
         let reply = identity_reply(request).await.unwrap_or_else(|error| no_answer(&error));
-        grant.report(&url, &reply);
+        grant.report(&reply);
         Some(reply)
     }
 }

@@ -12,6 +12,7 @@ mod signing;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     num::NonZeroU16,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -22,7 +23,7 @@ use tokio::{sync::Notify, time::timeout};
 use tracing::{info, warn};
 
 use self::{
-    permission::{AskPermission, Permission},
+    permission::{AskPermission, NewlyRefused, Permission},
     signing::{SignatureHeaders, Signer, Unsigned},
 };
 pub use self::{
@@ -88,6 +89,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct Grant {
     query: IdentityQuery,
+    node: IpAddr,
     is_reported: bool,
 }
 
@@ -110,35 +112,35 @@ impl IdentityQuery {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Signs a query to this URL, and asks for permission to send it.
+    /// Signs a query to a node at this URL, and asks for permission to send it.
     ///
     /// # Errors
     /// The query is not sent. With a reply, that is its outcome; without one, another query is on its way that finds out
     /// whether the cluster answers at all, and this one is to be repeated later.
-    pub async fn prepare(&self, url: &str) -> Result<Prepared, Option<IdentityReply>> {
+    pub async fn prepare(&self, node: IpAddr, url: &str) -> Result<Prepared, Option<IdentityReply>> {
         let not_signed = |why: String| Some(IdentityReply::Unknown(UnknownIdentity::NotSigned(why)));
         let Some(signer) = &self.0.signer else {
-            return Ok(Prepared { headers: Vec::new(), grant: self.grant().await? });
+            return Ok(Prepared { headers: Vec::new(), grant: self.grant(node).await? });
         };
         let current = signer.current_key().await.map_err(not_signed)?;
         if current.has_changed {
             self.permission().forget_refusal();
         }
-        let grant = self.grant().await?;
+        let grant = self.grant(node).await?;
         let request = Unsigned { url, headers: &IDENTITY_HEADERS, body: IDENTITY_BODY };
         let headers = signer.sign(&current, request, SystemTime::now()).map_err(not_signed)?;
         Ok(Prepared { headers, grant })
     }
 
     /// The permission to send a query, after a short wait for the outcome of another one.
-    async fn grant(&self) -> Result<Grant, Option<IdentityReply>> {
+    async fn grant(&self, node: IpAddr) -> Result<Grant, Option<IdentityReply>> {
         let asked = async {
             loop {
                 let mut settled = pin!(self.0.settled.notified());
                 settled.as_mut().enable();
-                let permission = self.permission().ask(clock::now());
+                let permission = self.permission().ask(node, clock::now());
                 match permission {
-                    Permission::Granted => return Ok(Grant { query: self.clone(), is_reported: false }),
+                    Permission::Granted => return Ok(Grant { query: self.clone(), node, is_reported: false }),
                     Permission::Wait => settled.await,
                     Permission::Refused(refusal) => return Err(Some(IdentityReply::Refused(refusal))),
                 }
@@ -154,14 +156,12 @@ impl IdentityQuery {
 }
 
 impl Grant {
-    /// Takes over how the node at this URL answered.
-    pub fn report(mut self, url: &str, reply: &IdentityReply) {
+    /// Takes over how the node answered.
+    pub fn report(mut self, reply: &IdentityReply) {
         match reply {
             IdentityReply::Refused(refusal) => {
-                let is_news = self.query.permission().refused(refusal.clone(), clock::now());
-                if is_news {
-                    self.log_refusal(url, refusal);
-                }
+                let newly_refused = self.query.permission().refused(self.node, refusal.clone(), clock::now());
+                self.log_refusal(newly_refused, refusal);
             }
             IdentityReply::Unknown(UnknownIdentity::Status(_) | UnknownIdentity::NoAnswer(_)) => return,
             IdentityReply::Id(_) | IdentityReply::Unknown(_) => self.query.permission().accepted(),
@@ -169,15 +169,21 @@ impl Grant {
         self.is_reported = true;
     }
 
-    fn log_refusal(&self, url: &str, refusal: &Refusal) {
-        match &self.query.0.signer {
-            None => info!(
-                node = url,
+    /// The pause after a refusal bounds how often this is logged.
+    fn log_refusal(&self, newly_refused: NewlyRefused, refusal: &Refusal) {
+        let node = self.node;
+        match (newly_refused, &self.query.0.signer) {
+            (NewlyRefused::None, _) => {}
+            (NewlyRefused::Node, _) => {
+                info!(%node, "the node refuses to give the id of its cluster ({refusal}), which other nodes give");
+            }
+            (NewlyRefused::Cluster, None) => info!(
+                %node,
                 "the cluster refuses to give its id ({refusal}) and is not asked without a signature for a day; set \
                  identity = {{ access_key, secret_key_file }} for a role that may read system.scylla_local, or identity = false"
             ),
-            Some(signer) => warn!(
-                node = url,
+            (NewlyRefused::Cluster, Some(signer)) => warn!(
+                %node,
                 access_key = signer.access_key(),
                 "the cluster refuses to give its id ({refusal}) and is asked again in ten minutes; check the secret key, \
                  and GRANT SELECT ON system.scylla_local to the role"

@@ -24,6 +24,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// Patience with nodes that never will.
 const SHORT: Duration = Duration::from_millis(200);
 
+const NODE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 const SECRET: &str = "$6$salt$0123456789abcdef./";
 
 /// A cluster, and a client that asks it.
@@ -184,6 +186,22 @@ async fn a_cluster_that_refuses_sees_one_query_without_a_signature() {
 }
 
 #[tokio::test]
+async fn a_node_of_another_cluster_that_refuses_silences_only_itself() {
+    let fixture = Fixture::new(3);
+    let query = fixture.query("");
+    assert_eq!(fixture.ask(&query).await, fixture.id());
+    let moved = fixture.cluster.node(1);
+    let refusal = HttpReply::api_error("MissingAuthenticationTokenException", "no");
+    fixture.cluster.say(moved, Path::Identity, Content::Reply(refusal));
+    for _ in 0..5 {
+        let reply = fixture.client.identify(&fixture.endpoint(moved), &query, LONG, Keep::Never).await;
+        assert_eq!(reply, refused("MissingAuthenticationTokenException"));
+        assert_eq!(fixture.ask(&query).await, fixture.id());
+    }
+    assert_eq!(fixture.cluster.count(moved, Path::Identity), 1);
+}
+
+#[tokio::test]
 async fn a_signature_opens_a_cluster_that_enforces_authorization() {
     let fixture = Fixture::new(1);
     let file = SecretFile::new("signed", &format!("{SECRET}\n"));
@@ -274,15 +292,15 @@ async fn a_refusal_is_remembered_when_its_zone_is_gone() {
     let forgotten = fixture.zone("");
     let remembered = fixture.zone("cluster = \"prod\"");
     let queries = IdentityQueries::default();
-    queries.of(&forgotten).unwrap().prepare("http://[::1]/").await.unwrap();
-    let prepared = queries.of(&remembered).unwrap().prepare("http://[::1]/").await.unwrap();
-    prepared.grant.report("http://[::1]/", &IdentityReply::Refused(refusal.clone()));
+    queries.of(&forgotten).unwrap().prepare(NODE, "http://127.0.0.1/").await.unwrap();
+    let prepared = queries.of(&remembered).unwrap().prepare(NODE, "http://127.0.0.1/").await.unwrap();
+    prepared.grant.report(&IdentityReply::Refused(refusal.clone()));
     tokio::time::advance(SWEEP_INTERVAL * 2).await;
     let query = queries.of(&remembered).unwrap();
     assert_eq!(queries.0.lock().unwrap().queries.len(), 1);
-    assert_eq!(query.prepare("http://[::1]/").await.unwrap_err(), Some(IdentityReply::Refused(refusal)));
+    assert_eq!(query.prepare(NODE, "http://127.0.0.1/").await.unwrap_err(), Some(IdentityReply::Refused(refusal)));
     tokio::time::advance(UNSIGNED_REFUSED_PAUSE).await;
-    assert!(query.prepare("http://[::1]/").await.is_ok());
+    assert!(query.prepare(NODE, "http://127.0.0.1/").await.is_ok());
     drop(query);
     queries.of(&forgotten).unwrap();
     tokio::time::advance(SWEEP_INTERVAL * 2).await;
