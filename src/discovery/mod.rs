@@ -24,8 +24,8 @@ mod seeds;
 pub use self::{
     membership::AddressOwnership,
     node::{
-        BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep, ListError,
-        Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
+        BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
+        ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
         SecretKeyError, SetUpError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
     },
     poller::{Poller, Resources, Start},

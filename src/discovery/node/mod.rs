@@ -11,8 +11,8 @@ pub use self::{
     client::{Endpoint, FetchError, ListReply, Location, NodeClient, SetUpError},
     connections::Keep,
     identity::{
-        IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE,
-        SecretKey, SecretKeyError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse_identity,
+        IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Refusal, SECRET_FILE_OCTETS_MAX,
+        SIGNED_REFUSED_PAUSE, SecretKey, SecretKeyError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse_identity,
     },
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
 };

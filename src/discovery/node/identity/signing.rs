@@ -251,6 +251,40 @@ mod tests {
         );
     }
 
+    /// What a subscriber writes that takes everything.
+    #[derive(Clone, Default)]
+    struct Written(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Written {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_secret_key_is_in_no_log_line_of_any_level() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(move || writer.clone())
+            .finish();
+        let request = Unsigned { url: "http://127.0.0.1:8000/", headers: &[], body: "{}" };
+        let key = SecretKey("$6$salt$hash".into());
+        tracing::subscriber::with_default(subscriber, || {
+            signature("alternator_dns", &key, request, SystemTime::now()).unwrap();
+            tracing::trace!(?key, "signed");
+        });
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(written.contains("signed") && written.contains("alternator_dns"), "{written}");
+        assert!(!written.contains("$6$salt$hash"), "{written}");
+    }
+
     proptest! {
         #[test]
         fn no_octets_break_the_reader_of_the_file(octets in prop::collection::vec(any::<u8>(), 0..100)) {
