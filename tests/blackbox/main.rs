@@ -15,6 +15,7 @@ mod encrypted;
 mod foreign;
 mod forward;
 mod health;
+mod identity;
 mod isolation;
 mod learning;
 mod leaving;

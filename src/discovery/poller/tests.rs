@@ -160,6 +160,9 @@ fn zone(seeds: &[&str]) -> config::Zone {
         rules: AddressRules::default(),
         max_stale: None,
         clients: crate::types::AllowedClients::Any,
+        cluster_label: None,
+        cluster_id: None,
+        identity: config::Identity::Unsigned,
         cluster: config::Cluster {
             seeds: seeds.iter().map(seed).collect(),
             port: NonZeroU16::new(8000).unwrap(),

@@ -4,14 +4,18 @@
 //! owns one task for each probe in flight. Zones that probe the same endpoint with the same timeout share its probes:
 //! the shortest interval among them holds, and each zone counts the outcomes itself.
 //!
+//! A zone may ask for a node's cluster id: the next successful probe of the node leaves its connection to an identity
+//! query. The probe's outcome does not wait for the query.
+//!
 //! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
 //! it starts again with all subscriptions, so that zones go on getting outcomes.
 
+mod identities;
 mod pace;
 mod schedule;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     fmt,
     net::IpAddr,
@@ -31,10 +35,13 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
 pub use self::pace::ZONE_PROBES_PER_SECOND;
-use self::schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey};
+use self::{
+    identities::Identities,
+    schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey},
+};
 use super::{
     membership::ProbeOutcome,
-    node::{Endpoint, NodeClient},
+    node::{Endpoint, IdentityQuery, IdentityReply, NodeClient},
 };
 use crate::{config::Health, types::ZoneName};
 
@@ -47,17 +54,47 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
-    /// Asks on a fresh connection; `within` bounds how long.
-    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
+    /// Asks on a fresh connection; `within` bounds how long. Where the node is healthy, the query may follow on the same
+    /// connection.
+    fn probe(
+        &self,
+        endpoint: &Endpoint,
+        within: Duration,
+        query: Option<IdentityQuery>,
+    ) -> impl Future<Output = Probed> + Send;
+}
+
+/// How a probe ended.
+pub struct Probed {
+    /// What it found.
+    pub outcome: ProbeOutcome,
+    /// Asks for the id of the node's cluster; it ends by itself. `None`: the query cannot be sent.
+    pub identity: Option<IdentityTask>,
+}
+
+/// An identity query; it gives nothing when the node was not asked.
+type IdentityTask = Pin<Box<dyn Future<Output = Option<IdentityReply>> + Send>>;
+
+impl From<ProbeOutcome> for Probed {
+    fn from(outcome: ProbeOutcome) -> Self {
+        Self { outcome, identity: None }
+    }
 }
 
 impl Probe for NodeClient {
-    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> ProbeOutcome {
-        match self.health(endpoint, within).await {
-            Ok(()) => ProbeOutcome::Up,
+    async fn probe(&self, endpoint: &Endpoint, within: Duration, query: Option<IdentityQuery>) -> Probed {
+        let healthy = match query {
+            None => self.health(endpoint, within).await.map(|()| None),
+            Some(query) => self.health_before_identity(endpoint, within).await.map(|connection| {
+                let task: IdentityTask = Box::pin(async move { connection.identify(&query, within).await });
+                Some(task)
+            }),
+        };
+        match healthy {
+            Ok(identity) => Probed { outcome: ProbeOutcome::Up, identity },
             Err(error) => {
                 debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
-                if error.is_refusal() { ProbeOutcome::Refused } else { ProbeOutcome::Slow }
+                if error.is_refusal() { ProbeOutcome::Refused.into() } else { ProbeOutcome::Slow.into() }
             }
         }
     }
@@ -78,6 +115,8 @@ struct Shared {
     probe: Box<dyn BoxedProbe>,
     chance: Box<Chance>,
     schedule: Mutex<Schedule>,
+    /// Locked by holders of the schedule's lock too, and never the other way round.
+    identities: Mutex<Identities>,
     /// The schedule was changed from outside.
     schedule_changed: Notify,
 }
@@ -97,6 +136,7 @@ impl Prober {
             probe: Box::new(Arc::new(probe)),
             chance: Box::new(chance),
             schedule,
+            identities: Mutex::default(),
             schedule_changed: Notify::new(),
         };
         Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
@@ -107,7 +147,8 @@ impl Prober {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
         let (key, arrived) = shared.lock().subscribe();
-        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived }
+        let identified = shared.identities().join(key);
+        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived, identified }
     }
 
     /// How many endpoints are probed; one that is probed with two timeouts counts twice.
@@ -133,14 +174,16 @@ pub struct ProbeSubscription {
     name: ZoneName,
     key: ZoneKey,
     arrived: Arc<Notify>,
+    identified: Arc<Notify>,
 }
 
 impl ProbeSubscription {
     /// Has these endpoints probed and no others, one for each address. New ones are probed at once, or, if they are
     /// many, within a quarter of the interval; the others keep their times.
     pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
-        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+        let endpoints: BTreeMap<_, _> = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
+        shared.identities().keep_only(self.key, |endpoint| endpoints.get(&endpoint.address) == Some(endpoint));
         shared.lock().set(self.key, ProbeSettings { endpoints, health }, Instant::now(), &shared.chance);
         shared.schedule_changed.notify_one();
     }
@@ -163,6 +206,22 @@ impl ProbeSubscription {
         }
     }
 
+    /// Asks a node that is followed for the id of its cluster, over the connection of its next successful probe. Until
+    /// the reply has arrived, repeating this changes nothing.
+    pub fn identify(&self, endpoint: &Endpoint, query: &IdentityQuery) {
+        self.prober.0.shared.identities().want(self.key, endpoint, query);
+    }
+
+    /// The next reply to [`Self::identify`], of a node that is followed now. Safe to drop at any moment.
+    pub async fn next_identity(&self) -> (IpAddr, IdentityReply) {
+        loop {
+            if let Some(identified) = self.prober.0.shared.identities().take(self.key) {
+                return identified;
+            }
+            self.identified.notified().await;
+        }
+    }
+
     /// The interval between two probes of a node: longer than asked for when nodes are many.
     pub fn effective_interval(&self) -> Duration {
         self.prober.0.shared.lock().interval(self.key)
@@ -172,6 +231,7 @@ impl ProbeSubscription {
 impl Drop for ProbeSubscription {
     fn drop(&mut self) {
         self.prober.0.shared.lock().unsubscribe(self.key);
+        self.prober.0.shared.identities().leave(self.key);
     }
 }
 
@@ -181,17 +241,30 @@ impl fmt::Debug for ProbeSubscription {
     }
 }
 
-/// Probes in flight. They end when this is dropped.
+/// Probes and identity queries in flight. They end when this is dropped.
 #[derive(Default)]
 struct ActiveProbes {
-    tasks: JoinSet<ProbeOutcome>,
-    known: HashMap<task::Id, (ActiveProbe, Arc<Endpoint>)>,
+    tasks: JoinSet<Probed>,
+    known: HashMap<task::Id, Started>,
+    queries: JoinSet<Option<IdentityReply>>,
+    asked: HashMap<task::Id, (Arc<Endpoint>, IdentityQuery)>,
+}
+
+/// A probe in flight, and the identity query that it carries.
+struct Started {
+    probe: ActiveProbe,
+    endpoint: Arc<Endpoint>,
+    query: Option<IdentityQuery>,
 }
 
 impl Shared {
     /// A panic may have left the schedule half changed. It never panics on that, and `serve` restarts it.
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identities(&self) -> MutexGuard<'_, Identities> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Probes until it is dropped. A panic is a fault of this program; zones still need outcomes after it.
@@ -201,6 +274,7 @@ impl Shared {
             error!(pause = ?RESTART_PAUSE, "the prober panicked and is started again; zones keep their nodes");
             sleep(RESTART_PAUSE).await;
             self.lock().restart(Instant::now());
+            self.identities().renew();
         }
     }
 
@@ -210,6 +284,7 @@ impl Shared {
             let wake = self.start_due(&mut active);
             tokio::select! {
                 Some(finished) = active.tasks.join_next_with_id() => self.finish(&mut active, finished),
+                Some(finished) = active.queries.join_next_with_id() => self.finish_query(&mut active, finished),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 () = self.schedule_changed.notified() => {}
             }
@@ -220,46 +295,80 @@ impl Shared {
     fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
         while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
-            let probing = self.probe.begin(endpoint.clone(), within);
+            let query = self.identities().begin(&endpoint);
+            let probing = self.probe.begin(endpoint.clone(), within, query.clone());
             // This frees the slot even if a probe ignores its timeout.
-            let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
-            active.known.insert(task.id(), (probe, endpoint));
+            let task =
+                active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow.into()) });
+            active.known.insert(task.id(), Started { probe, endpoint, query });
             schedule.set_abort_handle(probe, task);
         }
         schedule.wake()
     }
 
     /// Records the outcome of this probe, and of all others that have ended meanwhile.
-    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
+    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, Probed), JoinError>) {
         let mut schedule = self.lock();
         let mut next = Some(finished);
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
-            if let Some((probe, endpoint)) = active.known.remove(&id) {
-                let outcome = match finished {
-                    Ok((_, outcome)) => Some(outcome),
+            if let Some(Started { probe, endpoint, query }) = active.known.remove(&id) {
+                let (outcome, identity) = match finished {
+                    Ok((_, Probed { outcome, identity })) => (Some(outcome), identity),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
-                        Some(ProbeOutcome::Slow)
+                        (Some(ProbeOutcome::Slow), None)
                     }
-                    Err(_aborted) => None,
+                    Err(_aborted) => (None, None),
                 };
                 schedule.end(probe, outcome, Instant::now(), (self.chance)());
+                match (query, identity) {
+                    (Some(query), Some(identity)) => {
+                        let task = active.queries.spawn(identity);
+                        active.asked.insert(task.id(), (endpoint, query));
+                    }
+                    (Some(query), None) => self.identities().end(&endpoint, &query, None),
+                    (None, _) => {}
+                }
             }
             next = active.tasks.try_join_next_with_id();
         }
+    }
+
+    /// Takes over how an identity query ended.
+    fn finish_query(&self, active: &mut ActiveProbes, finished: Result<(task::Id, Option<IdentityReply>), JoinError>) {
+        let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
+        let Some((endpoint, query)) = active.asked.remove(&id) else { return };
+        let reply = match finished {
+            Ok((_, reply)) => reply,
+            Err(error) => {
+                error!(node = %endpoint.address, port = endpoint.port, %error, "an identity query panicked");
+                None
+            }
+        };
+        self.identities().end(&endpoint, &query, reply);
     }
 }
 
 /// A [`Probe`] of any type.
 trait BoxedProbe: Send + Sync {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>>;
+    fn begin(
+        &self,
+        endpoint: Arc<Endpoint>,
+        within: Duration,
+        query: Option<IdentityQuery>,
+    ) -> Pin<Box<dyn Future<Output = Probed> + Send>>;
 }
 
 impl<P: Probe> BoxedProbe for Arc<P> {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>> {
+    fn begin(
+        &self,
+        endpoint: Arc<Endpoint>,
+        within: Duration,
+        query: Option<IdentityQuery>,
+    ) -> Pin<Box<dyn Future<Output = Probed> + Send>> {
         let probe = self.clone();
-        Box::pin(async move { probe.probe(&endpoint, within).await })
+        Box::pin(async move { probe.probe(&endpoint, within, query).await })
     }
 }
 
@@ -300,7 +409,7 @@ mod tests {
     }
 
     impl Probe for World {
-        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
+        async fn probe(&self, endpoint: &Endpoint, _within: Duration, _query: Option<IdentityQuery>) -> Probed {
             struct InFlight<'a>(&'a AtomicUsize);
             impl Drop for InFlight<'_> {
                 fn drop(&mut self) {
@@ -314,9 +423,9 @@ mod tests {
             match habit.unwrap_or(Habit::Answers(MILLI)) {
                 Habit::Answers(after) => {
                     sleep(after).await;
-                    ProbeOutcome::Up
+                    ProbeOutcome::Up.into()
                 }
-                Habit::Refuses => ProbeOutcome::Refused,
+                Habit::Refuses => ProbeOutcome::Refused.into(),
                 Habit::Hangs => std::future::pending().await,
                 Habit::Panics => panic!("as the test demands"),
             }
@@ -711,5 +820,94 @@ mod tests {
         cluster.heal(node);
         subscription.confirm(node);
         assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+    }
+
+    /// A simulated cluster whose nodes a zone follows, with real requests.
+    struct RealProbes {
+        cluster: SimulatedCluster,
+        client: NodeClient,
+        prober: Prober,
+    }
+
+    impl RealProbes {
+        fn new(nodes: usize) -> Self {
+            let client = NodeClient::new().unwrap();
+            let prober = Prober::new(client.clone());
+            Self { cluster: SimulatedCluster::start(nodes).unwrap(), client, prober }
+        }
+
+        fn endpoints(&self) -> Vec<Endpoint> {
+            let port = NonZeroU16::new(self.cluster.port()).unwrap();
+            let endpoint = |address| Endpoint { scheme: Scheme::Http, address, port };
+            self.cluster.nodes().into_iter().map(endpoint).collect()
+        }
+
+        /// A zone that follows all nodes and wants their ids.
+        fn follow(&self, interval: Duration) -> (ProbeSubscription, IdentityQuery) {
+            let (seed, port) = (self.cluster.node(0), self.cluster.port());
+            let text = format!("[zones.\"a.example\"]\nseeds = [\"{seed}\"]\nport = {port}\n");
+            let config = crate::config::Config::parse(std::path::Path::new("z.toml"), text.as_bytes()).unwrap();
+            let query = self.client.identity_query(config.zones.values().next().unwrap()).unwrap();
+            let subscription = zone(&self.prober);
+            let endpoints = self.endpoints();
+            endpoints.iter().for_each(|endpoint| subscription.identify(endpoint, &query));
+            subscription.set(endpoints, health(interval, LONG));
+            (subscription, query)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_brings_the_id_of_the_node_s_cluster_over_its_connection() {
+        let real = RealProbes::new(3);
+        let (subscription, _) = real.follow(LONG);
+        let mut identified = std::collections::BTreeSet::new();
+        while identified.len() < 3 {
+            let (node, reply) = timeout(LONG, subscription.next_identity()).await.unwrap();
+            assert_eq!(reply, IdentityReply::Id(real.cluster.cluster_id().unwrap()));
+            identified.insert(node);
+            // On a busy machine another node than the first may be asked with a later probe.
+            real.cluster.nodes().into_iter().for_each(|node| subscription.confirm(node));
+        }
+        for node in real.cluster.nodes() {
+            let probes = real.cluster.count(node, Path::Health);
+            let connections = real.cluster.connections(node);
+            assert_eq!(real.cluster.count(node, Path::Identity), 1);
+            assert!(
+                connections <= probes + 1,
+                "{connections} connections for {probes} probes, one may have just begun"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_identity_query_delays_no_outcome() {
+        let real = RealProbes::new(1);
+        let node = real.cluster.node(0);
+        real.cluster.deliver(node, Path::Identity, Delivery::Hang);
+        let (subscription, _) = real.follow(MILLI * 20);
+        for _ in 0..5 {
+            let heard = timeout(LONG, subscription.next()).await;
+            assert_eq!(heard, Ok((node, ProbeOutcome::Up)));
+        }
+        assert_eq!(real.cluster.count(node, Path::Identity), 1, "one at a time");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_refuses_sees_one_query_of_all_zones_and_probes() {
+        let real = RealProbes::new(8);
+        real.cluster.authorize(crate::simulation::Authorization::Enforce, &[]);
+        let zones: Vec<_> = (0..4).map(|_| real.follow(MILLI * 20)).collect();
+        for round in 0..3 {
+            for (subscription, query) in &zones {
+                for _ in 0..8 {
+                    let (node, reply) = timeout(LONG, subscription.next_identity()).await.unwrap();
+                    assert!(matches!(reply, IdentityReply::Refused(_)), "{round}: {reply:?}");
+                    let endpoint = real.endpoints().into_iter().find(|endpoint| endpoint.address == node).unwrap();
+                    subscription.identify(&endpoint, query);
+                }
+            }
+        }
+        let counts = real.cluster.identity_counts();
+        assert_eq!((counts.unsigned, counts.signed), (1, 0));
     }
 }
