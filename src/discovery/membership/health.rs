@@ -307,10 +307,10 @@ mod tests {
         assert_eq!(one(2, 2, "us"), "Nuu");
         assert_eq!(one(2, 2, "uss"), "Nuus");
         assert_eq!(one(2, 2, "usus"), "Nuuuu", "only failures in a row count");
-        assert_eq!(one(2, 2, "ussuu"), "Nuussu");
-        assert_eq!(one(2, 2, "ussusuu"), "Nuussssu", "only successes in a row count");
+        assert_eq!(one(2, 2, "ussuu"), "Nuuss!u");
+        assert_eq!(one(2, 2, "ussusuu"), "Nuuss!ss!u", "only successes in a row count");
         assert_eq!(one(1, 1, "usu"), "Nusu");
-        assert_eq!(one(3, 4, "ussssuuu"), "Nuuuusssu");
+        assert_eq!(one(3, 4, "ussssuuu"), "Nuuuuss!s!u");
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
         assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
-        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is treated like the others");
+        assert_eq!(one(3, 2, "urruuu"), "Nuu!rr!r!u", "from then on it is treated like the others");
     }
 
     #[test]
@@ -331,11 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_answers_again_is_probed_once_more_at_once_unless_it_flaps() {
+        assert_eq!(one(2, 2, "urruu"), "Nuu!rr!u");
+        assert_eq!(one(2, 1, "uruuruu"), "Nurr!urr!u");
+        assert_eq!(one(2, 1, "uruuruuruu"), "Nurr!urr!urru", "it has left three times");
+        let mut health = listing(Some(health(2, 1)), &[1]);
+        states(&mut health, "uruuruur");
+        let later = Instant::now() + FLAP_PERIOD * 2;
+        assert!(health.record(node(1), ProbeOutcome::Up, later).confirm, "that was long ago");
+    }
+
+    #[test]
     fn failures_count_together_and_the_latest_gives_the_kind() {
         assert_eq!(one(2, 2, "usr"), "Nuur");
         assert_eq!(one(2, 2, "urs"), "Nuu!s");
         assert_eq!(one(2, 2, "ussrs"), "Nuusrs");
-        assert_eq!(one(2, 2, "ussu"), "Nuuss", "one success of two leaves it as it was");
+        assert_eq!(one(2, 2, "ussu"), "Nuuss!", "one success of two leaves it as it was");
     }
 
     #[test]
@@ -429,6 +440,7 @@ mod tests {
             let mut health = listing(Some(health(rise, fall)), &[1]);
             let mut successes = 0;
             let mut failures = 0;
+            let mut downs = 0;
             for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
                 let change = health.record(node(1), outcome, Instant::now());
@@ -443,7 +455,13 @@ mod tests {
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
-                prop_assert_eq!(change.confirm, outcome == ProbeOutcome::Refused && after.state == NodeState::Up);
+                downs += usize::from(before.state == NodeState::Up && after.state == NodeState::Down);
+                let is_confirmed = match outcome {
+                    ProbeOutcome::Refused => after.state == NodeState::Up,
+                    ProbeOutcome::Up => after.state == NodeState::Down && downs < FLAPS,
+                    ProbeOutcome::Slow => false,
+                };
+                prop_assert_eq!(change.confirm, is_confirmed);
             }
         }
 

@@ -99,17 +99,23 @@ impl MembershipView {
         if is_suspicious {
             self.ask_peers(&report);
         }
-        if self.nothing_known() && !report.names(&node) {
-            // A seed outside the scope, or a load balancer, says nothing about itself: the nodes that it lists do.
-            let unknown = report.named().iter().filter(|node| !self.reports.contains_key(node));
-            let unknown: Vec<IpAddr> = unknown.copied().take(ASKED_AT_ONCE_MAX).collect();
-            unknown.into_iter().for_each(|node| self.ask(node));
+        if !report.names(&node) && !self.foreign.contains_key(&node) {
+            self.ask_named_by_witness(&report);
         }
         if self.identifies && !self.reports.contains_key(&node) {
             self.unidentified.insert(node);
         }
         self.reports.insert(node, report);
         self.evidence_changed |= is_news || was_awaited;
+    }
+
+    /// A witness counts with the group that it lists, so at least one node of that must report.
+    fn ask_named_by_witness(&mut self, report: &SelfReport) {
+        if report.named().iter().any(|node| self.reports.contains_key(node)) {
+            return;
+        }
+        let named: Vec<IpAddr> = report.named().iter().copied().take(ASKED_AT_ONCE_MAX).collect();
+        named.into_iter().for_each(|node| self.ask(node));
     }
 
     /// Asks those anew that a report names, and whose own reports are older.
@@ -160,16 +166,13 @@ impl MembershipView {
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
-            if self.health.state(node).is_some()
-                && !self.reports.contains_key(&node)
-                && self.asked.get(&node).is_none_or(is_old)
-            {
+            // At its first answer after a failure it is asked at once.
+            let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
+            if self.health.state(node).is_some() && !self.reports.contains_key(&node) && is_due {
                 self.ask(node);
             }
             return change;
         }
-        // When it answers again it is asked at once.
-        self.asked.remove(&node);
         self.void(node);
         if self.health.state(node) == Some(NodeState::Down) {
             self.trusted.remove(&node);
@@ -227,6 +230,9 @@ impl MembershipView {
             let reports = self.seeds.iter().filter_map(|seed| self.reports.get(seed));
             tracked.extend(reports.flat_map(SelfReport::named));
         }
+        let witnesses = self.reports.iter().filter(|(node, report)| tracked.contains(node) && !report.names(node));
+        let named: Vec<IpAddr> = witnesses.flat_map(|(_, report)| report.named()).copied().collect();
+        tracked.extend(named.into_iter().filter(|node| !self.foreign.contains_key(node)));
         tracked
     }
 
