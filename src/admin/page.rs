@@ -26,8 +26,14 @@ const NODES_SHOWN_MAX: usize = 12;
 const RELOAD_EVERY: u32 = 5;
 
 /// States, the most urgent first.
-const BY_URGENCY: [ZoneState; 5] =
-    [ZoneState::Stale, ZoneState::Waiting, ZoneState::Contested, ZoneState::Degraded, ZoneState::Live];
+const BY_URGENCY: [ZoneState; 6] = [
+    ZoneState::Unanswered,
+    ZoneState::Stale,
+    ZoneState::Waiting,
+    ZoneState::Contested,
+    ZoneState::Degraded,
+    ZoneState::Live,
+];
 
 /// Allows the page's own style and icon, and nothing else.
 pub(super) fn content_security_policy(nonce: &str) -> String {
@@ -92,7 +98,7 @@ impl Severity {
         match state {
             ZoneState::Live => Self::Ok,
             ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Warning,
-            ZoneState::Stale => Self::Critical,
+            ZoneState::Stale | ZoneState::Unanswered => Self::Critical,
         }
     }
 
@@ -152,11 +158,14 @@ impl Summary {
 fn meaning(worst: ZoneState) -> &'static str {
     match worst {
         ZoneState::Live => "Every zone is answered with nodes that its cluster confirmed recently.",
-        ZoneState::Degraded => "A degraded zone is answered, but its nodes are not verified.",
+        ZoneState::Degraded => {
+            "A degraded zone is answered, but with nodes that are not verified, or not with those of its first scope."
+        }
         ZoneState::Contested => {
             "The nodes of a contested zone disagree about which nodes are alive; the zone keeps the nodes it had."
         }
         ZoneState::Waiting => "A waiting zone has learnt no node yet; it is answered with its seeds.",
+        ZoneState::Unanswered => "There is no address to answer an unanswered zone with: its clients get SERVFAIL.",
         ZoneState::Stale => "The cluster of a stale zone does not answer; its last known nodes are still answered.",
     }
 }

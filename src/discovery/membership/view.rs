@@ -1,6 +1,7 @@
 //! What a zone knows about its cluster, without a clock, a socket or a log: time is an argument.
 
 mod belonging;
+mod reasons;
 mod reports;
 mod start;
 
@@ -11,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::start::Inheritance;
+use self::reasons::Dispute;
+pub use self::{reasons::ZoneReason, start::Inheritance};
 use super::{
     evidence::{ScopeReport, SelfReport, outweighs},
     groups::{Contest, ForeignReason, Group, KnownId, Verdict},
@@ -88,6 +90,8 @@ pub struct MembershipView {
     error: Option<String>,
     /// When nodes last disagreed.
     last_dispute: Option<Instant>,
+    /// Which nodes that was.
+    dispute: Option<Dispute>,
     /// The servers ignore scopes, so what is answered is the whole cluster.
     unscoped: bool,
     notices: Vec<Notice>,
@@ -298,6 +302,7 @@ impl MembershipView {
             Some(Verdict::Split) if self.trusted.contains(&report.sender) => Ok(()),
             Some(Verdict::Foreign(reason)) => {
                 self.last_dispute = Some(now);
+                self.dispute = Some(Dispute::Foreign(report.sender, *reason));
                 Err(format!("is another cluster's: {reason}"))
             }
             Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
@@ -330,6 +335,7 @@ impl MembershipView {
             let Some(reply) = reply.and_then(|reply| reply.in_scope(scope)) else { continue };
             if reply.contains(&witness) {
                 self.last_dispute = Some(now);
+                self.dispute = Some(Dispute::LeavesOut { sender: report.sender, witness });
             }
             if outweighs(witness, reply.as_slice(), report.nodes, Some(&known)) {
                 contradicted = Some(witness);
@@ -437,7 +443,7 @@ impl MembershipView {
             ZoneState::Stale
         } else if is_foreign_listed || self.contest.is_some() || self.is_recent(self.last_dispute, now) {
             ZoneState::Contested
-        } else if self.unscoped {
+        } else if self.unscoped || self.active_scope > 0 {
             ZoneState::Degraded
         } else {
             ZoneState::Live

@@ -17,7 +17,7 @@ use super::{
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
     tls::{self, Ready, TlsClientError, TlsClients},
 };
-use crate::{config::Scheme, metrics::PollResult, net::http};
+use crate::{config::Scheme, metrics::PollResult, net::http, types::ProbeFailure};
 
 /// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
 /// is not Alternator.
@@ -124,6 +124,22 @@ impl FetchError {
     /// nodes away at once.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
+    }
+}
+
+impl From<FetchError> for ProbeFailure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused => Self::Refused,
+            FetchError::Reset => Self::Reset,
+            FetchError::Unreachable => Self::Unreachable,
+            FetchError::Timeout(within) => Self::Timeout(within),
+            FetchError::Broken(why) => Self::Broken(why.into()),
+            FetchError::Status(status) => Self::Status(status),
+            FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
+            FetchError::Tls(why) => Self::Tls(why.into()),
+            FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
 //! it starts again with all subscriptions, so that zones go on getting outcomes.
 
+mod finished;
 mod pace;
 mod schedule;
 
@@ -30,13 +31,13 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
-pub use self::pace::ZONE_PROBES_PER_SECOND;
 use self::schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey};
-use super::{
-    membership::ProbeOutcome,
-    node::{Endpoint, NodeClient},
+pub use self::{finished::FinishedProbe, pace::ZONE_PROBES_PER_SECOND};
+use super::node::{Endpoint, NodeClient};
+use crate::{
+    config::Health,
+    types::{ProbeFailure, ZoneName},
 };
-use crate::{config::Health, types::ZoneName};
 
 /// Probes in flight for all zones together. Nodes that answer hold a slot for a millisecond, so this is far more than
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
@@ -48,18 +49,19 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
     /// Asks on a fresh connection; `within` bounds how long.
-    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
+    ///
+    /// # Errors
+    /// The node is not healthy.
+    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = Result<(), ProbeFailure>> + Send;
 }
 
 impl Probe for NodeClient {
-    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> ProbeOutcome {
-        match self.health(endpoint, within).await {
-            Ok(()) => ProbeOutcome::Up,
-            Err(error) => {
-                debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
-                if error.is_refusal() { ProbeOutcome::Refused } else { ProbeOutcome::Slow }
-            }
+    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> Result<(), ProbeFailure> {
+        let result = self.health(endpoint, within).await;
+        if let Err(error) = &result {
+            debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
         }
+        Ok(result?)
     }
 }
 
@@ -154,7 +156,7 @@ impl ProbeSubscription {
     }
 
     /// The next outcome, of a node in the present set. Safe to drop at any moment.
-    pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
+    pub async fn next(&self) -> (IpAddr, FinishedProbe) {
         loop {
             if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
                 return outcome;
@@ -184,7 +186,7 @@ impl fmt::Debug for ProbeSubscription {
 /// Probes in flight. They end when this is dropped.
 #[derive(Default)]
 struct ActiveProbes {
-    tasks: JoinSet<ProbeOutcome>,
+    tasks: JoinSet<Result<(), ProbeFailure>>,
     known: HashMap<task::Id, (ActiveProbe, Arc<Endpoint>)>,
 }
 
@@ -222,7 +224,8 @@ impl Shared {
         while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
             let probing = self.probe.begin(endpoint.clone(), within);
             // This frees the slot even if a probe ignores its timeout.
-            let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
+            let bounded = async move { timeout(within, probing).await.unwrap_or(Err(ProbeFailure::Timeout(within))) };
+            let task = active.tasks.spawn(bounded);
             active.known.insert(task.id(), (probe, endpoint));
             schedule.set_abort_handle(probe, task);
         }
@@ -230,21 +233,21 @@ impl Shared {
     }
 
     /// Records the outcome of this probe, and of all others that have ended meanwhile.
-    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
+    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, Result<(), ProbeFailure>), JoinError>) {
         let mut schedule = self.lock();
         let mut next = Some(finished);
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
             if let Some((probe, endpoint)) = active.known.remove(&id) {
-                let outcome = match finished {
-                    Ok((_, outcome)) => Some(outcome),
+                let result = match finished {
+                    Ok((_, result)) => Some(result),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
-                        Some(ProbeOutcome::Slow)
+                        Some(Err(ProbeFailure::Panicked))
                     }
                     Err(_aborted) => None,
                 };
-                schedule.end(probe, outcome, Instant::now(), (self.chance)());
+                schedule.end(probe, result, Instant::now(), (self.chance)());
             }
             next = active.tasks.try_join_next_with_id();
         }
@@ -253,11 +256,13 @@ impl Shared {
 
 /// A [`Probe`] of any type.
 trait BoxedProbe: Send + Sync {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>>;
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> BoxedResult;
 }
 
+type BoxedResult = Pin<Box<dyn Future<Output = Result<(), ProbeFailure>> + Send>>;
+
 impl<P: Probe> BoxedProbe for Arc<P> {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>> {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> BoxedResult {
         let probe = self.clone();
         Box::pin(async move { probe.probe(&endpoint, within).await })
     }
@@ -271,7 +276,7 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
-    use super::*;
+    use super::{super::membership::ProbeOutcome, *};
     use crate::{
         config::Scheme,
         simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster},
@@ -300,7 +305,7 @@ mod tests {
     }
 
     impl Probe for World {
-        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
+        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> Result<(), ProbeFailure> {
             struct InFlight<'a>(&'a AtomicUsize);
             impl Drop for InFlight<'_> {
                 fn drop(&mut self) {
@@ -314,9 +319,9 @@ mod tests {
             match habit.unwrap_or(Habit::Answers(MILLI)) {
                 Habit::Answers(after) => {
                     sleep(after).await;
-                    ProbeOutcome::Up
+                    Ok(())
                 }
-                Habit::Refuses => ProbeOutcome::Refused,
+                Habit::Refuses => Err(ProbeFailure::Refused),
                 Habit::Hangs => std::future::pending().await,
                 Habit::Panics => panic!("as the test demands"),
             }
@@ -384,8 +389,8 @@ mod tests {
     ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
         let start = Instant::now();
         let mut all = Vec::new();
-        while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, outcome));
+        while let Ok((node, finished)) = timeout(within - start.elapsed(), subscription.next()).await {
+            all.push((start.elapsed(), node, finished.outcome()));
         }
         all
     }
@@ -530,15 +535,15 @@ mod tests {
             outcomes_within(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
-            let mut first = subscription.next().await;
+            let mut first = next(&subscription).await;
             // One time in a thousand a probe is in flight at that moment, and the node has answered it already.
             if first == (node(1), ProbeOutcome::Up) {
                 assert!(world.times(1).last().is_some_and(|begun| *begun <= crashed));
-                first = subscription.next().await;
+                first = next(&subscription).await;
             }
             assert_eq!(first, (node(1), ProbeOutcome::Refused));
             subscription.confirm(node(1));
-            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (node(1), ProbeOutcome::Refused));
             assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
         }
     }
@@ -663,8 +668,9 @@ mod tests {
         subscription.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
     }
 
-    async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
-        timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives")
+    async fn next(subscription: &ProbeSubscription) -> (IpAddr, ProbeOutcome) {
+        let (node, finished) = timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives");
+        (node, finished.outcome())
     }
 
     #[tokio::test]
@@ -673,7 +679,7 @@ mod tests {
         let mut subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, outcome) = next(&mut subscription).await;
+            let (node, outcome) = next(&subscription).await;
             assert_eq!(outcome, ProbeOutcome::Up);
             up.push(node);
         }
@@ -682,12 +688,12 @@ mod tests {
         cluster.stop(up[1]);
         for _ in 0..2 {
             subscription.confirm(up[1]);
-            assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Refused));
         }
         assert_eq!(cluster.total(Path::Health), 3, "no other node was asked again");
         cluster.restart(up[1]).unwrap();
         subscription.confirm(up[1]);
-        assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Up));
         assert_eq!(cluster.connections(up[1]), 2, "each probe has its own connection");
     }
 
@@ -696,20 +702,20 @@ mod tests {
         let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let mut subscription = real(&cluster);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
         wait_for(&mut subscription, &cluster, SECOND / 4);
         for delivery in [Delivery::Hang, Delivery::Drip(SECOND / 10), Delivery::Close] {
             cluster.deliver(node, Path::Health, delivery.clone());
             subscription.confirm(node);
-            assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
+            assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
         }
         wait_for(&mut subscription, &cluster, LONG);
         cluster.heal(node);
         cluster.say(node, Path::Health, Content::Reply(HttpReply::status(500)));
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow));
         cluster.heal(node);
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
     }
 }
