@@ -589,7 +589,8 @@ mod tests {
             fixture.end(0, if round < 8 { ProbeOutcome::Slow } else { ProbeOutcome::Up });
             fixture.now += SECOND;
         }
-        let outcome: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, outcome)| outcome).collect();
+        let outcome: Vec<_> =
+            std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, finished)| finished.outcome()).collect();
         assert_eq!(outcome, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 
