@@ -29,6 +29,7 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
+pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
     types::{AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, RateLimit, Seed, Ttl, ZoneName},
@@ -274,15 +275,6 @@ pub struct Tls {
     pub client: Option<(PathBuf, PathBuf)>,
     /// Certificates are not checked at all.
     pub insecure: bool,
-}
-
-/// One entry of `scope`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Scope {
-    /// At least one; several mean their union.
-    pub datacenters: Vec<String>,
-    /// Only this rack of each.
-    pub rack: Option<String>,
 }
 
 /// `health` of a zone.

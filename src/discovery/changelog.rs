@@ -1,21 +1,113 @@
-//! Logs what changed in a zone: one line for each change.
+//! Logs what changed in a zone: one line for each change, and one again from time to time while a state lasts that an
+//! operator should know of.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use humantime_serde::re::humantime::format_rfc3339_seconds;
 
 use tracing::{info, warn};
 
 use super::membership::{Contest, Notice};
 use crate::{
-    table::{Answers, Knowledge},
-    types::ZoneName,
+    table::{Answers, Knowledge, ZoneDescription, ZoneEntry},
+    types::{ZoneName, ZoneState},
 };
 
 /// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
 /// wrong list must not fill the log.
 const NODES_LOGGED_MAX: usize = 100;
 
-/// Logs which nodes joined and left, and the change of state. `why` is the last error, if there is one.
-pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
+/// A state that lasts is logged again so often: seldom enough for a quiet log, often enough for a person who opens it.
+const REPEAT: Duration = Duration::from_secs(600);
+
+/// What is seen of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Observation {
+    /// Its state.
+    pub state: ZoneState,
+    /// The scope that is answered.
+    pub scope: usize,
+    /// It is still waiting, and its last poll failed.
+    pub has_failed: bool,
+}
+
+impl Observation {
+    /// Whether an operator should know of it.
+    fn is_trouble(self) -> bool {
+        match self.state {
+            ZoneState::Live => false,
+            ZoneState::Waiting => self.has_failed,
+            ZoneState::Degraded | ZoneState::Contested | ZoneState::Stale | ZoneState::Unanswered => true,
+        }
+    }
+}
+
+/// A line about a zone's state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StateLine {
+    /// The state has changed, to one that an operator should know of.
+    Trouble { from: ZoneState },
+    /// The state has changed, and is none of those.
+    Recovered { from: ZoneState },
+    /// The state still lasts.
+    Lasts,
+}
+
+/// Which lines about a zone's state are due. Pure: time is an argument.
+#[derive(Clone, Copy, Debug)]
+pub struct StateLog {
+    logged: Observation,
+    at: Instant,
+}
+
+impl StateLog {
+    /// As if this state and scope had just been logged.
+    pub fn new(state: ZoneState, scope: usize, now: Instant) -> Self {
+        Self { logged: Observation { state, scope, has_failed: false }, at: now }
+    }
+
+    /// The line that is due.
+    pub fn observe(&mut self, seen: Observation, now: Instant) -> Option<StateLine> {
+        let from = self.logged.state;
+        let has_changed = from != seen.state
+            || (seen.is_trouble() && (seen.scope, seen.has_failed) != (self.logged.scope, self.logged.has_failed));
+        let is_due = has_changed || (seen.is_trouble() && now.saturating_duration_since(self.at) >= REPEAT);
+        if !is_due {
+            return None;
+        }
+        (self.logged, self.at) = (seen, now);
+        Some(match has_changed {
+            true if seen.is_trouble() => StateLine::Trouble { from },
+            true => StateLine::Recovered { from },
+            false => StateLine::Lasts,
+        })
+    }
+}
+
+/// Logs a zone's state.
+pub fn log_state(entry: &ZoneEntry, line: StateLine) {
+    let zone = entry.name();
+    let ZoneDescription { state, reason, since, .. } = entry.describe();
+    let to = state.word();
+    let why = reason.unwrap_or_default();
+    match line {
+        StateLine::Trouble { from } if from == state && state == ZoneState::Waiting => {
+            warn!(%zone, why, "the first poll has failed; the zone is answered with its seeds");
+        }
+        StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "zone state changed"),
+        StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "zone state changed"),
+        StateLine::Lasts => {
+            warn!(%zone, why, since = %format_rfc3339_seconds(since), "the zone is still {to}");
+        }
+    }
+}
+
+/// Logs which nodes joined and left.
+pub fn log_nodes(zone: &ZoneName, before: &Answers, after: &Answers) {
     let old = nodes(before);
     let new = nodes(after);
     let mut joined = new.difference(&old);
@@ -31,13 +123,6 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
     let left = left.count();
     if joined + left > 0 {
         info!(%zone, joined, left, "further nodes joined or left");
-    }
-    let from = before.state().word();
-    let to = after.state().word();
-    match why {
-        _ if from == to => {}
-        Some(why) => warn!(%zone, from, to, why, "zone state changed"),
-        None => info!(%zone, from, to, "zone state changed"),
     }
 }
 
@@ -58,12 +143,12 @@ pub fn log_notice(zone: &ZoneName, notice: &Notice) {
     }
 }
 
-/// The nodes that are answered; seeds are no nodes yet.
+/// The nodes that are answered and were up at least once. Seeds are no nodes yet, and a node that is answered only because
+/// none is known to be up has not joined.
 fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
-    match (&answers.knowledge, &answers.answered) {
-        (Knowledge::Known(_), Some(answered)) => answered.as_slice().iter().copied().collect(),
-        _ => BTreeSet::new(),
-    }
+    let Some(answered) = &answers.answered else { return BTreeSet::new() };
+    let nodes = answers.nodes().iter().filter(|node| node.ever_up && answered.contains(&node.address));
+    nodes.map(|node| node.address).collect()
 }
 
 /// The state of a node that is no longer answered.
@@ -119,7 +204,7 @@ mod tests {
         let before = list(0x0a00_0000);
         let after = list(0x0b00_0000);
         let start = Instant::now();
-        tracing::subscriber::with_default(log, || log_changes(&zone, &before, &after, None));
+        tracing::subscriber::with_default(log, || log_nodes(&zone, &before, &after));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         assert_eq!(lines.0.load(Relaxed), 2 * NODES_LOGGED_MAX + 1);
     }

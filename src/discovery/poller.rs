@@ -1,6 +1,7 @@
 //! The loop of one zone: poll, decide, publish, report, wait.
 
 mod cycle;
+mod reasons;
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +23,7 @@ use tracing::warn;
 
 use self::cycle::PollError;
 use super::{
-    changelog,
+    changelog::{self, StateLog},
     clock::{Pauses, now, pause},
     membership::{
         Actions, AddressOwnership, Decision, Event, Inheritance, Membership, MembershipView, OtherZones, Publication,
@@ -38,7 +39,7 @@ use crate::{
     metrics::ProcessCounters,
     snapshot::{LastKnown, SnapshotStore},
     table::{Knowledge, Origin, PollStatus, ZoneEntry},
-    types::{NodeSet, unix_now},
+    types::{NodeSet, ZoneState, unix_now},
 };
 
 /// First polls are spread over this time, so that many zones do not poll at once.
@@ -119,6 +120,8 @@ pub struct Poller<A = Nodes> {
     has_polled: Notify,
     /// The pauses of the process that the nodes have been verified after.
     pauses_seen: AtomicU64,
+    /// What was last logged of the zone's state.
+    state_log: Mutex<StateLog>,
 }
 
 impl Poller {
@@ -143,6 +146,7 @@ impl<A: Ask> Poller<A> {
     ) -> Self {
         let view = first_view(&entry, zone, start, resources);
         let status = PollStatus::clone(&entry.poll_status());
+        let status_scope = status.scope;
         entry.report(PollStatus {
             origin: view.origin(),
             last_success: view.last_success(),
@@ -150,6 +154,9 @@ impl<A: Ask> Poller<A> {
             ..status
         });
         let published = entry.answers().knowledge.clone();
+        let is_waiting = matches!(published, Knowledge::Waiting(_));
+        let state = if is_waiting { ZoneState::Waiting } else { entry.state() };
+        let state_log = StateLog::new(state, status_scope, now());
         let poller = Self {
             queries: ListQueries::new(asks, entry.clone()),
             entry,
@@ -160,6 +167,7 @@ impl<A: Ask> Poller<A> {
             reports_changed: Notify::new(),
             has_polled: Notify::new(),
             pauses_seen: AtomicU64::new(resources.pauses.count()),
+            state_log: Mutex::new(state_log),
         };
         poller.handle(Event::Time);
         poller
@@ -238,9 +246,11 @@ impl<A: Ask> Poller<A> {
         loop {
             let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
             tokio::select! {
-                (node, outcome) = probes.next() => self.handle(Event::Probed(node, outcome)),
-                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => self.handle(Event::Time),
-            };
+                (node, finished) = probes.next() => self.probed(node, &finished),
+                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {
+                    self.handle(Event::Time);
+                }
+            }
         }
     }
 
@@ -315,10 +325,18 @@ impl<A: Ask> Poller<A> {
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::log_changes(self.entry.name(), &before, &after, publication.error.as_deref());
+        changelog::log_nodes(self.entry.name(), &before, &after);
+        self.explain();
+        self.log_state();
     }
 
     fn report(&self) {
+        self.report_status();
+        self.explain();
+        self.log_state();
+    }
+
+    fn report_status(&self) {
         let status = self.entry.poll_status();
         let membership = self.membership();
         let view = membership.view();
@@ -335,6 +353,7 @@ impl<A: Ask> Poller<A> {
             probe_interval: status.probe_interval,
             origin: view.origin(),
             scope: view.active_scope(),
+            active_scope: self.answered_scope(view.active_scope(), view.lists(view.active_scope())),
         });
     }
 

@@ -17,7 +17,7 @@ pub use self::{
     groups::Contest,
     health::ProbeOutcome,
     ownership::{AddressOwnership, OtherZones},
-    view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing},
+    view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing, ZoneReason},
 };
 use crate::{
     snapshot::ClusterNodes,
@@ -86,8 +86,6 @@ pub struct Publication {
     pub knowledge: Knowledge,
     /// The addresses to register for the zone.
     pub addresses: Option<NodeSet>,
-    /// What went wrong in the last poll, if anything did.
-    pub error: Option<String>,
 }
 
 /// Which nodes one zone has.
@@ -191,7 +189,7 @@ impl Membership {
             }
             Knowledge::Known(_) | Knowledge::Waiting(_) => None,
         };
-        Some(Publication { knowledge, addresses, error: self.view.error().map(str::to_owned) })
+        Some(Publication { knowledge, addresses })
     }
 }
 

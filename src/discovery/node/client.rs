@@ -25,6 +25,7 @@ use crate::{
     config::{Scheme, Zone},
     metrics::PollResult,
     net::http,
+    types::ProbeFailure,
 };
 
 /// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
@@ -148,6 +149,22 @@ impl FetchError {
     /// nodes away at once.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
+    }
+}
+
+impl From<FetchError> for ProbeFailure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused => Self::Refused,
+            FetchError::Reset => Self::Reset,
+            FetchError::Unreachable => Self::Unreachable,
+            FetchError::Timeout(within) => Self::Timeout(within),
+            FetchError::Broken(why) => Self::Broken(why.into()),
+            FetchError::Status(status) => Self::Status(status),
+            FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
+            FetchError::Tls(why) => Self::Tls(why.into()),
+            FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
+        }
     }
 }
 

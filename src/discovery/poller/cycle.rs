@@ -217,6 +217,7 @@ impl<A: Ask> Poller<A> {
         if let Err(error) = &reply {
             self.handle(Event::Silent(node));
             if error.is_refusal() {
+                self.entry.record_failure(node, error.clone().into());
                 self.handle(Event::Refused(node));
             }
         }

@@ -10,6 +10,7 @@
 //! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
 //! it starts again with all subscriptions, so that zones go on getting outcomes.
 
+mod finished;
 mod identities;
 mod pace;
 mod schedule;
@@ -34,16 +35,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
-pub use self::pace::ZONE_PROBES_PER_SECOND;
+pub use self::{finished::FinishedProbe, pace::ZONE_PROBES_PER_SECOND};
 use self::{
     identities::Identities,
     schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey},
 };
-use super::{
-    membership::ProbeOutcome,
-    node::{Endpoint, IdentityQuery, IdentityReply, NodeClient},
+use super::node::{Endpoint, IdentityQuery, IdentityReply, NodeClient};
+use crate::{
+    config::Health,
+    types::{ProbeFailure, ZoneName},
 };
-use crate::{config::Health, types::ZoneName};
 
 /// Probes in flight for all zones together. Nodes that answer hold a slot for a millisecond, so this is far more than
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
@@ -64,22 +65,12 @@ pub trait Probe: Send + Sync + 'static {
     ) -> impl Future<Output = Probed> + Send;
 }
 
-/// How a probe ended.
-pub struct Probed {
-    /// What it found.
-    pub outcome: ProbeOutcome,
-    /// Asks for the id of the node's cluster; it ends by itself. `None`: the query cannot be sent.
-    pub identity: Option<IdentityTask>,
-}
+/// Why a node is not healthy; or, if it is, the rest of the probe, which asks for the id of the node's cluster. `None`:
+/// no query was given, or it cannot be sent.
+pub type Probed = Result<Option<IdentityTask>, ProbeFailure>;
 
-/// An identity query; it gives nothing when the node was not asked.
+/// An identity query, which ends by itself; it gives nothing when the node was not asked.
 type IdentityTask = Pin<Box<dyn Future<Output = Option<IdentityReply>> + Send>>;
-
-impl From<ProbeOutcome> for Probed {
-    fn from(outcome: ProbeOutcome) -> Self {
-        Self { outcome, identity: None }
-    }
-}
 
 impl Probe for NodeClient {
     async fn probe(&self, endpoint: &Endpoint, within: Duration, query: Option<IdentityQuery>) -> Probed {
@@ -90,13 +81,10 @@ impl Probe for NodeClient {
                 Some(task)
             }),
         };
-        match healthy {
-            Ok(identity) => Probed { outcome: ProbeOutcome::Up, identity },
-            Err(error) => {
-                debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
-                if error.is_refusal() { ProbeOutcome::Refused.into() } else { ProbeOutcome::Slow.into() }
-            }
+        if let Err(error) = &healthy {
+            debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
         }
+        Ok(healthy?)
     }
 }
 
@@ -197,7 +185,7 @@ impl ProbeSubscription {
     }
 
     /// The next outcome, of a node in the present set. Safe to drop at any moment.
-    pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
+    pub async fn next(&self) -> (IpAddr, FinishedProbe) {
         loop {
             if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
                 return outcome;
@@ -298,8 +286,8 @@ impl Shared {
             let query = self.identities().begin(&endpoint);
             let probing = self.probe.begin(endpoint.clone(), within, query.clone());
             // This frees the slot even if a probe ignores its timeout.
-            let task =
-                active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow.into()) });
+            let bounded = async move { timeout(within, probing).await.unwrap_or(Err(ProbeFailure::Timeout(within))) };
+            let task = active.tasks.spawn(bounded);
             active.known.insert(task.id(), Started { probe, endpoint, query });
             schedule.set_abort_handle(probe, task);
         }
@@ -313,15 +301,16 @@ impl Shared {
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
             if let Some(Started { probe, endpoint, query }) = active.known.remove(&id) {
-                let (outcome, identity) = match finished {
-                    Ok((_, Probed { outcome, identity })) => (Some(outcome), identity),
+                let (result, identity) = match finished {
+                    Ok((_, Ok(identity))) => (Some(Ok(())), identity),
+                    Ok((_, Err(failure))) => (Some(Err(failure)), None),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
-                        (Some(ProbeOutcome::Slow), None)
+                        (Some(Err(ProbeFailure::Panicked)), None)
                     }
                     Err(_aborted) => (None, None),
                 };
-                schedule.end(probe, outcome, Instant::now(), (self.chance)());
+                schedule.end(probe, result, Instant::now(), (self.chance)());
                 match (query, identity) {
                     (Some(query), Some(identity)) => {
                         let task = active.queries.spawn(identity);
@@ -352,21 +341,13 @@ impl Shared {
 
 /// A [`Probe`] of any type.
 trait BoxedProbe: Send + Sync {
-    fn begin(
-        &self,
-        endpoint: Arc<Endpoint>,
-        within: Duration,
-        query: Option<IdentityQuery>,
-    ) -> Pin<Box<dyn Future<Output = Probed> + Send>>;
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration, query: Option<IdentityQuery>) -> BoxedProbed;
 }
 
+type BoxedProbed = Pin<Box<dyn Future<Output = Probed> + Send>>;
+
 impl<P: Probe> BoxedProbe for Arc<P> {
-    fn begin(
-        &self,
-        endpoint: Arc<Endpoint>,
-        within: Duration,
-        query: Option<IdentityQuery>,
-    ) -> Pin<Box<dyn Future<Output = Probed> + Send>> {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration, query: Option<IdentityQuery>) -> BoxedProbed {
         let probe = self.clone();
         Box::pin(async move { probe.probe(&endpoint, within, query).await })
     }
@@ -380,7 +361,7 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
-    use super::*;
+    use super::{super::membership::ProbeOutcome, *};
     use crate::{
         config::Scheme,
         simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster},
@@ -423,9 +404,9 @@ mod tests {
             match habit.unwrap_or(Habit::Answers(MILLI)) {
                 Habit::Answers(after) => {
                     sleep(after).await;
-                    ProbeOutcome::Up.into()
+                    Ok(None)
                 }
-                Habit::Refuses => ProbeOutcome::Refused.into(),
+                Habit::Refuses => Err(ProbeFailure::Refused),
                 Habit::Hangs => std::future::pending().await,
                 Habit::Panics => panic!("as the test demands"),
             }
@@ -493,8 +474,8 @@ mod tests {
     ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
         let start = Instant::now();
         let mut all = Vec::new();
-        while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, outcome));
+        while let Ok((node, finished)) = timeout(within - start.elapsed(), subscription.next()).await {
+            all.push((start.elapsed(), node, finished.outcome()));
         }
         all
     }
@@ -639,15 +620,15 @@ mod tests {
             outcomes_within(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
-            let mut first = subscription.next().await;
+            let mut first = next(&subscription).await;
             // One time in a thousand a probe is in flight at that moment, and the node has answered it already.
             if first == (node(1), ProbeOutcome::Up) {
                 assert!(world.times(1).last().is_some_and(|begun| *begun <= crashed));
-                first = subscription.next().await;
+                first = next(&subscription).await;
             }
             assert_eq!(first, (node(1), ProbeOutcome::Refused));
             subscription.confirm(node(1));
-            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (node(1), ProbeOutcome::Refused));
             assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
         }
     }
@@ -772,17 +753,18 @@ mod tests {
         subscription.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
     }
 
-    async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
-        timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives")
+    async fn next(subscription: &ProbeSubscription) -> (IpAddr, ProbeOutcome) {
+        let (node, finished) = timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives");
+        (node, finished.outcome())
     }
 
     #[tokio::test]
     async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
         let cluster = SimulatedCluster::start(3).unwrap();
-        let mut subscription = real(&cluster);
+        let subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, outcome) = next(&mut subscription).await;
+            let (node, outcome) = next(&subscription).await;
             assert_eq!(outcome, ProbeOutcome::Up);
             up.push(node);
         }
@@ -791,12 +773,12 @@ mod tests {
         cluster.stop(up[1]);
         for _ in 0..2 {
             subscription.confirm(up[1]);
-            assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Refused));
         }
         assert_eq!(cluster.total(Path::Health), 3, "no other node was asked again");
         cluster.restart(up[1]).unwrap();
         subscription.confirm(up[1]);
-        assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Up));
         assert_eq!(cluster.connections(up[1]), 2, "each probe has its own connection");
     }
 
@@ -805,21 +787,21 @@ mod tests {
         let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let mut subscription = real(&cluster);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
         wait_for(&mut subscription, &cluster, SECOND / 4);
         for delivery in [Delivery::Hang, Delivery::Drip(SECOND / 10), Delivery::Close] {
             cluster.deliver(node, Path::Health, delivery.clone());
             subscription.confirm(node);
-            assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
+            assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
         }
         wait_for(&mut subscription, &cluster, LONG);
         cluster.heal(node);
         cluster.say(node, Path::Health, Content::Reply(HttpReply::status(500)));
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow));
         cluster.heal(node);
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
     }
 
     /// A simulated cluster whose nodes a zone follows, with real requests.
@@ -886,8 +868,7 @@ mod tests {
         real.cluster.deliver(node, Path::Identity, Delivery::Hang);
         let (subscription, _) = real.follow(MILLI * 20);
         for _ in 0..5 {
-            let heard = timeout(LONG, subscription.next()).await;
-            assert_eq!(heard, Ok((node, ProbeOutcome::Up)));
+            assert_eq!(timeout(LONG, next(&subscription)).await, Ok((node, ProbeOutcome::Up)));
         }
         assert_eq!(real.cluster.count(node, Path::Identity), 1, "one at a time");
     }

@@ -67,6 +67,7 @@ impl MembershipView {
             source: None,
             error: None,
             last_dispute: None,
+            dispute: None,
             unscoped: false,
             notices: Vec::new(),
         }
