@@ -25,9 +25,9 @@ const DEPARTED_MAX: usize = 256;
 /// Reports that are asked for at once on account of one poll.
 pub(super) const ASKED_AT_ONCE_MAX: usize = 8;
 
-/// Which nodes are to be asked for their reports.
+/// Which nodes are to be asked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct DueReports {
+pub struct DueRequests {
     /// These, now.
     pub ask: Vec<IpAddr>,
     /// When there may be others.
@@ -193,8 +193,8 @@ impl MembershipView {
     }
 
     /// Which nodes are to be asked for their reports, when a report is good for `every`.
-    pub fn due_reports(&self, now: Instant, every: Duration) -> DueReports {
-        let mut due = DueReports { ask: self.awaited.iter().copied().collect(), next: None };
+    pub fn due_reports(&self, now: Instant, every: Duration) -> DueRequests {
+        let mut due = DueRequests { ask: self.awaited.iter().copied().collect(), next: None };
         for node in self.tracked().into_iter().filter(|node| !self.awaited.contains(node)) {
             if self.is_down(node) {
                 continue;
