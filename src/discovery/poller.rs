@@ -2,9 +2,9 @@
 
 mod cycle;
 mod reasons;
+mod reports;
 
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     net::IpAddr,
     sync::{
@@ -14,7 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -47,16 +46,6 @@ const START_SPREAD: Duration = Duration::from_millis(100);
 
 /// A zone without any address waits this long for the first look-up of its seeds' names before its first poll.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
-
-/// A node's report is good for this time, ± 10 %, or for `refresh`, if that is longer. Polls are reports too.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The same for each zone at scale. The connection to a node that is not polled is not kept, so a report costs four
-/// times as much as a poll.
-const REPORT_INTERVAL_AT_SCALE: Duration = Duration::from_secs(120);
-
-/// Reports that one zone asks for at once: a large cluster must not be asked as one, nor fill our own descriptors.
-const REPORTS_IN_FLIGHT_MAX: usize = 8;
 
 /// First polls at scale are spread over a refresh, but no longer than readiness waits for them.
 const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
@@ -97,6 +86,8 @@ pub enum Start {
     /// The same cluster: they are polled. This is the case for a new zone, after a change of `refresh`, `timeout` or
     /// `health`, and after a panic of the poller.
     Continue,
+    /// The same nodes, but which of them were found foreign means nothing: `cluster_id` changed.
+    NewClusterId,
     /// The same cluster, unless no seed turns out to belong to it: only `seeds` changed. That is how one moves a name.
     NewSeeds,
     /// Perhaps another cluster: `port`, `scheme`, `tls` or `scope` changed. The nodes are answered but never polled, and
@@ -144,7 +135,8 @@ impl<A: Ask> Poller<A> {
         resources: &Resources,
         asks: A,
     ) -> Self {
-        let view = first_view(&entry, zone, start, resources);
+        let view = empty_view(zone, asks.identity_query().is_some());
+        let view = first_view(view, &entry, zone, start, resources);
         let status = PollStatus::clone(&entry.poll_status());
         let status_scope = status.scope;
         entry.report(PollStatus {
@@ -176,8 +168,9 @@ impl<A: Ask> Poller<A> {
     /// How long a poller of this zone may report nothing before it counts as stalled.
     pub fn silence_max(zone: &config::Zone) -> Duration {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
-        // When its time is over, a poll may still wait for a missing node, and then for those of a scope.
-        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 2);
+        // When its time is over, a poll may still wait for the id of the last sender's cluster, for a missing node, and
+        // then for those of a scope.
+        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 3);
         SPREAD_AT_SCALE_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
 
@@ -247,6 +240,7 @@ impl<A: Ask> Poller<A> {
             let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
             tokio::select! {
                 (node, finished) = probes.next() => self.probed(node, &finished),
+                (node, reply) = probes.next_identity() => self.identified(node, &reply),
                 () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {
                     self.handle(Event::Time);
                 }
@@ -281,7 +275,8 @@ impl<A: Ask> Poller<A> {
         if probes_changed {
             self.set_probes();
         }
-        if reports_changed {
+        // Nodes that are not probed any more are to be asked for their ids in another way.
+        if reports_changed || probes_changed {
             self.reports_changed.notify_one();
         }
         for node in confirm {
@@ -295,7 +290,7 @@ impl<A: Ask> Poller<A> {
 
     fn other_zones(&self) -> OtherZones<'_> {
         let (ownership, zone) = (&self.resources.ownership, self.entry.name());
-        OtherZones { ownership, zone, port: self.zone.cluster.port, label: None }
+        OtherZones { ownership, zone, port: self.zone.cluster.port, label: self.zone.cluster_label.as_ref() }
     }
 
     /// Has the zone's nodes probed, and no others.
@@ -357,47 +352,31 @@ impl<A: Ask> Poller<A> {
         });
     }
 
-    /// Asks nodes for their reports when they are due.
-    async fn report_loop(&self) -> Infallible {
-        let mut asked = BTreeSet::new();
-        let mut in_flight = FuturesUnordered::new();
-        self.has_polled.notified().await;
-        loop {
-            let due = self.membership().view().due_reports(now(), self.report_interval());
-            for node in due.ask {
-                if asked.len() < REPORTS_IN_FLIGHT_MAX && asked.insert(node) {
-                    in_flight.push(Box::pin(async move {
-                        self.ask_report(node).await;
-                        node
-                    }));
-                }
-            }
-            tokio::select! {
-                Some(node) = in_flight.next() => {
-                    asked.remove(&node);
-                }
-                () = self.reports_changed.notified() => {}
-                () = sleep_until(due.next.map_or_else(Instant::now, Instant::from_std) + TIMER_GRAIN),
-                    if due.next.is_some() => {}
-            }
-        }
-    }
-
-    fn report_interval(&self) -> Duration {
-        let every = if self.resources.at_scale.get() { REPORT_INTERVAL_AT_SCALE } else { REPORT_INTERVAL };
-        every.max(self.zone.refresh)
-    }
-
     fn membership(&self) -> MutexGuard<'_, Membership> {
         // One task alone locks it, and never across an await.
         self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a new poller starts from.
-fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> MembershipView {
+/// What a poller knows without any earlier one.
+fn empty_view(zone: &config::Zone, identifies: bool) -> MembershipView {
     let timing = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
-    let mut view = MembershipView::new(timing, zone.health, zone.cluster.scope.len(), now());
+    let view = MembershipView::new(timing, zone.health, zone.cluster.scope.len(), now());
+    let view = if identifies { view.identifying() } else { view };
+    match zone.cluster_id {
+        Some(id) => view.pinned(id),
+        None => view,
+    }
+}
+
+/// What a new poller starts from.
+fn first_view(
+    mut view: MembershipView,
+    entry: &ZoneEntry,
+    zone: &config::Zone,
+    start: Start,
+    resources: &Resources,
+) -> MembershipView {
     let (status, answers) = (entry.poll_status(), entry.answers());
     if let Knowledge::Known(known) = &answers.knowledge {
         let inherited = Inheritance {
@@ -407,7 +386,11 @@ fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &
             id: status.cluster_id,
             seeds_edited: start == Start::NewSeeds,
         };
-        let is_same = matches!(start, Start::Continue | Start::NewSeeds);
+        let inherited = match start {
+            Start::NewClusterId => Inheritance { foreign: Vec::new(), id: None, ..inherited },
+            Start::Continue | Start::NewSeeds | Start::NewCluster => inherited,
+        };
+        let is_same = start != Start::NewCluster;
         let addresses = NodeSet::new(known.nodes.iter().map(|node| node.address));
         return match (status.origin, addresses) {
             (Origin::Cluster, _) if is_same => view.resuming(&known.nodes, status.scope, inherited),

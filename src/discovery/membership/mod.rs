@@ -71,7 +71,7 @@ pub struct Actions {
     pub probes_changed: bool,
     /// Probe these again at once.
     pub confirm: Vec<IpAddr>,
-    /// [`MembershipView::due_reports`] may have others than before.
+    /// [`MembershipView::due_reports`] or [`MembershipView::due_identities`] may have others than before.
     pub reports_changed: bool,
     /// Write this to the snapshot: the cluster has just confirmed it.
     pub remember: Option<ClusterNodes>,
@@ -126,7 +126,7 @@ impl Membership {
                     return actions;
                 }
             }
-            Event::Identified(node, id) => self.view.identified(node, id),
+            Event::Identified(node, id) => self.view.identified(node, id, now),
             Event::ScopePolled { scope, rules } => {
                 let active = self.view.select_scope(scope, |node| rules.permits(node));
                 actions.decision = active.then_some(Decision::ScopeActive);

@@ -61,6 +61,8 @@ pub struct MembershipView {
     ids: BTreeMap<IpAddr, ClusterId>,
     /// Whether nodes are asked for their ids.
     identifies: bool,
+    /// When each last gave its id, or could not, since its last failure.
+    identified: BTreeMap<IpAddr, Instant>,
     /// Nodes that have reported, and are still to say which cluster they are of.
     unidentified: BTreeSet<IpAddr>,
     /// Nodes to ask for their reports as soon as possible.

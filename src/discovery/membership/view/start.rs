@@ -47,6 +47,7 @@ impl MembershipView {
             reports: BTreeMap::new(),
             ids: BTreeMap::new(),
             identifies: false,
+            identified: BTreeMap::new(),
             unidentified: BTreeSet::new(),
             awaited: BTreeSet::new(),
             asked: BTreeMap::new(),

@@ -93,6 +93,14 @@ struct ErrorOutput {
 }
 
 impl IdentityReply {
+    /// The id, if the node gave one.
+    pub fn id(&self) -> Option<ClusterId> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Unknown(_) | Self::Refused(_) => None,
+        }
+    }
+
     /// Reads an answer; `body` is `None` when it was larger than [`IDENTITY_OCTETS_MAX`].
     pub fn read(status: u16, body: Option<&[u8]>) -> Self {
         match status {
