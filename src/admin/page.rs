@@ -270,13 +270,14 @@ fn zones(rows: &[Row]) -> String {
 
 fn zone(row: &Row, now: Instant) -> String {
     format!(
-        "<tr class=\"{class}\"><th scope=\"row\">{name}</th>\
+        "<tr class=\"{class}\"><th scope=\"row\">{name}{cluster}</th>\
          <td><span class=\"state\">{state}</span> <span class=\"muted\">for {age}</span></td>\
          <td>{nodes}</td><td class=\"number\" data-label=\"TTL\">{ttl} s</td>\
          <td class=\"number\" data-label=\"Last success\">{success}</td>\
          <td class=\"error\">{reason}</td></tr>\n",
         class = Severity::of(row.state()).class(),
         name = Text(&row.name),
+        cluster = row.status.cluster_id.map(|id| format!("<small>cluster {id}</small>")).unwrap_or_default(),
         state = row.state().word(),
         age = Span(SystemTime::now().duration_since(row.description.since).unwrap_or_default()),
         nodes = nodes(row),

@@ -10,6 +10,7 @@ mod access;
 mod admin;
 mod answers;
 mod chaos;
+mod cluster_ids;
 mod commands;
 mod encrypted;
 mod foreign;

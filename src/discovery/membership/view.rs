@@ -434,7 +434,10 @@ impl MembershipView {
     /// What is to be answered.
     pub fn knowledge(&self, now: Instant) -> Knowledge {
         let nodes: Arc<[Node]> = match &self.origin {
-            Origin::Seeds(seeds) => return Knowledge::Waiting(seeds.clone()),
+            Origin::Seeds(seeds) => {
+                let seeds = slice(seeds.as_ref()).iter().copied().filter(|seed| !self.foreign.contains_key(seed));
+                return Knowledge::Waiting(NodeSet::new(seeds));
+            }
             Origin::FormerCluster(nodes) => nodes.clone(),
             Origin::Remembered | Origin::Cluster => {
                 let list = self.lists[self.active_scope].as_ref();
