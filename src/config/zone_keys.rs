@@ -314,7 +314,12 @@ impl ZoneKeys {
                 }
             };
         }
+        let is_pinned = self.cluster_id.or(defaults.cluster_id).is_some();
         let lacks = match (place.get_ref(), merged) {
+            (IdentityTable::Off, _) if is_pinned => {
+                let unasked = "with identity = false no node can give the id that cluster_id demands; remove one of both";
+                return Err(vec![SpannedError::new(place.span(), unasked)]);
+            }
             (IdentityTable::Off, _) => return Ok(Identity::Off),
             (_, (Some(access_key), Some(secret_key_file))) => {
                 return Ok(Identity::Signed(IdentityKeys { access_key, secret_key_file }));
@@ -449,6 +454,11 @@ mod tests {
                 "identity = { secret_key_file = \"/s\" }",
                 "",
                 "z.toml:2:12: identity needs access_key, the name of a role of the cluster",
+            ),
+            (
+                "identity = false",
+                "cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"",
+                "z.toml:2:12: with identity = false no node can give the id that cluster_id demands; remove one of both",
             ),
             (
                 "",
