@@ -317,7 +317,8 @@ impl ZoneKeys {
         let is_pinned = self.cluster_id.or(defaults.cluster_id).is_some();
         let lacks = match (place.get_ref(), merged) {
             (IdentityTable::Off, _) if is_pinned => {
-                let unasked = "with identity = false no node can give the id that cluster_id demands; remove one of both";
+                let unasked =
+                    "with identity = false no node can give the id that cluster_id demands; remove one of both";
                 return Err(vec![SpannedError::new(place.span(), unasked)]);
             }
             (IdentityTable::Off, _) => return Ok(Identity::Off),
