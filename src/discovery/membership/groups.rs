@@ -32,6 +32,8 @@ pub struct Evidence<'e> {
     pub reports: &'e BTreeMap<IpAddr, SelfReport>,
     /// The zone's nodes: those listed or remembered, without foreign ones. None before anything is known.
     pub nodes: &'e BTreeSet<IpAddr>,
+    /// Those of them that have not left.
+    pub current: &'e BTreeSet<IpAddr>,
     /// The addresses of the seeds, in the order of the file.
     pub seeds: &'e [IpAddr],
     /// Nodes that belong, and have reported without a failure since.
@@ -193,6 +195,8 @@ impl Evidence<'_> {
         (
             self.has_id(group),
             self.standing(group),
+            // Nodes that have left count less: their addresses are the first to be given away.
+            group.members.iter().filter(|node| self.current.contains(node)).count(),
             self.held(group),
             group.named.iter().filter(|node| self.nodes.contains(node)).count(),
             !names_elsewhere,

@@ -538,7 +538,7 @@ impl MembershipView {
     }
 
     /// For the eyes of a person who looks for a fault.
-    pub(super) fn summary(&self) -> impl std::fmt::Debug {
+    pub(super) fn summary(&self) -> String {
         let reports: Vec<_> =
             self.reports.iter().map(|(node, report)| format!("{node}>{:?}", report.named())).collect();
         let text = format!(

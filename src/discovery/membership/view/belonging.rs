@@ -41,9 +41,12 @@ impl MembershipView {
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
+        let nodes = self.nodes();
+        let current = self.current();
         assess(&Evidence {
             reports: &self.reports,
-            nodes: &self.nodes(),
+            nodes: &nodes,
+            current: &current,
             seeds: &self.seeds,
             standing: &self.standing,
             foreign: &self.foreign,

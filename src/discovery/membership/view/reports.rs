@@ -37,11 +37,19 @@ pub struct DueReports {
 impl MembershipView {
     /// The zone's nodes: those listed or remembered, without foreign ones.
     pub(super) fn nodes(&self) -> BTreeSet<IpAddr> {
+        let mut nodes = self.current();
+        if !self.nothing_known() {
+            nodes.extend(self.departed.iter().filter(|node| !self.foreign.contains_key(node)));
+        }
+        nodes
+    }
+
+    /// The zone's nodes that have not left: those listed, and those that its group names in other scopes.
+    pub(super) fn current(&self) -> BTreeSet<IpAddr> {
         if self.nothing_known() {
             return BTreeSet::new();
         }
         let mut nodes: BTreeSet<IpAddr> = self.listed().into_iter().collect();
-        nodes.extend(&self.departed);
         nodes.extend(&self.group.members);
         if self.lists.len() > 1 {
             // Nodes of the other scopes are the zone's too.
