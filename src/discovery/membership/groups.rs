@@ -253,8 +253,11 @@ impl Evidence<'_> {
         all.filter(|node| self.nodes.contains(node)).count()
     }
 
+    /// What a group names that is none of the zone's. A node that was the zone's and is foreign now is listed by those that
+    /// have not noticed yet.
     fn strangers(&self, group: &Group) -> impl Iterator<Item = IpAddr> {
-        group.named.iter().copied().filter(|node| !self.nodes.contains(node))
+        let is_known = |node: &IpAddr| self.nodes.contains(node) || self.foreign.contains_key(node);
+        group.named.iter().copied().filter(move |node| !is_known(node))
     }
 
     /// Where the group's first seed that is not foreign stands in the file.

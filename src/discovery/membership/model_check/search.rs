@@ -522,6 +522,9 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
             let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
             steps.push(step.clone());
             if let Some(refusal) = refusal {
+                if is_verbose {
+                    println!("{step}\n {:#?}", after.summaries());
+                }
                 return Err(describe(&steps, refusal));
             }
             after

@@ -33,7 +33,11 @@ impl MembershipView {
         self.verdicts = assessment.verdicts;
         if let Some(group) = assessment.group {
             self.learn_id(&group);
-            self.group = group;
+            let former = std::mem::replace(&mut self.group, group);
+            if self.lists.len() > 1 {
+                // Nodes of other scopes are on no list, so that this is how they leave.
+                former.members.into_iter().for_each(|node| self.depart_unlisted(node));
+            }
         }
         self.forget_untracked();
         // What it has brought about is no news.

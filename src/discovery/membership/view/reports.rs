@@ -258,6 +258,14 @@ impl MembershipView {
         self.standing.retain(is_tracked);
     }
 
+    /// A node is not of the zone's group any more.
+    pub(super) fn depart_unlisted(&mut self, node: IpAddr) {
+        let is_listed = self.lists.iter().flatten().any(|list| list.contains(&node));
+        if !is_listed && !self.group.members.contains(&node) && !self.departed.contains(&node) {
+            self.depart(node);
+        }
+    }
+
     /// A node is listed no more.
     pub(super) fn depart(&mut self, node: IpAddr) {
         if !self.foreign.contains_key(&node) && (self.trusted.contains(&node) || self.health.was_up(node)) {
