@@ -24,6 +24,7 @@ mod payloads;
 mod reload;
 mod rules;
 mod scopes;
+mod serving;
 mod shipped;
 mod tls;
 
