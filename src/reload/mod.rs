@@ -136,7 +136,7 @@ impl Reloader {
         let mut parsed = None;
         let mut is_announced = false;
         loop {
-            self.wait_until_due(&settling, quiet).await;
+            self.wait_until_due(&mut settling, quiet).await;
             let reading = self.read().await;
             if !settling.agrees(reading, self.watch.writes(), Instant::now()) {
                 quiet = SETTLE;
@@ -163,8 +163,11 @@ impl Reloader {
     }
 
     /// Waits for the moment at which another reading decides. A request to reload asks for no quiet.
-    async fn wait_until_due(&mut self, settling: &Settling, quiet: Duration) {
+    async fn wait_until_due(&mut self, settling: &mut Settling, quiet: Duration) {
         loop {
+            if settling.becomes_overdue(Instant::now()) {
+                tracing::warn!(path = %self.path.display(), "the file keeps changing, so it is not applied until it rests");
+            }
             let quiet = if self.asked { SETTLE } else { quiet };
             let due = settling.due(quiet, self.watch.writes());
             if Instant::now() >= due {

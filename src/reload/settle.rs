@@ -20,6 +20,9 @@ const REMOVAL_QUIET: Duration = Duration::from_secs(3);
 /// program that keeps the file open.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
+/// A file that has not been applied for so long is reported: an operator waits for the edit.
+const OVERDUE: Duration = Duration::from_secs(30);
+
 /// What the file contained at one moment, or why it could not be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Reading {
@@ -51,13 +54,15 @@ pub(super) struct Settling {
     /// The file that was read before this change.
     former: Option<Inode>,
     is_in_place: bool,
+    began: Instant,
+    is_reported: bool,
 }
 
 impl Settling {
     /// Begins with a reading; `former` is the file that was read before.
     pub(super) fn new(reading: Reading, now: Instant, former: Option<Inode>) -> Self {
         let is_in_place = former.is_some() && reading.inode() == former;
-        Self { reading, since: now, former, is_in_place }
+        Self { reading, since: now, former, is_in_place, began: now, is_reported: false }
     }
 
     pub(super) fn reading(&self) -> &Reading {
@@ -89,6 +94,11 @@ impl Settling {
             self.since = now;
         }
         is_same
+    }
+
+    /// Whether the file has kept changing for too long; true once.
+    pub(super) fn becomes_overdue(&mut self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= OVERDUE && !std::mem::replace(&mut self.is_reported, true)
     }
 
     /// How long the file must stay as it is before it is applied.
@@ -201,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_writer_that_pauses_up_to_a_second_loses_a_zone(script in scripts(1000, any::<bool>())) {
+        fn no_writer_that_pauses_less_than_three_seconds_loses_a_zone(script in scripts(2999, any::<bool>())) {
             let (when, pieces) = applied(&script);
             prop_assert_eq!(pieces, ZONES);
             prop_assert!(when <= script.whole() + 600, "{} ms after the last piece", when - script.whole());
@@ -250,6 +260,14 @@ mod tests {
         }
         let written = Writes { last: Some(clock.at(100)), is_open: false };
         assert!(!first().agrees(reading(b"a", FORMER, 0), written, clock.at(200)), "file systems keep coarse times");
+    }
+
+    #[test]
+    fn a_file_that_keeps_changing_is_reported_once() {
+        let clock = Clock(Instant::now());
+        let mut settling = Settling::new(reading(b"a", FORMER, 0), clock.at(0), None);
+        let overdue = [100, 29_999, 30_000, 30_001, 90_000].map(|now| settling.becomes_overdue(clock.at(now)));
+        assert_eq!(overdue, [false, false, true, false, false]);
     }
 
     #[test]
