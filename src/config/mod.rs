@@ -11,6 +11,7 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
+mod node_load;
 mod server_keys;
 mod value;
 mod zone_keys;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
+pub use self::node_load::{NODE_REQUESTS_MAX, NodeLoad, node_loads};
 use crate::{
     metrics::Transport,
     types::{AddressRules, AllowedClients, AnswerCount, RateLimit, Seed, Ttl, ZoneName},
@@ -342,6 +344,8 @@ impl Config {
                     .into(),
             );
         }
+        let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
+        warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings
     }
 }

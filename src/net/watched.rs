@@ -68,19 +68,24 @@ pub enum ReadFailure {
 pub struct FileContent {
     /// All of it.
     pub octets: Vec<u8>,
-    /// How the file looked from outside; `None` where it may change and look the same.
-    stamp: Option<Stamp>,
+    /// How the file looked from outside, before its content was read.
+    pub stamp: Stamp,
+    /// The file cannot change and keep its stamp.
+    has_settled: bool,
 }
 
 /// What changes when a file is written, replaced, or another one is linked to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamp {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stamp {
     device: u64,
     inode: u64,
     octets: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
+
+/// Device and inode of a file: one that is written in place keeps them, one that is replaced does not.
+pub type Inode = (u64, u64);
 
 /// Reads a regular file, or gives `None` where it still looks as given. It may block.
 type ReadFile = dyn Fn(&Path, u64, Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> + Send + Sync;
@@ -300,7 +305,7 @@ where
         for path in &self.paths {
             contents.push(reader.read(path, self.size_max).await?);
         }
-        let stamps = contents.iter().map(|content| content.stamp.clone()).collect();
+        let stamps = contents.iter().map(|content| content.has_settled.then_some(content.stamp)).collect();
         let digest = digest(&contents);
         if self.digest == Some(digest) {
             self.stamps = stamps;
@@ -324,7 +329,7 @@ where
     async fn looks_the_same(&self, reader: &FileReader) -> Result<bool, ReadError> {
         let Some(stamps) = &self.stamps else { return Ok(false) };
         for (path, stamp) in self.paths.iter().zip(stamps) {
-            if reader.read_unless(path, self.size_max, Some(stamp.clone())).await?.is_some() {
+            if reader.read_unless(path, self.size_max, Some(*stamp)).await?.is_some() {
                 return Ok(false);
             }
         }
@@ -351,11 +356,12 @@ fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<
     if !metadata.is_file() {
         return Err(ReadFailure::NotRegular);
     }
-    let stamp = Stamp::of(&metadata, SystemTime::now());
-    if known.is_some() && known == stamp.as_ref() {
+    let stamp = Stamp::of(&metadata);
+    let has_settled = stamp.has_settled(SystemTime::now());
+    if has_settled && known == Some(&stamp) {
         return Ok(None);
     }
-    Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp }))
+    Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp, has_settled }))
 }
 
 fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
@@ -365,16 +371,32 @@ fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
 }
 
 impl Stamp {
-    fn of(file: &Metadata, now: SystemTime) -> Option<Self> {
-        let changed = UNIX_EPOCH + Duration::from_secs(file.ctime().try_into().ok()?);
-        let has_settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER);
-        has_settled.then(|| Self {
+    fn of(file: &Metadata) -> Self {
+        Self {
             device: file.dev(),
             inode: file.ino(),
             octets: file.len(),
             modified: (file.mtime(), file.mtime_nsec()),
             changed: (file.ctime(), file.ctime_nsec()),
-        })
+        }
+    }
+
+    /// Whether a later change of the file changes this.
+    fn has_settled(&self, now: SystemTime) -> bool {
+        let Ok(seconds) = u64::try_from(self.changed.0) else { return false };
+        let changed = UNIX_EPOCH + Duration::from_secs(seconds);
+        now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER)
+    }
+
+    /// The file itself.
+    pub fn inode(&self) -> Inode {
+        (self.device, self.inode)
+    }
+
+    /// A file of a test: its inode, and when it was last written.
+    #[cfg(test)]
+    pub fn example(inode: u64, modified: i64) -> Self {
+        Self { device: 1, inode, octets: 0, modified: (modified, 0), changed: (modified, 0) }
     }
 }
 
@@ -480,7 +502,7 @@ mod tests {
         let hang = move |_: &Path, _, _: Option<&Stamp>| {
             counted.fetch_add(1, Ordering::Relaxed);
             let _ = released.lock().unwrap().recv();
-            Ok(Some(FileContent { octets: b"late".to_vec(), stamp: None }))
+            Ok(Some(FileContent { octets: b"late".to_vec(), stamp: Stamp::example(1, 0), has_settled: false }))
         };
         let reader = FileReader::with(hang, Duration::from_millis(50));
         let path = Path::new("/hangs");
@@ -527,12 +549,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_a_moment_ago_has_no_stamp() {
+    fn a_file_that_changed_a_moment_ago_may_keep_its_stamp() {
         let scratch = Scratch::new("stamp");
         let path = scratch.put("file", "1");
-        let metadata = fs::metadata(path).unwrap();
+        let stamp = Stamp::of(&fs::metadata(path).unwrap());
         let now = SystemTime::now();
-        assert_eq!(Stamp::of(&metadata, now), None);
-        assert!(Stamp::of(&metadata, now + 2 * SETTLED_AFTER).is_some());
+        assert!(!stamp.has_settled(now));
+        assert!(stamp.has_settled(now + 2 * SETTLED_AFTER));
     }
 }

@@ -23,6 +23,7 @@ mod payloads;
 mod reload;
 mod rules;
 mod scopes;
+mod serving;
 mod shipped;
 mod snapshot;
 mod tls;

@@ -62,8 +62,8 @@ fn every_way_to_write_the_file_is_noticed() {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("no such file")).map(drop)
     });
     assert!(serves(&daemon, "a.example"), "a file that is gone changes nothing");
-    fs::write(&path, zones("abc", &cluster)).unwrap();
-    follows(&daemon, "abc", "d");
+    fs::write(&path, zones("abde", &cluster)).unwrap();
+    follows(&daemon, "abde", "c");
     assert!(daemon.api()["config"]["error"].is_null());
 }
 
@@ -225,23 +225,47 @@ fn a_file_that_removes_most_zones_waits_for_quiet() {
     assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
 }
 
-#[test]
-fn a_half_written_file_is_never_applied() {
+/// How a writer writes ten zones in pieces.
+#[derive(Clone, Copy)]
+enum Writer {
+    /// It opens the file once.
+    KeepsOpen,
+    /// It opens the file for each piece.
+    Reopens,
+}
+
+/// Empties the file and writes these zones one after the other.
+fn write_in_pieces(daemon: &Daemon, writer: Writer, pause: Duration, pieces: &[String]) {
+    let mut file = fs::File::create(daemon.config_path()).unwrap();
+    for piece in pieces {
+        if matches!(writer, Writer::Reopens) {
+            drop(file);
+            file = fs::File::options().append(true).open(daemon.config_path()).unwrap();
+        }
+        file.write_all(piece.as_bytes()).unwrap();
+        // The pace of a slow writer is what this test is about.
+        thread::sleep(pause);
+    }
+}
+
+/// Rounds of a writer, and its pause between two pieces in milliseconds.
+const PACES: [(usize, u64); 4] = [(10, 30), (1, 300), (1, 1000), (2, 150)];
+
+fn no_zone_is_refused_by(writer: Writer, name: &str) {
     let cluster = SimulatedCluster::start(1).unwrap();
     let names = "abcdefghij";
-    let whole = zones(names, &cluster);
-    let daemon = Daemon::with_config("pieces", &whole);
+    let daemon = Daemon::with_config(name, &zones(names, &cluster));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let head = config("");
-            for round in 0..50 {
-                let mut file = fs::File::create(daemon.config_path()).unwrap();
-                file.write_all(format!("# round {round}\n{head}").as_bytes()).unwrap();
-                for name in names.chars() {
-                    // The pace of a slow writer is what this test is about.
-                    thread::sleep(Duration::from_millis(30));
-                    file.write_all(zone(&format!("{name}.example"), &cluster).as_bytes()).unwrap();
+            let pieces = |round: usize| {
+                let head = format!("# round {round}\n{}", config(""));
+                let zones = names.chars().map(|name| zone(&format!("{name}.example"), &cluster));
+                std::iter::once(head).chain(zones).collect::<Vec<_>>()
+            };
+            for (rounds, pause) in PACES {
+                for round in 0..rounds {
+                    write_in_pieces(&daemon, writer, Duration::from_millis(pause), &pieces(round));
                 }
             }
             done.store(true, Ordering::Release);
@@ -256,7 +280,32 @@ fn a_half_written_file_is_never_applied() {
         }
         assert!(asked > 1000, "only {asked} questions");
     });
-    follows(&daemon, names, "");
+    // What was written last is applied, and nothing before it was cut.
+    fs::write(daemon.config_path(), zones("abcdefghijk", &cluster)).unwrap();
+    follows(&daemon, "abcdefghijk", "");
+}
+
+#[test]
+fn no_zone_is_refused_while_the_file_is_written_in_pieces() {
+    thread::scope(|scope| {
+        scope.spawn(|| no_zone_is_refused_by(Writer::KeepsOpen, "pieces"));
+        scope.spawn(|| no_zone_is_refused_by(Writer::Reopens, "appended"));
+    });
+}
+
+#[test]
+fn a_zone_is_removed_in_place_after_three_seconds_and_by_rename_at_once() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::with_config("removal", &zones("abcd", &cluster));
+    let start = Instant::now();
+    fs::write(daemon.config_path(), zones("abc", &cluster)).unwrap();
+    wait::until("the removal", || (!serves(&daemon, "d.example")).then_some(()));
+    assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
+    rename_over(&daemon.config_path(), &zones("ab", &cluster));
+    follows(&daemon, "ab", "c");
+    fs::write(daemon.config_path(), zones("a", &cluster)).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    follows(&daemon, "a", "b");
 }
 
 #[test]
@@ -281,7 +330,7 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
     assert!(before >= 1.0);
     for round in 0..5 {
         let more = zone(&format!("new{round}.example"), &other);
-        fs::write(daemon.config_path(), file(&format!("{}s", 10 + round), &more)).unwrap();
+        rename_over(&daemon.config_path(), &file(&format!("{}s", 10 + round), &more));
         wait::within(EDIT, "the new zone", || serves(&daemon, &format!("new{round}.example")).then_some(()));
         assert!(learnt("kept.example"), "no node is lost");
         assert_eq!(daemon.ask("paced.example", "A").ttls(), [10 + round; 3], "a TTL acts at once on known nodes");
