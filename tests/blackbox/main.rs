@@ -14,6 +14,7 @@ mod commands;
 mod encrypted;
 mod foreign;
 mod forward;
+mod hanging_files;
 mod health;
 mod isolation;
 mod learning;
@@ -27,4 +28,4 @@ mod scopes;
 mod shipped;
 mod tls;
 
-use self::support::{ca, daemon, dns, http, observe, upstream, wait};
+use self::support::{ca, daemon, dns, files, http, observe, tls_client, upstream, wait};

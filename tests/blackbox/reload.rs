@@ -4,18 +4,19 @@ use std::{
     fs,
     io::{Read, Write},
     os::unix::fs::symlink,
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Path as HttpPath, SimulatedCluster};
+use alternator_dns::simulation::{Path, SimulatedCluster};
 use nix::sys::signal::Signal;
 
 use crate::{
     daemon::{Daemon, config, scratch, zone, zone_with},
     dns::{self, Question},
+    files::{rename_over, replace_by_pipe},
+    observe::goes_on,
     wait,
 };
 
@@ -38,12 +39,6 @@ fn follows(daemon: &Daemon, there: &str, gone: &str) {
         let gone = gone.chars().all(|name| daemon.ask(&format!("{name}.example"), "A").rcode == "Refused");
         (there && gone).then_some(())
     });
-}
-
-fn rename_over(path: &Path, content: &str) {
-    let next = path.with_extension("next");
-    fs::write(&next, content).unwrap();
-    fs::rename(next, path).unwrap();
 }
 
 #[test]
@@ -130,13 +125,6 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
 }
 
-/// Puts a pipe without a writer in a file's place: who opens it to read, waits.
-fn replace_by_pipe(path: &Path) {
-    let pipe = path.with_extension("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    fs::rename(pipe, path).unwrap();
-}
-
 #[test]
 fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = SimulatedCluster::start(1).unwrap();
@@ -149,9 +137,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
     assert!(stderr.contains("not a regular file"), "{stderr}");
-    let polls = cluster.total(HttpPath::LocalNodes) + 5;
-    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
-    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    goes_on(&daemon, &cluster, 5);
     rename_over(&daemon.config_path(), &zones("ab", &cluster));
     follows(&daemon, "ab", "");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 1.0);
@@ -176,9 +162,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_hold_nothing_up() {
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
     assert!(stderr.contains("not a regular file"), "{stderr}");
-    let polls = cluster.total(HttpPath::LocalNodes) + 5;
-    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
-    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    goes_on(&daemon, &cluster, 5);
     rename_over(&secrets, "ffeeddccbbaa99887766554433221100\n");
     assert_eq!(daemon.reload().0, 0);
     follows(&daemon, "ab", "");
@@ -273,7 +257,7 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
     let daemon = Daemon::with_config("untouched", &file("4s", ""));
     let learnt = |name: &str| daemon.ask(name, "A").answers.len() == 3;
     wait::until("both zones", || (learnt("kept.example") && learnt("paced.example")).then_some(()));
-    let polls = kept.total(HttpPath::LocalNodes);
+    let polls = kept.total(Path::LocalNodes);
     let asked = "alternator_dns_queries_total{zone=\"kept.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"udp\"}";
     let before = daemon.metric(asked);
     assert!(before >= 1.0);
@@ -284,7 +268,7 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
         assert!(learnt("kept.example"), "no node is lost");
         assert_eq!(daemon.ask("paced.example", "A").ttls(), [10 + round; 3], "a TTL acts at once on known nodes");
     }
-    assert_eq!(kept.total(HttpPath::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
+    assert_eq!(kept.total(Path::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
     assert!(daemon.metric(asked) >= before + 5.0, "counters go on");
     assert_eq!(daemon.metric("alternator_dns_zone_state{zone=\"new3.example.\",state=\"live\"}"), 0.0);
     assert!(
@@ -314,10 +298,10 @@ fn a_name_moves_from_one_cluster_to_another() {
         assert!(!data.is_empty());
         (data == texts(&green)).then_some(())
     });
-    let polls = blue.total(HttpPath::LocalNodes);
-    let later = green.total(HttpPath::LocalNodes) + 5;
-    wait::until("five more polls", || (green.total(HttpPath::LocalNodes) >= later).then_some(()));
-    assert_eq!(blue.total(HttpPath::LocalNodes), polls, "blue is asked no more");
+    let polls = blue.total(Path::LocalNodes);
+    let later = green.total(Path::LocalNodes) + 5;
+    wait::until("five more polls", || (green.total(Path::LocalNodes) >= later).then_some(()));
+    assert_eq!(blue.total(Path::LocalNodes), polls, "blue is asked no more");
     assert_eq!(answered(), texts(&green));
 }
 
@@ -333,10 +317,10 @@ fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
     let nodes = daemon.nodes("a.example");
     fs::write(daemon.config_path(), of(&new)).unwrap();
     assert_eq!(daemon.reload().0, 0);
-    let polls = old.total(HttpPath::LocalNodes);
+    let polls = old.total(Path::LocalNodes);
     wait::until("the zone to be stale", || (daemon.zone("a.example.")["state"] == "stale").then_some(()));
     assert_eq!(daemon.nodes("a.example"), nodes);
-    assert_eq!(old.total(HttpPath::LocalNodes), polls);
+    assert_eq!(old.total(Path::LocalNodes), polls);
     new.restart(new.node(0)).unwrap();
     wait::until("the new node", || (daemon.nodes("a.example") == [new.node(0).to_string()]).then_some(()));
 }

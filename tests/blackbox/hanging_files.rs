@@ -1,0 +1,178 @@
+//! Files on a file system that hangs: every open, read, stat and watch of them waits until the file system recovers, as
+//! with a network file system whose server is gone.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use alternator_dns::simulation::SimulatedCluster;
+use nix::sys::signal::Signal;
+
+use crate::{
+    ca::Authority,
+    daemon::{Daemon, command, scratch, zone},
+    files::{HangingDirectory, rename_over},
+    http,
+    observe::goes_on,
+    tls_client::{NAME, connect},
+    wait,
+};
+
+const CONFIG: &str = "config.toml";
+const CERT: &str = "cert.pem";
+const KEY: &str = "key.pem";
+const SECRETS: &str = "secrets";
+
+/// How long the end may take: what is under way gets a second, and a hanging file nothing.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a page may take that needs no file: less than the deadline of a read, for which it must not wait.
+const PAGE: Duration = Duration::from_millis(1500);
+
+/// A server some of whose files are on the file system that hangs.
+struct Stage {
+    cluster: SimulatedCluster,
+    directory: PathBuf,
+    hanging: HangingDirectory,
+    on_it: &'static [&'static str],
+}
+
+impl Stage {
+    fn new(name: &str, on_it: &'static [&'static str]) -> Self {
+        let directory = scratch(name);
+        let hanging = HangingDirectory::new(&directory);
+        Self { cluster: SimulatedCluster::start(1).unwrap(), directory, hanging, on_it }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        if self.on_it.contains(&name) { self.hanging.file(name) } else { self.directory.join(name) }
+    }
+
+    fn certify(&self, authority: &Authority) {
+        let certified = authority.certify([NAME]);
+        rename_over(&self.path(CERT), &certified.certificate);
+        rename_over(&self.path(KEY), &certified.key);
+    }
+
+    /// Writes the configuration with a zone `N.example` for each character.
+    fn configure(&self, names: &str) {
+        let [cert, key, secrets] = [CERT, KEY, SECRETS].map(|name| self.path(name));
+        let zones: String = names.chars().map(|name| zone(&format!("{name}.example"), &self.cluster)).collect();
+        let file = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nlisten_tls = [\"127.0.0.1:0\"]\n\
+             tls = {{ cert = \"{}\", key = \"{}\" }}\ncookie_secret_file = \"{}\"\n{zones}",
+            cert.display(),
+            key.display(),
+            secrets.display()
+        );
+        rename_over(&self.path(CONFIG), &file);
+    }
+
+    fn start(&self, authority: &Authority) -> Daemon {
+        self.certify(authority);
+        fs::write(self.path(SECRETS), "00112233445566778899aabbccddeeff\n").unwrap();
+        self.configure("a");
+        let [preload, directory] = self.hanging.environment();
+        let environment = [preload, directory, ("RUST_LOG", "info")];
+        let mut daemon = Daemon::launch_with(self.directory.clone(), &self.path(CONFIG), &environment);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Whether an open of this file hangs; where several belong together, one may wait for another.
+    fn opens(&self, path: &Path) -> bool {
+        let open = format!("open {}", path.display());
+        self.hanging.calls().contains(&open)
+    }
+}
+
+/// Whether a request that needs no file is answered, and soon.
+#[track_caller]
+fn answers(daemon: &Daemon, path: &str) {
+    let start = Instant::now();
+    assert_eq!(http::get(daemon.admin(), path).unwrap().0, 200, "{path}");
+    assert!(start.elapsed() < PAGE, "{path} took {:?}", start.elapsed());
+}
+
+/// What is said of a file that cannot be read, at most once, and where.
+fn complaint(stage: &Stage, name: &str) -> String {
+    let cannot = format!("cannot read {}: the file system does not answer", stage.path(name).display());
+    match name {
+        CONFIG => format!("reload refused, nothing has changed: {cannot}"),
+        CERT => format!("clients get the certificate as it was: {cannot}"),
+        _ => "cookies keep their secrets: the file system does not answer".into(),
+    }
+}
+
+/// The server goes on while the files hang, reads them when they can be read again, and ends while they hang.
+fn hang_and_recover(name: &str, on_it: &'static [&'static str]) {
+    let stage = Stage::new(name, on_it);
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let mut daemon = stage.start(&old);
+    let server = daemon.secure_address("tls");
+    stage.hanging.hang();
+    let watched = on_it.iter().filter(|name| **name != KEY);
+    let complaints: Vec<_> = watched.clone().map(|name| complaint(&stage, name)).collect();
+    wait::until("the complaints", || complaints.iter().all(|text| daemon.log().contains(text)).then_some(()));
+    assert!(watched.clone().all(|name| stage.opens(&stage.path(name))), "{:?}", stage.hanging.calls());
+    // Ten seconds and more: each file is looked at again.
+    goes_on(&daemon, &stage.cluster, 60);
+    for path in ["/healthz", "/readyz", "/metrics", "/api/zones", "/"] {
+        answers(&daemon, path);
+    }
+    assert!(connect(server, &old).is_some(), "the certificate as it was");
+    assert_eq!(daemon.ask("a.example", "A").data(), [stage.cluster.node(0).to_string()]);
+    for text in &complaints {
+        assert_eq!(daemon.log().matches(text).count(), 1, "{text}: {}", daemon.log());
+    }
+    stage.configure("ab");
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78, "{stderr}");
+    assert!(stderr.contains("the file system does not answer"), "{stderr}");
+    stage.certify(&new);
+    stage.hanging.recover();
+    wait::until("the new certificate", || connect(server, &new).map(drop));
+    wait::until("the new zone", || (daemon.ask("b.example", "SOA").rcode == "NoError").then_some(()));
+    stage.hanging.hang();
+    wait::until("a call that hangs", || (!stage.hanging.calls().is_empty()).then_some(()));
+    goes_on(&daemon, &stage.cluster, 5);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(DRAIN).code(), Some(0));
+}
+
+#[test]
+fn a_configuration_that_hangs_holds_nothing_up() {
+    hang_and_recover("hanging_config", &[CONFIG]);
+}
+
+#[test]
+fn a_certificate_that_hangs_holds_nothing_up() {
+    hang_and_recover("hanging_cert", &[CERT, KEY]);
+}
+
+#[test]
+fn cookie_secrets_that_hang_hold_nothing_up() {
+    hang_and_recover("hanging_secrets", &[SECRETS]);
+}
+
+#[test]
+fn all_files_at_once_hold_nothing_up() {
+    hang_and_recover("hanging_all", &[CONFIG, CERT, KEY, SECRETS]);
+}
+
+#[test]
+fn a_configuration_that_hangs_at_the_start_is_refused() {
+    let stage = Stage::new("hanging_start", &[CONFIG]);
+    stage.configure("a");
+    stage.hanging.hang();
+    let path = stage.path(CONFIG);
+    let mut command = command(&["run", "--config", path.to_str().unwrap()]);
+    let output = command.envs(stage.hanging.environment()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{stderr}");
+    let sentence = format!("cannot read {}: the file system does not answer\n", path.display());
+    assert!(stderr.ends_with(&sentence), "{stderr}");
+    fs::remove_dir_all(&stage.directory).unwrap();
+}
