@@ -24,8 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-/// How long reading a file may take. A local file takes a millisecond.
-pub const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// How long reading a file may take. A local file takes a millisecond, and all the system's authorities four.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Reads of one [`FileReader`] at the same time: each blocks a thread.
 const READS_MAX: usize = 16;
@@ -127,20 +127,33 @@ impl FileReader {
         size_max: u64,
         known: Option<Stamp>,
     ) -> Result<Option<FileContent>, ReadError> {
-        let shared = self.0.clone();
-        let own_path = path.to_path_buf();
-        let read = async move {
-            let turn = shared.turn(&own_path).lock_owned().await;
+        let (shared, own_path) = (self.0.clone(), path.to_path_buf());
+        let content = self.run(path, move || (shared.read)(&own_path, size_max, known.as_ref())).await;
+        content.and_then(|content| content).map_err(|reason| ReadError { path: path.into(), reason })
+    }
+
+    /// Runs a job that opens or looks at a file, or at what the path stands for, on a thread that may block. Jobs of one
+    /// path wait for each other, so that no more than one hangs.
+    ///
+    /// # Errors
+    /// The file system does not answer in time; then the job goes on. Or the job panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        path: &Path,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadFailure> {
+        let (shared, path) = (self.0.clone(), path.to_path_buf());
+        let done = async move {
+            let turn = shared.turn(&path).lock_owned().await;
             let slot = shared.slots.clone().acquire_owned().await;
             let job = spawn_blocking(move || {
-                let content = (shared.read)(&own_path, size_max, known.as_ref());
+                let done = job();
                 drop((slot, turn));
-                content
+                done
             });
-            job.await.unwrap_or_else(|lost| Err(ReadFailure::Other(lost.to_string())))
+            job.await.map_err(|lost| ReadFailure::Other(lost.to_string()))
         };
-        let content = timeout(self.0.deadline, read).await.unwrap_or(Err(ReadFailure::TimedOut));
-        content.map_err(|reason| ReadError { path: path.into(), reason })
+        timeout(self.0.deadline, done).await.unwrap_or(Err(ReadFailure::TimedOut))
     }
 }
 

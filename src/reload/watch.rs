@@ -6,20 +6,16 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
-use tokio::{
-    sync::{Mutex, watch},
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::sync::watch;
 
-use crate::net::watched::READ_DEADLINE;
+use crate::net::watched::FileReader;
 
 /// Links that are followed before the chain counts as a loop, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -31,7 +27,8 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
-    /// Locked by the thread that arms it, so that no more than one hangs.
+    reader: FileReader,
+    /// Locked by the thread that arms it; the reader lets one do so at a time.
     armed: Arc<Mutex<Armed>>,
     events: watch::Receiver<u64>,
 }
@@ -54,10 +51,10 @@ enum Watcher {
 
 impl Watch {
     /// Watches nothing before it is armed.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, reader: FileReader) -> Self {
         let (sender, events) = watch::channel(0);
         let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), events: sender };
-        Self { path, armed: Arc::new(Mutex::new(armed)), events }
+        Self { path, reader, armed: Arc::new(Mutex::new(armed)), events }
     }
 
     /// Waits for the next event.
@@ -72,13 +69,9 @@ impl Watch {
     /// system does not answer; then the slow timer remains.
     pub(super) async fn arm(&mut self) {
         let (armed, path) = (self.armed.clone(), self.path.clone());
-        let arming = async move {
-            let mut armed = armed.lock_owned().await;
-            // A panic has been reported by its hook, and leaves the slow timer.
-            let _ = spawn_blocking(move || armed.arm(&path)).await;
-        };
-        if timeout(READ_DEADLINE, arming).await.is_err() {
-            tracing::debug!(path = %self.path.display(), "the directories of the file cannot be watched now");
+        let arm = move || armed.lock().unwrap_or_else(PoisonError::into_inner).arm(&path);
+        if let Err(reason) = self.reader.run(&self.path, arm).await {
+            tracing::debug!(path = %self.path.display(), %reason, "the directories of the file cannot be watched now");
         }
     }
 }
