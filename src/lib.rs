@@ -86,3 +86,6 @@ pub mod systemd;
 pub mod table;
 pub mod telemetry;
 pub mod types;
+
+#[cfg(test)]
+mod test_directory;

@@ -153,12 +153,13 @@ fn add(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn every_directory_on_the_way_is_watched() {
-        let root = std::env::temp_dir().join(format!("alternator-dns-watch-{}", std::process::id()));
-        let (etc, first) = (root.join("etc"), root.join("etc/..first"));
+        let directory = TestDirectory::new("watch");
+        let (etc, first) = (directory.file("etc"), directory.file("etc/..first"));
         std::fs::create_dir_all(&first).unwrap();
         std::fs::write(first.join("config.toml"), "").unwrap();
         symlink("..first", etc.join("..data")).unwrap();
@@ -166,12 +167,11 @@ mod tests {
         symlink("loop", etc.join("loop")).unwrap();
         let watched = directories(&etc.join("config.toml"));
         let looped = directories(&etc.join("loop"));
-        let missing = directories(&root.join("gone/too/config.toml"));
-        std::fs::remove_dir_all(&root).unwrap();
+        let missing = directories(&directory.file("gone/too/config.toml"));
         assert!(watched.contains_key(&etc), "the link's own directory sees the swap of ..data");
         assert!(watched.contains_key(&etc.join("..data")), "and so is its target's: {watched:?}");
         assert!(looped.contains_key(&etc));
-        assert!(missing.contains_key(&root), "what is gone comes back there: {missing:?}");
+        assert!(missing.contains_key(directory.path()), "what is gone comes back there: {missing:?}");
     }
 
     #[test]

@@ -329,34 +329,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::metrics::Label as _;
-    use std::{
-        fs,
-        sync::atomic::{AtomicU32, Ordering},
-    };
+    use crate::test_directory::TestDirectory;
+    use std::fs;
     use tokio_util::task::AbortOnDropHandle;
-
-    /// A directory of a test's own.
-    pub(super) struct Scratch(PathBuf);
-
-    impl Scratch {
-        pub(super) fn new(name: &str) -> Self {
-            static MADE: AtomicU32 = AtomicU32::new(0);
-            let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-            let path = std::env::temp_dir().join(format!("alternator-dns-memory-{process}-{number}-{name}"));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        pub(super) fn path(&self) -> &Path {
-            &self.0
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
@@ -380,8 +355,8 @@ mod tests {
         cluster("seeds = [\"10.0.0.1\", \"n.example\"]")
     }
 
-    fn open(scratch: &Scratch) -> (SnapshotStore, SnapshotWriter) {
-        SnapshotStore::open(scratch.path(), WEEK, Arc::default()).unwrap()
+    fn open(directory: &TestDirectory) -> (SnapshotStore, SnapshotWriter) {
+        SnapshotStore::open(directory.path(), WEEK, Arc::default()).unwrap()
     }
 
     fn ignored(memory: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
@@ -404,13 +379,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_remembered_is_recalled_by_the_next_process() {
-        let scratch = Scratch::new("recall");
-        let (memory, keeper) = open(&scratch);
+        let directory = TestDirectory::new("recall");
+        let (memory, keeper) = open(&directory);
         assert_eq!(memory.recall(&name("a"), &ours()), None);
         memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
         memory.flush().await;
         drop((memory, keeper));
-        let (memory, _keeper) = open(&scratch);
+        let (memory, _keeper) = open(&directory);
         let recalled = memory.recall(&name("a"), &ours()).unwrap();
         assert_eq!(recalled.nodes, nodes(&["10.0.0.1", "10.0.0.2"]));
         assert!(SystemTime::now().duration_since(recalled.written).unwrap() < HOUR);
@@ -419,8 +394,8 @@ mod tests {
 
     #[test]
     fn another_cluster_s_nodes_are_not_recalled_until_the_keys_are_put_right() {
-        let scratch = Scratch::new("fingerprint");
-        let (memory, _keeper) = open(&scratch);
+        let directory = TestDirectory::new("fingerprint");
+        let (memory, _keeper) = open(&directory);
         memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
         assert_eq!(memory.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
         assert_eq!(ignored(&memory, SnapshotIgnored::Fingerprint), 1);
@@ -479,25 +454,25 @@ mod tests {
 
     #[tokio::test]
     async fn zones_that_are_wanted_no_more_are_left_out() {
-        let scratch = Scratch::new("retain");
-        let (memory, _keeper) = open(&scratch);
+        let directory = TestDirectory::new("retain");
+        let (memory, _keeper) = open(&directory);
         for zone in ["a", "b", "c"] {
             memory.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
         }
         memory.forget(&name("a"));
         memory.retain(|zone| *zone != name("b"));
         memory.flush().await;
-        let text = fs::read_to_string(scratch.path().join("nodes.json")).unwrap();
+        let text = fs::read_to_string(directory.file("nodes.json")).unwrap();
         assert_eq!(["a", "b", "c"].map(|zone| text.contains(&format!("\"{zone}.\""))), [false, false, true]);
     }
 
     #[test]
     fn a_file_that_cannot_be_believed_is_counted_and_never_fatal() {
-        let scratch = Scratch::new("damaged");
-        let path = scratch.path().join("nodes.json");
+        let directory = TestDirectory::new("damaged");
+        let path = directory.file("nodes.json");
         let reasons_after = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            let (memory, _keeper) = open(&scratch);
+            let (memory, _keeper) = open(&directory);
             assert_eq!(memory.recall(&name("a"), &ours()), None);
             SnapshotIgnored::ALL.iter().map(|&reason| ignored(&memory, reason)).collect::<Vec<_>>()
         };
@@ -506,19 +481,19 @@ mod tests {
         assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt.index()], 1);
         let large = fs::File::create(&path).unwrap();
         large.set_len(FILE_OCTETS_MAX + 1).unwrap();
-        let (memory, keeper) = open(&scratch);
+        let (memory, keeper) = open(&directory);
         assert_eq!(ignored(&memory, SnapshotIgnored::TooLarge), 1);
         drop((memory, keeper));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        let (memory, _keeper) = open(&scratch);
+        let (memory, _keeper) = open(&directory);
         assert_eq!(ignored(&memory, SnapshotIgnored::Unreadable), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_written_at_once_and_at_most_once_a_second() {
-        let scratch = Scratch::new("pace");
-        let (memory, keeper) = open(&scratch);
+        let directory = TestDirectory::new("pace");
+        let (memory, keeper) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
         memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         until("the first write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
@@ -534,8 +509,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_never_changes_stays_young_with_one_write_an_hour() {
-        let scratch = Scratch::new("confirm");
-        let (memory, keeper) = open(&scratch);
+        let directory = TestDirectory::new("confirm");
+        let (memory, keeper) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
         let start = SystemTime::now();
         for hour in 0..24 {
@@ -546,7 +521,7 @@ mod tests {
         }
         let count = writes(&memory, SnapshotWrite::Ok);
         assert!((23..=25).contains(&count), "{count} writes in 24 hours");
-        let written = file::parse(&fs::read(scratch.path().join("nodes.json")).unwrap()).unwrap();
+        let written = file::parse(&fs::read(directory.file("nodes.json")).unwrap()).unwrap();
         assert!(written.values().all(|entry| entry.written >= stamp(start + 22 * HOUR)));
         sleep(24 * HOUR).await;
         let count_later = writes(&memory, SnapshotWrite::Ok);
@@ -555,23 +530,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_disk_in_trouble_is_tried_again_ever_less_often() {
-        let scratch = Scratch::new("trouble");
-        let (memory, keeper) = open(&scratch);
+        let directory = TestDirectory::new("trouble");
+        let (memory, keeper) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-        fs::remove_dir_all(scratch.path()).unwrap();
+        fs::remove_dir_all(directory.path()).unwrap();
         memory.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         sleep(HOUR).await;
         let failed = writes(&memory, SnapshotWrite::Failed);
         assert!((50..=70).contains(&failed), "{failed} attempts in an hour");
-        fs::create_dir(scratch.path()).unwrap();
+        fs::create_dir(directory.path()).unwrap();
         until("a good write", || writes(&memory, SnapshotWrite::Ok) == 1).await;
-        assert!(scratch.path().join("nodes.json").exists());
+        assert!(directory.file("nodes.json").exists());
     }
 
     #[tokio::test]
     async fn ten_thousand_zones_are_written_and_read_again() {
-        let scratch = Scratch::new("many");
-        let (memory, keeper) = open(&scratch);
+        let directory = TestDirectory::new("many");
+        let (memory, keeper) = open(&directory);
         let cluster = ours();
         let names: Vec<_> = (0..10_000).map(|zone| name(&format!("alternator.z{zone}.example.com"))).collect();
         let three = nodes(&["10.100.200.10", "10.100.200.11", "10.100.200.12"]);
@@ -593,7 +568,7 @@ mod tests {
         let written = clock.elapsed();
         drop((memory, keeper));
         let clock = std::time::Instant::now();
-        let (memory, _keeper) = open(&scratch);
+        let (memory, _keeper) = open(&directory);
         let read = clock.elapsed();
         eprintln!(
             "{} octets; remembered in {remembered:?}, copied in {copied:?}, rendered in {rendered:?}, written in \
