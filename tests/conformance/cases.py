@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import cookies
 import wire
-from asking import CLIENT, Silence
 from fixture import ZONES
 from judges import (
     NO_SUCH_NAME,
@@ -39,6 +38,7 @@ from judges import (
     with_option,
     without_option,
 )
+from queries import CLIENT, Silence
 from servers import IDENTITY, SECRET, VERSION
 from wire import (
     AD,

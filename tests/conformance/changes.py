@@ -12,8 +12,8 @@ from pathlib import Path
 import cookies
 import fixture
 import servers
-from asking import PORT
 from judges import REFUSED, explained, first, judged, rcode
+from queries import PORT
 from servers import SECRET, until, waited
 from wire import COOKIE, TC, opt, option, query, read, words
 

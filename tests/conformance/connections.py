@@ -8,8 +8,8 @@ import time
 
 import cookies
 import servers
-from asking import Conversation, Server
 from judges import THREE, judged
+from queries import Connection, Server
 from servers import OURS
 from wire import COOKIE, opt, option, query, words
 
@@ -19,7 +19,7 @@ EVERYDAY = query("c1.alt.test")
 
 def pipelined(server):
     """Three questions in one segment, then one octet by octet, on one connection."""
-    with Conversation(server) as talk:
+    with Connection(server) as talk:
         told = [talk.framed(query(name)) for name in ("c1.alt.test", "v6.alt.test", "x.c1.alt.test")]
         talk.socket.sendall(b"".join(octets for _, octets in told))
         replies = [talk.hear() for _ in told]
@@ -39,7 +39,7 @@ def pipelined(server):
 
 def closing(server, say, seconds):
     """How long a connection lives on which no more than `say` is said."""
-    with Conversation(server) as talk:
+    with Connection(server) as talk:
         talk.socket.sendall(say)
         return talk.closed_after(seconds)
 
@@ -150,7 +150,7 @@ def life_words(seconds):
 def slow_reader(world, report):
     """Asks for far more than the kernel buffers, and reads nothing."""
     server = world.fenced.server
-    with Conversation(server) as talk:
+    with Connection(server) as talk:
         talk.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         talk.socket.settimeout(WATCHED)
         question = b"".join(talk.framed(query("all.alt.test"))[1] for _ in range(100))
@@ -188,7 +188,7 @@ def crowds(world, report):
         time.sleep(0.2)
         talks = []
         for client in clients:
-            talks.append(Conversation(fenced, client))
+            talks.append(Connection(fenced, client))
             # Each has been heard, so that the order of their idleness is known.
             talks[-1].say(EVERYDAY)
             talks[-1].hear()
