@@ -20,6 +20,7 @@ mod isolation;
 mod learning;
 mod leaving;
 mod lifecycle;
+mod listeners;
 mod memory;
 mod payloads;
 mod reload;

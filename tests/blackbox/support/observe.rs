@@ -95,3 +95,8 @@ pub fn goes_on(daemon: &Daemon, cluster: &SimulatedCluster, polls: u64) {
     wait::until("more polls", || (cluster.total(Path::LocalNodes) >= polls).then_some(()));
     assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().0, 200);
 }
+
+/// Whether this name is a zone's.
+pub fn serves(daemon: &Daemon, name: &str) -> bool {
+    daemon.ask(name, "SOA").rcode == "NoError"
+}
