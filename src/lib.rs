@@ -88,3 +88,6 @@ pub mod systemd;
 pub mod table;
 pub mod telemetry;
 pub mod types;
+
+#[cfg(test)]
+mod test_directory;

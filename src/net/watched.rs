@@ -24,8 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-/// How long reading a file may take. A local file takes a millisecond.
-pub const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// How long reading a file may take. A local file takes a millisecond, and all the system's authorities four.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Reads of one [`FileReader`] at the same time: each blocks a thread.
 const READS_MAX: usize = 16;
@@ -134,18 +134,33 @@ impl FileReader {
     ) -> Result<Option<FileContent>, ReadError> {
         let shared = self.0.clone();
         let own_path = path.to_path_buf();
-        let read = async move {
-            let turn = shared.turn(&own_path).lock_owned().await;
+        let content = self.run(path, move || (shared.read)(&own_path, size_max, known.as_ref())).await;
+        content.and_then(|content| content).map_err(|reason| ReadError { path: path.into(), reason })
+    }
+
+    /// Runs a job that opens or looks at a file, or at what the path stands for, on a thread that may block. Jobs of one
+    /// path wait for each other, so that no more than one hangs.
+    ///
+    /// # Errors
+    /// The file system does not answer in time; then the job goes on. Or the job panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        path: &Path,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadFailure> {
+        let shared = self.0.clone();
+        let path = path.to_path_buf();
+        let done = async move {
+            let turn = shared.turn(&path).lock_owned().await;
             let slot = shared.slots.clone().acquire_owned().await;
             let job = spawn_blocking(move || {
-                let content = (shared.read)(&own_path, size_max, known.as_ref());
+                let done = job();
                 drop((slot, turn));
-                content
+                done
             });
-            job.await.unwrap_or_else(|lost| Err(ReadFailure::Other(lost.to_string())))
+            job.await.map_err(|lost| ReadFailure::Other(lost.to_string()))
         };
-        let content = timeout(self.0.deadline, read).await.unwrap_or(Err(ReadFailure::TimedOut));
-        content.map_err(|reason| ReadError { path: path.into(), reason })
+        timeout(self.0.deadline, done).await.unwrap_or(Err(ReadFailure::TimedOut))
     }
 }
 
@@ -444,28 +459,7 @@ mod tests {
     };
 
     use super::*;
-
-    /// A directory that goes with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let directory = std::env::temp_dir().join(format!("alternator-dns-watched-{}-{name}", std::process::id()));
-            fs::create_dir_all(&directory).unwrap();
-            Self(directory)
-        }
-
-        fn put(&self, name: &str, content: &str) -> PathBuf {
-            fs::write(self.0.join(name), content).unwrap();
-            self.0.join(name)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::test_directory::TestDirectory;
 
     fn text(contents: Vec<Vec<u8>>) -> Result<String, String> {
         let text = String::from_utf8(contents.concat()).unwrap();
@@ -474,15 +468,15 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_regular_file_of_the_stated_size_is_read() {
-        let scratch = Scratch::new("kinds");
+        let directory = TestDirectory::new("kinds");
         let reader = FileReader::new();
         let read = async |path: &Path| reader.read(path, 4).await.map(|content| content.octets).map_err(|e| e.reason);
-        assert_eq!(read(&scratch.put("four", "four")).await, Ok(b"four".to_vec()));
-        assert_eq!(read(&scratch.put("five", "fives")).await, Err(ReadFailure::TooLarge(4)));
-        assert_eq!(read(&scratch.0).await, Err(ReadFailure::Directory));
-        assert_eq!(read(&scratch.0.join("missing")).await, Err(ReadFailure::Missing));
+        assert_eq!(read(&directory.put("four", "four")).await, Ok(b"four".to_vec()));
+        assert_eq!(read(&directory.put("five", "fives")).await, Err(ReadFailure::TooLarge(4)));
+        assert_eq!(read(directory.path()).await, Err(ReadFailure::Directory));
+        assert_eq!(read(&directory.file("missing")).await, Err(ReadFailure::Missing));
         assert_eq!(read(Path::new("/dev/zero")).await, Err(ReadFailure::NotRegular));
-        let pipe = scratch.0.join("pipe");
+        let pipe = directory.file("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert_eq!(read(&pipe).await, Err(ReadFailure::NotRegular), "without waiting for a writer");
     }
@@ -521,20 +515,20 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_good_value_stays_and_failure_is_reported_once() {
-        let scratch = Scratch::new("value");
+        let directory = TestDirectory::new("value");
         let reader = FileReader::new();
-        let paths = vec![scratch.put("one", "1"), scratch.put("two", "2")];
+        let paths = vec![directory.put("one", "1"), directory.put("two", "2")];
         let mut files = WatchedFiles::open(&reader, paths, 9, text).await.unwrap();
         let value = files.value().unwrap().clone();
         assert_eq!(*value, "12");
-        scratch.put("two", "bad");
+        directory.put("two", "bad");
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged), "a pair may be half replaced");
         assert!(matches!(files.look(&reader, text).await, Look::Failed(WatchError::Content(error)) if error == "1bad"));
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
         assert_eq!(**files.value().unwrap(), "12");
-        scratch.put("two", "2");
+        directory.put("two", "2");
         assert!(matches!(files.look(&reader, text).await, Look::Recovered));
-        scratch.put("two", "3");
+        directory.put("two", "3");
         assert!(matches!(files.look(&reader, text).await, Look::Changed(value) if *value == "13"));
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
         assert!(files.error().is_none());
@@ -542,16 +536,16 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_good_value_failure_is_reported_at_once() {
-        let scratch = Scratch::new("first");
-        let paths = vec![scratch.0.join("missing")];
+        let directory = TestDirectory::new("first");
+        let paths = vec![directory.file("missing")];
         let error = WatchedFiles::open(&FileReader::new(), paths, 9, text).await.map(drop).unwrap_err();
         assert!(matches!(error, WatchError::Read(ReadError { reason: ReadFailure::Missing, .. })));
     }
 
     #[test]
     fn a_file_that_changed_a_moment_ago_may_keep_its_stamp() {
-        let scratch = Scratch::new("stamp");
-        let path = scratch.put("file", "1");
+        let directory = TestDirectory::new("stamp");
+        let path = directory.put("file", "1");
         let stamp = Stamp::of(&fs::metadata(path).unwrap());
         let now = SystemTime::now();
         assert!(!stamp.has_settled(now));

@@ -89,7 +89,7 @@ pub struct Reloader {
 impl Reloader {
     /// Watches `path`, whose content `in_force` was started with.
     pub fn new(path: PathBuf, in_force: Arc<Config>, channels: ReloadChannels) -> Self {
-        let watch = Watch::new(path.clone());
+        let watch = Watch::new(path.clone(), channels.reader.clone());
         Self { path, channels, watch, in_force, last_read: None, refused: None, waiting: Vec::new(), asked: false }
     }
 

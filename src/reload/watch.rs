@@ -8,21 +8,17 @@ use std::{
     ffi::OsString,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind},
 };
-use tokio::{
-    sync::{Mutex, watch},
-    task::spawn_blocking,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::settle::Writes;
-use crate::net::watched::READ_DEADLINE;
+use crate::net::watched::FileReader;
 
 /// Links that are followed before the chain counts as a loop, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -37,7 +33,8 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
-    /// Locked by the thread that arms it, so that no more than one hangs.
+    reader: FileReader,
+    /// Locked by the thread that arms it; the reader lets one do so at a time.
     armed: Arc<Mutex<Armed>>,
     activity: watch::Receiver<Activity>,
 }
@@ -69,10 +66,10 @@ enum Watcher {
 
 impl Watch {
     /// Watches nothing before it is armed.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, reader: FileReader) -> Self {
         let (sender, activity) = watch::channel(Activity::default());
         let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), activity: sender };
-        Self { path, armed: Arc::new(Mutex::new(armed)), activity }
+        Self { path, reader, armed: Arc::new(Mutex::new(armed)), activity }
     }
 
     /// Waits for the next event.
@@ -92,13 +89,9 @@ impl Watch {
     /// system does not answer; then the slow timer remains.
     pub(super) async fn arm(&mut self) {
         let (armed, path) = (self.armed.clone(), self.path.clone());
-        let arming = async move {
-            let mut armed = armed.lock_owned().await;
-            // A panic has been reported by its hook, and leaves the slow timer.
-            let _ = spawn_blocking(move || armed.arm(&path)).await;
-        };
-        if timeout(READ_DEADLINE, arming).await.is_err() {
-            tracing::debug!(path = %self.path.display(), "the directories of the file cannot be watched now");
+        let arm = move || armed.lock().unwrap_or_else(PoisonError::into_inner).arm(&path);
+        if let Err(reason) = self.reader.run(&self.path, arm).await {
+            tracing::debug!(path = %self.path.display(), %reason, "the directories of the file cannot be watched now");
         }
     }
 }
@@ -212,14 +205,16 @@ fn add(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::symlink;
 
     use notify::event::{CreateKind, DataChange, RenameMode};
 
     #[test]
     fn every_directory_on_the_way_is_watched() {
-        let root = std::env::temp_dir().join(format!("alternator-dns-watch-{}", std::process::id()));
-        let (etc, first) = (root.join("etc"), root.join("etc/..first"));
+        let directory = TestDirectory::new("watch");
+        let etc = directory.file("etc");
+        let first = directory.file("etc/..first");
         std::fs::create_dir_all(&first).unwrap();
         std::fs::write(first.join("config.toml"), "").unwrap();
         symlink("..first", etc.join("..data")).unwrap();
@@ -227,12 +222,11 @@ mod tests {
         symlink("loop", etc.join("loop")).unwrap();
         let watched = directories(&etc.join("config.toml"));
         let looped = directories(&etc.join("loop"));
-        let missing = directories(&root.join("gone/too/config.toml"));
-        std::fs::remove_dir_all(&root).unwrap();
+        let missing = directories(&directory.file("gone/too/config.toml"));
         assert!(watched.contains_key(&etc), "the link's own directory sees the swap of ..data");
         assert!(watched.contains_key(&etc.join("..data")), "and so is its target's: {watched:?}");
         assert!(looped.contains_key(&etc));
-        assert!(missing.contains_key(&root), "what is gone comes back there: {missing:?}");
+        assert!(missing.contains_key(directory.path()), "what is gone comes back there: {missing:?}");
     }
 
     #[test]
