@@ -117,6 +117,22 @@ ssize_t readlink(const char *path, char *target, size_t size)
     return syscall(SYS_readlinkat, AT_FDCWD, path, target, size);
 }
 
+char *realpath(const char *path, char *resolved)
+{
+    wait_for("realpath", path);
+    char name[64], found[PATH_MAX];
+    int file = syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+    if (file < 0)
+        return NULL;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, name, found, sizeof found - 1);
+    syscall(SYS_close, file);
+    if (length < 0)
+        return NULL;
+    found[length] = 0;
+    return resolved ? strcpy(resolved, found) : strdup(found);
+}
+
 int inotify_add_watch(int watcher, const char *path, unsigned mask)
 {
     wait_for("watch", path);
