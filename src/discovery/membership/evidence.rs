@@ -106,7 +106,7 @@ fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
 mod tests {
     use super::*;
 
-    /// One letter a node, so that a story fits on a line.
+    /// One letter a node, so that a case fits on a line.
     fn node(letter: char) -> IpAddr {
         IpAddr::from([10, 0, 0, letter as u8])
     }
@@ -144,6 +144,8 @@ mod tests {
         };
         assert_eq!(second.clone().replaces(&first, known("d")).changed, later);
         assert_eq!(second.clone().replaces(&first, known("x")).changed, start, "it names no stranger");
-        assert_eq!(second.clone().replaces(&second, known("d")).changed, start, "it named the stranger before");
+        let second = second.replaces(&first, known("x"));
+        let third = SelfReport::new(vec![set("ab"), set("cd")], later + std::time::Duration::from_secs(1));
+        assert_eq!(third.replaces(&second, known("d")).changed, start, "it named the stranger before");
     }
 }

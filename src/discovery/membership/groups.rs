@@ -105,7 +105,7 @@ impl fmt::Display for ForeignReason {
     }
 }
 
-/// Why the zone's group cannot be told, or is doubtful.
+/// Why the zone's group is not known, or is doubtful.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Contest {
     /// The seeds are of several clusters.
@@ -206,7 +206,7 @@ impl Evidence<'_> {
         )
     }
 
-    /// A group with an id or a standing node is judged at once, as is one with most of the zone's nodes. Otherwise the
+    /// A group with an id or a standing node is chosen at once, as is one with most of the zone's nodes. Otherwise the
     /// reports that are still awaited may show a better one.
     fn is_decided(&self, best: &Group) -> bool {
         if best.members.is_empty() && best.named.iter().any(|node| self.awaited.contains(node)) {

@@ -124,7 +124,7 @@ impl Membership {
                 let change = self.view.probed(node, outcome, now);
                 actions.confirm.extend(change.confirm.then_some(node));
                 // Most probes change nothing, and large zones have many of them.
-                if !change.changed && !self.view.has_news() {
+                if !change.changed && !self.view.has_changes() {
                     return actions;
                 }
             }

@@ -143,7 +143,7 @@ pub enum Notice {
     Foreign(IpAddr, ForeignReason),
     /// A foreign node is the zone's again.
     Returned(IpAddr),
-    /// The zone's group cannot be told, or is doubtful.
+    /// The zone's group is not known, or is doubtful.
     Contested(Contest),
     /// That is over.
     Agreed,
@@ -173,7 +173,7 @@ impl MembershipView {
     }
 
     /// Whether groups are to be determined anew, or other nodes are to be asked for their reports.
-    pub fn has_news(&self) -> bool {
+    pub fn has_changes(&self) -> bool {
         self.evidence_changed || self.reports_changed
     }
 
@@ -310,7 +310,7 @@ impl MembershipView {
             Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
             Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
             None if self.reports.contains_key(&report.sender) => {
-                Err("is of a cluster that cannot be told to be the zone's".to_owned())
+                Err("may be of another cluster than the zone's".to_owned())
             }
             None => Err("has not sent its lists of every scope".to_owned()),
         };
@@ -399,6 +399,12 @@ impl MembershipView {
             self.relist(&before);
         }
         selected
+    }
+
+    /// Whether a better scope than the active one has nodes that are not down: probes decide about it.
+    pub fn better_scope_may_take_over(&self) -> bool {
+        let better = self.lists[..self.active_scope].iter().flatten().flat_map(NodeSet::as_slice);
+        better.copied().any(|node| self.health.state(node).is_some_and(|state| state != NodeState::Down))
     }
 
     /// No scope has a healthy node: the last answer stays, or the first scope that has nodes.

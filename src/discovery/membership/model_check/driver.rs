@@ -142,9 +142,11 @@ impl State {
         if scopes.is_empty() { self.world.alive(*cluster, None) } else { best }
     }
 
+    /// Whether it does, or is excused.
     pub(super) fn is_true(&self, zone: usize) -> bool {
         // While no node lives that should be answered, the last ones are.
-        self.truth(zone).is_none_or(|truth| self.zones[zone].answers.answered == Some(truth))
+        let is_exact = |truth| self.zones[zone].answers.answered == Some(truth);
+        self.zones[zone].excused || self.truth(zone).is_none_or(is_exact)
     }
 
     /// Performs what an event calls for, as the poller does.
@@ -282,7 +284,8 @@ impl State {
         let zone = self.turn;
         let view = &self.zones[zone].membership.view;
         let standing_is_true = view.standing().all(|node| self.world.serves(number(node), self.zones[zone].cluster));
-        if self.is_true(zone) && standing_is_true && view.standing().next().is_some() {
+        let is_exact = self.zones[zone].answers.answered == self.truth(zone);
+        if is_exact && standing_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
         let voices = self.zones[zone].membership.view.voices();

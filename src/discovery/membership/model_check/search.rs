@@ -103,8 +103,8 @@ impl State {
             let mut order: Vec<usize> = first.into_iter().collect();
             order.extend(candidates.iter().filter(|n| Some(**n) != first));
             for is_reversed in [false, true] {
-                if is_reversed {
-                    order.iter().next().copied().inspect(|_| order[1..].reverse());
+                if let (true, [_, others @ ..]) = (is_reversed, &mut order[..]) {
+                    others.reverse();
                 }
                 let mut state = begun.clone();
                 let asked = state.poll(&order);

@@ -40,7 +40,7 @@ impl MembershipView {
             }
         }
         self.forget_untracked();
-        // What it has brought about is no news.
+        // What follows from it is taken into account already.
         self.evidence_changed = false;
     }
 
@@ -88,6 +88,7 @@ impl MembershipView {
                 }
                 self.standing.remove(&node);
             }
+            Verdict::Split if self.trusted.contains(&node) => _ = self.standing.insert(node),
             Verdict::Unnamed | Verdict::Split | Verdict::Undecided => {}
         }
     }

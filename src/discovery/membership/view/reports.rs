@@ -102,7 +102,7 @@ impl MembershipView {
                 report.replaces(earlier, |named| !nodes.contains(named))
             }
         };
-        let is_news = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
+        let is_changed = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
         let is_suspicious = self.reports.get(&node).is_some_and(|earlier| earlier.changed != report.changed);
         if is_suspicious {
             self.ask_peers(&report);
@@ -114,7 +114,7 @@ impl MembershipView {
             self.unidentified.insert(node);
         }
         self.reports.insert(node, report);
-        self.evidence_changed |= is_news || was_awaited;
+        self.evidence_changed |= is_changed || was_awaited;
     }
 
     /// A witness counts with the group that it lists, so at least one node of that must report.
