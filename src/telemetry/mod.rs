@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_is_told_the_level_and_no_time() {
+    fn the_journal_is_reported_the_level_and_no_time() {
         let levels = || {
             tracing::error!("e");
             tracing::warn!("w");
