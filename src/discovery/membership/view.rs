@@ -179,14 +179,19 @@ impl MembershipView {
         Some(ClusterNodes { nodes: self.learnt()?, others: self.others(), foreign, id: self.cluster_id() })
     }
 
-    /// Nodes that may be asked besides the seeds; those that have left only when `others_failed`.
+    /// Nodes that may be asked besides the seeds; those that have left, and those of other scopes, only when
+    /// `others_failed`.
     pub fn candidates(&self, others_failed: bool) -> Vec<IpAddr> {
-        let nodes = match &self.origin {
+        let mut nodes = match &self.origin {
             Origin::Seeds(_) | Origin::FormerCluster(_) => return Vec::new(),
             Origin::Remembered | Origin::Cluster => self.listed(),
         };
-        let last = self.departed.iter().copied().filter(|_| others_failed);
-        nodes.into_iter().chain(last).filter(|node| !self.foreign.contains_key(node)).collect()
+        if others_failed {
+            let listed: BTreeSet<IpAddr> = nodes.iter().copied().collect();
+            nodes.extend(self.nodes().into_iter().filter(|node| !listed.contains(node)));
+        }
+        nodes.retain(|node| !self.foreign.contains_key(node));
+        nodes
     }
 
     /// Where what is answered comes from.
