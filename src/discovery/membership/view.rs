@@ -66,6 +66,8 @@ pub struct MembershipView {
     verdicts: BTreeMap<IpAddr, Verdict>,
     /// Nodes that are taken for the zone's until there is evidence against it.
     trusted: BTreeSet<IpAddr>,
+    /// Nodes that were answered when they came up, and whose reports are not decided yet: they are answered until then.
+    pending: BTreeSet<IpAddr>,
     /// Nodes that belong, and have reported without a failure since.
     standing: BTreeSet<IpAddr>,
     /// Nodes of other clusters.
@@ -473,7 +475,12 @@ impl MembershipView {
                 NodeState::Up if !is_trusted => NodeState::New,
                 state => state,
             };
-            Node { state, pending: node.pending && is_trusted, ..*node }
+            let is_refuted = matches!(
+                self.verdicts.get(&node.address),
+                Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
+            );
+            let is_pending = node.pending || (!is_trusted && self.pending.contains(&node.address));
+            Node { state, pending: is_pending && !is_refuted, ..*node }
         };
         self.health.nodes().iter().map(shown).collect()
     }
@@ -535,7 +542,7 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
+        (&self.awaited, &self.trusted, &self.pending, &self.standing, self.id, &self.to_confirm).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

@@ -133,6 +133,7 @@ impl MembershipView {
         let was_awaited = self.awaited.remove(&node);
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
+        self.pending.remove(&node);
         self.standing.remove(&node);
         self.evidence_changed |= was_awaited || had_report;
     }
@@ -151,8 +152,12 @@ impl MembershipView {
 
     /// A probe of a node has ended: whether that changes its state, and whether it should be probed again at once.
     pub fn probed(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+                self.pending.insert(node);
+            }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
             // At its first answer after a failure it is asked at once.
             let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
@@ -231,6 +236,7 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
     }
 
