@@ -315,7 +315,7 @@ fn groups(evidence: &Evidence<'_>, without: &BTreeMap<IpAddr, Verdict>) -> Vec<G
         group.named.extend(class.list);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
-    for class in classes.iter().filter(|class| !class.witnesses.is_empty()) {
+    for class in classes.iter().filter(|class| !class.witnesses.is_empty() && !class.list.is_empty()) {
         let listed = |group: &Group| class.list.iter().filter(|node| group.members.contains(node)).count();
         let most = groups.iter_mut().map(|group| (listed(group), group)).filter(|(count, _)| *count > 0);
         if let Some((_, group)) = most.max_by_key(|(count, _)| *count) {
