@@ -68,12 +68,12 @@ impl MembershipView {
             None if self.lists.len() == 1 => SelfReport::new(vec![list.cloned()], now),
             None => return,
         };
-        self.record(report.sender, whole, now);
+        self.record(report.sender, whole.ignoring_scopes(report.unscoped), now);
     }
 
     /// Takes over a node's report about every scope.
-    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, now: Instant) {
-        self.record(node, SelfReport::new(scopes, now), now);
+    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, unscoped: bool, now: Instant) {
+        self.record(node, SelfReport::new(scopes, now).ignoring_scopes(unscoped), now);
     }
 
     fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
