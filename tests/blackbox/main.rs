@@ -28,6 +28,7 @@ mod scopes;
 mod serving;
 mod shipped;
 mod snapshot;
+mod stories;
 mod tls;
 
 use self::support::{ca, daemon, dns, files, http, observe, tls_client, upstream, wait};

@@ -169,6 +169,14 @@ impl Evidence<'_> {
 
     /// The groups that may be the zone's.
     fn eligible<'g>(&self, groups: &'g [Group]) -> Vec<&'g Group> {
+        // While only lists without scopes are known, one with scopes is better, although none of its nodes stands.
+        let scoped = |group: &&Group| !self.is_unscoped(group) && self.first_seed(group).is_some();
+        if groups.iter().any(|group| self.is_unscoped(group) && self.standing(group) > 0)
+            && !groups.iter().any(|group| !self.is_unscoped(group) && self.standing(group) > 0)
+            && groups.iter().any(|group| scoped(&group))
+        {
+            return groups.iter().filter(scoped).collect();
+        }
         let strong: Vec<_> = groups.iter().filter(|group| self.has_id(group) || self.standing(group) > 0).collect();
         if !strong.is_empty() {
             return strong;
@@ -194,6 +202,7 @@ impl Evidence<'_> {
         let names_elsewhere = group.named.iter().any(|&node| (self.answered_elsewhere)(node));
         (
             self.has_id(group),
+            !self.is_unscoped(group),
             self.standing(group),
             // Nodes that have left count less: their addresses are the first to be given away.
             group.members.iter().filter(|node| self.current.contains(node)).count(),
@@ -242,6 +251,12 @@ impl Evidence<'_> {
     /// Whether a group gives ids, and none is the zone's.
     fn has_other_id(&self, group: &Group) -> bool {
         self.known_id().is_some() && !self.has_id(group) && self.ids(group).next().is_some()
+    }
+
+    /// Whether all that a group's members say was said by servers that ignore scopes.
+    fn is_unscoped(&self, group: &Group) -> bool {
+        group.members.iter().all(|node| self.reports.get(node).is_some_and(|report| report.unscoped))
+            && !group.members.is_empty()
     }
 
     fn standing(&self, group: &Group) -> usize {
@@ -331,7 +346,7 @@ fn groups(evidence: &Evidence<'_>, without: &BTreeMap<IpAddr, Verdict>) -> Vec<G
         group.named.extend(class.list);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
-    for class in classes.iter().filter(|class| !class.witnesses.is_empty()) {
+    for class in classes.iter().filter(|class| !class.witnesses.is_empty() && !class.list.is_empty()) {
         let listed = |group: &Group| class.list.iter().filter(|node| group.members.contains(node)).count();
         let most = groups.iter_mut().map(|group| (listed(group), group)).filter(|(count, _)| *count > 0);
         if let Some((_, group)) = most.max_by_key(|(count, _)| *count) {

@@ -180,7 +180,7 @@ impl State {
         let scopes = self.zones[zone].polled();
         let lists: Option<Vec<_>> = scopes.iter().map(|scope| self.world.list(n, *scope)).collect();
         let Some(lists) = lists else { return self.silent(zone, n) };
-        self.handle(zone, Event::Reported { node: address(n), scopes: &lists });
+        self.handle(zone, Event::Reported { node: address(n), scopes: &lists, unscoped: false });
         self.identify(zone, n);
     }
 

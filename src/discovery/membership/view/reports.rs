@@ -78,7 +78,8 @@ impl MembershipView {
         let list = report.nodes;
         match self.reports.get(&report.sender) {
             _ if self.lists.len() == 1 => {
-                self.record(report.sender, SelfReport::new(vec![list.cloned()], now), now);
+                let whole = SelfReport::new(vec![list.cloned()], now);
+                self.record(report.sender, whole.ignoring_scopes(report.unscoped), now);
             }
             Some(earlier) if earlier.in_scope(scope) == list => {}
             // A part of a report says little: the whole is asked for.
@@ -87,8 +88,8 @@ impl MembershipView {
     }
 
     /// Takes over a node's report about every scope.
-    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, now: Instant) {
-        self.record(node, SelfReport::new(scopes, now), now);
+    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, unscoped: bool, now: Instant) {
+        self.record(node, SelfReport::new(scopes, now).ignoring_scopes(unscoped), now);
     }
 
     fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
@@ -152,6 +153,7 @@ impl MembershipView {
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
         self.unidentified.remove(&node);
+        self.pending.remove(&node);
         self.standing.remove(&node);
         self.evidence_changed |= was_awaited || had_report;
     }
@@ -171,8 +173,12 @@ impl MembershipView {
 
     /// A probe of a node has ended: whether that changes its state, and whether it should be probed again at once.
     pub fn probed(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+                self.pending.insert(node);
+            }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
             // At its first answer after a failure it is asked at once.
             let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
@@ -255,6 +261,7 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
     }
 
