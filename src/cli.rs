@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::control::{self, ControlError},
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity, NodeLoad, node_loads},
     discovery::{SECRET_FILE_OCTETS_MAX, SecretKey},
     net::watched::{FileReader, ReadError, read_any},
     supervisor::{StartError, Supervisor, control_runtime},
@@ -261,6 +261,11 @@ impl fmt::Display for Summary<'_> {
         }
         let words = (plural(zones.len(), "zone"), plural(seeds, "seed"));
         write!(f, "zones   {} with {} in all", words.0, words.1)?;
+        let most = node_loads(zones).iter().map(NodeLoad::total).fold(0.0, f64::max);
+        write!(
+            f,
+            "\nload    at most {most:.1} requests a second to a node, if a cluster has as many nodes as seeds here"
+        )?;
         for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {
             let seeds: Vec<_> = zone.cluster.seeds.iter().map(ToString::to_string).collect();
             let ttl = zone.ttl.as_secs();

@@ -33,6 +33,8 @@
 //! 6. `answer/records.rs` fills the records into a reply, which `answer/render.rs` writes: EDNS options, truncation,
 //!    padding.
 //!
+//! `server/self_query.rs` sends such queries to this server itself, for `/serving` (`admin/serving.rs`).
+//!
 //! A query for a name outside all zones goes from `server/forward.rs` to `forward/`, if there is a `[forward]` section;
 //! `answer/forwarded.rs` fills the upstream's records into the same kind of reply.
 //!
@@ -87,3 +89,6 @@ pub mod systemd;
 pub mod table;
 pub mod telemetry;
 pub mod types;
+
+#[cfg(test)]
+mod test_directory;

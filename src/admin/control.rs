@@ -258,31 +258,9 @@ fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ReloadError;
+    use crate::{config::ReloadError, test_directory::TestDirectory};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    /// A directory for one test, removed when dropped.
-    struct TempDirectory(PathBuf);
-
-    impl TempDirectory {
-        fn new(name: &str) -> Self {
-            let path = env::temp_dir().join(format!("alternator-dns-control-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        fn socket(&self) -> PathBuf {
-            self.0.join(SOCKET_NAME)
-        }
-    }
-
-    impl Drop for TempDirectory {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     /// A server whose reloads all have this outcome.
     fn serving(path: &Path, outcome: Result<&str, &str>) -> CancellationToken {
@@ -302,21 +280,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_returns_the_summary_or_why_the_file_is_refused() {
-        let directory = TempDirectory::new("reload");
-        let stop = serving(&directory.socket(), Ok("1 zone added"));
-        assert_eq!(reload(&directory.socket()).await.unwrap(), "1 zone added");
-        assert_eq!(fs::metadata(directory.socket()).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        let directory = TestDirectory::new("reload");
+        let stop = serving(&directory.file(SOCKET_NAME), Ok("1 zone added"));
+        assert_eq!(reload(&directory.file(SOCKET_NAME)).await.unwrap(), "1 zone added");
+        assert_eq!(fs::metadata(directory.file(SOCKET_NAME)).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         stop.cancel();
         let refusal = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
-        let other = directory.0.join("other.sock");
+        let other = directory.file("other.sock");
         serving(&other, Err(refusal));
         assert!(matches!(reload(&other).await, Err(ControlError::ReloadRefused(text)) if text == refusal));
     }
 
     #[tokio::test]
     async fn a_missing_server_is_reported_in_a_sentence() {
-        let directory = TempDirectory::new("absent");
-        let path = directory.socket();
+        let directory = TestDirectory::new("absent");
+        let path = directory.file(SOCKET_NAME);
         let sentence = format!("no server is running: nothing listens on {}", path.display());
         assert_eq!(reload(&path).await.unwrap_err().to_string(), sentence);
         drop(net::UnixListener::bind(&path).unwrap());
@@ -327,48 +305,48 @@ mod tests {
 
     #[tokio::test]
     async fn a_reload_of_a_stopping_server_fails_with_a_sentence() {
-        let directory = TempDirectory::new("stopping");
+        let directory = TestDirectory::new("stopping");
         let (requests, inbox) = mpsc::channel(1);
         drop(inbox);
-        tokio::spawn(serve(bind(&directory.socket()).unwrap(), requests, CancellationToken::new()));
-        assert_eq!(reload(&directory.socket()).await.unwrap_err().to_string(), "the server is stopping");
+        tokio::spawn(serve(bind(&directory.file(SOCKET_NAME)).unwrap(), requests, CancellationToken::new()));
+        assert_eq!(reload(&directory.file(SOCKET_NAME)).await.unwrap_err().to_string(), "the server is stopping");
     }
 
     #[test]
     fn another_server_and_other_files_are_left_alone() {
-        let directory = TempDirectory::new("taken");
-        let first = bind(&directory.socket()).unwrap();
-        assert!(matches!(bind(&directory.socket()), Err(ControlError::Taken(_))));
+        let directory = TestDirectory::new("taken");
+        let first = bind(&directory.file(SOCKET_NAME)).unwrap();
+        assert!(matches!(bind(&directory.file(SOCKET_NAME)), Err(ControlError::Taken(_))));
         drop(first);
-        fs::write(directory.socket(), "diary").unwrap();
-        assert!(matches!(bind(&directory.socket()), Err(ControlError::NoSocket(_))));
-        assert_eq!(fs::read_to_string(directory.socket()).unwrap(), "diary");
-        assert!(matches!(bind(&directory.0.join("no/such/control.sock")), Err(ControlError::Bind { .. })));
+        fs::write(directory.file(SOCKET_NAME), "diary").unwrap();
+        assert!(matches!(bind(&directory.file(SOCKET_NAME)), Err(ControlError::NoSocket(_))));
+        assert_eq!(fs::read_to_string(directory.file(SOCKET_NAME)).unwrap(), "diary");
+        assert!(matches!(bind(&directory.file("no/such/control.sock")), Err(ControlError::Bind { .. })));
     }
 
     #[test]
     fn a_server_removes_only_its_own_socket() {
-        let directory = TempDirectory::new("successor");
-        let former = bind(&directory.socket()).unwrap();
-        fs::remove_file(directory.socket()).unwrap();
-        let successor = bind(&directory.socket()).unwrap();
+        let directory = TestDirectory::new("successor");
+        let former = bind(&directory.file(SOCKET_NAME)).unwrap();
+        fs::remove_file(directory.file(SOCKET_NAME)).unwrap();
+        let successor = bind(&directory.file(SOCKET_NAME)).unwrap();
         drop(former);
-        assert!(directory.socket().exists());
+        assert!(directory.file(SOCKET_NAME).exists());
         drop(successor);
-        assert!(!directory.socket().exists());
+        assert!(!directory.file(SOCKET_NAME).exists());
     }
 
     #[tokio::test]
     async fn other_paths_and_methods_are_refused() {
-        let directory = TempDirectory::new("paths");
-        serving(&directory.socket(), Ok("done"));
+        let directory = TestDirectory::new("paths");
+        serving(&directory.file(SOCKET_NAME), Ok("done"));
         for (request, status) in [
             ("GET /reload HTTP/1.1\r\nhost: x\r\n\r\n", "405"),
             ("POST /zones HTTP/1.1\r\nhost: x\r\n\r\n", "404"),
             ("POST /reload HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", "413"),
             ("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n", "200"),
         ] {
-            let mut stream = tokio::net::UnixStream::connect(directory.socket()).await.unwrap();
+            let mut stream = tokio::net::UnixStream::connect(directory.file(SOCKET_NAME)).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut reply = String::new();
             stream.read_to_string(&mut reply).await.unwrap();
@@ -428,9 +406,9 @@ mod tests {
                       ((content-length|transfer-encoding|[a-z]{1,9}): (0|4|chunked|[ -~]{0,9})\r\n){0,3}\r\n\
                       (done|4\r\ndone\r\n0\r\n\r\n)?|\\PC{0,40}"
         ) {
-            let directory = TempDirectory::new("odd-server");
+            let directory = TestDirectory::new("odd-server");
             let outcome = run(async {
-                let path = directory.socket();
+                let path = directory.file(SOCKET_NAME);
                 let listener = UnixListener::bind(&path).unwrap();
                 let server = async {
                     let (mut stream, _) = listener.accept().await.unwrap();

@@ -209,6 +209,11 @@ impl Scrape {
     }
 
     /// Figures of the kernel about the process; left out where there is no `/proc`.
+    ///
+    /// Pages are rendered on a blocking thread, so that these reads hold up no task. They have no deadline: the kernel
+    /// makes `status` and the list of descriptors from its own memory. It asks no file system about the open files, and
+    /// takes no lock that a page fault could hold (as `cmdline` and `smaps` do). Measured: 10 µs for `status`, also
+    /// while other threads map memory; 15 µs for the list of 50 descriptors, 4 ms for 15,000.
     fn process(&self, families: &mut Families<'_>) -> fmt::Result {
         if let Some(octets) = resident_octets() {
             families.gauge("process_resident_memory", "Resident memory.", Some(Unit::Bytes), octets)?;

@@ -8,6 +8,7 @@
 //! | `/`          | the status page, for people                                          |
 //! | `/healthz`   | 200 while the process runs                                           |
 //! | `/readyz`    | 200 once the server is ready, else 503 and the reason                |
+//! | `/serving`   | 200 while its sockets answer and a zone is learnt, else 503 and why  |
 //! | `/metrics`   | OpenMetrics text                                                     |
 //! | `/api/zones` | every zone as JSON                                                   |
 
@@ -16,6 +17,7 @@ pub mod control;
 mod http;
 mod metrics;
 mod page;
+mod serving;
 
 use std::{
     sync::Arc,
@@ -38,6 +40,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::http::HttpLimits;
+pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
 use crate::{
     config::ConfigStatus,
     metrics::ProcessCounters,
@@ -65,6 +68,8 @@ pub struct View {
     pub config: Arc<ArcSwap<ConfigStatus>>,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
+    /// Whether clients should be sent here.
+    pub serving: ServingCheck,
     /// When the process started.
     pub started: Instant,
 }
@@ -97,6 +102,15 @@ impl View {
         };
         Some(format!("not ready: waiting for the first poll of {} of {total} zones: {named}{more}", unpolled.len()))
     }
+
+    /// Nothing, or why clients should be sent elsewhere.
+    async fn serving_outcome(&self) -> Result<(), String> {
+        // At once when the server stops: its sockets still answer for a moment.
+        if !*self.ready.borrow() {
+            return Err("the server is starting or stopping".to_owned());
+        }
+        self.serving.outcome().await
+    }
 }
 
 /// Serves until `stop`, then gives open connections a moment to finish.
@@ -113,9 +127,10 @@ fn router(view: View) -> Router {
         .route("/", get(status_page))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
+        .route("/serving", get(serving_state))
         .route("/metrics", get(openmetrics))
         .route("/api/zones", get(zones))
-        .fallback(async || (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /metrics /api/zones\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .layer(middleware::map_response(set_security_headers))
@@ -159,6 +174,13 @@ async fn readiness(State(pages): State<Pages>) -> Response {
     match pages.view.not_ready_reason() {
         None => "ready\n".into_response(),
         Some(sentence) => (StatusCode::SERVICE_UNAVAILABLE, sentence + "\n").into_response(),
+    }
+}
+
+async fn serving_state(State(pages): State<Pages>) -> Response {
+    match pages.view.serving_outcome().await {
+        Ok(()) => "serving\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not serving: {reason}\n")).into_response(),
     }
 }
 
@@ -228,6 +250,7 @@ mod tests {
             process: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config)),
             ready: watch::channel(true).1,
+            serving: ServingCheck::new(SharedTable::default()).0,
             started: Instant::now(),
         }
     }
@@ -261,6 +284,9 @@ mod tests {
         let start = "not ready: waiting for the first poll of 12 of 13 zones: z00.example., z01.example.,";
         assert!(text.starts_with(start) && text.ends_with("z09.example. and 2 more\n"), "{text}");
         assert_eq!(ask(view.clone(), "GET", "/healthz").await.0, StatusCode::OK);
+        let (status, _, text) = ask(view.clone(), "GET", "/serving").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "not serving: the server is starting or stopping\n");
         sender.send(true).unwrap();
         let (status, _, text) = ask(view, "GET", "/readyz").await;
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ready\n"));
@@ -296,7 +322,7 @@ mod tests {
         let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /metrics /api/zones\n")
+            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones\n")
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");

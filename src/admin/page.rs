@@ -75,7 +75,7 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
 <p>{meaning}</p>
 </header>
 {refused}{facts}{zones}<footer>
-<a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a>
+<a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a> <a href="/serving">serving</a>
 <span>reloads every {RELOAD_EVERY} s</span>
 </footer>
 </main>

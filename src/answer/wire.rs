@@ -25,7 +25,7 @@ pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
 pub(super) const POINTER_BITS: u8 = 0xC0;
 
 /// Flags in the third octet of a header (RFC 1035, 4.1.1).
-pub(super) const FLAG_RESPONSE: u8 = 0x80;
+pub const FLAG_RESPONSE: u8 = 0x80;
 pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
 pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
 
@@ -43,7 +43,8 @@ pub(super) const TYPE_NS: u16 = 2;
 pub(super) const TYPE_SOA: u16 = 6;
 pub(super) const TYPE_TXT: u16 = 16;
 pub(super) const TYPE_AAAA: u16 = 28;
-pub(super) const TYPE_OPT: u16 = 41;
+/// Type OPT (RFC 6891, 6.1.2).
+pub const TYPE_OPT: u16 = 41;
 pub(super) const TYPE_DS: u16 = 43;
 pub(super) const TYPE_HTTPS: u16 = 65;
 pub(super) const TYPE_TKEY: u16 = 249;
@@ -62,7 +63,8 @@ pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;
 pub(super) const OPTION_HEAD_OCTETS: usize = 4;
 
 pub(super) const OPTION_NSID: u16 = 3;
-pub(super) const OPTION_COOKIE: u16 = 10;
+/// Option COOKIE (RFC 7873, 4).
+pub const OPTION_COOKIE: u16 = 10;
 pub(super) const OPTION_KEEPALIVE: u16 = 11;
 pub(super) const OPTION_PADDING: u16 = 12;
 pub(super) const OPTION_EXTENDED_ERROR: u16 = 15;

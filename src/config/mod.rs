@@ -11,6 +11,7 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
+mod node_load;
 mod server_keys;
 mod value;
 mod zone_keys;
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
+pub use self::node_load::{NODE_REQUESTS_MAX, NodeLoad, node_loads};
 pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
@@ -364,6 +366,8 @@ impl Config {
                     .into(),
             );
         }
+        let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
+        warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings
     }
 }
@@ -395,6 +399,14 @@ mod tests {
         Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap_err().to_string()
     }
 
+    /// Each file, and all its errors with line and column.
+    #[track_caller]
+    fn assert_errors(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            assert_eq!(errors(text), *expected);
+        }
+    }
+
     fn parsed(text: &str) -> Config {
         Config::parse(Path::new("z.toml"), text.as_bytes()).unwrap()
     }
@@ -419,9 +431,8 @@ mod tests {
     }
 
     #[test]
-    fn every_diagnostic_has_line_and_column() {
-        for (text, expected) in [
-            ("", "z.toml:1:1: no zone; add [zones.\"alternator.example.com\"] with its seeds"),
+    fn bad_seeds_are_located() {
+        assert_errors(&[
             (
                 "[zones.\"a\"]\n",
                 "z.toml:1:8: zone a. has no seeds; add seeds = [\"address or host name of a node\", ...]",
@@ -442,6 +453,21 @@ mod tests {
                 "z.toml:2:10: seed n.a lies inside this server's zone a., so looking it up would need this server; use an address",
             ),
             (
+                "[defaults]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:9: seeds belong to one zone, not to [defaults]",
+            ),
+            (
+                "# \u{e4}\u{f6}\u{fc}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"\u{e4}.b\"]\n",
+                "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn bad_zone_names_are_located() {
+        assert_errors(&[
+            ("", "z.toml:1:1: no zone; add [zones.\"alternator.example.com\"] with its seeds"),
+            (
                 "[zones.a.example.com]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:1:8: the dots in a zone's name need quotes; write [zones.\"a.example.com\"]",
             ),
@@ -458,24 +484,40 @@ mod tests {
                 "z.toml:3:8: zone a.b. is defined twice",
             ),
             (
+                "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:3:8: zone \".\" answers every name to every client that reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
+            ),
+            (
+                "[forward]\nupstreams = [\"10.0.0.2\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:3:8: zone \".\" answers every name, so [forward] would never be used; remove one of them",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn unknown_keys_and_sections_are_located() {
+        assert_errors(&[
+            (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nrefrsh = \"1s\"\n",
                 "z.toml:3:1: zone a. has no key \"refrsh\"; did you mean \"refresh\"?",
             ),
             (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
+                "z.toml:3:12: zone a. has no key \"helth\"; did you mean \"health\"?",
+            ),
+            (
+                "[transfer]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:1:2: transfer is not supported yet by this version; remove it",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn bad_values_are_located() {
+        assert_errors(&[
+            (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nclients = [\"10.0.0.1/8\"]\n",
                 "z.toml:3:12: \"10.0.0.1/8\" has bits beyond its prefix; write \"10.0.0.0/8\"",
-            ),
-            (
-                "[server]\ndomains = [\".\", \"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
-                "z.toml:2:12: the root cannot be delegated to you; name a domain of yours",
-            ),
-            (
-                "[server]\ndomains = [\"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
-                "z.toml:2:12: a. is a zone already, so it cannot be in domains as well\nz.toml:2:22: b. is listed twice\nz.toml:4:10: seed n.b lies inside this server's domain b., so looking it up would need this server; use an address",
-            ),
-            (
-                "[server]\nnsid = \"\"\nrate_limit = { slip = 11 }\ntcp = { idle = \"0s\", max_connections = 0 }\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:8: expected 1 to 64 printable ASCII characters\nz.toml:3:14: rate_limit needs per_second, the replies that one network gets\nz.toml:3:23: 11 is out of range; expected a number from 0 to 10\nz.toml:4:16: \"0s\" is out of range; expected 100ms to 1h\nz.toml:4:40: 0 is out of range; expected a number from 1 to 65535",
             ),
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = \"1500ms\"\nrefresh = \"1ms\"\n",
@@ -489,6 +531,24 @@ mod tests {
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nanswers = 0\n",
                 "z.toml:3:11: 0 is out of range; expected 1, 2, ... or \"all\"",
             ),
+        ]);
+    }
+
+    #[test]
+    fn bad_server_keys_are_located() {
+        assert_errors(&[
+            (
+                "[server]\ndomains = [\".\", \"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
+                "z.toml:2:12: the root cannot be delegated to you; name a domain of yours",
+            ),
+            (
+                "[server]\ndomains = [\"a\", \"b\", \"B.\"]\n[zones.\"a\"]\nseeds = [\"n.b\"]\n",
+                "z.toml:2:12: a. is a zone already, so it cannot be in domains as well\nz.toml:2:22: b. is listed twice\nz.toml:4:10: seed n.b lies inside this server's domain b., so looking it up would need this server; use an address",
+            ),
+            (
+                "[server]\nnsid = \"\"\nrate_limit = { slip = 11 }\ntcp = { idle = \"0s\", max_connections = 0 }\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+                "z.toml:2:8: expected 1 to 64 printable ASCII characters\nz.toml:3:14: rate_limit needs per_second, the replies that one network gets\nz.toml:3:23: 11 is out of range; expected a number from 0 to 10\nz.toml:4:16: \"0s\" is out of range; expected 100ms to 1h\nz.toml:4:40: 0 is out of range; expected a number from 1 to 65535",
+            ),
             (
                 "[server]\nlisten = [\"127.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:2:11: \"127.0.0.1\" has no port; write \"127.0.0.1:53\"",
@@ -501,18 +561,12 @@ mod tests {
                 "[server]\nadmin = \"127.0.0.1:53\"\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:2:9: admin and listen cannot both have 127.0.0.1:53; give admin another port, such as 9153",
             ),
-            (
-                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
-                "z.toml:3:12: zone a. has no key \"helth\"; did you mean \"health\"?",
-            ),
-            (
-                "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:3:8: zone \".\" answers every name to every client that reaches 0.0.0.0:53; listen on loopback only, or set answer_everything = true in [server]",
-            ),
-            (
-                "[transfer]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:1:2: transfer is not supported yet by this version; remove it",
-            ),
+        ]);
+    }
+
+    #[test]
+    fn bad_upstreams_are_located() {
+        assert_errors(&[
             (
                 "[forward]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:1:2: [forward] has no upstreams; add upstreams = [\"address of a resolver\", ...]",
@@ -537,21 +591,7 @@ mod tests {
                 "[server]\nlisten = [\"10.0.0.1:53\", \"0.0.0.0:5353\"]\n[forward]\nupstreams = [\"10.0.0.1\", \"127.0.0.1:5353\", \"10.0.0.2:5353\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
                 "z.toml:4:14: upstream 10.0.0.1:53 is this server itself (listen has 10.0.0.1:53), so queries would loop; name another resolver\nz.toml:4:26: upstream 127.0.0.1:5353 is this server itself (listen has 0.0.0.0:5353), so queries would loop; name another resolver",
             ),
-            (
-                "[forward]\nupstreams = [\"10.0.0.2\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:3:8: zone \".\" answers every name, so [forward] would never be used; remove one of them",
-            ),
-            (
-                "[defaults]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:2:9: seeds belong to one zone, not to [defaults]",
-            ),
-            (
-                "# \u{e4}\u{f6}\u{fc}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"\u{e4}.b\"]\n",
-                "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
-            ),
-        ] {
-            assert_eq!(errors(text), expected);
-        }
+        ]);
     }
 
     #[test]

@@ -136,7 +136,7 @@ pub fn log_notice(zone: &ZoneName, notice: &Notice) {
             warn!(%zone, "seeds disagree: they are of several clusters; {REMEDY}");
         }
         Notice::Contested(Contest::NoneEligible) => {
-            warn!(%zone, "no node that answers can be told to be of the zone's cluster; {REMEDY}");
+            warn!(%zone, "it is not known which of the nodes that answer are of the zone's cluster; {REMEDY}");
         }
         Notice::Agreed => info!(%zone, "the zone's cluster is known again"),
         Notice::Moved => info!(%zone, "no seed is of the zone's cluster: the name moves to the seeds' cluster"),

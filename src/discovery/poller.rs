@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use self::cycle::PollError;
+use self::cycle::{BetterScopes, PollError};
 use super::{
     changelog::{self, StateLog},
     clock::{Pauses, now, pause},
@@ -188,6 +188,7 @@ impl<A: Ask> Poller<A> {
     /// Poll, report, wait.
     async fn poll_loop(&self, mut seeds: Seeds) -> Infallible {
         let mut candidates = Candidates::default();
+        let mut better_scopes = BetterScopes::default();
         let mut failed_polls = 0_usize;
         self.begin(&mut seeds).await;
         loop {
@@ -198,7 +199,7 @@ impl<A: Ask> Poller<A> {
             let no_candidate = addresses.is_empty() && self.membership().view().candidates(seeds_failed).is_empty();
             let fail_open = fail_open(&self.zone, addresses.iter().copied());
             self.handle(Event::Seeds { addresses: &addresses, fail_open: fail_open.as_ref() });
-            match Box::pin(self.poll(&mut candidates, &addresses, seeds_failed)).await {
+            match Box::pin(self.poll(&mut candidates, &mut better_scopes, &addresses, seeds_failed)).await {
                 Ok(()) => {
                     failed_polls = 0;
                     self.handle(Event::PollSucceeded);

@@ -1,15 +1,16 @@
 //! The certificate authorities that the system trusts.
 
 use std::{
+    path::Path,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use rustls::RootCertStore;
-use tokio::{sync::Mutex, task::spawn_blocking, time::timeout};
 
-/// How long the system's files may take to be read. They are local, and take four milliseconds.
-const READ_DEADLINE: Duration = Duration::from_secs(2);
+use super::watched::{FileReader, ReadFailure};
+
+/// Stands for the files of the authorities, which differ from system to system.
+const FILES: &str = "certificate authorities";
 
 /// Why the system's authorities cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -32,8 +33,7 @@ pub struct SystemRoots(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     read: OnceLock<Arc<RootCertStore>>,
-    /// Held by the thread that reads, so that no more than one hangs.
-    turn: Arc<Mutex<()>>,
+    reader: FileReader,
 }
 
 impl SystemRoots {
@@ -46,16 +46,21 @@ impl SystemRoots {
             return Ok(roots.clone());
         }
         let shared = self.0.clone();
-        let read = async move {
-            let turn = shared.turn.clone().lock_owned().await;
-            let job = spawn_blocking(move || {
-                let roots = shared.read.get().cloned().map_or_else(read, Ok);
-                drop(turn);
-                roots.map(|roots| shared.read.get_or_init(|| roots).clone())
-            });
-            job.await.unwrap_or_else(|lost| Err(RootsError::None { why: format!(" ({lost})") }))
-        };
-        timeout(READ_DEADLINE, read).await.unwrap_or(Err(RootsError::TimedOut))
+        let roots = self.0.reader.run(Path::new(FILES), move || shared.read_once()).await;
+        roots.unwrap_or_else(|failure| match failure {
+            ReadFailure::TimedOut => Err(RootsError::TimedOut),
+            lost => Err(RootsError::None { why: format!(" ({lost})") }),
+        })
+    }
+}
+
+impl Shared {
+    /// The authorities. A call that waited for another one finds what that one has read.
+    fn read_once(&self) -> Result<Arc<RootCertStore>, RootsError> {
+        match self.read.get() {
+            Some(roots) => Ok(roots.clone()),
+            None => read().map(|roots| self.read.get_or_init(|| roots).clone()),
+        }
     }
 }
 

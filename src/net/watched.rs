@@ -24,8 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-/// How long reading a file may take. A local file takes a millisecond.
-pub const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// How long reading a file may take. A local file takes a millisecond, and all the system's authorities four.
+const READ_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Reads of one [`FileReader`] at the same time: each blocks a thread.
 const READS_MAX: usize = 16;
@@ -68,19 +68,24 @@ pub enum ReadFailure {
 pub struct FileContent {
     /// All of it.
     pub octets: Vec<u8>,
-    /// How the file looked from outside; `None` where it may change and look the same.
-    stamp: Option<Stamp>,
+    /// How the file looked from outside, before its content was read.
+    pub stamp: Stamp,
+    /// The file cannot change and keep its stamp.
+    has_settled: bool,
 }
 
 /// What changes when a file is written, replaced, or another one is linked to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamp {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stamp {
     device: u64,
     inode: u64,
     octets: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
+
+/// Device and inode of a file: one that is written in place keeps them, one that is replaced does not.
+pub type Inode = (u64, u64);
 
 /// Reads a regular file, or gives `None` where it still looks as given. It may block.
 type ReadFile = dyn Fn(&Path, u64, Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> + Send + Sync;
@@ -129,18 +134,33 @@ impl FileReader {
     ) -> Result<Option<FileContent>, ReadError> {
         let shared = self.0.clone();
         let own_path = path.to_path_buf();
-        let read = async move {
-            let turn = shared.turn(&own_path).lock_owned().await;
+        let content = self.run(path, move || (shared.read)(&own_path, size_max, known.as_ref())).await;
+        content.and_then(|content| content).map_err(|reason| ReadError { path: path.into(), reason })
+    }
+
+    /// Runs a job that opens or looks at a file, or at what the path stands for, on a thread that may block. Jobs of one
+    /// path wait for each other, so that no more than one hangs.
+    ///
+    /// # Errors
+    /// The file system does not answer in time; then the job goes on. Or the job panics.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        path: &Path,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ReadFailure> {
+        let shared = self.0.clone();
+        let path = path.to_path_buf();
+        let done = async move {
+            let turn = shared.turn(&path).lock_owned().await;
             let slot = shared.slots.clone().acquire_owned().await;
             let job = spawn_blocking(move || {
-                let content = (shared.read)(&own_path, size_max, known.as_ref());
+                let done = job();
                 drop((slot, turn));
-                content
+                done
             });
-            job.await.unwrap_or_else(|lost| Err(ReadFailure::Other(lost.to_string())))
+            job.await.map_err(|lost| ReadFailure::Other(lost.to_string()))
         };
-        let content = timeout(self.0.deadline, read).await.unwrap_or(Err(ReadFailure::TimedOut));
-        content.map_err(|reason| ReadError { path: path.into(), reason })
+        timeout(self.0.deadline, done).await.unwrap_or(Err(ReadFailure::TimedOut))
     }
 }
 
@@ -300,7 +320,7 @@ where
         for path in &self.paths {
             contents.push(reader.read(path, self.size_max).await?);
         }
-        let stamps = contents.iter().map(|content| content.stamp.clone()).collect();
+        let stamps = contents.iter().map(|content| content.has_settled.then_some(content.stamp)).collect();
         let digest = digest(&contents);
         if self.digest == Some(digest) {
             self.stamps = stamps;
@@ -324,7 +344,7 @@ where
     async fn looks_the_same(&self, reader: &FileReader) -> Result<bool, ReadError> {
         let Some(stamps) = &self.stamps else { return Ok(false) };
         for (path, stamp) in self.paths.iter().zip(stamps) {
-            if reader.read_unless(path, self.size_max, Some(stamp.clone())).await?.is_some() {
+            if reader.read_unless(path, self.size_max, Some(*stamp)).await?.is_some() {
                 return Ok(false);
             }
         }
@@ -351,11 +371,12 @@ fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<
     if !metadata.is_file() {
         return Err(ReadFailure::NotRegular);
     }
-    let stamp = Stamp::of(&metadata, SystemTime::now());
-    if known.is_some() && known == stamp.as_ref() {
+    let stamp = Stamp::of(&metadata);
+    let has_settled = stamp.has_settled(SystemTime::now());
+    if has_settled && known == Some(&stamp) {
         return Ok(None);
     }
-    Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp }))
+    Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp, has_settled }))
 }
 
 fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
@@ -365,16 +386,32 @@ fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
 }
 
 impl Stamp {
-    fn of(file: &Metadata, now: SystemTime) -> Option<Self> {
-        let changed = UNIX_EPOCH + Duration::from_secs(file.ctime().try_into().ok()?);
-        let has_settled = now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER);
-        has_settled.then(|| Self {
+    fn of(file: &Metadata) -> Self {
+        Self {
             device: file.dev(),
             inode: file.ino(),
             octets: file.len(),
             modified: (file.mtime(), file.mtime_nsec()),
             changed: (file.ctime(), file.ctime_nsec()),
-        })
+        }
+    }
+
+    /// Whether a later change of the file changes this.
+    fn has_settled(&self, now: SystemTime) -> bool {
+        let Ok(seconds) = u64::try_from(self.changed.0) else { return false };
+        let changed = UNIX_EPOCH + Duration::from_secs(seconds);
+        now.duration_since(changed).is_ok_and(|age| age > SETTLED_AFTER)
+    }
+
+    /// The file itself.
+    pub fn inode(&self) -> Inode {
+        (self.device, self.inode)
+    }
+
+    /// A file of a test: its inode, and when it was last written.
+    #[cfg(test)]
+    pub fn example(inode: u64, modified: i64) -> Self {
+        Self { device: 1, inode, octets: 0, modified: (modified, 0), changed: (modified, 0) }
     }
 }
 
@@ -422,28 +459,7 @@ mod tests {
     };
 
     use super::*;
-
-    /// A directory that goes with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let directory = std::env::temp_dir().join(format!("alternator-dns-watched-{}-{name}", std::process::id()));
-            fs::create_dir_all(&directory).unwrap();
-            Self(directory)
-        }
-
-        fn put(&self, name: &str, content: &str) -> PathBuf {
-            fs::write(self.0.join(name), content).unwrap();
-            self.0.join(name)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::test_directory::TestDirectory;
 
     fn text(contents: Vec<Vec<u8>>) -> Result<String, String> {
         let text = String::from_utf8(contents.concat()).unwrap();
@@ -452,15 +468,15 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_regular_file_of_the_stated_size_is_read() {
-        let scratch = Scratch::new("kinds");
+        let directory = TestDirectory::new("kinds");
         let reader = FileReader::new();
         let read = async |path: &Path| reader.read(path, 4).await.map(|content| content.octets).map_err(|e| e.reason);
-        assert_eq!(read(&scratch.put("four", "four")).await, Ok(b"four".to_vec()));
-        assert_eq!(read(&scratch.put("five", "fives")).await, Err(ReadFailure::TooLarge(4)));
-        assert_eq!(read(&scratch.0).await, Err(ReadFailure::Directory));
-        assert_eq!(read(&scratch.0.join("missing")).await, Err(ReadFailure::Missing));
+        assert_eq!(read(&directory.put("four", "four")).await, Ok(b"four".to_vec()));
+        assert_eq!(read(&directory.put("five", "fives")).await, Err(ReadFailure::TooLarge(4)));
+        assert_eq!(read(directory.path()).await, Err(ReadFailure::Directory));
+        assert_eq!(read(&directory.file("missing")).await, Err(ReadFailure::Missing));
         assert_eq!(read(Path::new("/dev/zero")).await, Err(ReadFailure::NotRegular));
-        let pipe = scratch.0.join("pipe");
+        let pipe = directory.file("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert_eq!(read(&pipe).await, Err(ReadFailure::NotRegular), "without waiting for a writer");
     }
@@ -480,7 +496,7 @@ mod tests {
         let hang = move |_: &Path, _, _: Option<&Stamp>| {
             counted.fetch_add(1, Ordering::Relaxed);
             let _ = released.lock().unwrap().recv();
-            Ok(Some(FileContent { octets: b"late".to_vec(), stamp: None }))
+            Ok(Some(FileContent { octets: b"late".to_vec(), stamp: Stamp::example(1, 0), has_settled: false }))
         };
         let reader = FileReader::with(hang, Duration::from_millis(50));
         let path = Path::new("/hangs");
@@ -499,20 +515,20 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_good_value_stays_and_failure_is_reported_once() {
-        let scratch = Scratch::new("value");
+        let directory = TestDirectory::new("value");
         let reader = FileReader::new();
-        let paths = vec![scratch.put("one", "1"), scratch.put("two", "2")];
+        let paths = vec![directory.put("one", "1"), directory.put("two", "2")];
         let mut files = WatchedFiles::open(&reader, paths, 9, text).await.unwrap();
         let value = files.value().unwrap().clone();
         assert_eq!(*value, "12");
-        scratch.put("two", "bad");
+        directory.put("two", "bad");
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged), "a pair may be half replaced");
         assert!(matches!(files.look(&reader, text).await, Look::Failed(WatchError::Content(error)) if error == "1bad"));
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
         assert_eq!(**files.value().unwrap(), "12");
-        scratch.put("two", "2");
+        directory.put("two", "2");
         assert!(matches!(files.look(&reader, text).await, Look::Recovered));
-        scratch.put("two", "3");
+        directory.put("two", "3");
         assert!(matches!(files.look(&reader, text).await, Look::Changed(value) if *value == "13"));
         assert!(matches!(files.look(&reader, text).await, Look::Unchanged));
         assert!(files.error().is_none());
@@ -520,19 +536,19 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_good_value_failure_is_reported_at_once() {
-        let scratch = Scratch::new("first");
-        let paths = vec![scratch.0.join("missing")];
+        let directory = TestDirectory::new("first");
+        let paths = vec![directory.file("missing")];
         let error = WatchedFiles::open(&FileReader::new(), paths, 9, text).await.map(drop).unwrap_err();
         assert!(matches!(error, WatchError::Read(ReadError { reason: ReadFailure::Missing, .. })));
     }
 
     #[test]
-    fn a_file_that_changed_a_moment_ago_has_no_stamp() {
-        let scratch = Scratch::new("stamp");
-        let path = scratch.put("file", "1");
-        let metadata = fs::metadata(path).unwrap();
+    fn a_file_that_changed_a_moment_ago_may_keep_its_stamp() {
+        let directory = TestDirectory::new("stamp");
+        let path = directory.put("file", "1");
+        let stamp = Stamp::of(&fs::metadata(path).unwrap());
         let now = SystemTime::now();
-        assert_eq!(Stamp::of(&metadata, now), None);
-        assert!(Stamp::of(&metadata, now + 2 * SETTLED_AFTER).is_some());
+        assert!(!stamp.has_settled(now));
+        assert!(stamp.has_settled(now + 2 * SETTLED_AFTER));
     }
 }

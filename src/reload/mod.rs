@@ -22,13 +22,13 @@ use tokio::{
 };
 
 use self::{
-    settle::{BULK_QUIET, Reading, SETTLE, Settling, removes_in_bulk},
+    settle::{Reading, SETTLE, Settling},
     watch::Watch,
 };
 use crate::{
     config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
-    net::watched::FileReader,
+    net::watched::{FileReader, Inode, ReadError},
 };
 
 /// Between looks at the file when no event comes: some file systems (NFS) report none.
@@ -76,8 +76,10 @@ pub struct Reloader {
     channels: ReloadChannels,
     watch: Watch,
     in_force: Arc<Config>,
-    /// The last reading that was refused, so that it is reported once.
-    refused: Option<Reading>,
+    /// The file that was read last: one that is written in place stays the same.
+    last_read: Option<Inode>,
+    /// The last content that was refused, so that it is reported once.
+    refused: Option<Result<Vec<u8>, ReadError>>,
     /// Requests that wait for the attempt under way.
     waiting: Vec<ReloadRequest>,
     /// This attempt was asked for, by signal or request.
@@ -87,17 +89,19 @@ pub struct Reloader {
 impl Reloader {
     /// Watches `path`, whose content `in_force` was started with.
     pub fn new(path: PathBuf, in_force: Arc<Config>, channels: ReloadChannels) -> Self {
-        let watch = Watch::new(path.clone());
-        Self { path, channels, watch, in_force, refused: None, waiting: Vec::new(), asked: false }
+        let watch = Watch::new(path.clone(), channels.reader.clone());
+        Self { path, channels, watch, in_force, last_read: None, refused: None, waiting: Vec::new(), asked: false }
     }
 
     /// Runs until dropped.
     pub async fn run(mut self) -> Infallible {
         self.watch.arm().await;
+        self.last_read = self.read().await.inode();
         loop {
             self.wait(Instant::now() + POLL_INTERVAL).await;
             self.watch.arm().await;
             let (reading, wanted) = self.settled().await;
+            self.last_read = reading.inode();
             let outcome = self.attempt(reading, wanted).await;
             self.asked = false;
             for request in self.waiting.drain(..) {
@@ -125,59 +129,82 @@ impl Reloader {
         }
     }
 
-    /// The file's content once it has stopped changing, and what it says.
+    /// The file's content once it counts as whole, and what it says.
     async fn settled(&mut self) -> (Reading, Wanted) {
-        let mut settling = Settling::new(self.read().await, Instant::now());
+        let mut settling = Settling::new(self.read().await, Instant::now(), self.last_read);
+        let mut quiet = SETTLE;
+        let mut parsed = None;
+        let mut is_announced = false;
         loop {
-            self.agree(&mut settling, SETTLE).await;
-            let wanted = self.resolve(settling.reading()).await;
-            let must_wait = !self.asked && self.refused.as_ref() != Some(settling.reading()) && self.is_bulk(&wanted);
-            if !must_wait || self.agree(&mut settling, BULK_QUIET).await {
+            self.wait_until_due(&mut settling, quiet).await;
+            let reading = self.read().await;
+            if !settling.agrees(reading, self.watch.writes(), Instant::now()) {
+                quiet = SETTLE;
+                parsed = None;
+                continue;
+            }
+            let wanted = match parsed.take() {
+                Some(wanted) => wanted,
+                None => self.resolve(settling.reading()).await,
+            };
+            let needed = self.quiet_needed(&settling, &wanted);
+            if needed <= quiet {
                 return (settling.into_reading(), wanted);
             }
+            if !std::mem::replace(&mut is_announced, true) {
+                tracing::info!(
+                    "the file removes zones and may be half-written, so it is applied after {needed:?} of quiet, or at \
+                     once by `alternator-dns reload` or SIGHUP"
+                );
+            }
+            quiet = needed;
+            parsed = Some(wanted);
         }
     }
 
-    /// Waits until two readings that lie `patience` apart agree and no event came between. A wait beyond
-    /// [`SETTLE`] is given up, with `false`, when the content changes or a reload is asked for.
-    async fn agree(&mut self, settling: &mut Settling, patience: Duration) -> bool {
-        let may_give_up = patience > SETTLE;
-        while !(may_give_up && self.asked) {
-            let due = settling.due(patience);
+    /// Waits for the moment at which another reading decides. A request to reload asks for no quiet.
+    async fn wait_until_due(&mut self, settling: &mut Settling, quiet: Duration) {
+        loop {
+            if settling.becomes_overdue(Instant::now()) {
+                tracing::warn!(path = %self.path.display(), "the file keeps changing, so it is not applied until it rests");
+            }
+            let quiet = if self.asked { SETTLE } else { quiet };
+            let due = settling.due(quiet, self.watch.writes());
+            if Instant::now() >= due {
+                return;
+            }
             if self.wait(due).await {
-                settling.event(Instant::now());
                 self.watch.arm().await;
             }
-            if Instant::now() < due {
-                continue;
-            }
-            if settling.agrees(self.read().await, Instant::now()) {
-                return true;
-            }
-            if may_give_up {
-                return false;
-            }
         }
-        false
     }
 
     async fn read(&self) -> Reading {
-        self.channels.reader.read(&self.path, FILE_OCTETS_MAX).await.map(|content| content.octets)
+        match self.channels.reader.read(&self.path, FILE_OCTETS_MAX).await {
+            Ok(file) => Reading { content: Ok(file.octets), stamp: Some(file.stamp) },
+            Err(error) => Reading { content: Err(error), stamp: None },
+        }
     }
 
-    fn is_bulk(&self, wanted: &Wanted) -> bool {
-        matches!(wanted, Wanted::Other(Ok(wanted)) if removes_in_bulk(&self.in_force.zones, &wanted.zones))
+    fn quiet_needed(&self, settling: &Settling, wanted: &Wanted) -> Duration {
+        let was_refused = self.refused.as_ref() == Some(&settling.reading().content);
+        match wanted {
+            Wanted::Other(Ok(wanted)) if !self.asked && !was_refused => {
+                settling.quiet_needed(&self.in_force.zones, &wanted.zones)
+            }
+            _ => SETTLE,
+        }
     }
 
     async fn resolve(&self, reading: &Reading) -> Wanted {
-        if reading.as_ref().is_ok_and(|content| content_hash(content) == self.in_force.hash) {
+        if reading.content.as_ref().is_ok_and(|content| content_hash(content) == self.in_force.hash) {
             return Wanted::InForce;
         }
         Wanted::Other(self.parse(reading).await.map(Arc::new))
     }
 
     async fn parse(&self, reading: &Reading) -> Result<Config, ReloadError> {
-        let content = reading.clone().map_err(|error| ReloadError::Unreadable(Arc::new(error)))?;
+        let content = reading.content.clone().map_err(|error| ReloadError::Unreadable(Arc::new(error)))?;
         let path = self.path.clone();
         let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
         match parsed {
@@ -189,7 +216,7 @@ impl Reloader {
     /// Has what was read put in force, or reports why not.
     async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, ReloadError> {
         let Wanted::Other(parsed) = wanted else { return Ok(self.unchanged()) };
-        let again = !self.asked && self.refused.as_ref() == Some(&reading);
+        let again = !self.asked && self.refused.as_ref() == Some(&reading.content);
         let outcome = match parsed {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
@@ -201,7 +228,7 @@ impl Reloader {
                 let error = error.to_string();
                 // Reporting it once is enough while no reload is asked for.
                 if !again || self.channels.status.load().error.as_ref() != Some(&error) {
-                    self.refuse(reading, error);
+                    self.refuse(reading.content, error);
                 }
             }
         }
@@ -243,10 +270,10 @@ impl Reloader {
         }));
     }
 
-    fn refuse(&mut self, reading: Reading, error: String) {
+    fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {
         tracing::error!("reload refused, nothing has changed: {error}");
         self.count(ReloadResult::Refused);
-        self.refused = Some(reading);
+        self.refused = Some(content);
         let error = Some(error);
         self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
     }

@@ -1,34 +1,68 @@
-//! When a file counts as whole: pure policy, with time as an argument.
+//! When a file counts as whole: pure policy, with time as argument.
+//!
+//! Half-written TOML is often valid, with fewer zones. So two readings must agree, a writer that still has the file open
+//! is waited for, and a file that may be cut short waits longer before it removes a zone.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::net::watched::ReadError;
+use crate::net::watched::{Inode, ReadError, Stamp};
 
 /// Two readings so far apart must agree. Editors and tools write within milliseconds; people do not notice 200 ms.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
 
-/// Quiet that a file needs which removes most zones: half-written TOML is often valid, with fewer zones.
-pub(super) const BULK_QUIET: Duration = Duration::from_secs(3);
+/// Quiet that a file needs before it removes zones, where it may be half-written: three times the longest pause of a
+/// writer that opens the file for each piece.
+const REMOVAL_QUIET: Duration = Duration::from_secs(3);
 
-/// Readings that agree for so long count although events keep coming: they may be about other files of the directory.
-const DESPITE_EVENTS: Duration = Duration::from_secs(2);
+/// A writer that has written and not closed the file is waited for so long after its last write. Longer pauses are a
+/// program that keeps the file open.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+/// A file that has not been applied for so long is reported: an operator waits for the edit.
+const OVERDUE: Duration = Duration::from_secs(30);
 
 /// What the file contained at one moment, or why it could not be read.
-pub(super) type Reading = Result<Vec<u8>, ReadError>;
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Reading {
+    pub(super) content: Result<Vec<u8>, ReadError>,
+    /// How the file looked; `None` where it could not be read.
+    pub(super) stamp: Option<Stamp>,
+}
+
+impl Reading {
+    pub(super) fn inode(&self) -> Option<Inode> {
+        self.stamp.as_ref().map(Stamp::inode)
+    }
+}
+
+/// What the system reports about writers of the file.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Writes {
+    /// When something was last written, or a writer closed the file.
+    pub(super) last: Option<Instant>,
+    /// A writer has written and not closed the file yet.
+    pub(super) is_open: bool,
+}
 
 /// A reading, and since when nothing has contradicted it.
 #[derive(Debug)]
 pub(super) struct Settling {
     reading: Reading,
     since: Instant,
-    last_event: Instant,
+    /// The file that was read before this change.
+    former: Option<Inode>,
+    is_in_place: bool,
+    began: Instant,
+    is_reported: bool,
 }
 
 impl Settling {
-    pub(super) fn new(reading: Reading, now: Instant) -> Self {
-        Self { reading, since: now, last_event: now }
+    /// Begins with a reading; `former` is the file that was read before.
+    pub(super) fn new(reading: Reading, now: Instant, former: Option<Inode>) -> Self {
+        let is_in_place = former.is_some() && reading.inode() == former;
+        Self { reading, since: now, former, is_in_place, began: now, is_reported: false }
     }
 
     pub(super) fn reading(&self) -> &Reading {
@@ -39,71 +73,208 @@ impl Settling {
         self.reading
     }
 
-    /// Something happened near the file.
-    pub(super) fn event(&mut self, now: Instant) {
-        self.last_event = now;
-    }
-
     /// When the next reading decides.
-    pub(super) fn due(&self, patience: Duration) -> Instant {
-        let quiet = self.since.max(self.last_event) + patience;
-        quiet.min(self.since + patience.max(DESPITE_EVENTS))
+    pub(super) fn due(&self, quiet: Duration, writes: Writes) -> Instant {
+        // A reading that is outdated already is replaced soon.
+        let quiet = if self.is_outdated(writes) { SETTLE } else { quiet };
+        let due = self.since + quiet;
+        match writes.last {
+            Some(last) if writes.is_open => due.max(last + CLOSE_WAIT),
+            _ => due,
+        }
     }
 
     /// Compares with another reading; a different one takes its place and starts anew.
-    pub(super) fn agrees(&mut self, reading: Reading, now: Instant) -> bool {
-        let same = reading == self.reading;
-        if !same {
-            *self = Self::new(reading, now);
+    pub(super) fn agrees(&mut self, reading: Reading, writes: Writes, now: Instant) -> bool {
+        let is_same = reading == self.reading && !self.is_outdated(writes);
+        if !is_same {
+            let inode = reading.inode();
+            self.is_in_place = inode.is_some() && (inode == self.reading.inode() || inode == self.former);
+            self.reading = reading;
+            self.since = now;
         }
-        same
+        is_same
     }
-}
 
-/// Whether a file takes away two zones or more, and over half of them.
-pub(super) fn removes_in_bulk<K: Ord, V>(running: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> bool {
-    let removed = running.keys().filter(|name| !wanted.contains_key(name)).count();
-    removed >= 2 && removed * 2 > running.len()
+    /// Whether the file has kept changing for too long; true once.
+    pub(super) fn becomes_overdue(&mut self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= OVERDUE && !std::mem::replace(&mut self.is_reported, true)
+    }
+
+    /// How long the file must stay as it is before it is applied.
+    pub(super) fn quiet_needed<K: Ord, V>(&self, running: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Duration {
+        let removed = running.keys().filter(|name| !wanted.contains_key(name)).count();
+        let is_bulk = removed >= 2 && removed * 2 > running.len();
+        if is_bulk || (self.is_in_place && removed > 0) { REMOVAL_QUIET } else { SETTLE }
+    }
+
+    fn is_outdated(&self, writes: Writes) -> bool {
+        writes.last.is_some_and(|last| last > self.since)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn at(start: Instant, milliseconds: u64) -> Instant {
-        start + Duration::from_millis(milliseconds)
+    /// Zones of the running configuration; the writer writes as many pieces.
+    const ZONES: usize = 10;
+
+    /// The file that the running configuration came from.
+    const FORMER: u64 = 1;
+
+    fn zones(count: usize) -> BTreeMap<usize, ()> {
+        (0..count).map(|name| (name, ())).collect()
     }
 
-    #[test]
-    fn an_event_starts_the_wait_anew() {
-        let start = Instant::now();
-        let mut settling = Settling::new(Ok(b"a".into()), start);
-        assert_eq!(settling.due(SETTLE), at(start, 200));
-        settling.event(at(start, 150));
-        assert_eq!(settling.due(SETTLE), at(start, 350));
-        assert!(!settling.agrees(Ok(b"b".into()), at(start, 350)));
-        assert_eq!(settling.due(SETTLE), at(start, 550));
-        assert!(settling.agrees(Ok(b"b".into()), at(start, 550)));
+    fn reading(content: &[u8], inode: u64, modified: u64) -> Reading {
+        let stamp = Stamp::example(inode, i64::try_from(modified).unwrap());
+        Reading { content: Ok(content.into()), stamp: Some(stamp) }
     }
 
-    #[test]
-    fn a_noisy_directory_cannot_keep_a_file_out() {
-        let start = Instant::now();
-        let mut settling = Settling::new(Ok(b"a".into()), start);
-        for moment in (0..5000).step_by(100) {
-            settling.event(at(start, moment));
+    /// Time as milliseconds from here.
+    #[derive(Clone, Copy)]
+    struct Clock(Instant);
+
+    impl Clock {
+        fn at(self, milliseconds: u64) -> Instant {
+            self.0 + Duration::from_millis(milliseconds)
         }
-        assert_eq!(settling.due(SETTLE), at(start, 2000));
-        assert_eq!(settling.due(BULK_QUIET), at(start, 3000));
+
+        fn milliseconds(self, moment: Instant) -> u64 {
+            u64::try_from((moment - self.0).as_millis()).unwrap()
+        }
+    }
+
+    /// A writer that writes one zone at each of these moments, after it has emptied the file at moment 0.
+    #[derive(Clone, Debug)]
+    struct Script {
+        moments: Vec<u64>,
+        /// It opens the file for each piece; else it closes the file after the last one.
+        reopens: bool,
+        inode: u64,
+    }
+
+    impl Script {
+        fn whole(&self) -> u64 {
+            self.moments.last().copied().unwrap_or(0)
+        }
+
+        fn look(&self, clock: Clock, now: u64) -> (Reading, Writes) {
+            let pieces = self.moments.iter().filter(|moment| **moment <= now).count();
+            let last = pieces.checked_sub(1).map_or(0, |piece| self.moments[piece]);
+            let writes = Writes { last: Some(clock.at(last)), is_open: !self.reopens && now < self.whole() };
+            (reading(&[u8::try_from(pieces).unwrap()], self.inode, last), writes)
+        }
+    }
+
+    /// When the file is applied, and how many zones it has then. This does what the reloader does.
+    fn applied(script: &Script) -> (u64, usize) {
+        let clock = Clock(Instant::now());
+        let mut now = 1;
+        let mut settling = Settling::new(script.look(clock, now).0, clock.at(now), Some((1, FORMER)));
+        let mut quiet = SETTLE;
+        loop {
+            loop {
+                let due = clock.milliseconds(settling.due(quiet, script.look(clock, now).1));
+                if due <= now {
+                    break;
+                }
+                let event = script.moments.iter().copied().find(|moment| *moment > now);
+                now = event.map_or(due, |event| event.min(due));
+            }
+            let (reading, writes) = script.look(clock, now);
+            if !settling.agrees(reading, writes, clock.at(now)) {
+                quiet = SETTLE;
+                continue;
+            }
+            let pieces = usize::from(settling.reading().content.as_ref().unwrap()[0]);
+            let needed = settling.quiet_needed(&zones(ZONES), &zones(pieces));
+            if needed <= quiet {
+                return (now, pieces);
+            }
+            quiet = needed;
+        }
+    }
+
+    fn scripts(pause_max: u64, reopens: impl Strategy<Value = bool>) -> impl Strategy<Value = Script> {
+        let pauses = proptest::collection::vec(1..=pause_max, ZONES);
+        (pauses, reopens).prop_map(|(pauses, reopens)| {
+            let moments = pauses.iter().scan(0, |moment, pause| {
+                *moment += pause;
+                Some(*moment)
+            });
+            Script { moments: moments.collect(), reopens, inode: FORMER }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_writer_that_pauses_less_than_three_seconds_loses_a_zone(script in scripts(2999, any::<bool>())) {
+            let (when, pieces) = applied(&script);
+            prop_assert_eq!(pieces, ZONES);
+            prop_assert!(when <= script.whole() + 600, "{} ms after the last piece", when - script.whole());
+        }
+
+        #[test]
+        fn no_writer_that_keeps_the_file_open_and_pauses_less_than_ten_seconds_loses_a_zone(
+            script in scripts(9999, Just(false)),
+        ) {
+            prop_assert_eq!(applied(&script).1, ZONES);
+        }
     }
 
     #[test]
-    fn most_of_many_is_bulk() {
-        let zones = |n: usize| (0..n).map(|name| (name, ())).collect::<BTreeMap<_, _>>();
-        assert!(removes_in_bulk(&zones(10), &zones(4)));
-        assert!(!removes_in_bulk(&zones(10), &zones(5)));
-        assert!(!removes_in_bulk(&zones(1), &zones(0)));
-        assert!(removes_in_bulk(&zones(2), &zones(0)));
-        assert!(!removes_in_bulk(&zones(2), &zones(20)));
+    fn a_file_that_is_replaced_is_applied_after_two_readings() {
+        let clock = Clock(Instant::now());
+        let settled = |inode, pieces| {
+            let mut settling = Settling::new(reading(b"a", inode, 0), clock.at(0), Some((1, FORMER)));
+            assert_eq!(settling.due(SETTLE, Writes::default()), clock.at(200));
+            assert!(settling.agrees(reading(b"a", inode, 0), Writes::default(), clock.at(200)));
+            settling.quiet_needed(&zones(ZONES), &zones(pieces))
+        };
+        assert_eq!(settled(FORMER + 1, 9), SETTLE);
+        assert_eq!(settled(FORMER + 1, 5), SETTLE, "half is not most");
+        assert_eq!(settled(FORMER + 1, 4), REMOVAL_QUIET);
+        assert_eq!(settled(FORMER, 9), REMOVAL_QUIET);
+        assert_eq!(settled(FORMER, 20), SETTLE);
+    }
+
+    #[test]
+    fn the_last_zone_of_one_may_go_at_once_and_both_of_two_may_not() {
+        let settling = Settling::new(reading(b"a", FORMER + 1, 0), Instant::now(), Some((1, FORMER)));
+        assert_eq!(settling.quiet_needed(&zones(1), &zones(0)), SETTLE);
+        assert_eq!(settling.quiet_needed(&zones(2), &zones(0)), REMOVAL_QUIET);
+    }
+
+    #[test]
+    fn content_inode_size_and_time_must_agree() {
+        let clock = Clock(Instant::now());
+        let first = || Settling::new(reading(b"a", FORMER, 0), clock.at(0), None);
+        for other in [reading(b"b", FORMER, 0), reading(b"a", FORMER + 1, 0), reading(b"a", FORMER, 1)] {
+            let mut settling = first();
+            assert!(!settling.agrees(other.clone(), Writes::default(), clock.at(200)));
+            assert_eq!(settling.due(SETTLE, Writes::default()), clock.at(400));
+            assert!(settling.agrees(other, Writes::default(), clock.at(400)));
+        }
+        let written = Writes { last: Some(clock.at(100)), is_open: false };
+        assert!(!first().agrees(reading(b"a", FORMER, 0), written, clock.at(200)), "file systems keep coarse times");
+    }
+
+    #[test]
+    fn a_file_that_keeps_changing_is_reported_once() {
+        let clock = Clock(Instant::now());
+        let mut settling = Settling::new(reading(b"a", FORMER, 0), clock.at(0), None);
+        let overdue = [100, 29_999, 30_000, 30_001, 90_000].map(|now| settling.becomes_overdue(clock.at(now)));
+        assert_eq!(overdue, [false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_file_that_stays_open_is_waited_for_ten_seconds() {
+        let clock = Clock(Instant::now());
+        let settling = Settling::new(reading(b"a", FORMER, 0), clock.at(50), None);
+        assert_eq!(settling.due(SETTLE, Writes { last: Some(clock.at(0)), is_open: true }), clock.at(10_000));
+        assert_eq!(settling.due(SETTLE, Writes { last: Some(clock.at(0)), is_open: false }), clock.at(250));
     }
 }

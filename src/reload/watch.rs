@@ -1,28 +1,30 @@
-//! Notices that something happened near a file. What happened, only the file itself shows.
+//! Notices that something happened near a file. What happened, only the file itself shows; events add whether a writer
+//! still has it open.
 //!
 //! Looking for the directories blocks where a file system hangs, so it is done beside the runtime.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
-use tokio::{
-    sync::{Mutex, watch},
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{sync::watch, time::Instant};
 
-use crate::net::watched::READ_DEADLINE;
+use super::settle::Writes;
+use crate::net::watched::FileReader;
 
 /// Links that are followed before the chain counts as a loop, as the kernel does.
 const LINKS_MAX: usize = 40;
+
+/// Only inotify reports that a writer closes a file. Elsewhere a write must not wait for it.
+const CLOSE_IS_REPORTED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// A directory's identity; the same path can become another directory.
 type Identity = (u64, u64);
@@ -31,9 +33,19 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
-    /// Locked by the thread that arms it, so that no more than one hangs.
+    reader: FileReader,
+    /// Locked by the thread that arms it; the reader lets one do so at a time.
     armed: Arc<Mutex<Armed>>,
-    events: watch::Receiver<u64>,
+    activity: watch::Receiver<Activity>,
+}
+
+/// What was reported so far.
+#[derive(Debug, Default)]
+struct Activity {
+    /// The last component of the file's name, behind all links. Events of the watched directories name files; one that
+    /// is called the same in another of them is taken for the file, which only delays a reload.
+    file_name: OsString,
+    writes: Writes,
 }
 
 /// The directories that are watched.
@@ -41,7 +53,7 @@ pub(super) struct Watch {
 struct Armed {
     watcher: Watcher,
     directories: BTreeMap<PathBuf, Identity>,
-    events: watch::Sender<u64>,
+    activity: watch::Sender<Activity>,
 }
 
 #[derive(Debug)]
@@ -54,31 +66,32 @@ enum Watcher {
 
 impl Watch {
     /// Watches nothing before it is armed.
-    pub(super) fn new(path: PathBuf) -> Self {
-        let (sender, events) = watch::channel(0);
-        let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), events: sender };
-        Self { path, armed: Arc::new(Mutex::new(armed)), events }
+    pub(super) fn new(path: PathBuf, reader: FileReader) -> Self {
+        let (sender, activity) = watch::channel(Activity::default());
+        let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), activity: sender };
+        Self { path, reader, armed: Arc::new(Mutex::new(armed)), activity }
     }
 
     /// Waits for the next event.
     pub(super) async fn event(&mut self) {
-        if self.events.changed().await.is_err() {
+        if self.activity.changed().await.is_err() {
             // The sender lives in `self`, so this cannot be; and if it were, the slow timer remains.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What was reported about writers of the file.
+    pub(super) fn writes(&self) -> Writes {
+        self.activity.borrow().writes
     }
 
     /// Watches every directory that now leads to the file, and no longer those that did. Gives up waiting when a file
     /// system does not answer; then the slow timer remains.
     pub(super) async fn arm(&mut self) {
         let (armed, path) = (self.armed.clone(), self.path.clone());
-        let arming = async move {
-            let mut armed = armed.lock_owned().await;
-            // A panic has been reported by its hook, and leaves the slow timer.
-            let _ = spawn_blocking(move || armed.arm(&path)).await;
-        };
-        if timeout(READ_DEADLINE, arming).await.is_err() {
-            tracing::debug!(path = %self.path.display(), "the directories of the file cannot be watched now");
+        let arm = move || armed.lock().unwrap_or_else(PoisonError::into_inner).arm(&path);
+        if let Err(reason) = self.reader.run(&self.path, arm).await {
+            tracing::debug!(path = %self.path.display(), %reason, "the directories of the file cannot be watched now");
         }
     }
 }
@@ -86,8 +99,14 @@ impl Watch {
 impl Armed {
     fn arm(&mut self, path: &Path) {
         if matches!(self.watcher, Watcher::NotStarted) {
-            self.watcher = start_watcher(self.events.clone());
+            self.watcher = start_watcher(self.activity.clone());
         }
+        let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        self.activity.send_if_modified(|activity| {
+            activity.file_name = file.file_name().unwrap_or_default().into();
+            // Nothing has happened to the file.
+            false
+        });
         let Watcher::Running(watcher) = &mut self.watcher else { return };
         let wanted = directories(path);
         for (gone, _) in self.directories.extract_if(.., |path, identity| wanted.get(path) != Some(identity)) {
@@ -106,11 +125,10 @@ impl Armed {
     }
 }
 
-fn start_watcher(events: watch::Sender<u64>) -> Watcher {
+fn start_watcher(activity: watch::Sender<Activity>) -> Watcher {
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if event.map_or(true, |event| is_change(event.kind)) {
-            events.send_modify(|count| *count += 1);
-        }
+        let now = Instant::now();
+        activity.send_if_modified(|activity| activity.note(event, now));
     });
     match watcher {
         Ok(watcher) => Watcher::Running(watcher),
@@ -118,6 +136,33 @@ fn start_watcher(events: watch::Sender<u64>) -> Watcher {
             tracing::warn!(%error, "the system gives no watch, so changes of the file are noticed by the slow timer only");
             Watcher::Unavailable
         }
+    }
+}
+
+impl Activity {
+    /// Takes an event in. Returns whether the file may have changed.
+    fn note(&mut self, event: notify::Result<Event>, now: Instant) -> bool {
+        let Ok(event) = event else {
+            self.writes.is_open = false;
+            return true;
+        };
+        let names_file = event.paths.iter().any(|path| path.file_name() == Some(&self.file_name));
+        match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) if names_file => {
+                self.writes = Writes { last: Some(now), is_open: CLOSE_IS_REPORTED };
+            }
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) if names_file => {
+                self.writes = Writes { last: Some(now), is_open: false };
+            }
+            // Another file has the name from now on.
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) if names_file => {
+                self.writes.is_open = false;
+            }
+            // Events were lost, perhaps that of a close.
+            _ if event.need_rescan() => self.writes.is_open = false,
+            _ => {}
+        }
+        is_change(event.kind)
     }
 }
 
@@ -160,12 +205,16 @@ fn add(directory: &Path, directories: &mut BTreeMap<PathBuf, Identity>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_directory::TestDirectory;
     use std::os::unix::fs::symlink;
+
+    use notify::event::{CreateKind, DataChange, RenameMode};
 
     #[test]
     fn every_directory_on_the_way_is_watched() {
-        let root = std::env::temp_dir().join(format!("alternator-dns-watch-{}", std::process::id()));
-        let (etc, first) = (root.join("etc"), root.join("etc/..first"));
+        let directory = TestDirectory::new("watch");
+        let etc = directory.file("etc");
+        let first = directory.file("etc/..first");
         std::fs::create_dir_all(&first).unwrap();
         std::fs::write(first.join("config.toml"), "").unwrap();
         symlink("..first", etc.join("..data")).unwrap();
@@ -173,12 +222,11 @@ mod tests {
         symlink("loop", etc.join("loop")).unwrap();
         let watched = directories(&etc.join("config.toml"));
         let looped = directories(&etc.join("loop"));
-        let missing = directories(&root.join("gone/too/config.toml"));
-        std::fs::remove_dir_all(&root).unwrap();
+        let missing = directories(&directory.file("gone/too/config.toml"));
         assert!(watched.contains_key(&etc), "the link's own directory sees the swap of ..data");
         assert!(watched.contains_key(&etc.join("..data")), "and so is its target's: {watched:?}");
         assert!(looped.contains_key(&etc));
-        assert!(missing.contains_key(&root), "what is gone comes back there: {missing:?}");
+        assert!(missing.contains_key(directory.path()), "what is gone comes back there: {missing:?}");
     }
 
     #[test]
@@ -187,5 +235,29 @@ mod tests {
         assert!(!is_change(EventKind::Access(AccessKind::Close(AccessMode::Read))));
         assert!(is_change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
         assert!(is_change(EventKind::Any));
+    }
+
+    #[test]
+    fn a_writer_is_waited_for_until_it_closes_the_file_or_another_file_takes_the_name() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        for (kind, path, is_open) in [
+            (closed, "/etc/a/config.toml", false),
+            (renamed, "/etc/a/config.toml", false),
+            (EventKind::Create(CreateKind::File), "/etc/a/config.toml", false),
+            (closed, "/etc/a/other.toml", true),
+            (EventKind::Access(AccessKind::Close(AccessMode::Read)), "/etc/a/config.toml", true),
+        ] {
+            let mut activity = Activity { file_name: "config.toml".into(), writes: Writes::default() };
+            let mut note = |kind, path: &str| activity.note(Ok(Event::new(kind).add_path(path.into())), Instant::now());
+            assert!(note(written, "/etc/a/config.toml"));
+            note(kind, path);
+            assert_eq!(activity.writes.is_open, is_open, "{kind:?} of {path}");
+            assert!(activity.writes.last.is_some());
+        }
+        let mut activity = Activity { file_name: "config.toml".into(), writes: Writes::default() };
+        assert!(activity.note(Ok(Event::new(written).add_path("/etc/a/other.toml".into())), Instant::now()));
+        assert_eq!(activity.writes, Writes::default(), "a write of another file");
     }
 }

@@ -7,6 +7,7 @@
 
 mod encrypted;
 mod forward;
+mod self_query;
 mod service;
 mod tcp;
 mod udp;
@@ -32,6 +33,7 @@ use self::service::StreamWorker;
 pub use self::{
     encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{ForwardTask, Forwarder},
+    self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
     tcp::{ConnectionLimits, Limits, framing},
 };

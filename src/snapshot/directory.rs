@@ -167,12 +167,13 @@ fn holder(lock: &File) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::Scratch, *};
+    use super::*;
+    use crate::test_directory::TestDirectory;
 
     #[test]
     fn a_directory_has_one_owner() {
-        let scratch = Scratch::new("owner");
-        let path = scratch.path().join("state");
+        let test_directory = TestDirectory::new("owner");
+        let path = test_directory.file("state");
         let first = Directory::lock(&path).unwrap();
         let refusal = Directory::lock(&path).unwrap_err().to_string();
         let expected = format!(
@@ -188,13 +189,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_state_directory_is_refused_in_a_sentence() {
-        let scratch = Scratch::new("refused");
+        let test_directory = TestDirectory::new("refused");
         let sentence = |path: &Path| Directory::lock(path).unwrap_err().to_string();
-        let deep = scratch.path().join("a/b");
+        let deep = test_directory.file("a/b");
         let expected =
             format!("cannot create the state directory {}: the directory above it does not exist", deep.display());
         assert_eq!(sentence(&deep), expected);
-        let file = scratch.path().join("file");
+        let file = test_directory.file("file");
         fs::write(&file, "").unwrap();
         assert_eq!(sentence(&file), format!("the state directory {} is not a directory", file.display()));
         let inside = sentence(&file.join("b"));
@@ -203,12 +204,12 @@ mod tests {
 
     #[test]
     fn a_write_replaces_the_whole_and_follows_no_link() {
-        let scratch = Scratch::new("write");
-        let directory = Directory::lock(scratch.path()).unwrap();
+        let test_directory = TestDirectory::new("write");
+        let directory = Directory::lock(test_directory.path()).unwrap();
         assert_eq!(directory.read(100).unwrap(), None);
-        let elsewhere = scratch.path().join("elsewhere");
+        let elsewhere = test_directory.file("elsewhere");
         fs::write(&elsewhere, "untouched").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, scratch.path().join(UNFINISHED)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, test_directory.file(UNFINISHED)).unwrap();
         directory.write(b"one, and long").unwrap();
         directory.write(b"two").unwrap();
         assert_eq!(directory.read(100).unwrap().unwrap(), b"two");
@@ -216,7 +217,8 @@ mod tests {
         assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
         let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory.nodes()).unwrap().permissions());
         assert_eq!(mode & 0o777, FILE_MODE);
-        let mut names: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(test_directory.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["elsewhere", "lock", "nodes.json"]);
     }

@@ -374,35 +374,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::metrics::Label as _;
-    use std::{
-        fs,
-        sync::atomic::{AtomicU32, Ordering},
-    };
+    use crate::test_directory::TestDirectory;
+    use std::fs;
     use tokio_util::task::AbortOnDropHandle;
-
-    /// A directory for one test.
-    pub(super) struct Scratch(PathBuf);
-
-    impl Scratch {
-        pub(super) fn new(name: &str) -> Self {
-            static MADE: AtomicU32 = AtomicU32::new(0);
-            let process = std::process::id();
-            let number = MADE.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("alternator-dns-snapshot-{process}-{number}-{name}"));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        pub(super) fn path(&self) -> &Path {
-            &self.0
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
@@ -430,8 +404,8 @@ mod tests {
         cluster("seeds = [\"10.0.0.1\", \"n.example\"]")
     }
 
-    fn open(scratch: &Scratch) -> (SnapshotStore, SnapshotWriter) {
-        SnapshotStore::open(scratch.path(), WEEK, Arc::default()).unwrap()
+    fn open(directory: &TestDirectory) -> (SnapshotStore, SnapshotWriter) {
+        SnapshotStore::open(directory.path(), WEEK, Arc::default()).unwrap()
     }
 
     fn ignored(store: &SnapshotStore, reason: SnapshotIgnored) -> u64 {
@@ -454,13 +428,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_remembered_is_recalled_by_the_next_process() {
-        let scratch = Scratch::new("recall");
-        let (store, writer) = open(&scratch);
+        let directory = TestDirectory::new("recall");
+        let (store, writer) = open(&directory);
         assert_eq!(store.recall(&name("a"), &ours()), None);
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1", "10.0.0.2"]));
         store.flush().await;
         drop((store, writer));
-        let (store, _writer) = open(&scratch);
+        let (store, _writer) = open(&directory);
         let recalled = store.recall(&name("a"), &ours()).unwrap();
         assert_eq!(recalled.nodes, nodes(&["10.0.0.1", "10.0.0.2"]));
         assert!(SystemTime::now().duration_since(recalled.written).unwrap() < HOUR);
@@ -469,8 +443,8 @@ mod tests {
 
     #[test]
     fn another_cluster_s_nodes_are_not_recalled_until_the_keys_are_put_right() {
-        let scratch = Scratch::new("fingerprint");
-        let (store, _writer) = open(&scratch);
+        let directory = TestDirectory::new("fingerprint");
+        let (store, _writer) = open(&directory);
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
         let other_port = "seeds = [\"10.0.0.1\", \"n.example\"]\nport = 8001";
         assert_eq!(store.recall(&name("a"), &cluster(other_port)), None);
@@ -513,8 +487,8 @@ mod tests {
 
     #[test]
     fn it_is_known_whether_the_seeds_were_edited_since() {
-        let scratch = Scratch::new("seeds");
-        let (store, _writer) = open(&scratch);
+        let directory = TestDirectory::new("seeds");
+        let (store, _writer) = open(&directory);
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
         let edited = |keys: &str| store.recall(&name("a"), &cluster(keys)).unwrap().seeds_edited;
         assert!(!edited("seeds = [\"10.0.0.1\", \"n.example\"]"));
@@ -542,25 +516,25 @@ mod tests {
 
     #[tokio::test]
     async fn zones_that_are_no_longer_configured_are_left_out() {
-        let scratch = Scratch::new("retain");
-        let (store, _writer) = open(&scratch);
+        let directory = TestDirectory::new("retain");
+        let (store, _writer) = open(&directory);
         for zone in ["a", "b", "c"] {
             store.remember(&name(zone), &ours(), &nodes(&["10.0.0.2"]));
         }
         store.forget(&name("a"));
         store.retain(|zone| *zone != name("b"));
         store.flush().await;
-        let text = fs::read_to_string(scratch.path().join("nodes.json")).unwrap();
+        let text = fs::read_to_string(directory.file("nodes.json")).unwrap();
         assert_eq!(["a", "b", "c"].map(|zone| text.contains(&format!("\"{zone}.\""))), [false, false, true]);
     }
 
     #[test]
     fn a_file_that_cannot_be_used_is_counted_and_never_fatal() {
-        let scratch = Scratch::new("damaged");
-        let path = scratch.path().join("nodes.json");
+        let directory = TestDirectory::new("damaged");
+        let path = directory.file("nodes.json");
         let reasons_after = |content: &[u8]| {
             fs::write(&path, content).unwrap();
-            let (store, _writer) = open(&scratch);
+            let (store, _writer) = open(&directory);
             assert_eq!(store.recall(&name("a"), &ours()), None);
             SnapshotIgnored::ALL.iter().map(|&reason| ignored(&store, reason)).collect::<Vec<_>>()
         };
@@ -569,19 +543,19 @@ mod tests {
         assert_eq!(reasons_after(b"\xff\x00")[SnapshotIgnored::Corrupt.index()], 1);
         let large = fs::File::create(&path).unwrap();
         large.set_len(FILE_OCTETS_MAX + 1).unwrap();
-        let (store, writer) = open(&scratch);
+        let (store, writer) = open(&directory);
         assert_eq!(ignored(&store, SnapshotIgnored::TooLarge), 1);
         drop((store, writer));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        let (store, _writer) = open(&scratch);
+        let (store, _writer) = open(&directory);
         assert_eq!(ignored(&store, SnapshotIgnored::Unreadable), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_written_at_once_and_at_most_once_a_second() {
-        let scratch = Scratch::new("pace");
-        let (store, writer) = open(&scratch);
+        let directory = TestDirectory::new("pace");
+        let (store, writer) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         until("the first write", || writes(&store, SnapshotWrite::Ok) == 1).await;
@@ -597,8 +571,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unchanged_nodes_are_written_again_once_an_hour() {
-        let scratch = Scratch::new("confirm");
-        let (store, writer) = open(&scratch);
+        let directory = TestDirectory::new("confirm");
+        let (store, writer) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
         let start = SystemTime::now();
         for hour in 0..24 {
@@ -609,7 +583,7 @@ mod tests {
         }
         let count = writes(&store, SnapshotWrite::Ok);
         assert!((23..=25).contains(&count), "{count} writes in 24 hours");
-        let written = file::parse(&fs::read(scratch.path().join("nodes.json")).unwrap()).unwrap();
+        let written = file::parse(&fs::read(directory.file("nodes.json")).unwrap()).unwrap();
         assert!(written.values().all(|entry| entry.written >= stamp(start + 22 * HOUR)));
         sleep(24 * HOUR).await;
         let count_later = writes(&store, SnapshotWrite::Ok);
@@ -618,23 +592,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_disk_is_tried_again_less_and_less_often() {
-        let scratch = Scratch::new("trouble");
-        let (store, writer) = open(&scratch);
+        let directory = TestDirectory::new("failing");
+        let (store, writer) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
-        fs::remove_dir_all(scratch.path()).unwrap();
+        fs::remove_dir_all(directory.path()).unwrap();
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         sleep(HOUR).await;
         let failed = writes(&store, SnapshotWrite::Failed);
         assert!((50..=70).contains(&failed), "{failed} attempts in an hour");
-        fs::create_dir(scratch.path()).unwrap();
+        fs::create_dir(directory.path()).unwrap();
         until("a good write", || writes(&store, SnapshotWrite::Ok) == 1).await;
-        assert!(scratch.path().join("nodes.json").exists());
+        assert!(directory.file("nodes.json").exists());
     }
 
     #[tokio::test]
     async fn ten_thousand_zones_are_written_and_read_again() {
-        let scratch = Scratch::new("many");
-        let (store, writer) = open(&scratch);
+        let directory = TestDirectory::new("many");
+        let (store, writer) = open(&directory);
         let cluster = ours();
         let names: Vec<_> = (0..10_000).map(|zone| name(&format!("alternator.z{zone}.example.com"))).collect();
         let three = nodes(&["10.100.200.10", "10.100.200.11", "10.100.200.12"]);
@@ -656,7 +630,7 @@ mod tests {
         let written = clock.elapsed();
         drop((store, writer));
         let clock = std::time::Instant::now();
-        let (store, _writer) = open(&scratch);
+        let (store, _writer) = open(&directory);
         let read = clock.elapsed();
         eprintln!(
             "{} octets; remembered in {remembered:?}, copied in {copied:?}, rendered in {rendered:?}, written in \

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use super::error::{AdminRefusal, StartError};
 use crate::{
-    admin::{self, View},
+    admin::{self, ServingCriteria, View},
     config::collide,
 };
 
@@ -46,6 +46,11 @@ impl Admin {
 
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.serving.as_ref().map(|serving| serving.bound)
+    }
+
+    /// What `/serving` requires from now on.
+    pub(super) fn require(&self, criteria: ServingCriteria) {
+        self.view.serving.require(criteria);
     }
 
     /// Binds the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.

@@ -1,6 +1,6 @@
 //! Puts a configuration in force in two phases: everything that may fail comes first and changes nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use super::{
     StartError, Supervisor,
@@ -15,6 +15,7 @@ use super::{
     snapshot_settings::{AT_NEXT_START, SnapshotSettings},
 };
 use crate::{
+    admin::ServingCriteria,
     config::{Config, Zone},
     discovery::Start,
     server::Serving,
@@ -75,6 +76,7 @@ impl Supervisor {
         for closed in self.listeners.commit(addresses, sockets, &self.certificates.in_force()) {
             self.draining.spawn(drain(closed));
         }
+        self.admin.require(serving_criteria(self.addresses(), &config));
         self.admin.commit(admin, &mut self.tasks);
         let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
         self.in_force = Some(config);
@@ -93,6 +95,11 @@ impl Supervisor {
         let domains = config.server.domains.iter().map(|name| domain(&before, name, config, now));
         ZoneTable::with_domains(zones, domains).with_server(server(&before, config, self.cookies.in_force()))
     }
+}
+
+fn serving_criteria(listen: Vec<SocketAddr>, config: &Config) -> ServingCriteria {
+    let shortest_refresh = config.zones.values().map(|zone| zone.refresh).min();
+    ServingCriteria::new(listen, shortest_refresh.unwrap_or_default())
 }
 
 fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChanges {

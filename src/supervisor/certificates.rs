@@ -98,12 +98,12 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
+    use crate::test_directory::TestDirectory;
 
     #[tokio::test]
     async fn a_pair_that_is_half_replaced_is_not_reported() {
-        let directory = std::env::temp_dir().join(format!("alternator-dns-certificates-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
-        let paths = vec![directory.join("cert.pem"), directory.join("key.pem")];
+        let directory = TestDirectory::new("certificates");
+        let paths = vec![directory.file("cert.pem"), directory.file("key.pem")];
         let secret = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&secret).unwrap();
         let own = secret.serialize_pem();
@@ -121,6 +121,5 @@ mod tests {
             assert_eq!(files.error().is_some(), *key == other);
         }
         assert_eq!(reported, [false, false, false, false, true, false]);
-        fs::remove_dir_all(&directory).unwrap();
     }
 }

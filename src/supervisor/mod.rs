@@ -47,7 +47,7 @@ use self::{
 };
 pub use self::{error::StartError, threads::control_runtime};
 use crate::{
-    admin::{View, control},
+    admin::{ServingCheck, View, control},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError},
     metrics::ProcessCounters,
@@ -115,13 +115,14 @@ impl Supervisor {
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
         let (accept, accepted) = mpsc::channel(1);
+        let (serving, self_query) = ServingCheck::new(shared.table.clone());
         let mut supervisor = Self {
             in_force: None,
             pollers,
             snapshot,
             snapshot_settings,
             listeners,
-            admin: Admin::new(shared.view(is_ready)),
+            admin: Admin::new(shared.view(is_ready, serving)),
             certificates: Certificates::new(reader.clone()),
             cookies: Cookies::new(reader.clone()),
             forwarding,
@@ -135,6 +136,7 @@ impl Supervisor {
             runtimes,
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
+        supervisor.tasks.spawn("self-query".into(), self_query.run());
         supervisor.write_snapshots(writer, &config);
         let config = Arc::new(config);
         let prepared = supervisor.prepare(config.clone()).await?;
@@ -321,12 +323,13 @@ impl Shared {
         }
     }
 
-    fn view(&self, ready: watch::Receiver<bool>) -> View {
+    fn view(&self, ready: watch::Receiver<bool>, serving: ServingCheck) -> View {
         View {
             table: self.table.clone(),
             process: self.counters.clone(),
             config: self.status.clone(),
             ready,
+            serving,
             started: Instant::now(),
         }
     }

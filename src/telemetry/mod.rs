@@ -3,6 +3,7 @@
 //! Under journald a line of text carries no time, because the journal has its own clock, and a prefix that the journal
 //! removes (`<6>`, see sd-daemon(3)) gives it the level.
 
+mod json;
 mod queue;
 
 use std::{env, fmt, fs, io::IsTerminal as _, os::unix::fs::MetadataExt as _, str::FromStr};
@@ -17,12 +18,13 @@ use tracing_subscriber::{
     field::RecordFields,
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
-        format::{Format, Json, JsonFields, Writer},
+        format::{JsonFields, Writer},
         time::{FormatTime, SystemTime},
     },
     registry::LookupSpan,
 };
 
+use self::json::JsonLines;
 pub use self::queue::{flush, log_lines_dropped, write_last};
 
 /// What is logged by default.
@@ -139,8 +141,7 @@ where
             builder.fmt_fields(TextFields).event_format(lines).into()
         }
         LogFormat::Json => {
-            let objects = Format::default().json().flatten_event(true).with_span_list(false);
-            builder.fmt_fields(JsonFields::new()).event_format(Prefixed { journal, inner: JsonLines(objects) }).into()
+            builder.fmt_fields(JsonFields::new()).event_format(Prefixed { journal, inner: JsonLines::new() }).into()
         }
     }
 }
@@ -181,19 +182,6 @@ fn priority(level: Level) -> u8 {
         Level::WARN => 4,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-/// The library's own JSON, which is generic in more ways than we need.
-struct JsonLines(Format<Json, SystemTime>);
-
-impl<S, N> FormatEvent<S, N> for JsonLines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        self.0.format_event(ctx, writer, event)
     }
 }
 
@@ -368,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_is_told_the_level_and_no_time() {
+    fn the_journal_is_reported_the_level_and_no_time() {
         let levels = || {
             tracing::error!("e");
             tracing::warn!("w");
@@ -410,6 +398,19 @@ mod tests {
         assert_eq!(line["node"], "10.0.0.1");
         assert_eq!(line["span"]["zone"], "alternator.east.example.");
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn a_long_json_line_is_cut_and_stays_json() {
+        let text = logged(LogFormat::Json, "info", true, false, || {
+            let _zone = tracing::info_span!("poller", zone = %"a.example.").entered();
+            tracing::error!(node = %"10.0.0.1", "{}", "an \"é\" of many\n".repeat(2_000));
+        });
+        assert!(text.len() <= queue::LINE_OCTETS_MAX && text.len() > queue::LINE_OCTETS_MAX / 2, "{}", text.len());
+        let line: serde_json::Value = serde_json::from_str(text.strip_prefix("<3>").unwrap()).unwrap();
+        assert!(line["message"].as_str().unwrap().starts_with("an \"é\" of many\nan"));
+        assert!(line["message"].as_str().unwrap().ends_with(queue::CUT_MARK));
+        assert_eq!((&line["node"], &line["span"]["zone"]), (&"10.0.0.1".into(), &"a.example.".into()));
     }
 
     #[test]

@@ -31,8 +31,8 @@ const OCTETS_MAX: usize = 1 << 20;
 /// How long the end of the process waits until the last lines are written.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Ends a line that was cut.
-const CUT_MARK: &str = " [cut]";
+/// Ends a line that was cut, or a text in it.
+pub(super) const CUT_MARK: &str = " [cut]";
 
 /// Lines that were not written, because the queue was full or the write failed.
 static DROPPED: AtomicU64 = AtomicU64::new(0);

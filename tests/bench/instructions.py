@@ -18,8 +18,8 @@ import time
 from collections import Counter
 
 import servers
-from asking import question
 from processes import Failure
+from queries import question
 from servers import ECHO, ECHO_AGAIN, OURS, PORTS, Setting, zone_name
 
 QUERIES, QUERIES_QUICK = 6400, 640

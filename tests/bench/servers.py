@@ -10,9 +10,9 @@ import urllib.request
 from dataclasses import dataclass
 
 import peers
-from asking import ask, outcome, question
 from host import LOAD_CORE, SERVER_CORE
 from processes import Process
+from queries import ask, outcome, question
 
 OURS, GDNSD, NSD, KNOT, ECHO, ECHO_AGAIN = "alternator-dns", "gdnsd", "NSD", "Knot", "echo", "echo again"
 PORTS = {OURS: 5301, GDNSD: 5302, NSD: 5303, KNOT: 5304, ECHO: 5305, ECHO_AGAIN: 5306}

@@ -24,6 +24,7 @@ fn check_prints_a_summary_of_a_good_file() {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout.contains("1 zone with 2 seeds") && stdout.contains("a.example. port 8000 ttl 4s"), "{stdout}");
+    assert!(stdout.contains("load    at most 1.6 requests a second to a node"), "{stdout}");
     std::fs::remove_dir_all(directory).unwrap();
 }
 

@@ -7,8 +7,19 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
+use crate::{
+    ca::{Authority, Certified},
+    daemon::{Daemon, scratch, zone},
+    dns::{Question, Reply},
+    files::{rename_over, replace_by_pipe},
+    observe::goes_on,
+    tls_client::{NAME, client, connect},
+    upstream::Upstream,
+    wait,
+};
 use alternator_dns::simulation::SimulatedCluster;
 use futures_util::StreamExt;
 use hickory_server::{
@@ -20,21 +31,7 @@ use hickory_server::{
     },
     proto::op::{DnsRequest, DnsRequestOptions, Message},
 };
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
-
-use crate::{
-    ca::{Authority, Certified},
-    daemon::{Daemon, scratch, zone},
-    dns::{self, Question, Reply},
-    upstream::Upstream,
-    wait,
-};
-
-const NAME: &str = "dns.test";
+use nix::sys::signal::Signal;
 
 /// Octets of a block that padded replies come in (RFC 8467, 4.1).
 const BLOCK: usize = 468;
@@ -68,23 +65,6 @@ fn start_with(name: &str, certified: &Certified, server: &str, zones: &str) -> (
     let mut daemon = Daemon::launch_with(directory.clone(), &file, &[("RUST_LOG", "info")]);
     daemon.wait_ready();
     (daemon, directory)
-}
-
-/// A client that trusts this authority alone.
-fn client(authority: &Authority) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth()
-}
-
-/// `None`: the server's certificate is not valid.
-fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
-    let name = ServerName::try_from(NAME).unwrap();
-    let connection = ClientConnection::new(Arc::new(client(authority)), name).unwrap();
-    let mut stream = StreamOwned::new(connection, dns::connect(server));
-    stream.conn.complete_io(&mut stream.sock).ok()?;
-    Some(stream)
 }
 
 #[track_caller]
@@ -215,6 +195,50 @@ fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing()
     fs::write(directory.join("key.pem"), "nonsense").unwrap();
     wait::until("an error", || daemon.log().contains("key.pem has no private key").then_some(()));
     assert!(connect(server, &new).is_some());
+}
+
+#[test]
+fn a_certificate_that_becomes_a_pipe_is_reported_once_and_holds_nothing_up() {
+    let authorities = [Authority::new("first"), Authority::new("second"), Authority::new("third")];
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let zones = |name: &str| zone("a.example", &cluster) + &zone(name, &cluster);
+    let (mut daemon, directory) = start("tls_pipe", &authorities[0].certify([NAME]), &zones("b.example"));
+    let server = daemon.secure_address("tls");
+    let serves = |authority| connect(server, authority).is_some();
+    let configure = |name: &str| {
+        let file = config(&directory, "listen_tls = [\"127.0.0.1:0\"]", &zones(name));
+        rename_over(&directory.join("config.toml"), &file);
+    };
+    for (round, name) in ["cert.pem", "key.pem"].into_iter().enumerate() {
+        let path = directory.join(name);
+        let old = &authorities[round];
+        let new = &authorities[round + 1];
+        replace_by_pipe(&path);
+        let cannot = format!("cannot read {}: it is not a regular file", path.display());
+        let error = format!("clients get the certificate as it was: {cannot}");
+        wait::until("the error", || daemon.log().contains(&error).then_some(()));
+        assert!(serves(old), "{name}");
+        // With a pipe in its place, no configuration that needs the file can be put in force.
+        configure(&format!("c{round}.example"));
+        let (code, _, stderr) = daemon.reload();
+        assert_eq!(code, 78, "{stderr}");
+        assert!(stderr.contains(&cannot), "{stderr}");
+        configure("b.example");
+        assert_eq!(daemon.reload().0, 0);
+        // Five polls a second, and one look at the files.
+        goes_on(&daemon, &cluster, 20);
+        assert!(serves(old), "{name}");
+        assert_eq!(daemon.log().matches(&error).count(), 1, "{}", daemon.log());
+        let Certified { certificate, key } = new.certify([NAME]);
+        rename_over(&directory.join("cert.pem"), &certificate);
+        rename_over(&directory.join("key.pem"), &key);
+        wait::until("the new certificate", || serves(new).then_some(()));
+        assert!(!serves(old), "{name}");
+        assert_eq!(daemon.reload().0, 0);
+    }
+    replace_by_pipe(&directory.join("cert.pem"));
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_exit(Duration::from_secs(2)).code(), Some(0));
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Which nodes are polled, and when.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use alternator_dns::simulation::{Content, Path, SimulatedCluster};
+use alternator_dns::{
+    config::{Config, node_loads},
+    simulation::{Content, Path, SimulatedCluster},
+};
 
 use crate::{
     daemon::{Daemon, zone, zone_with},
@@ -89,4 +92,28 @@ fn changes_are_logged_and_ticks_are_not() {
         daemon.log().lines().find(|line| line.contains("node left")).map(str::to_owned)
     });
     assert!(line.contains("a.example.") && line.contains(&gone.to_string()), "{line}");
+}
+
+#[test]
+fn nodes_get_as_many_requests_as_check_says() {
+    const MEASURED: Duration = Duration::from_secs(8);
+    let cluster = SimulatedCluster::start(3).unwrap();
+    let keys =
+        |refresh: &str| format!("refresh = \"{refresh}\"\nhealth = {{ interval = \"400ms\", timeout = \"300ms\" }}\n");
+    let zone = |name: &str, refresh: &str| zone_with(name, &cluster.nodes(), cluster.port(), &keys(refresh));
+    let file = crate::daemon::config(&(zone("a.example", "200ms") + &zone("b.example", "300ms")));
+    let daemon = Daemon::with_config("load", &file);
+    for name in ["a.example", "b.example"] {
+        wait::until("the nodes", || (daemon.nodes(name).len() == 3).then_some(()));
+    }
+    let config = Config::parse(std::path::Path::new("config.toml"), file.as_bytes()).unwrap();
+    let loads = node_loads(&config.zones);
+    let requests = || cluster.total(Path::LocalNodes) + cluster.total(Path::Health);
+    let (start, before) = (Instant::now(), requests());
+    wait::until("the time to pass", || (start.elapsed() >= MEASURED).then_some(()));
+    let measured = (requests() - before) as f64 / start.elapsed().as_secs_f64() / 3.0;
+    let stated = loads[0].total();
+    eprintln!("{measured:.2} requests a second to each node, {stated:.2} are stated");
+    // A busy machine sends fewer.
+    assert!(measured < stated * 1.15 && measured > stated * 0.6, "{measured} instead of {stated}");
 }

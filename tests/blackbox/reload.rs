@@ -2,34 +2,26 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::Write,
     os::unix::fs::symlink,
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use alternator_dns::simulation::{Path as HttpPath, SimulatedCluster};
+use alternator_dns::simulation::{Path, SimulatedCluster};
 use nix::sys::signal::Signal;
 
 use crate::{
-    daemon::{Daemon, config, scratch, zone, zone_with},
+    daemon::{Daemon, config, scratch, zone, zone_with, zones},
     dns::{self, Question},
+    files::{rename_over, replace_by_pipe},
+    observe::{goes_on, serves},
     wait,
 };
 
 /// An edit is in the answers after so long, at the latest; a busy machine gets half a second on top.
 const EDIT: Duration = Duration::from_millis(1500);
-
-fn serves(daemon: &Daemon, name: &str) -> bool {
-    daemon.ask(name, "SOA").rcode == "NoError"
-}
-
-/// Zones `a.example` to `NAME.example`, all of one cluster.
-fn zones(names: &str, cluster: &SimulatedCluster) -> String {
-    config(&names.chars().map(|name| zone(&format!("{name}.example"), cluster)).collect::<String>())
-}
 
 #[track_caller]
 fn follows(daemon: &Daemon, there: &str, gone: &str) {
@@ -38,12 +30,6 @@ fn follows(daemon: &Daemon, there: &str, gone: &str) {
         let gone = gone.chars().all(|name| daemon.ask(&format!("{name}.example"), "A").rcode == "Refused");
         (there && gone).then_some(())
     });
-}
-
-fn rename_over(path: &Path, content: &str) {
-    let next = path.with_extension("next");
-    fs::write(&next, content).unwrap();
-    fs::rename(next, path).unwrap();
 }
 
 #[test]
@@ -62,8 +48,8 @@ fn every_way_to_write_the_file_is_noticed() {
         daemon.api()["config"]["error"].as_str().filter(|error| error.contains("no such file")).map(drop)
     });
     assert!(serves(&daemon, "a.example"), "a file that is gone changes nothing");
-    fs::write(&path, zones("abc", &cluster)).unwrap();
-    follows(&daemon, "abc", "d");
+    fs::write(&path, zones("abde", &cluster)).unwrap();
+    follows(&daemon, "abde", "c");
     assert!(daemon.api()["config"]["error"].is_null());
 }
 
@@ -131,13 +117,6 @@ fn a_bad_file_changes_nothing_and_a_good_one_heals() {
     assert!(log.contains("reload refused") && log.contains("reload applied"), "{log}");
 }
 
-/// Replaces a file with a pipe that has no writer, so that opening it to read blocks.
-fn replace_by_pipe(path: &Path) {
-    let pipe = path.with_extension("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    fs::rename(pipe, path).unwrap();
-}
-
 #[test]
 fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let cluster = SimulatedCluster::start(1).unwrap();
@@ -150,9 +129,7 @@ fn a_configuration_that_becomes_a_pipe_is_refused_and_a_file_is_read_again() {
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
     assert!(stderr.contains("not a regular file"), "{stderr}");
-    let polls = cluster.total(HttpPath::LocalNodes) + 5;
-    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
-    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    goes_on(&daemon, &cluster, 5);
     rename_over(&daemon.config_path(), &zones("ab", &cluster));
     follows(&daemon, "ab", "");
     assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 1.0);
@@ -177,9 +154,7 @@ fn cookie_secrets_that_become_a_pipe_are_reported_and_delay_nothing() {
     let (code, _, stderr) = daemon.reload();
     assert_eq!(code, 78);
     assert!(stderr.contains("not a regular file"), "{stderr}");
-    let polls = cluster.total(HttpPath::LocalNodes) + 5;
-    wait::until("more polls", || (cluster.total(HttpPath::LocalNodes) >= polls).then_some(()));
-    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    goes_on(&daemon, &cluster, 5);
     rename_over(&secrets, "ffeeddccbbaa99887766554433221100\n");
     assert_eq!(daemon.reload().0, 0);
     follows(&daemon, "ab", "");
@@ -225,23 +200,47 @@ fn a_file_that_removes_most_zones_waits_for_quiet() {
     assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
 }
 
-#[test]
-fn a_half_written_file_is_never_applied() {
+/// How a writer writes ten zones in pieces.
+#[derive(Clone, Copy)]
+enum Writer {
+    /// It opens the file once.
+    KeepsOpen,
+    /// It opens the file for each piece.
+    Reopens,
+}
+
+/// Empties the file and writes these zones one after the other.
+fn write_in_pieces(daemon: &Daemon, writer: Writer, pause: Duration, pieces: &[String]) {
+    let mut file = fs::File::create(daemon.config_path()).unwrap();
+    for piece in pieces {
+        if matches!(writer, Writer::Reopens) {
+            drop(file);
+            file = fs::File::options().append(true).open(daemon.config_path()).unwrap();
+        }
+        file.write_all(piece.as_bytes()).unwrap();
+        // The pace of a slow writer is what this test is about.
+        thread::sleep(pause);
+    }
+}
+
+/// Rounds of a writer, and its pause between two pieces in milliseconds.
+const PACES: [(usize, u64); 4] = [(10, 30), (1, 300), (1, 1000), (2, 150)];
+
+fn no_zone_is_refused_by(writer: Writer, name: &str) {
     let cluster = SimulatedCluster::start(1).unwrap();
     let names = "abcdefghij";
-    let whole = zones(names, &cluster);
-    let daemon = Daemon::with_config("pieces", &whole);
+    let daemon = Daemon::with_config(name, &zones(names, &cluster));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let head = config("");
-            for round in 0..50 {
-                let mut file = fs::File::create(daemon.config_path()).unwrap();
-                file.write_all(format!("# round {round}\n{head}").as_bytes()).unwrap();
-                for name in names.chars() {
-                    // The pace of a slow writer is what this test is about.
-                    thread::sleep(Duration::from_millis(30));
-                    file.write_all(zone(&format!("{name}.example"), &cluster).as_bytes()).unwrap();
+            let pieces = |round: usize| {
+                let head = format!("# round {round}\n{}", config(""));
+                let zones = names.chars().map(|name| zone(&format!("{name}.example"), &cluster));
+                std::iter::once(head).chain(zones).collect::<Vec<_>>()
+            };
+            for (rounds, pause) in PACES {
+                for round in 0..rounds {
+                    write_in_pieces(&daemon, writer, Duration::from_millis(pause), &pieces(round));
                 }
             }
             done.store(true, Ordering::Release);
@@ -256,7 +255,32 @@ fn a_half_written_file_is_never_applied() {
         }
         assert!(asked > 1000, "only {asked} questions");
     });
-    follows(&daemon, names, "");
+    // What was written last is applied, and nothing before it was cut.
+    fs::write(daemon.config_path(), zones("abcdefghijk", &cluster)).unwrap();
+    follows(&daemon, "abcdefghijk", "");
+}
+
+#[test]
+fn no_zone_is_refused_while_the_file_is_written_in_pieces() {
+    thread::scope(|scope| {
+        scope.spawn(|| no_zone_is_refused_by(Writer::KeepsOpen, "pieces"));
+        scope.spawn(|| no_zone_is_refused_by(Writer::Reopens, "appended"));
+    });
+}
+
+#[test]
+fn a_zone_is_removed_in_place_after_three_seconds_and_by_rename_at_once() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::with_config("removal", &zones("abcd", &cluster));
+    let start = Instant::now();
+    fs::write(daemon.config_path(), zones("abc", &cluster)).unwrap();
+    wait::until("the removal", || (!serves(&daemon, "d.example")).then_some(()));
+    assert!(start.elapsed() >= Duration::from_secs(3), "after {:?}", start.elapsed());
+    rename_over(&daemon.config_path(), &zones("ab", &cluster));
+    follows(&daemon, "ab", "c");
+    fs::write(daemon.config_path(), zones("a", &cluster)).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    follows(&daemon, "a", "b");
 }
 
 #[test]
@@ -275,18 +299,18 @@ fn untouched_zones_keep_their_poller_and_their_counters() {
     let daemon = Daemon::with_config("untouched", &file("4s", ""));
     let learnt = |name: &str| daemon.ask(name, "A").answers.len() == 3;
     wait::until("both zones", || (learnt("kept.example") && learnt("paced.example")).then_some(()));
-    let polls = kept.total(HttpPath::LocalNodes);
+    let polls = kept.total(Path::LocalNodes);
     let asked = "alternator_dns_queries_total{zone=\"kept.example.\",type=\"A\",rcode=\"NOERROR\",transport=\"udp\"}";
     let before = daemon.metric(asked);
     assert!(before >= 1.0);
     for round in 0..5 {
         let more = zone(&format!("new{round}.example"), &other);
-        fs::write(daemon.config_path(), file(&format!("{}s", 10 + round), &more)).unwrap();
+        rename_over(&daemon.config_path(), &file(&format!("{}s", 10 + round), &more));
         wait::within(EDIT, "the new zone", || serves(&daemon, &format!("new{round}.example")).then_some(()));
         assert!(learnt("kept.example"), "no node is lost");
         assert_eq!(daemon.ask("paced.example", "A").ttls(), [10 + round; 3], "a TTL acts at once on known nodes");
     }
-    assert_eq!(kept.total(HttpPath::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
+    assert_eq!(kept.total(Path::LocalNodes), polls, "not one extra poll: the next is ten minutes away");
     assert!(daemon.metric(asked) >= before + 5.0, "counters go on");
     assert_eq!(daemon.metric("alternator_dns_zone_state{zone=\"new3.example.\",state=\"live\"}"), 0.0);
     assert!(
@@ -317,10 +341,10 @@ fn a_name_moves_from_one_cluster_to_another() {
         assert!(!data.is_empty());
         (data == texts(&green)).then_some(())
     });
-    let polls = blue.total(HttpPath::LocalNodes);
-    let later = green.total(HttpPath::LocalNodes) + 5;
-    wait::until("five more polls", || (green.total(HttpPath::LocalNodes) >= later).then_some(()));
-    assert_eq!(blue.total(HttpPath::LocalNodes), polls, "blue is asked no more");
+    let polls = blue.total(Path::LocalNodes);
+    let later = green.total(Path::LocalNodes) + 5;
+    wait::until("five more polls", || (green.total(Path::LocalNodes) >= later).then_some(()));
+    assert_eq!(blue.total(Path::LocalNodes), polls, "blue is asked no more");
     assert_eq!(answered(), texts(&green));
 }
 
@@ -337,10 +361,10 @@ fn while_the_new_seeds_are_silent_the_old_nodes_are_answered_and_not_asked() {
     let nodes = daemon.nodes("a.example");
     fs::write(daemon.config_path(), of(&new)).unwrap();
     assert_eq!(daemon.reload().0, 0);
-    let polls = old.total(HttpPath::LocalNodes);
+    let polls = old.total(Path::LocalNodes);
     wait::until("the zone to be stale", || (daemon.zone("a.example.")["state"] == "stale").then_some(()));
     assert_eq!(daemon.nodes("a.example"), nodes);
-    assert_eq!(old.total(HttpPath::LocalNodes), polls);
+    assert_eq!(old.total(Path::LocalNodes), polls);
     new.restart(new.node(0)).unwrap();
     wait::until("the new node", || (daemon.nodes("a.example") == [new.node(0).to_string()]).then_some(()));
 }
@@ -362,87 +386,6 @@ fn a_new_zone_answers_its_seeds_from_the_first_moment() {
             break;
         }
         assert!(start.elapsed() < wait::PATIENCE);
-    }
-}
-
-#[test]
-fn listen_and_admin_move_without_a_gap() {
-    let cluster = SimulatedCluster::start(1).unwrap();
-    let zones = zone("a.example", &cluster);
-    let mut daemon = Daemon::with_config("move", &config(&zones));
-    let before = daemon.address();
-    let admin_before = daemon.admin();
-    let mut idle = dns::connect(before);
-    let file = |listen: &str| format!("[server]\nlisten = [{listen}]\nadmin = \"127.0.0.2:0\"\n{zones}");
-    fs::write(daemon.config_path(), file("\"127.0.0.1:0\", \"127.0.0.2:0\"")).unwrap();
-    let addresses = wait::until("a second address", || Some(daemon.addresses()).filter(|all| all.len() == 2));
-    assert_eq!(addresses[0], before, "an unchanged address keeps its sockets");
-    dns::send(&mut idle, &Question::new("a.example", "SOA"));
-    assert_eq!(dns::receive(&mut idle).unwrap().rcode, "NoError", "and its connections");
-    let admin = wait::until("another admin address", || Some(daemon.admin()).filter(|admin| *admin != admin_before));
-    assert_eq!(crate::http::get(admin, "/healthz").unwrap().0, 200);
-    wait::until("the old admin address to close", || crate::http::get(admin_before, "/healthz").is_err().then_some(()));
-    fs::write(daemon.config_path(), file("\"127.0.0.2:0\"")).unwrap();
-    wait::until("the first address to close", || (daemon.addresses().len() == 1).then_some(()));
-    assert_eq!(dns::udp(addresses[1], &Question::new("a.example", "SOA")).rcode, "NoError");
-    wait::until("TCP to close", || std::net::TcpStream::connect(before).is_err().then_some(()));
-}
-
-#[test]
-fn an_admin_address_that_moves_answers_requests_that_have_begun() {
-    let cluster = SimulatedCluster::start(1).unwrap();
-    let zones = zone("a.example", &cluster);
-    let daemon = Daemon::with_config("admin-drains", &config(&zones));
-    let mut reader = std::net::TcpStream::connect(daemon.admin()).unwrap();
-    reader.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    reader.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").unwrap();
-    // Connections are accepted in turn, so the one before has been accepted.
-    assert_eq!(crate::http::get(daemon.admin(), "/healthz").unwrap().0, 200);
-    let moved = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.2:0\"\n{zones}");
-    fs::write(daemon.config_path(), moved).unwrap();
-    assert_eq!(daemon.reload().0, 0);
-    reader.write_all(b"\r\n").unwrap();
-    let mut reply = String::new();
-    reader.read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("ok\n"), "{reply}");
-}
-
-#[test]
-fn an_address_in_use_refuses_the_whole_reload() {
-    let cluster = SimulatedCluster::start(1).unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let daemon = Daemon::with_config("taken", &zones("a", &cluster));
-    let address = taken.local_addr().unwrap();
-    let file = format!(
-        "[server]\nlisten = [\"127.0.0.1:0\", \"{address}\"]\nadmin = \"127.0.0.1:0\"\n{}",
-        zone("b.example", &cluster)
-    );
-    fs::write(daemon.config_path(), file).unwrap();
-    let (code, _, stderr) = daemon.reload();
-    assert_eq!(code, 78);
-    assert!(stderr.contains(&address.to_string()), "{stderr}");
-    assert!(serves(&daemon, "a.example") && !serves(&daemon, "b.example"));
-    drop(taken);
-    wait::until("the file to be applied once the address is free", || serves(&daemon, "b.example").then_some(()));
-    assert!(daemon.api()["config"]["error"].is_null());
-}
-
-#[test]
-fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
-    let cluster = SimulatedCluster::start(1).unwrap();
-    let zones = zone("a.example", &cluster);
-    let daemon = Daemon::with_config("wild", &config(&zones));
-    let dns = daemon.address();
-    let admin = daemon.admin();
-    for (listen, moved, served) in [
-        (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
-        ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
-    ] {
-        let file = format!("[server]\nlisten = [\"{listen}\"]\nadmin = \"{moved}\"\n{zones}");
-        fs::write(daemon.config_path(), file).unwrap();
-        let (code, _, stderr) = daemon.reload();
-        assert_eq!(code, 78);
-        assert!(stderr.contains(&format!("beside {served}, which is served now")), "{stderr}");
     }
 }
 

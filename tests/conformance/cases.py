@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import cookies
 import wire
-from asking import CLIENT, Silence
 from checks import (
     NO_SUCH_NAME,
     NODATA,
@@ -39,6 +38,7 @@ from checks import (
     without_option,
 )
 from fixture import ZONES
+from queries import CLIENT, Silence
 from servers import IDENTITY, SECRET, VERSION
 from wire import (
     AD,

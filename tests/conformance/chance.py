@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 
 import fixture
-from asking import PORT
+from queries import PORT
 from wire import query, read
 
 SAMPLE = 3000

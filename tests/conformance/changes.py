@@ -12,8 +12,8 @@ from pathlib import Path
 import cookies
 import fixture
 import servers
-from asking import PORT
 from checks import REFUSED, explained, first, problem_with, rcode
+from queries import PORT
 from servers import SECRET, until, waited
 from wire import COOKIE, TC, opt, option, query, read, words
 

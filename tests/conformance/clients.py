@@ -6,8 +6,8 @@ from pathlib import Path
 
 import fixture
 import servers
-from asking import Server
 from checks import data, first, problem_with, rcode
+from queries import Server
 from report import table
 from servers import FORWARDING, OURS, UPSTREAM, Resolver, spawn, until
 from wire import RA, RD, query, words

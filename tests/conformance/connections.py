@@ -8,8 +8,8 @@ import time
 
 import cookies
 import servers
-from asking import Connection, Server
 from checks import THREE, problem_with
+from queries import Connection, Server
 from servers import OURS
 from wire import COOKIE, opt, option, query, words
 

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from asking import Malformed, Silence
+from queries import Malformed, Silence
 from report import table
 from servers import KNOT, NSD, OURS
 from wire import (

@@ -10,7 +10,7 @@ import urllib.request
 
 import fixture
 import peers
-from asking import Server, Silence
+from queries import Server, Silence
 from wire import RD, query
 
 SECRET = "0123456789abcdef0011223344556677"

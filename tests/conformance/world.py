@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import fixture
 import servers
-from asking import Server
 from cluster import Cluster
+from queries import Server
 from servers import OURS, Resolver, until
 
 

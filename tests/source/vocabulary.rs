@@ -3,7 +3,7 @@
 use super::sources;
 
 /// Words that this code once had for something that the field has a word for, each with that word.
-const OLD_WORDS: [(&str, &str); 47] = [
+const OLD_WORDS: [(&str, &str); 53] = [
     ("nobody", "no node, no client"),
     ("whoever", "each node that, a client that"),
     ("belief", "membership"),
@@ -27,7 +27,6 @@ const OLD_WORDS: [(&str, &str); 47] = [
     ("floor", "layer"),
     ("room", "module"),
     ("house", "crate"),
-    ("stranger", "foreign node"),
     ("lane", "path"),
     ("complaint", "diagnostic"),
     ("mistake", "error"),
@@ -42,7 +41,6 @@ const OLD_WORDS: [(&str, &str); 47] = [
     ("ripen", "advance"),
     ("hasten", "pull forward"),
     ("standings", "health table"),
-    ("verdict", "decision, resolution"),
     ("keeper", "writer"),
     ("outfit", "TLS setup"),
     ("alarm", "failure guard"),
@@ -50,6 +48,14 @@ const OLD_WORDS: [(&str, &str); 47] = [
     ("edition", "list version"),
     ("stray", "no zone"),
     ("door", "interface"),
+    ("told", "reported, returned"),
+    ("whom", "which node"),
+    ("anybody", "any node"),
+    ("somebody", "a node, a person"),
+    ("everybody", "unscoped, all nodes"),
+    ("judgement", "decision"),
+    ("heard", "asked, answered"),
+    ("believed", "accepted"),
     ("liar", "node with a wrong list"),
 ];
 

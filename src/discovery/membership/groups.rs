@@ -32,6 +32,8 @@ pub struct Evidence<'e> {
     pub reports: &'e BTreeMap<IpAddr, SelfReport>,
     /// The zone's nodes: those listed or remembered, without foreign ones. None before anything is known.
     pub nodes: &'e BTreeSet<IpAddr>,
+    /// Those of them that have not left.
+    pub current: &'e BTreeSet<IpAddr>,
     /// The addresses of the seeds, in the order of the file.
     pub seeds: &'e [IpAddr],
     /// Nodes that belong, and have reported without a failure since.
@@ -103,7 +105,7 @@ impl fmt::Display for ForeignReason {
     }
 }
 
-/// Why the zone's group cannot be told, or is doubtful.
+/// Why the zone's group is not known, or is doubtful.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Contest {
     /// The seeds are of several clusters.
@@ -167,6 +169,14 @@ impl Evidence<'_> {
 
     /// The groups that may be the zone's.
     fn eligible<'g>(&self, groups: &'g [Group]) -> Vec<&'g Group> {
+        // While only lists without scopes are known, one with scopes is better, although none of its nodes stands.
+        let scoped = |group: &&Group| !self.is_unscoped(group) && self.first_seed(group).is_some();
+        if groups.iter().any(|group| self.is_unscoped(group) && self.standing(group) > 0)
+            && !groups.iter().any(|group| !self.is_unscoped(group) && self.standing(group) > 0)
+            && groups.iter().any(|group| scoped(&group))
+        {
+            return groups.iter().filter(scoped).collect();
+        }
         let strong: Vec<_> = groups.iter().filter(|group| self.has_id(group) || self.standing(group) > 0).collect();
         if !strong.is_empty() {
             return strong;
@@ -192,7 +202,10 @@ impl Evidence<'_> {
         let names_elsewhere = group.named.iter().any(|&node| (self.answered_elsewhere)(node));
         (
             self.has_id(group),
+            !self.is_unscoped(group),
             self.standing(group),
+            // Nodes that have left count less: their addresses are the first to be given away.
+            group.members.iter().filter(|node| self.current.contains(node)).count(),
             self.held(group),
             group.named.iter().filter(|node| self.nodes.contains(node)).count(),
             !names_elsewhere,
@@ -202,7 +215,7 @@ impl Evidence<'_> {
         )
     }
 
-    /// A group with an id or a standing node is judged at once, as is one with most of the zone's nodes. Otherwise the
+    /// A group with an id or a standing node is chosen at once, as is one with most of the zone's nodes. Otherwise the
     /// reports that are still awaited may show a better one.
     fn is_decided(&self, best: &Group) -> bool {
         if best.members.is_empty() && best.named.iter().any(|node| self.awaited.contains(node)) {
@@ -240,6 +253,12 @@ impl Evidence<'_> {
         self.known_id().is_some() && !self.has_id(group) && self.ids(group).next().is_some()
     }
 
+    /// Whether all that a group's members say was said by servers that ignore scopes.
+    fn is_unscoped(&self, group: &Group) -> bool {
+        group.members.iter().all(|node| self.reports.get(node).is_some_and(|report| report.unscoped))
+            && !group.members.is_empty()
+    }
+
     fn standing(&self, group: &Group) -> usize {
         group.members.iter().filter(|node| self.standing.contains(node)).count()
     }
@@ -249,8 +268,11 @@ impl Evidence<'_> {
         all.filter(|node| self.nodes.contains(node)).count()
     }
 
+    /// What a group names that is none of the zone's. A node that was the zone's and is foreign now is listed by those that
+    /// have not noticed yet.
     fn strangers(&self, group: &Group) -> impl Iterator<Item = IpAddr> {
-        group.named.iter().copied().filter(|node| !self.nodes.contains(node))
+        let is_known = |node: &IpAddr| self.nodes.contains(node) || self.foreign.contains_key(node);
+        group.named.iter().copied().filter(move |node| !is_known(node))
     }
 
     /// Where the group's first seed that is not foreign stands in the file.
@@ -324,7 +346,7 @@ fn groups(evidence: &Evidence<'_>, without: &BTreeMap<IpAddr, Verdict>) -> Vec<G
         group.named.extend(class.list);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
-    for class in classes.iter().filter(|class| !class.witnesses.is_empty()) {
+    for class in classes.iter().filter(|class| !class.witnesses.is_empty() && !class.list.is_empty()) {
         let listed = |group: &Group| class.list.iter().filter(|node| group.members.contains(node)).count();
         let most = groups.iter_mut().map(|group| (listed(group), group)).filter(|(count, _)| *count > 0);
         if let Some((_, group)) = most.max_by_key(|(count, _)| *count) {

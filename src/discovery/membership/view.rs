@@ -74,6 +74,8 @@ pub struct MembershipView {
     verdicts: BTreeMap<IpAddr, Verdict>,
     /// Nodes that are taken for the zone's until there is evidence against it.
     trusted: BTreeSet<IpAddr>,
+    /// Nodes that were answered when they came up, and whose reports are not decided yet: they are answered until then.
+    pending: BTreeSet<IpAddr>,
     /// Nodes that belong, and have reported without a failure since.
     standing: BTreeSet<IpAddr>,
     /// Nodes of other clusters.
@@ -149,7 +151,7 @@ pub enum Notice {
     Foreign(IpAddr, ForeignReason),
     /// A foreign node is the zone's again.
     Returned(IpAddr),
-    /// The zone's group cannot be told, or is doubtful.
+    /// The zone's group is not known, or is doubtful.
     Contested(Contest),
     /// That is over.
     Agreed,
@@ -179,7 +181,7 @@ impl MembershipView {
     }
 
     /// Whether groups are to be determined anew, or other nodes are to be asked for their reports.
-    pub fn has_news(&self) -> bool {
+    pub fn has_changes(&self) -> bool {
         self.evidence_changed || self.reports_changed
     }
 
@@ -189,18 +191,19 @@ impl MembershipView {
         Some(ClusterNodes { nodes: self.learnt()?, others: self.others(), foreign, id: self.cluster_id() })
     }
 
-    /// Nodes that may be asked besides the seeds; those that are not listed only when `others_failed`.
+    /// Nodes that may be asked besides the seeds; those that have left, and those of other scopes, only when
+    /// `others_failed`.
     pub fn candidates(&self, others_failed: bool) -> Vec<IpAddr> {
-        let nodes = match &self.origin {
+        let mut nodes = match &self.origin {
             Origin::Seeds(_) | Origin::FormerCluster(_) => return Vec::new(),
             Origin::Remembered | Origin::Cluster => self.listed(),
         };
-        let mut candidates: Vec<IpAddr> =
-            nodes.iter().copied().filter(|node| !self.foreign.contains_key(node)).collect();
         if others_failed {
-            candidates.extend(self.nodes().into_iter().filter(|node| nodes.binary_search(node).is_err()));
+            let listed: BTreeSet<IpAddr> = nodes.iter().copied().collect();
+            nodes.extend(self.nodes().into_iter().filter(|node| !listed.contains(node)));
         }
-        candidates
+        nodes.retain(|node| !self.foreign.contains_key(node));
+        nodes
     }
 
     /// Where what is answered comes from.
@@ -317,7 +320,7 @@ impl MembershipView {
             Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
             Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
             None if self.reports.contains_key(&report.sender) => {
-                Err("is of a cluster that cannot be told to be the zone's".to_owned())
+                Err("may be of another cluster than the zone's".to_owned())
             }
             None => Err("has not sent its lists of every scope".to_owned()),
         };
@@ -409,6 +412,12 @@ impl MembershipView {
         selected
     }
 
+    /// Whether a better scope than the active one has nodes that are not down: probes decide about it.
+    pub fn better_scope_may_take_over(&self) -> bool {
+        let better = self.lists[..self.active_scope].iter().flatten().flat_map(NodeSet::as_slice);
+        better.copied().any(|node| self.health.state(node).is_some_and(|state| state != NodeState::Down))
+    }
+
     /// No scope has a healthy node: the last answer stays, or the first scope that has nodes.
     pub fn keep_scope(&mut self) {
         if self.ours(self.active_scope).is_none()
@@ -496,7 +505,12 @@ impl MembershipView {
                 NodeState::Up if !is_trusted => NodeState::New,
                 state => state,
             };
-            Node { state, pending: node.pending && is_trusted, ..*node }
+            let is_refuted = matches!(
+                self.verdicts.get(&node.address),
+                Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
+            );
+            let is_pending = node.pending || (!is_trusted && self.pending.contains(&node.address));
+            Node { state, pending: is_pending && !is_refuted, ..*node }
         };
         self.health.nodes().iter().map(shown).collect()
     }
@@ -549,7 +563,7 @@ impl MembershipView {
     }
 
     /// For the eyes of a person who looks for a fault.
-    pub(super) fn summary(&self) -> impl std::fmt::Debug {
+    pub(super) fn summary(&self) -> String {
         let reports: Vec<_> =
             self.reports.iter().map(|(node, report)| format!("{node}>{:?}", report.named())).collect();
         let text = format!(
@@ -590,7 +604,8 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.unidentified, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
+        (&self.awaited, &self.unidentified, &self.trusted, &self.pending, &self.standing).hash(hasher);
+        (self.id, &self.to_confirm).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

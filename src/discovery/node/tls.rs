@@ -424,7 +424,7 @@ impl TlsSetup {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, num::NonZeroU16, path::PathBuf};
+    use std::{num::NonZeroU16, path::PathBuf};
 
     use rcgen::{CertificateParams, KeyPair};
 
@@ -433,32 +433,11 @@ mod tests {
         config::Scheme,
         discovery::node::{Endpoint, FetchError, Keep, NodeClient},
         simulation::{Delivery, NodeCertificate, Path as Asked, SimulatedCluster},
+        test_directory::TestDirectory,
     };
 
     /// The timeout for nodes that answer: long, because the machine may be busy.
     const LONG: Duration = Duration::from_secs(10);
-
-    /// Files that go with the test.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let directory = std::env::temp_dir().join(format!("alternator-dns-tls-{}-{name}", std::process::id()));
-            fs::create_dir_all(&directory).unwrap();
-            Self(directory)
-        }
-
-        fn put(&self, name: &str, content: &str) -> PathBuf {
-            fs::write(self.0.join(name), content).unwrap();
-            self.0.join(name)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 
     /// A certificate that vouches for itself, and its key.
     fn certificate(names: &[String]) -> (String, String) {
@@ -467,12 +446,12 @@ mod tests {
     }
 
     /// A cluster that speaks TLS under these names, and its certificate in a file.
-    fn cluster(scratch: &Scratch, nodes: usize, names: &[String]) -> (SimulatedCluster, PathBuf) {
+    fn cluster(directory: &TestDirectory, nodes: usize, names: &[String]) -> (SimulatedCluster, PathBuf) {
         let cluster = SimulatedCluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
         cluster.encrypt(Some(NodeCertificate::new(&certificate, &key, None).unwrap()));
-        (cluster, scratch.put("ca.pem", &certificate))
+        (cluster, directory.put("ca.pem", &certificate))
     }
 
     fn endpoint(cluster: &SimulatedCluster, node: usize, tls: &Tls) -> Endpoint {
@@ -482,8 +461,8 @@ mod tests {
 
     #[tokio::test]
     async fn polls_keep_their_connection_and_probes_do_not() {
-        let scratch = Scratch::new("connections");
-        let (cluster, ca) = cluster(&scratch, 2, &[]);
+        let directory = TestDirectory::new("connections");
+        let (cluster, ca) = cluster(&directory, 2, &[]);
         let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
@@ -503,8 +482,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_leads_to_the_very_node_each_time() {
-        let scratch = Scratch::new("names");
-        let (cluster, ca) = cluster(&scratch, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
+        let directory = TestDirectory::new("names");
+        let (cluster, ca) =
+            cluster(&directory, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
         let alternator = NodeClient::new().unwrap();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
@@ -525,8 +505,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
-        let scratch = Scratch::new("unfit");
-        let (cluster, ca) = cluster(&scratch, 1, &["node.internal".into()]);
+        let directory = TestDirectory::new("unfit");
+        let (cluster, ca) = cluster(&directory, 1, &["node.internal".into()]);
         let alternator = NodeClient::new().unwrap();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
@@ -536,17 +516,17 @@ mod tests {
 
     #[tokio::test]
     async fn every_bad_file_is_named_with_what_is_wrong() {
-        let scratch = Scratch::new("bad");
+        let directory = TestDirectory::new("bad");
         let (certificate, key) = certificate(&["a".into()]);
         let (_, other_key) = super::tests::certificate(&["b".into()]);
-        let good = scratch.put("good.pem", &certificate);
-        let good_key = scratch.put("good.key", &key);
+        let good = directory.put("good.pem", &certificate);
+        let good_key = directory.put("good.key", &key);
         let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
             let node = "127.0.0.1:1".parse().unwrap();
             let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
-            made.map(drop).map_err(|error| error.to_string().replace(&scratch.0.display().to_string(), ""))
+            made.map(drop).map_err(|error| error.to_string().replace(&directory.path().display().to_string(), ""))
         };
         assert_eq!(refusal(&good, Some((&good, &good_key))).await, Ok(()));
         let half = &certificate[..certificate.len() / 2];
@@ -560,12 +540,12 @@ mod tests {
                 "/ca.pem has no certificate that can be used",
             ),
         ] {
-            assert_eq!(refusal(&scratch.put("ca.pem", content), None).await.unwrap_err(), sentence);
+            assert_eq!(refusal(&directory.put("ca.pem", content), None).await.unwrap_err(), sentence);
         }
-        assert_eq!(refusal(&scratch.0, None).await.unwrap_err(), "cannot read : it is a directory");
-        let missing = scratch.0.join("missing");
+        assert_eq!(refusal(&directory.path().into(), None).await.unwrap_err(), "cannot read : it is a directory");
+        let missing = directory.file("missing");
         assert_eq!(refusal(&missing, None).await.unwrap_err(), "cannot read /missing: there is no such file");
-        let other = scratch.put("other.key", &other_key);
+        let other = directory.put("other.key", &other_key);
         let mismatch = refusal(&good, Some((&good, &other))).await.unwrap_err();
         assert_eq!(mismatch, "/other.key is not the key of /good.pem");
         let none = refusal(&good, Some((&good, &good))).await.unwrap_err();
@@ -583,10 +563,10 @@ mod tests {
 
     #[tokio::test]
     async fn files_with_the_same_contents_keep_their_connections() {
-        let scratch = Scratch::new("same");
+        let directory = TestDirectory::new("same");
         let (certificate, _) = certificate(&["a".into()]);
         let (other, _) = super::tests::certificate(&["b".into()]);
-        let tls = Tls { ca: Some(scratch.put("ca.pem", &certificate)), ..Tls::default() };
+        let tls = Tls { ca: Some(directory.put("ca.pem", &certificate)), ..Tls::default() };
         let TlsClients(shared) = TlsClients::new();
         let files = Arc::new(Files::new(tls));
         let look = async || {
@@ -595,15 +575,15 @@ mod tests {
             files.setup().unwrap()
         };
         let first = look().await;
-        scratch.put("ca.pem", &certificate);
+        directory.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look().await));
-        scratch.put("ca.pem", "bad");
+        directory.put("ca.pem", "bad");
         assert!(Arc::ptr_eq(&first, &look().await));
         assert!(lock(&files.state).error.is_some());
-        scratch.put("ca.pem", &certificate);
+        directory.put("ca.pem", &certificate);
         assert!(Arc::ptr_eq(&first, &look().await));
         assert!(lock(&files.state).error.is_none());
-        scratch.put("ca.pem", &other);
+        directory.put("ca.pem", &other);
         assert!(!Arc::ptr_eq(&first, &look().await));
     }
 }

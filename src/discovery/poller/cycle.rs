@@ -1,6 +1,6 @@
 //! One poll of a zone: all its scopes, the best first.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::seq::IndexedRandom;
@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::{
     super::{
+        clock::now,
         membership::{AskFirst, Decision, Event, ListReport, ScopeReport},
         node::{Dropped, FetchError, Keep},
         poll::{Ask, Candidates, Failures, HedgedPoll, ScopeReply},
@@ -18,6 +19,10 @@ use crate::config::Scope;
 
 /// Nodes that are asked themselves when a list leaves them out; of more, so many are chosen at random.
 const ASKED_MISSING_MAX: usize = 8;
+
+/// Between two questions about scopes that are better than the active one, and empty or down: a datacenter that returns is
+/// answered again within this time and `rise` probes.
+const BETTER_SCOPES_INTERVAL: Duration = Duration::from_secs(5);
 
 /// After this many nodes have listed no node in a scope, no further node is asked.
 const EMPTY_REPLIES_ENOUGH: usize = 3;
@@ -30,6 +35,25 @@ struct ScopeQuery<'q> {
     scope: Option<&'q Scope>,
     seeds: &'q [IpAddr],
     seeds_failed: bool,
+}
+
+/// When scopes better than the active one are asked: a zone that rests on its third scope must not ask for three lists at
+/// each poll, which multiplies what it costs its nodes.
+#[derive(Debug, Default)]
+pub(super) struct BetterScopes {
+    asked: Option<std::time::Instant>,
+}
+
+impl BetterScopes {
+    /// The scope to ask about first: the best one, if it is due or may take over soon, else the active one.
+    fn first(&mut self, active: usize, may_take_over: bool, now: std::time::Instant) -> usize {
+        let is_due = self.asked.is_none_or(|asked| now >= asked + BETTER_SCOPES_INTERVAL);
+        if active > 0 && !is_due && !may_take_over {
+            return active;
+        }
+        self.asked = Some(now);
+        0
+    }
 }
 
 /// What became of a scope.
@@ -82,6 +106,7 @@ impl<A: Ask> Poller<A> {
     pub(super) async fn poll(
         &self,
         candidates: &mut Candidates,
+        better_scopes: &mut BetterScopes,
         seeds: &[IpAddr],
         seeds_failed: bool,
     ) -> Result<(), PollError> {
@@ -94,8 +119,14 @@ impl<A: Ask> Poller<A> {
                 ScopeOutcome::Failed(failures) => Err(failures.into()),
             };
         }
+        let first = {
+            let membership = self.membership();
+            let view = membership.view();
+            better_scopes.first(view.active_scope(), view.better_scope_may_take_over(), now())
+        };
         let mut listed = false;
-        for (number, scope) in scopes.iter().enumerate() {
+        // The better scopes come last where they are not due: they are asked if no other has a healthy node.
+        for (number, scope) in scopes.iter().enumerate().cycle().skip(first).take(scopes.len()) {
             match self.poll_scope(candidates, ScopeQuery { number, scope: Some(scope), ..query }).await {
                 ScopeOutcome::Listed => listed = true,
                 ScopeOutcome::Empty => continue,
@@ -223,5 +254,24 @@ impl<A: Ask> Poller<A> {
             Some(source) if source != node => Keep::Never,
             Some(_) | None => Keep::over(self.zone.refresh),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn better_scopes_are_asked_now_and_then_and_always_when_they_may_take_over() {
+        let start = std::time::Instant::now();
+        let mut better = BetterScopes::default();
+        let mut first =
+            |active, may_take_over, millis| better.first(active, may_take_over, start + Duration::from_millis(millis));
+        assert_eq!(first(2, false, 0), 0);
+        assert_eq!(first(2, false, 4_999), 2);
+        assert_eq!(first(2, true, 4_999), 0);
+        assert_eq!(first(2, false, 6_000), 2);
+        assert_eq!(first(2, false, 10_000), 0);
+        assert_eq!(first(0, false, 10_001), 0, "there is no better one");
     }
 }

@@ -126,8 +126,9 @@ impl<A: Ask> Poller<A> {
             if let Some(reply) = identity {
                 self.handle_identity(node, &reply);
             }
+            let unscoped = replies.iter().any(|reply| reply.unscoped);
             let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
-            self.handle(Event::Reported { node, scopes: &lists });
+            self.handle(Event::Reported { node, scopes: &lists, unscoped });
         }
     }
 

@@ -271,3 +271,8 @@ pub fn zone_with(name: &str, seeds: &[std::net::IpAddr], port: u16, keys: &str) 
     let seeds: Vec<_> = seeds.iter().map(|seed| format!("\"{seed}\"")).collect();
     format!("[zones.\"{name}\"]\nseeds = [{}]\nport = {port}\n{keys}\n", seeds.join(", "))
 }
+
+/// Zones `a.example` to `NAME.example`, all of one cluster.
+pub fn zones(names: &str, cluster: &alternator_dns::simulation::SimulatedCluster) -> String {
+    config(&names.chars().map(|name| zone(&format!("{name}.example"), cluster)).collect::<String>())
+}

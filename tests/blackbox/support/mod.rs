@@ -1,9 +1,11 @@
-//! Shared by the tests: the daemon, clients, a certificate authority, an upstream resolver.
+//! Shared by the tests: the daemon, clients, a certificate authority, files, an upstream resolver.
 
 pub mod ca;
 pub mod daemon;
 pub mod dns;
+pub mod files;
 pub mod http;
 pub mod observe;
+pub mod tls_client;
 pub mod upstream;
 pub mod wait;

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+use alternator_dns::simulation::{Path, SimulatedCluster};
+
 use crate::{
     daemon::Daemon,
     dns::{self, Question, Reply},
-    wait,
+    http, wait,
 };
 
 /// Added to each bound for a busy machine: the tests run side by side, and some of them keep every core busy.
@@ -84,4 +86,17 @@ pub fn node_state(daemon: &Daemon, zone: &str, node: IpAddr) -> String {
 /// The zone's state in `/api/zones`.
 pub fn state(daemon: &Daemon, zone: &str) -> String {
     daemon.zone(&format!("{zone}."))["state"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits for more polls of a cluster, and sees that the server is healthy.
+#[track_caller]
+pub fn goes_on(daemon: &Daemon, cluster: &SimulatedCluster, polls: u64) {
+    let polls = cluster.total(Path::LocalNodes) + polls;
+    wait::until("more polls", || (cluster.total(Path::LocalNodes) >= polls).then_some(()));
+    assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+}
+
+/// Whether this name is a zone's.
+pub fn serves(daemon: &Daemon, name: &str) -> bool {
+    daemon.ask(name, "SOA").rcode == "NoError"
 }

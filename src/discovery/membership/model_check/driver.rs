@@ -142,8 +142,11 @@ impl State {
         if scopes.is_empty() { self.world.alive(*cluster, None) } else { best }
     }
 
+    /// Whether it does, or is excused.
     pub(super) fn is_true(&self, zone: usize) -> bool {
-        self.zones[zone].answers.answered == self.truth(zone)
+        // While no node lives that should be answered, the last ones are.
+        let is_exact = |truth| self.zones[zone].answers.answered == Some(truth);
+        self.zones[zone].excused || self.truth(zone).is_none_or(is_exact)
     }
 
     /// Performs what an event calls for, as the poller does.
@@ -177,7 +180,7 @@ impl State {
         let scopes = self.zones[zone].polled();
         let lists: Option<Vec<_>> = scopes.iter().map(|scope| self.world.list(n, *scope)).collect();
         let Some(lists) = lists else { return self.silent(zone, n) };
-        self.handle(zone, Event::Reported { node: address(n), scopes: &lists });
+        self.handle(zone, Event::Reported { node: address(n), scopes: &lists, unscoped: false });
         self.identify(zone, n);
     }
 
@@ -281,7 +284,8 @@ impl State {
         let zone = self.turn;
         let view = &self.zones[zone].membership.view;
         let standing_is_true = view.standing().all(|node| self.world.serves(number(node), self.zones[zone].cluster));
-        if self.is_true(zone) && standing_is_true && view.standing().next().is_some() {
+        let is_exact = self.zones[zone].answers.answered == self.truth(zone);
+        if is_exact && standing_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
         let voices = self.zones[zone].membership.view.voices();

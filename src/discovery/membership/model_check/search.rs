@@ -28,7 +28,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
-    driver::State,
+    driver::{State, Zone},
     world::{Happening, Ids, World, letter, number},
 };
 use crate::{
@@ -103,8 +103,8 @@ impl State {
             let mut order: Vec<usize> = first.into_iter().collect();
             order.extend(candidates.iter().filter(|n| Some(**n) != first));
             for is_reversed in [false, true] {
-                if is_reversed {
-                    order.iter().next().copied().inspect(|_| order[1..].reverse());
+                if let (true, [_, others @ ..]) = (is_reversed, &mut order[..]) {
+                    others.reverse();
                 }
                 let mut state = begun.clone();
                 let asked = state.poll(&order);
@@ -163,6 +163,12 @@ impl State {
         held > 0 && held >= alive.len() - held
     }
 
+    /// For the eyes of a person who looks for a fault.
+    fn summaries(&self) -> Vec<(u8, bool, String)> {
+        let of = |zone: &Zone| (zone.cluster, zone.excused, zone.membership.view.summary());
+        self.zones.iter().map(of).collect()
+    }
+
     /// What is wrong after a zone's turn.
     fn refusal(&self, zone: usize) -> Option<String> {
         let nodes: &[Node] = match &self.zones[zone].answers.knowledge {
@@ -198,9 +204,11 @@ impl State {
         }
         let known = self.zones[zone].membership.view.learnt()?;
         let still = after.zones[zone].membership.view.learnt();
+        let trusted: BTreeSet<IpAddr> = self.zones[zone].membership.view.trusted().collect();
+        let counts = |node: &&IpAddr| known.contains(node) && trusted.contains(node);
         let knows = |n: usize| {
             let list = self.world.list(n, None).flatten();
-            list.map_or(0, |list| list.as_slice().iter().filter(|node| known.contains(node)).count())
+            list.map_or(0, |list| list.as_slice().iter().filter(counts).count())
         };
         let most = self.candidates(zone).into_iter().map(knows).max()?;
         let has_left = |node: &&IpAddr| still.as_ref().is_none_or(|still| !still.contains(node));
@@ -514,6 +522,9 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
             let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
             steps.push(step.clone());
             if let Some(refusal) = refusal {
+                if is_verbose {
+                    println!("{step}\n {:#?}", after.summaries());
+                }
                 return Err(describe(&steps, refusal));
             }
             after
@@ -528,7 +539,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
         };
         state = next;
         if is_verbose {
-            println!("{}\n    {:?}", steps[steps.len() - 1], state.zones[0].membership.view.summary());
+            println!("{}\n    {:#?}", steps[steps.len() - 1], state.summaries());
         }
     }
     let zones = state.zones.len();
@@ -537,7 +548,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     for turn in 0..zones * (usize::from(TURNS_TO_TRUTH) + 3) {
         let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
         if is_verbose {
-            println!("{step}\n    {:?}", after.zones[0].membership.view.summary());
+            println!("{step}\n    {:#?}", after.summaries());
         }
         steps.push(step);
         state = after;

@@ -110,7 +110,7 @@ impl World {
         let names = match self.ids {
             Ids::None => false,
             Ids::All => true,
-            Ids::Some => n % 2 == 0,
+            Ids::Some => n.is_multiple_of(2),
         };
         self.addresses[n].owner.filter(|_| names).and_then(|owner| ClusterId::new([owner + 1; 16]))
     }

@@ -33,17 +33,24 @@ impl MembershipView {
         self.verdicts = assessment.verdicts;
         if let Some(group) = assessment.group {
             self.learn_id(&group);
-            self.group = group;
+            let former = std::mem::replace(&mut self.group, group);
+            if self.lists.len() > 1 {
+                // Nodes of other scopes are on no list, so that this is how they leave.
+                former.members.into_iter().for_each(|node| self.depart_unlisted(node));
+            }
         }
         self.forget_untracked();
-        // What it has brought about is no news.
+        // What follows from it is taken into account already.
         self.evidence_changed = false;
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
+        let nodes = self.nodes();
+        let current = self.current();
         assess(&Evidence {
             reports: &self.reports,
-            nodes: &self.nodes(),
+            nodes: &nodes,
+            current: &current,
             seeds: &self.seeds,
             standing: &self.standing,
             foreign: &self.foreign,
@@ -81,6 +88,7 @@ impl MembershipView {
                 }
                 self.standing.remove(&node);
             }
+            Verdict::Split if self.trusted.contains(&node) => _ = self.standing.insert(node),
             Verdict::Unnamed | Verdict::Split | Verdict::Undecided => {}
         }
     }
@@ -136,6 +144,7 @@ impl MembershipView {
         self.departed.clear();
         self.group = Group::default();
         self.trusted.clear();
+        self.pending.clear();
         self.standing.clear();
         self.foreign.clear();
         self.health.clear();

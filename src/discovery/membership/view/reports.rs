@@ -37,11 +37,19 @@ pub struct DueRequests {
 impl MembershipView {
     /// The zone's nodes: those listed or remembered, without foreign ones.
     pub(super) fn nodes(&self) -> BTreeSet<IpAddr> {
+        let mut nodes = self.current();
+        if !self.nothing_known() {
+            nodes.extend(self.departed.iter().filter(|node| !self.foreign.contains_key(node)));
+        }
+        nodes
+    }
+
+    /// The zone's nodes that have not left: those listed, and those that its group names in other scopes.
+    pub(super) fn current(&self) -> BTreeSet<IpAddr> {
         if self.nothing_known() {
             return BTreeSet::new();
         }
         let mut nodes: BTreeSet<IpAddr> = self.listed().into_iter().collect();
-        nodes.extend(&self.departed);
         nodes.extend(&self.group.members);
         if self.lists.len() > 1 {
             // Nodes of the other scopes are the zone's too.
@@ -70,7 +78,8 @@ impl MembershipView {
         let list = report.nodes;
         match self.reports.get(&report.sender) {
             _ if self.lists.len() == 1 => {
-                self.record(report.sender, SelfReport::new(vec![list.cloned()], now), now);
+                let whole = SelfReport::new(vec![list.cloned()], now);
+                self.record(report.sender, whole.ignoring_scopes(report.unscoped), now);
             }
             Some(earlier) if earlier.in_scope(scope) == list => {}
             // A part of a report says little: the whole is asked for.
@@ -79,8 +88,8 @@ impl MembershipView {
     }
 
     /// Takes over a node's report about every scope.
-    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, now: Instant) {
-        self.record(node, SelfReport::new(scopes, now), now);
+    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, unscoped: bool, now: Instant) {
+        self.record(node, SelfReport::new(scopes, now).ignoring_scopes(unscoped), now);
     }
 
     fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
@@ -94,7 +103,7 @@ impl MembershipView {
                 report.replaces(earlier, |named| !nodes.contains(named))
             }
         };
-        let is_news = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
+        let is_changed = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
         let is_suspicious = self.reports.get(&node).is_some_and(|earlier| earlier.changed != report.changed);
         if is_suspicious {
             self.ask_peers(&report);
@@ -113,7 +122,7 @@ impl MembershipView {
             }
         }
         self.reports.insert(node, report);
-        self.evidence_changed |= is_news || was_awaited;
+        self.evidence_changed |= is_changed || was_awaited;
     }
 
     /// A witness counts with the group that it lists, so at least one node of that must report.
@@ -152,6 +161,7 @@ impl MembershipView {
         self.ids.remove(&node);
         self.identified.remove(&node);
         self.unidentified.remove(&node);
+        self.pending.remove(&node);
         self.standing.remove(&node);
         self.evidence_changed |= was_awaited || had_report;
     }
@@ -173,8 +183,12 @@ impl MembershipView {
 
     /// A probe of a node has ended: whether that changes its state, and whether it should be probed again at once.
     pub fn probed(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+                self.pending.insert(node);
+            }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
             // At its first answer after a failure it is asked at once.
             let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
@@ -284,7 +298,16 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
+    }
+
+    /// A node is not of the zone's group any more.
+    pub(super) fn depart_unlisted(&mut self, node: IpAddr) {
+        let is_listed = self.lists.iter().flatten().any(|list| list.contains(&node));
+        if !is_listed && !self.group.members.contains(&node) && !self.departed.contains(&node) {
+            self.depart(node);
+        }
     }
 
     /// A node is listed no more.
@@ -333,7 +356,7 @@ mod tests {
     }
 
     fn report(view: &mut MembershipView, reporter: u8, nodes: &[u8], now: Instant) {
-        view.record_report(node(reporter), vec![list(nodes)], now);
+        view.record_report(node(reporter), vec![list(nodes)], false, now);
     }
 
     #[test]

@@ -1,17 +1,14 @@
-"""Questions: one to see whether a server answers, and as many as it takes."""
+"""dnsperf: as many queries as a server answers."""
 
 import re
-import socket
-import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import wire
 from host import LOAD_CORE
 from processes import Failure
+from queries import CLIENT_COOKIE
 
-COOKIE = bytes.fromhex("0123456789abcdef")
 OUTSTANDING = 100
 """Questions that dnsperf has in flight: its default."""
 OUTSTANDING_AT_A_RATE = 1_000
@@ -19,28 +16,6 @@ OUTSTANDING_AT_A_RATE = 1_000
 floods the server after a delay of its own, to catch up."""
 BUFFER_KILOBYTES = 4096
 """Of dnsperf's own socket, so that nothing is lost there."""
-
-
-def question(name, record_type="A", edns=False, cookie=False):
-    options = [wire.option(wire.COOKIE, COOKIE)] if cookie else []
-    return wire.query(name, record_type, flags=wire.RD, edns=wire.opt(*options) if edns else None)
-
-
-def ask(port, message, seconds=0.2):
-    """The reply of the server at this port, or None."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(seconds)
-        asker.connect(("127.0.0.1", port))
-        try:
-            asker.send(message)
-            return asker.recv(4096)
-        except OSError:
-            return None
-
-
-def outcome(reply):
-    """The rcode of a reply and its number of answers."""
-    return reply and (reply[3] & 15, struct.unpack(">H", reply[6:8])[0])
 
 
 @dataclass(frozen=True)
@@ -58,7 +33,7 @@ def flood(port, questions, seconds, edns=False, cookie=False, rate=None):
     command += ["-d", str(questions), "-l", str(seconds), "-t", "2", "-b", str(BUFFER_KILOBYTES)]
     command += ["-q", str(OUTSTANDING if rate is None else OUTSTANDING_AT_A_RATE)]
     command += ["-e"] if edns else []
-    command += ["-E", f"10:{COOKIE.hex()}"] if cookie else []
+    command += ["-E", f"10:{CLIENT_COOKIE.hex()}"] if cookie else []
     command += ["-Q", str(int(rate))] if rate else []
     result = subprocess.run(command, capture_output=True, text=True)
     try:

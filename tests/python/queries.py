@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 
-from wire import Malformed, query, read
+from wire import COOKIE, RD, Malformed, opt, option, query, read
 
 CLIENT = "127.0.0.1"
 """Where questions come from, unless a test says otherwise."""
@@ -13,6 +13,7 @@ PATIENCE = 5.0
 """Seconds after which a server that should answer has not."""
 GRACE = 0.1
 """Seconds that an answer has before the server is asked something else, to learn whether it will not come."""
+CLIENT_COOKIE = bytes.fromhex("0123456789abcdef")
 
 
 class Silence(Exception):
@@ -137,4 +138,27 @@ class Connection:
         return time.monotonic() - start
 
 
-__all__ = ["CLIENT", "Connection", "Malformed", "PORT", "Server", "Silence"]
+def question(name, record_type="A", edns=False, cookie=False):
+    """The message that an ordinary client sends."""
+    options = [option(COOKIE, CLIENT_COOKIE)] if cookie else []
+    return query(name, record_type, flags=RD, edns=opt(*options) if edns else None)
+
+
+def ask(port, message, seconds=0.2):
+    """The reply, in octets, of the server at this port of loopback, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(seconds)
+        asker.connect(("127.0.0.1", port))
+        try:
+            asker.send(message)
+            return asker.recv(4096)
+        except OSError:
+            return None
+
+
+def outcome(reply):
+    """The rcode of a reply and its number of answers."""
+    return reply and (reply[3] & 15, struct.unpack(">H", reply[6:8])[0])
+
+
+__all__ = ["CLIENT", "CLIENT_COOKIE", "Connection", "Malformed", "PORT", "Server", "Silence", "ask", "outcome", "question"]

@@ -1,0 +1,34 @@
+//! A client of DNS over TLS that trusts one authority.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+
+use crate::{ca::Authority, dns};
+
+/// The name in the server's certificate.
+pub const NAME: &str = "dns.test";
+
+/// The configuration of a client that trusts this authority alone.
+pub fn client(authority: &Authority) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth()
+}
+
+/// `None`: the server's certificate is not valid.
+pub fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    let name = ServerName::try_from(NAME).unwrap();
+    let connection = ClientConnection::new(Arc::new(client(authority)), name).unwrap();
+    let mut stream = StreamOwned::new(connection, dns::connect(server));
+    stream.conn.complete_io(&mut stream.sock).ok()?;
+    Some(stream)
+}
