@@ -20,6 +20,7 @@ mod learning;
 mod leaving;
 mod lifecycle;
 mod payloads;
+mod reasons;
 mod reload;
 mod rules;
 mod scopes;

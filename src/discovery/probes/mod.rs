@@ -676,7 +676,7 @@ mod tests {
     #[tokio::test]
     async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
         let cluster = SimulatedCluster::start(3).unwrap();
-        let mut subscription = real(&cluster);
+        let subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
             let (node, outcome) = next(&subscription).await;
