@@ -259,12 +259,19 @@ mod tests {
 
     prop_compose! {
         fn any_entry()(
-            fingerprint: u64,
+            (fingerprint, seeds) in any::<(u64, u64)>(),
             seconds in 0..=LATEST.as_secs(),
             nodes in prop::collection::vec(any::<IpAddr>(), 1..6),
+            others in prop::collection::vec(any::<IpAddr>(), 0..3),
+            foreign in prop::collection::vec(any::<IpAddr>(), 0..3),
+            id: [u8; 16],
         ) -> Option<Entry> {
-            let nodes = NodeSet::new(nodes.into_iter().filter(|node| is_publishable(node.to_canonical())))?;
-            Some(Entry { fingerprint, written: UNIX_EPOCH + Duration::from_secs(seconds), nodes })
+            let set = |nodes: Vec<IpAddr>| {
+                NodeSet::new(nodes.into_iter().filter(|node| is_publishable(node.to_canonical())))
+            };
+            let nodes =
+                ClusterNodes { nodes: set(nodes)?, others: set(others), foreign: set(foreign), id: ClusterId::new(id) };
+            Some(Entry { fingerprint, seeds, written: UNIX_EPOCH + Duration::from_secs(seconds), nodes })
         }
     }
 

@@ -412,7 +412,11 @@ mod tests {
         ZoneName::parse(text).unwrap()
     }
 
-    fn nodes(texts: &[&str]) -> NodeSet {
+    fn nodes(texts: &[&str]) -> ClusterNodes {
+        ClusterNodes::of(set(texts))
+    }
+
+    fn set(texts: &[&str]) -> NodeSet {
         NodeSet::new(texts.iter().map(|text| text.parse().unwrap())).unwrap()
     }
 
@@ -468,7 +472,8 @@ mod tests {
         let scratch = Scratch::new("fingerprint");
         let (store, _writer) = open(&scratch);
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
-        assert_eq!(store.recall(&name("a"), &cluster("seeds = [\"10.9.9.9\"]")), None);
+        let other_port = "seeds = [\"10.0.0.1\", \"n.example\"]\nport = 8001";
+        assert_eq!(store.recall(&name("a"), &cluster(other_port)), None);
         assert_eq!(ignored(&store, SnapshotIgnored::Fingerprint), 1);
         assert!(store.recall(&name("a"), &ours()).is_some());
         store.forget(&name("a"));
@@ -484,12 +489,8 @@ mod tests {
         for keys in same {
             assert_eq!(of(&format!("{seeds}\n{keys}")), of(seeds), "{keys}");
         }
-        assert_eq!(
-            of("seeds = [\"n.example\", \"10.0.0.1\"]"),
-            of(seeds),
-            "the order decides only which is polled first"
-        );
-        assert_eq!(of(seeds), 0xef18_6b27_9db1_17fe, "an update must not invalidate every snapshot");
+        assert_eq!(of("seeds = [\"10.9.9.9\"]"), of(seeds), "other seeds may be of the same cluster");
+        assert_eq!(of(seeds), 0x7364_2e36_04d6_52e8, "an update must not invalidate every snapshot");
         let others = [
             "port = 8001",
             "scheme = \"https\"",
@@ -503,7 +504,7 @@ mod tests {
             "scope = [{ datacenter = [\"d\", \"r\"] }]",
         ];
         let mut all: Vec<_> = others.iter().map(|keys| of(&format!("{seeds}\n{keys}"))).collect();
-        all.extend([of(seeds), of("seeds = [\"10.0.0.1\"]"), of("seeds = [\"10.0.0.1\", \"o.example\"]")]);
+        all.push(of(seeds));
         let count = all.len();
         all.sort_unstable();
         all.dedup();
@@ -511,9 +512,21 @@ mod tests {
     }
 
     #[test]
+    fn it_is_known_whether_the_seeds_were_edited_since() {
+        let scratch = Scratch::new("seeds");
+        let (store, _writer) = open(&scratch);
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.2"]));
+        let edited = |keys: &str| store.recall(&name("a"), &cluster(keys)).unwrap().seeds_edited;
+        assert!(!edited("seeds = [\"10.0.0.1\", \"n.example\"]"));
+        assert!(!edited("seeds = [\"n.example\", \"10.0.0.1\"]"), "the order decides only which is polled first");
+        assert!(edited("seeds = [\"10.0.0.1\"]") && edited("seeds = [\"10.0.0.1\", \"o.example\"]"));
+        assert_eq!(seeds_digest(&ours()), 0x742f_a672_f7c1_00ff, "an update must not make every zone look edited");
+    }
+
+    #[test]
     fn an_old_entry_and_one_from_the_future_are_ignored() {
         let written = SystemTime::UNIX_EPOCH + 100 * WEEK;
-        let entry = Entry { fingerprint: 1, written, nodes: nodes(&["10.0.0.1"]) };
+        let entry = Entry { fingerprint: 1, seeds: 1, written, nodes: nodes(&["10.0.0.1"]) };
         let second = Duration::from_secs(1);
         for (now, expected) in [
             (written, None),

@@ -113,6 +113,11 @@ mod tests {
         assert_eq!(changed_by("refresh = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("timeout = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("port = 9000"), Polling::NewCluster);
+        let seeds = BEFORE.replace("10.0.0.2", "10.0.0.9");
+        let changed = plan(&zones(BEFORE), &zones(&seeds)).changed;
+        assert_eq!(changed.iter().map(|(_, polling)| *polling).collect::<Vec<_>>(), [Polling::NewSeeds]);
+        let both = plan(&zones(BEFORE), &zones(&format!("{seeds}port = 9000\n"))).changed;
+        assert_eq!(both[0].1, Polling::NewCluster);
     }
 
     #[test]

@@ -200,6 +200,9 @@ impl Evidence<'_> {
     /// A group with an id or a standing node is judged at once, as is one with most of the zone's nodes. Otherwise the
     /// reports that are still awaited may show a better one.
     fn is_decided(&self, best: &Group) -> bool {
+        if best.members.is_empty() && best.named.iter().any(|node| self.awaited.contains(node)) {
+            return false;
+        }
         let is_strong = self.has_id(best) || self.standing(best) > 0;
         is_strong || self.held(best) * 2 > self.nodes.len() || self.awaits_no_node()
     }
@@ -317,7 +320,11 @@ fn groups(evidence: &Evidence<'_>, without: &BTreeMap<IpAddr, Verdict>) -> Vec<G
         let most = groups.iter_mut().map(|group| (listed(group), group)).filter(|(count, _)| *count > 0);
         if let Some((_, group)) = most.max_by_key(|(count, _)| *count) {
             group.witnesses.extend(&class.witnesses);
+            continue;
         }
+        // None of the nodes that they list has reported.
+        let (witnesses, named) = (class.witnesses.iter().copied().collect(), class.list.iter().copied().collect());
+        groups.push(Group { members: BTreeSet::new(), witnesses, named });
     }
     groups
 }

@@ -264,6 +264,7 @@ mod tests {
             NodeState::New => 'n',
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
+            NodeState::Foreign => 'f',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
@@ -284,7 +285,7 @@ mod tests {
     fn states(health: &mut HealthTable, outcomes: &str) -> String {
         let mut states = shown(health);
         for letter in outcomes.chars() {
-            let change = health.record(node(1), outcome(letter));
+            let change = health.record(node(1), outcome(letter), Instant::now());
             assert_eq!(change.changed, !states.trim_end_matches('!').ends_with(&shown(health)), "{states} {letter}");
             states += &shown(health);
             states += if change.confirm { "!" } else { "" };
@@ -301,10 +302,10 @@ mod tests {
         assert_eq!(one(2, 2, "us"), "Nuu");
         assert_eq!(one(2, 2, "uss"), "Nuus");
         assert_eq!(one(2, 2, "usus"), "Nuuuu", "only failures in a row count");
-        assert_eq!(one(2, 2, "ussuu"), "Nuussu");
-        assert_eq!(one(2, 2, "ussusuu"), "Nuussssu", "only successes in a row count");
+        assert_eq!(one(2, 2, "ussuu"), "Nuuss!u");
+        assert_eq!(one(2, 2, "ussusuu"), "Nuuss!ss!u", "only successes in a row count");
         assert_eq!(one(1, 1, "usu"), "Nusu");
-        assert_eq!(one(3, 4, "ussssuuu"), "Nuuuusssu");
+        assert_eq!(one(3, 4, "ussssuuu"), "Nuuuuss!s!u");
     }
 
     #[test]
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(one(3, 2, "u"), "Nu");
         assert_eq!(one(3, 3, "ssu"), "NNNu", "it failed, but not often enough to be called down");
         assert_eq!(one(3, 2, "rrsru"), "NNRSRu", "it was never up, so one success is enough");
-        assert_eq!(one(3, 2, "urruuu"), "Nuu!rrru", "from then on it is treated like the others");
+        assert_eq!(one(3, 2, "urruuu"), "Nuu!rr!r!u", "from then on it is treated like the others");
     }
 
     #[test]
@@ -325,11 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_answers_again_is_probed_once_more_at_once_unless_it_flaps() {
+        assert_eq!(one(2, 2, "urruu"), "Nuu!rr!u");
+        assert_eq!(one(2, 1, "uruuruu"), "Nurr!urr!u");
+        assert_eq!(one(2, 1, "uruuruuruu"), "Nurr!urr!urru", "it has left three times");
+        let mut health = listing(Some(health(2, 1)), &[1]);
+        states(&mut health, "uruuruur");
+        let later = Instant::now() + FLAP_PERIOD * 2;
+        assert!(health.record(node(1), ProbeOutcome::Up, later).confirm, "that was long ago");
+    }
+
+    #[test]
     fn failures_count_together_and_the_latest_gives_the_kind() {
         assert_eq!(one(2, 2, "usr"), "Nuur");
         assert_eq!(one(2, 2, "urs"), "Nuu!s");
         assert_eq!(one(2, 2, "ussrs"), "Nuusrs");
-        assert_eq!(one(2, 2, "ussu"), "Nuuss", "one success of two leaves it as it was");
+        assert_eq!(one(2, 2, "ussu"), "Nuuss!", "one success of two leaves it as it was");
     }
 
     #[test]
@@ -338,9 +350,9 @@ mod tests {
         assert!(health.verify(node(1)).changed);
         assert_eq!(shown(&health), "uN");
         assert_eq!(health.verify(node(1)), Change::default());
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         health.verify(node(1));
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
         assert_eq!(health.verify(node(1)), Change::default(), "a down node is up again only by its probes");
         assert_eq!(health.verify(node(3)), Change::default());
@@ -349,27 +361,27 @@ mod tests {
     #[test]
     fn a_list_verifies_no_node_whose_probes_fail_and_none_while_another_is_up() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.record(node(1), ProbeOutcome::Slow);
+        health.record(node(1), ProbeOutcome::Slow, Instant::now());
         assert_eq!(health.verify(node(1)), Change::default());
         assert_eq!(shown(&health), "NN");
         assert!(health.verify(node(2)).changed);
         health.list(&NodeSet::new([node(2), node(3)]).unwrap());
         assert_eq!(health.verify(node(3)), Change::default());
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
-        health.record(node(2), ProbeOutcome::Slow);
-        health.record(node(2), ProbeOutcome::Slow);
+        health.record(node(2), ProbeOutcome::Slow, Instant::now());
+        health.record(node(2), ProbeOutcome::Slow, Instant::now());
         assert!(health.verify(node(3)).changed, "no node was left");
     }
 
     #[test]
     fn a_node_that_is_not_listed_is_removed() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        health.record(node(1), ProbeOutcome::Up);
-        health.record(node(2), ProbeOutcome::Up);
+        health.record(node(1), ProbeOutcome::Up, Instant::now());
+        health.record(node(2), ProbeOutcome::Up, Instant::now());
         assert_eq!(health.successes_in_a_row(node(2)), 1);
         health.list(&NodeSet::new([node(1), node(3)]).unwrap());
         assert_eq!(shown(&health), "uN");
-        assert_eq!(health.record(node(2), ProbeOutcome::Refused), Change::default());
+        assert_eq!(health.record(node(2), ProbeOutcome::Refused, Instant::now()), Change::default());
         health.list(&NodeSet::new([node(2), node(1)]).unwrap());
         assert_eq!(shown(&health), "uN", "it comes back as a new node");
         assert_eq!((health.successes_in_a_row(node(1)), health.successes_in_a_row(node(2))), (1, 0));
@@ -423,9 +435,10 @@ mod tests {
             let mut health = listing(Some(health(rise, fall)), &[1]);
             let mut successes = 0;
             let mut failures = 0;
+            let mut downs = 0;
             for outcome in outcomes.chars().map(outcome) {
                 let before = health.nodes()[0];
-                let change = health.record(node(1), outcome);
+                let change = health.record(node(1), outcome, Instant::now());
                 let after = health.nodes()[0];
                 (successes, failures) = if outcome == ProbeOutcome::Up { (successes + 1, 0) } else { (0, failures + 1) };
                 prop_assert_eq!(change.changed, before != after);
@@ -433,11 +446,17 @@ mod tests {
                     let enough = match after.state {
                         NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
                         NodeState::Down => failures >= fall,
-                        NodeState::New => false,
+                        NodeState::New | NodeState::Foreign => false,
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }
-                prop_assert_eq!(change.confirm, outcome == ProbeOutcome::Refused && after.state == NodeState::Up);
+                downs += usize::from(before.state == NodeState::Up && after.state == NodeState::Down);
+                let is_confirmed = match outcome {
+                    ProbeOutcome::Refused => after.state == NodeState::Up,
+                    ProbeOutcome::Up => after.state == NodeState::Down && downs < FLAPS,
+                    ProbeOutcome::Slow => false,
+                };
+                prop_assert_eq!(change.confirm, is_confirmed);
             }
         }
 
@@ -449,7 +468,7 @@ mod tests {
             let listed: Vec<u8> = listed.into_iter().collect();
             let mut health = listing(Some(health(2, 2)), &listed);
             for (outcome, n) in outcomes.chars().map(outcome).zip(1..) {
-                health.record(node(n), outcome);
+                health.record(node(n), outcome, Instant::now());
             }
             let addresses: Vec<IpAddr> = health.nodes().iter().map(|node| node.address).collect();
             prop_assert_eq!(addresses, listed.into_iter().map(node).collect::<Vec<_>>());

@@ -281,7 +281,8 @@ impl MembershipView {
             all.insert(report.sender);
         } else if is_undecided {
             let nodes = self.nodes();
-            let counts = |node: &&IpAddr| self.seeds.contains(node) || nodes.contains(node);
+            let is_named = |node: &IpAddr| self.reports.get(&report.sender).is_some_and(|report| report.names(node));
+            let counts = |node: &&IpAddr| self.seeds.contains(node) || nodes.contains(node) || is_named(node);
             // The seeds first: that is what a first poll compares.
             let awaited = self.seeds.iter().chain(&self.awaited).filter(|node| self.awaited.contains(node));
             for node in awaited.filter(counts) {

@@ -92,8 +92,20 @@ impl MembershipView {
         if is_suspicious {
             self.ask_peers(&report);
         }
+        if !report.names(&node) && !self.foreign.contains_key(&node) {
+            self.ask_named_by_witness(&report);
+        }
         self.reports.insert(node, report);
         self.evidence_changed |= is_news || was_awaited;
+    }
+
+    /// A witness counts with the group that it lists, so at least one node of that must report.
+    fn ask_named_by_witness(&mut self, report: &SelfReport) {
+        if report.named().iter().any(|node| self.reports.contains_key(node)) {
+            return;
+        }
+        let named: Vec<IpAddr> = report.named().iter().copied().take(ASKED_AT_ONCE_MAX).collect();
+        named.into_iter().for_each(|node| self.ask(node));
     }
 
     /// Asks those anew that a report names, and whose own reports are older.
@@ -142,16 +154,13 @@ impl MembershipView {
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
-            if self.health.state(node).is_some()
-                && !self.reports.contains_key(&node)
-                && self.asked.get(&node).is_none_or(is_old)
-            {
+            // At its first answer after a failure it is asked at once.
+            let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
+            if self.health.state(node).is_some() && !self.reports.contains_key(&node) && is_due {
                 self.ask(node);
             }
             return change;
         }
-        // When it answers again it is asked at once.
-        self.asked.remove(&node);
         self.void(node);
         if self.health.state(node) == Some(NodeState::Down) {
             self.trusted.remove(&node);
@@ -206,6 +215,9 @@ impl MembershipView {
         if matches!(self.origin, Origin::Remembered | Origin::Cluster) {
             tracked.extend(self.listed());
         }
+        let witnesses = self.reports.iter().filter(|(node, report)| tracked.contains(node) && !report.names(node));
+        let named: Vec<IpAddr> = witnesses.flat_map(|(_, report)| report.named()).copied().collect();
+        tracked.extend(named.into_iter().filter(|node| !self.foreign.contains_key(node)));
         tracked
     }
 
