@@ -166,13 +166,12 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
-        time::{Duration, Instant},
     };
 
     use super::*;
     use crate::{
-        table::ZoneSettings,
-        types::{NodeSet, ZoneState},
+        table::{Known, Node, ZoneSettings},
+        types::{NodeSet, NodeState},
     };
 
     /// Counts the lines.
@@ -188,6 +187,67 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn seen(state: ZoneState) -> Observation {
+        Observation { state, scope: 0, has_failed: false }
+    }
+
+    #[test]
+    fn each_way_into_trouble_and_out_of_it_is_one_line() {
+        let now = Instant::now();
+        let mut log = StateLog::new(ZoneState::Waiting, 0, now);
+        assert_eq!(log.observe(seen(ZoneState::Waiting), now), None);
+        assert_eq!(log.observe(seen(ZoneState::Live), now), Some(StateLine::Recovered { from: ZoneState::Waiting }));
+        let mut before = ZoneState::Live;
+        for state in [ZoneState::Degraded, ZoneState::Contested, ZoneState::Stale, ZoneState::Unanswered] {
+            assert_eq!(log.observe(seen(state), now), Some(StateLine::Trouble { from: before }), "{state:?}");
+            assert_eq!(log.observe(seen(state), now + SECOND), None, "{state:?}");
+            before = state;
+        }
+        assert_eq!(log.observe(seen(ZoneState::Live), now), Some(StateLine::Recovered { from: before }));
+        assert_eq!(log.observe(seen(ZoneState::Live), now + 2 * REPEAT), None, "a live zone is not worth a line");
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_logged_every_ten_minutes() {
+        let start = Instant::now();
+        let mut log = StateLog::new(ZoneState::Live, 0, start);
+        let lines: Vec<_> = (0..3600).filter_map(|s| log.observe(seen(ZoneState::Stale), start + SECOND * s)).collect();
+        let mut expected = vec![StateLine::Lasts; 6];
+        expected[0] = StateLine::Trouble { from: ZoneState::Live };
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_first_poll_that_fails_and_a_fallback_scope_are_trouble() {
+        let now = Instant::now();
+        let mut log = StateLog::new(ZoneState::Waiting, 0, now);
+        let failed = Observation { has_failed: true, ..seen(ZoneState::Waiting) };
+        assert_eq!(log.observe(failed, now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
+        assert_eq!(log.observe(failed, now + REPEAT), Some(StateLine::Lasts));
+        let fallback = |scope| Observation { scope, ..seen(ZoneState::Degraded) };
+        assert_eq!(log.observe(fallback(1), now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
+        assert_eq!(log.observe(fallback(1), now), None);
+        assert_eq!(log.observe(fallback(2), now), Some(StateLine::Trouble { from: ZoneState::Degraded }));
+    }
+
+    #[test]
+    fn a_node_that_is_answered_as_a_guess_has_not_joined() {
+        let answers = |nodes: &[Node]| {
+            let known = Known { nodes: nodes.into(), state: ZoneState::Live, expired: false };
+            Answers::new(ZoneSettings::example(), Knowledge::Known(known), 1)
+        };
+        let up = Node::up(Ipv4Addr::new(10, 0, 0, 1).into());
+        let guess = answers(&[Node { state: NodeState::Down, ever_up: false, ..up }]);
+        assert!(guess.answered.is_some(), "no node is up, so each listed one is answered");
+        assert_eq!(nodes(&guess), BTreeSet::new());
+        assert_eq!(nodes(&answers(&[up])), BTreeSet::from([up.address]));
+        let waiting = Answers::new(ZoneSettings::example(), Knowledge::Waiting(NodeSet::new([up.address])), 1);
+        assert!(waiting.answered.is_some());
+        assert_eq!(nodes(&waiting), BTreeSet::new(), "a seed is no node yet");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod leaving;
 mod lifecycle;
 mod listeners;
 mod payloads;
+mod reasons;
 mod reload;
 mod rules;
 mod scopes;
