@@ -168,9 +168,9 @@ impl<A: Ask> Poller<A> {
     /// How long a poller of this zone may report nothing before it counts as stalled.
     pub fn silence_max(zone: &config::Zone) -> Duration {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
-        // When its time is over, a poll may still wait for the id of the last sender's cluster, for a missing node, and
-        // then for those of a scope.
-        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 3);
+        // When its time is over, a poll may still wait for a missing node, and then for those of a scope; for the id of
+        // the last sender's cluster, and then for that of a missing node's.
+        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 4);
         SPREAD_AT_SCALE_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
 

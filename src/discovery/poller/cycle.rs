@@ -192,9 +192,7 @@ impl<A: Ask> Poller<A> {
     /// It is not accepted.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Result<(), ReplyError> {
         let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
-        if let Some(reply) = self.identity_first(sender).await {
-            self.handle_identity(sender, &reply);
-        }
+        self.identify_first(sender, nodes.iter()).await;
         let report = ListReport { sender, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
             Decision::SetAside(why) => Err(ReplyError::SetAside(why)),

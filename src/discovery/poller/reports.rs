@@ -20,6 +20,7 @@ use super::{
     },
     Poller, TIMER_GRAIN,
 };
+use crate::types::NodeSet;
 
 /// A node's report is good for this time, ± 10 %, or for `refresh`, if that is longer. Polls are reports too.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
@@ -115,31 +116,27 @@ impl<A: Ask> Poller<A> {
     /// Asks a node for its own lists, of every scope.
     pub(super) async fn ask_report(&self, node: IpAddr) {
         let scopes = &self.zone.cluster.scope;
-        let lists = async {
-            match scopes.as_slice() {
-                [] => self.query(node, None).await.map(|reply| vec![reply]),
-                scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
-            }
+        let replies = match scopes.as_slice() {
+            [] => self.query(node, None).await.map(|reply| vec![reply]),
+            scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
         };
-        let (replies, identity) = tokio::join!(lists, self.identity_first(node));
         if let Ok(replies) = replies {
-            if let Some(reply) = identity {
-                self.handle_identity(node, &reply);
-            }
             let unscoped = replies.iter().any(|reply| reply.unscoped);
             let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
+            self.identify_first(node, lists.iter().flatten()).await;
             self.handle(Event::Reported { node, scopes: &lists, unscoped });
         }
     }
 
-    /// The reply of a node that has to say which cluster it is of before its report is recorded; `None`: it need not, or
-    /// gives no answer within the timeout.
-    pub(super) async fn identity_first(&self, node: IpAddr) -> Option<IdentityReply> {
-        let query = self.queries.identity_query()?;
-        if !self.membership().view().is_identified_first(node) {
-            return None;
+    /// Asks a node for the id of its cluster if that is to be known before these lists are recorded.
+    pub(super) async fn identify_first(&self, node: IpAddr, lists: impl Iterator<Item = &NodeSet>) {
+        let named: Vec<IpAddr> = lists.flat_map(NodeSet::as_slice).copied().collect();
+        let Some(query) = self.queries.identity_query() else { return };
+        if self.membership().view().is_identified_first(node, &named)
+            && let Ok(reply) = timeout(self.zone.timeout, self.identity(node, query)).await
+        {
+            self.handle_identity(node, &reply);
         }
-        timeout(self.zone.timeout, self.identity(node, query)).await.ok()
     }
 
     async fn identity(&self, node: IpAddr, query: &IdentityQuery) -> IdentityReply {
@@ -159,7 +156,7 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    pub(super) fn handle_identity(&self, node: IpAddr, reply: &IdentityReply) {
+    fn handle_identity(&self, node: IpAddr, reply: &IdentityReply) {
         match reply {
             IdentityReply::Id(_) => {}
             IdentityReply::Unknown(why) => debug!(zone = %self.entry.name(), %node, "the node {why}"),

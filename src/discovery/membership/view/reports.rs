@@ -111,7 +111,7 @@ impl MembershipView {
         if !report.names(&node) && !self.foreign.contains_key(&node) {
             self.ask_named_by_witness(&report);
         }
-        if is_suspicious {
+        if is_suspicious && self.identified.get(&node).is_some_and(|asked| *asked + self.timing.refresh <= now) {
             // It may be another node by now.
             self.identified.remove(&node);
         }
@@ -168,6 +168,13 @@ impl MembershipView {
 
     /// A node has said which cluster it is of, or that it cannot say.
     pub fn identified(&mut self, node: IpAddr, id: Option<ClusterId>, now: Instant) {
+        if let (Some(earlier), Some(id)) = (self.ids.get(&node), id)
+            && *earlier != id
+        {
+            // It was restarted or replaced, and its failure was not seen.
+            self.void(node);
+            self.ask(node);
+        }
         self.identified.insert(node, now);
         self.reports_changed = true;
         self.evidence_changed |= self.unidentified.remove(&node);
@@ -247,11 +254,23 @@ impl MembershipView {
         due
     }
 
-    /// Whether a node is to be asked for the id of its cluster before its report is recorded: an id is known that it may
-    /// be compared with, and it has given none since its last failure. (Two recycled addresses of three would outvote the
-    /// third before their ids arrive.)
-    pub fn is_identified_first(&self, node: IpAddr) -> bool {
-        self.identifies && self.cluster_id().is_some() && !self.identified.contains_key(&node)
+    /// Whether a node is to be asked for the id of its cluster before a report that names these is recorded. That is so
+    /// where an id is known that it may be compared with, if the node has given none since its last failure, or names
+    /// foreign nodes all of a sudden and may be another one. (Two recycled addresses of three would outvote the third before
+    /// their ids arrive.)
+    pub fn is_identified_first(&self, node: IpAddr, named: &[IpAddr]) -> bool {
+        if !self.identifies || self.cluster_id().is_none() {
+            return false;
+        }
+        let Some(report) = self.reports.get(&node).filter(|_| self.identified.contains_key(&node)) else {
+            return !self.identified.contains_key(&node);
+        };
+        let mut unnamed = named.iter().filter(|node| !report.names(node)).peekable();
+        // Most lists name no other nodes than before, and large zones have many.
+        unnamed.peek().is_some() && {
+            let nodes = self.nodes();
+            unnamed.any(|node| !nodes.contains(node))
+        }
     }
 
     /// Whether a node has a report in force.
@@ -407,16 +426,39 @@ mod tests {
     #[test]
     fn an_id_is_asked_for_before_a_report_only_where_one_is_known() {
         let start = Instant::now();
-        assert!(!view(start).identifying().is_identified_first(node(1)), "there is none to compare it with");
-        assert!(!view(start).pinned(id(7)).is_identified_first(node(1)), "no node is asked");
+        assert!(
+            !view(start).identifying().is_identified_first(node(1), &[node(1)]),
+            "there is none to compare it with"
+        );
+        assert!(!view(start).pinned(id(7)).is_identified_first(node(1), &[node(1)]), "no node is asked");
         let mut view = view(start).identifying().pinned(id(7));
-        assert!(view.is_identified_first(node(1)));
+        assert!(view.is_identified_first(node(1), &[node(1)]));
         view.identified(node(1), None, start);
-        assert!(!view.is_identified_first(node(1)));
+        assert!(!view.is_identified_first(node(1), &[node(1)]));
         report(&mut view, 1, &[1, 2], start);
         assert!(view.unidentified.is_empty() && view.due_identities(start, EVERY).ask.is_empty(), "it has answered");
         view.record_failure(node(1), start);
-        assert!(view.is_identified_first(node(1)));
+        assert!(view.is_identified_first(node(1), &[node(1)]));
+        view.identified(node(1), Some(id(7)), start);
+        report(&mut view, 1, &[1, 2], start);
+        view.accept(0, node(1), list(&[1, 2, 3]), start);
+        assert!(!view.is_identified_first(node(1), &[node(1), node(3)]), "that is a node of the zone");
+        assert!(view.is_identified_first(node(1), &[node(1), node(9)]));
+    }
+
+    #[test]
+    fn another_id_than_before_voids_what_the_node_said() {
+        let start = Instant::now();
+        let mut view = view(start).identifying();
+        report(&mut view, 1, &[1, 2], start);
+        view.identified(node(1), Some(id(7)), start);
+        view.identified(node(1), Some(id(7)), start);
+        assert!(view.has_report(node(1)));
+        view.identified(node(1), Some(id(8)), start);
+        assert!(!view.has_report(node(1)) && view.due_reports(start, EVERY).ask.contains(&node(1)));
+        report(&mut view, 1, &[1, 2], start);
+        assert_eq!(view.reports[&node(1)].id, Some(id(8)));
+        assert!(view.due_identities(start, EVERY).ask.is_empty());
     }
 
     #[test]
