@@ -50,20 +50,27 @@ fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
     )
     .unwrap();
     let seed = living.node(3);
-    let entries = |nodes: Vec<std::net::IpAddr>| Content::Listing(nodes.iter().map(ToString::to_string).collect());
-    living.say(seed, Path::LocalNodes, entries(dead.nodes()));
+    let entries = |nodes: &[std::net::IpAddr]| Content::Listing(nodes.iter().map(ToString::to_string).collect());
+    let all = [dead.nodes(), living.nodes()].concat();
+    for (cluster, node) in
+        dead.nodes().iter().map(|node| (&dead, node)).chain(living.nodes().iter().map(|node| (&living, node)))
+    {
+        cluster.say(*node, Path::LocalNodes, entries(&all));
+    }
     let keys = "refresh = \"1s\"\ntimeout = \"1s\"\nanswers = \"all\"\n";
     let daemon = Daemon::start("needle", &zone_with("a.example", &[seed], dead.port(), keys));
-    wait::until("five hundred nodes", || {
-        (crate::dns::tcp(daemon.address(), &crate::dns::Question::new("a.example", "A")).answers.len() == 500)
+    wait::until("all nodes", || {
+        (crate::dns::tcp(daemon.address(), &crate::dns::Question::new("a.example", "A")).answers.len() == all.len())
             .then_some(())
     });
     for node in dead.nodes() {
         dead.deliver(node, Path::LocalNodes, Delivery::Hang);
     }
-    living.say(seed, Path::LocalNodes, entries(living.nodes()[..3].to_vec()));
-    wait::within(Duration::from_secs(10), "the three new nodes", || {
-        (daemon.ask("a.example", "A").answers.len() == 3).then_some(())
+    for node in living.nodes() {
+        living.say(node, Path::LocalNodes, entries(&living.nodes()));
+    }
+    wait::within(Duration::from_secs(10), "the living nodes alone", || {
+        (daemon.ask("a.example", "A").answers.len() == living.nodes().len()).then_some(())
     });
 }
 

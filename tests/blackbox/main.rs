@@ -26,6 +26,7 @@ mod rules;
 mod scopes;
 mod shipped;
 mod snapshot;
+mod stories;
 mod tls;
 
 use self::support::{ca, daemon, dns, http, observe, upstream, wait};

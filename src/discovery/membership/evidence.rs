@@ -33,6 +33,8 @@ pub struct SelfReport {
     union: Option<NodeSet>,
     /// The id of its cluster, if it has given one since its last failure.
     pub id: Option<ClusterId>,
+    /// It ignores scopes: it lists all nodes of its own datacenter, whatever it was asked.
+    pub unscoped: bool,
     /// When the newest part of it arrived.
     pub at: Instant,
     /// When it first said something that older reports of other nodes cannot confirm, see
@@ -44,13 +46,19 @@ impl SelfReport {
     /// A report that arrived now, with the node's list in each scope.
     pub fn new(scopes: Vec<Option<NodeSet>>, at: Instant) -> Self {
         let union = union(&scopes);
-        Self { scopes, union, id: None, at, changed: at }
+        Self { scopes, union, id: None, unscoped: false, at, changed: at }
     }
 
     /// The same from a node that has given this id.
     #[must_use]
     pub fn of_cluster(self, id: Option<ClusterId>) -> Self {
         Self { id, ..self }
+    }
+
+    /// The same from a node that may ignore scopes.
+    #[must_use]
+    pub fn ignoring_scopes(self, unscoped: bool) -> Self {
+        Self { unscoped, ..self }
     }
 
     /// All that the node lists, in order.
@@ -88,7 +96,8 @@ impl SelfReport {
 
     /// Whether both list the same, and give the same id.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        (&self.scopes, self.id, self.changed) == (&other.scopes, other.id, other.changed)
+        let said = |report: &Self| (report.id, report.unscoped, report.changed);
+        self.scopes == other.scopes && said(self) == said(other)
     }
 }
 

@@ -163,6 +163,14 @@ impl Evidence<'_> {
 
     /// The groups that may be the zone's.
     fn eligible<'g>(&self, groups: &'g [Group]) -> Vec<&'g Group> {
+        // While only lists without scopes are known, one with scopes is better, although none of its nodes stands.
+        let scoped = |group: &&Group| !self.is_unscoped(group) && self.first_seed(group).is_some();
+        if groups.iter().any(|group| self.is_unscoped(group) && self.standing(group) > 0)
+            && !groups.iter().any(|group| !self.is_unscoped(group) && self.standing(group) > 0)
+            && groups.iter().any(|group| scoped(&group))
+        {
+            return groups.iter().filter(scoped).collect();
+        }
         let strong: Vec<_> = groups.iter().filter(|group| self.has_id(group) || self.standing(group) > 0).collect();
         if !strong.is_empty() {
             return strong;
@@ -188,6 +196,7 @@ impl Evidence<'_> {
         let names_elsewhere = group.named.iter().any(|&node| (self.answered_elsewhere)(node));
         (
             self.has_id(group),
+            !self.is_unscoped(group),
             self.standing(group),
             self.held(group),
             !names_elsewhere,
@@ -231,6 +240,12 @@ impl Evidence<'_> {
         self.known_id().is_some() && !self.has_id(group) && self.ids(group).next().is_some()
     }
 
+    /// Whether all that a group's members say was said by servers that ignore scopes.
+    fn is_unscoped(&self, group: &Group) -> bool {
+        group.members.iter().all(|node| self.reports.get(node).is_some_and(|report| report.unscoped))
+            && !group.members.is_empty()
+    }
+
     fn standing(&self, group: &Group) -> usize {
         group.members.iter().filter(|node| self.standing.contains(node)).count()
     }
@@ -266,7 +281,7 @@ impl Evidence<'_> {
             let is_unnamed = matches!(self.id, KnownId::Pinned(_)) && report.id.is_none();
             return if is_unnamed { Verdict::Unnamed } else { Verdict::Belongs };
         }
-        if self.awaits_peer_of(node, report) {
+        if self.awaits_peer_of(node, report) || (self.standing.contains(&node) && !self.is_confirmed(best, report)) {
             return Verdict::Undecided;
         }
         if let Some(id) = self.ids(group).next().filter(|_| self.has_other_id(group)) {
@@ -279,6 +294,12 @@ impl Evidence<'_> {
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),
             None => Verdict::Split,
         }
+    }
+
+    /// Whether a node of the zone's group has reported since a node suddenly lists others: older reports may be those of
+    /// nodes that have died since, and that it rightly lists no more.
+    fn is_confirmed(&self, best: &Group, report: &SelfReport) -> bool {
+        best.members.iter().filter_map(|node| self.reports.get(node)).any(|other| other.at >= report.changed)
     }
 
     /// Whether a node of the zone that this one lists has not said since whether it lists this one.
@@ -315,7 +336,7 @@ fn groups(evidence: &Evidence<'_>, without: &BTreeMap<IpAddr, Verdict>) -> Vec<G
         group.named.extend(class.list);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
-    for class in classes.iter().filter(|class| !class.witnesses.is_empty()) {
+    for class in classes.iter().filter(|class| !class.witnesses.is_empty() && !class.list.is_empty()) {
         let listed = |group: &Group| class.list.iter().filter(|node| group.members.contains(node)).count();
         let most = groups.iter_mut().map(|group| (listed(group), group)).filter(|(count, _)| *count > 0);
         if let Some((_, group)) = most.max_by_key(|(count, _)| *count) {

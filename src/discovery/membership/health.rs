@@ -154,6 +154,12 @@ impl HealthTable {
         self.nodes.get(&node).map(|health| health.state)
     }
 
+    /// Whether a node is answered although it is not up: as it was before, or because no node is up.
+    pub fn is_answered_as_before(&self, node: IpAddr) -> bool {
+        let is_open = |health: &NodeHealth| health.ever_up && self.none_up();
+        self.nodes.get(&node).is_some_and(|health| health.pending || is_open(health))
+    }
+
     /// Successes in a row after which a node that is down is up again; 0 without probes.
     pub fn rise(&self) -> u32 {
         self.policy.map_or(0, |policy| u32::from(policy.rise.get()))

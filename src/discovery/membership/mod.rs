@@ -39,8 +39,8 @@ pub enum Event<'e> {
     Polled(ScopeReport<'e>),
     /// The nodes of [`Decision::AskFirst`] have been asked, and the report is to be decided now.
     AskedFirst(ScopeReport<'e>),
-    /// A node has reported its own lists, of every scope.
-    Reported { node: IpAddr, scopes: &'e [Option<NodeSet>] },
+    /// A node has reported its own lists, of every scope; an `unscoped` one ignores scopes.
+    Reported { node: IpAddr, scopes: &'e [Option<NodeSet>], unscoped: bool },
     /// A node has not answered a poll, or a request for its report.
     Silent(IpAddr),
     /// A node has refused a poll.
@@ -115,7 +115,9 @@ impl Membership {
             Event::Seeds { addresses, fail_open } => self.view.seeds(addresses, fail_open.cloned()),
             Event::Polled(about) => actions.decision = Some(self.polled(about, now, others)),
             Event::AskedFirst(about) => actions.decision = Some(self.decide(about, now, others)),
-            Event::Reported { node, scopes } => self.view.record_report(node, scopes.to_vec(), now),
+            Event::Reported { node, scopes, unscoped } => {
+                self.view.record_report(node, scopes.to_vec(), unscoped, now);
+            }
             Event::Silent(node) => self.view.record_failure(node, now),
             Event::Refused(node) => self.view.refused(node, now),
             Event::Probed(node, outcome) => {

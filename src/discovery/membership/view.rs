@@ -68,6 +68,8 @@ pub struct MembershipView {
     verdicts: BTreeMap<IpAddr, Verdict>,
     /// Nodes that are taken for the zone's until there is evidence against it.
     trusted: BTreeSet<IpAddr>,
+    /// Nodes that were answered when they came up, and whose reports are not decided yet: they are answered until then.
+    pending: BTreeSet<IpAddr>,
     /// Nodes that belong, and have reported without a failure since.
     standing: BTreeSet<IpAddr>,
     /// Nodes of other clusters.
@@ -183,14 +185,19 @@ impl MembershipView {
         Some(ClusterNodes { nodes: self.learnt()?, others: self.others(), foreign, id: self.cluster_id() })
     }
 
-    /// Nodes that may be asked besides the seeds; those that have left only when `others_failed`.
+    /// Nodes that may be asked besides the seeds; those that have left, and those of other scopes, only when
+    /// `others_failed`.
     pub fn candidates(&self, others_failed: bool) -> Vec<IpAddr> {
-        let nodes = match &self.origin {
+        let mut nodes = match &self.origin {
             Origin::Seeds(_) | Origin::FormerCluster(_) => return Vec::new(),
             Origin::Remembered | Origin::Cluster => self.listed(),
         };
-        let last = self.departed.iter().copied().filter(|_| others_failed);
-        nodes.into_iter().chain(last).filter(|node| !self.foreign.contains_key(node)).collect()
+        if others_failed {
+            let listed: BTreeSet<IpAddr> = nodes.iter().copied().collect();
+            nodes.extend(self.nodes().into_iter().filter(|node| !listed.contains(node)));
+        }
+        nodes.retain(|node| !self.foreign.contains_key(node));
+        nodes
     }
 
     /// Where what is answered comes from.
@@ -474,7 +481,12 @@ impl MembershipView {
                 NodeState::Up if !is_trusted => NodeState::New,
                 state => state,
             };
-            Node { state, pending: node.pending && is_trusted, ..*node }
+            let is_refuted = matches!(
+                self.verdicts.get(&node.address),
+                Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
+            );
+            let is_pending = node.pending || (!is_trusted && self.pending.contains(&node.address));
+            Node { state, pending: is_pending && !is_refuted, ..*node }
         };
         self.health.nodes().iter().map(shown).collect()
     }
@@ -536,7 +548,7 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.trusted, &self.standing, self.id, &self.to_confirm).hash(hasher);
+        (&self.awaited, &self.trusted, &self.pending, &self.standing, self.id, &self.to_confirm).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

@@ -206,8 +206,9 @@ impl<A: Ask> Poller<A> {
             scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
         };
         if let Ok(replies) = replies {
+            let unscoped = replies.iter().any(|reply| reply.unscoped);
             let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
-            self.handle(Event::Reported { node, scopes: &lists });
+            self.handle(Event::Reported { node, scopes: &lists, unscoped });
         }
     }
 

@@ -383,6 +383,64 @@ async fn a_name_among_the_seeds_is_asked_as_soon_as_it_is_resolved() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cluster_that_was_built_anew_behind_host_names_is_answered_within_five_seconds_of_the_lookup() {
+    let world = World::default();
+    let old = ["10.0.0.1", "10.0.0.2"];
+    let new = ["10.1.0.1", "10.1.0.2"];
+    old.iter().for_each(|node| world.lists(node, &old));
+    let moved = Arc::new(AtomicBool::new(false));
+    let looked_up: Arc<Mutex<Option<Instant>>> = Arc::default();
+    let (dns, seen) = (moved.clone(), looked_up.clone());
+    let lookup = HostLookup::with(move |_| {
+        if dns.load(SeqCst) {
+            seen.lock().unwrap().get_or_insert_with(Instant::now);
+            return Ok(new.map(|node| node.parse().unwrap()).to_vec());
+        }
+        Ok(vec![old[0].parse().unwrap()])
+    });
+    let zone = Running::run(world.clone(), &zone(&["scylla.internal"]), entry(), Start::Continue, lookup);
+    sleep(SECOND * 5).await;
+    assert_eq!(zone.answered(), old);
+    old.iter().for_each(|node| world.refuses(node));
+    sleep(SECOND * 10).await;
+    assert_eq!(zone.answered(), old, "nothing else is known");
+    new.iter().for_each(|node| world.lists(node, &new));
+    moved.store(true, SeqCst);
+    until("the look-up", || looked_up.lock().unwrap().is_some()).await;
+    let since = looked_up.lock().unwrap().unwrap();
+    until("the new nodes", || zone.answered() == new).await;
+    assert!(since.elapsed() < SECOND * 5, "{:?}", since.elapsed());
+    assert_eq!(zone.state(), ZoneState::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_seed_and_a_dead_node_are_asked_at_intervals() {
+    let world = World::default();
+    world.lists("10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
+    let zone = Running::start(&world, &["10.0.0.1", "10.0.0.3"]);
+    sleep(SECOND * 100).await;
+    assert_eq!(zone.state(), ZoneState::Live);
+    let asked = world.asked();
+    let count = |node: &str| asked.iter().filter(|(asked, _)| *asked == address(node)).count();
+    // It is polled each second, and so are half of the others, in turn with it.
+    assert!(asked.len() < 350, "{} requests in 100 s", asked.len());
+    assert!(count("10.0.0.2") < 150 && count("10.0.0.3") < 20, "{} {}", count("10.0.0.2"), count("10.0.0.3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seed_that_lists_only_others_is_a_witness() {
+    let world = World::default();
+    let nodes = ["10.0.0.1", "10.0.0.2"];
+    world.lists("10.9.0.1", &nodes);
+    nodes.iter().for_each(|node| world.lists(node, &nodes));
+    let zone = Running::start(&world, &["10.9.0.1"]);
+    sleep(SECOND).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, nodes.map(String::from).to_vec()));
+    sleep(SECOND * 100).await;
+    assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, nodes.map(String::from).to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_seed_that_disagrees_is_reported_and_its_list_is_not_accepted() {
     let world = World::default();
     world.lists("10.0.0.2", &["10.0.0.1", "10.0.0.2"]);

@@ -135,6 +135,7 @@ impl MembershipView {
         self.departed.clear();
         self.group = Group::default();
         self.trusted.clear();
+        self.pending.clear();
         self.standing.clear();
         self.foreign.clear();
         self.health.clear();

@@ -12,6 +12,7 @@ use rustc_hash::FxHasher;
 use super::{
     super::{
         evidence::{ScopeReport, SelfReport},
+        groups::Verdict,
         health::{Change, ProbeOutcome},
     },
     MembershipView, Origin,
@@ -68,12 +69,12 @@ impl MembershipView {
             None if self.lists.len() == 1 => SelfReport::new(vec![list.cloned()], now),
             None => return,
         };
-        self.record(report.sender, whole, now);
+        self.record(report.sender, whole.ignoring_scopes(report.unscoped), now);
     }
 
     /// Takes over a node's report about every scope.
-    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, now: Instant) {
-        self.record(node, SelfReport::new(scopes, now), now);
+    pub fn record_report(&mut self, node: IpAddr, scopes: Vec<Option<NodeSet>>, unscoped: bool, now: Instant) {
+        self.record(node, SelfReport::new(scopes, now).ignoring_scopes(unscoped), now);
     }
 
     fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
@@ -89,7 +90,7 @@ impl MembershipView {
         };
         let is_news = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
         let is_suspicious = self.reports.get(&node).is_some_and(|earlier| earlier.changed != report.changed);
-        if is_suspicious {
+        if is_suspicious || self.verdicts.get(&node) == Some(&Verdict::Undecided) {
             self.ask_peers(&report);
         }
         if !report.names(&node) && !self.foreign.contains_key(&node) {
@@ -108,10 +109,12 @@ impl MembershipView {
         named.into_iter().for_each(|node| self.ask(node));
     }
 
-    /// Asks those anew that a report names, and whose own reports are older.
+    /// Asks those anew that a report names, and the zone's group, if their own reports are older than what is suspicious.
     fn ask_peers(&mut self, report: &SelfReport) {
-        let is_older = |node: &&IpAddr| self.reports.get(node).is_some_and(|older| older.at < report.at);
-        let peers: Vec<IpAddr> = report.named().iter().filter(is_older).copied().take(ASKED_AT_ONCE_MAX).collect();
+        let is_older = |node: &&IpAddr| self.reports.get(node).is_some_and(|older| older.at < report.changed);
+        let named = report.named().iter().filter(is_older).take(ASKED_AT_ONCE_MAX);
+        let group = self.group.members.iter().filter(is_older).take(ASKED_AT_ONCE_MAX);
+        let peers: BTreeSet<IpAddr> = named.chain(group).copied().collect();
         peers.into_iter().for_each(|peer| self.ask(peer));
     }
 
@@ -133,6 +136,7 @@ impl MembershipView {
         let was_awaited = self.awaited.remove(&node);
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
+        self.pending.remove(&node);
         self.standing.remove(&node);
         self.evidence_changed |= was_awaited || had_report;
     }
@@ -151,8 +155,12 @@ impl MembershipView {
 
     /// A probe of a node has ended: whether that changes its state, and whether it should be probed again at once.
     pub fn probed(&mut self, node: IpAddr, outcome: ProbeOutcome, now: Instant) -> Change {
+        let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+                self.pending.insert(node);
+            }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
             // At its first answer after a failure it is asked at once.
             let is_due = self.health.successes_in_a_row(node) == 1 || self.asked.get(&node).is_none_or(is_old);
@@ -231,6 +239,7 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
     }
 

@@ -51,6 +51,7 @@ impl MembershipView {
             group: Group::default(),
             verdicts: BTreeMap::new(),
             trusted: BTreeSet::new(),
+            pending: BTreeSet::new(),
             standing: BTreeSet::new(),
             foreign: BTreeMap::new(),
             id: KnownId::Unknown,
