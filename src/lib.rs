@@ -50,6 +50,7 @@
 //! 5. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`.
 //! 6. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
 //!    workers read.
+//!    `table/description.rs` records reasons, times and the last probes beside them, for people.
 //! 7. `snapshot/` writes the nodes to the state directory.
 //!
 //! Host names among seeds are looked up in `discovery/seeds/`, so that a resolver that hangs delays no poll.

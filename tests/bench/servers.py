@@ -117,7 +117,7 @@ def fast_lane():
 def learnt():
     """How many zones have been."""
     status = json.loads(admin("/api/zones") or '{"zones": []}')
-    return sum(zone["state"] not in ("waiting", "stale") for zone in status["zones"])
+    return sum(zone["state"] not in ("waiting", "stale", "unanswered") for zone in status["zones"])
 
 
 # --- The others ----------------------------------------------------------------------------------------------------

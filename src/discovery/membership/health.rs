@@ -275,8 +275,7 @@ mod tests {
             NodeState::New => 'n',
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
-            NodeState::Foreign => 'f',
-            NodeState::Excluded => 'x',
+            NodeState::Foreign | NodeState::Excluded => 'f',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }

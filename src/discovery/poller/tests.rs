@@ -518,7 +518,8 @@ async fn only_changes_are_logged_and_one_line_each() {
     world.refuses("10.0.0.2");
     sleep(SECOND * 100).await;
     let lines = captured.lines();
-    let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"no node sends a usable list: 10.0.0.2 refused";
+    let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"no node sends a usable list: \
+                 10.0.0.2 refused";
     assert!(lines.len() == 1 && lines[0].starts_with(stale), "{lines:?}");
     world.lists("10.0.0.2", &["10.0.0.2"]);
     sleep(SECOND * 100).await;
