@@ -297,7 +297,7 @@ impl Evidence<'_> {
             let is_unnamed = matches!(self.id, KnownId::Pinned(_)) && report.id.is_none();
             return if is_unnamed { Verdict::Unnamed } else { Verdict::Belongs };
         }
-        if self.awaits_peer_of(node, report) {
+        if self.awaits_peer_of(node, report) || (self.standing.contains(&node) && !self.is_confirmed(best, report)) {
             return Verdict::Undecided;
         }
         if let Some(id) = self.ids(group).next().filter(|_| self.has_other_id(group)) {
@@ -310,6 +310,12 @@ impl Evidence<'_> {
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),
             None => Verdict::Split,
         }
+    }
+
+    /// Whether a node of the zone's group has reported since a node suddenly lists others: older reports may be those of
+    /// nodes that have died since, and that it rightly lists no more.
+    fn is_confirmed(&self, best: &Group, report: &SelfReport) -> bool {
+        best.members.iter().filter_map(|node| self.reports.get(node)).any(|other| other.at >= report.changed)
     }
 
     /// Whether a node of the zone that this one lists has not said since whether it lists this one.

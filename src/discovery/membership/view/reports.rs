@@ -12,6 +12,7 @@ use rustc_hash::FxHasher;
 use super::{
     super::{
         evidence::{ScopeReport, SelfReport},
+        groups::Verdict,
         health::{Change, ProbeOutcome},
     },
     MembershipView, Origin,
@@ -105,7 +106,7 @@ impl MembershipView {
         };
         let is_changed = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
         let is_suspicious = self.reports.get(&node).is_some_and(|earlier| earlier.changed != report.changed);
-        if is_suspicious {
+        if is_suspicious || self.verdicts.get(&node) == Some(&Verdict::Undecided) {
             self.ask_peers(&report);
         }
         if !report.names(&node) && !self.foreign.contains_key(&node) {
@@ -127,10 +128,12 @@ impl MembershipView {
         named.into_iter().for_each(|node| self.ask(node));
     }
 
-    /// Asks those anew that a report names, and whose own reports are older.
+    /// Asks those anew that a report names, and the zone's group, if their own reports are older than what is suspicious.
     fn ask_peers(&mut self, report: &SelfReport) {
-        let is_older = |node: &&IpAddr| self.reports.get(node).is_some_and(|older| older.at < report.at);
-        let peers: Vec<IpAddr> = report.named().iter().filter(is_older).copied().take(ASKED_AT_ONCE_MAX).collect();
+        let is_older = |node: &&IpAddr| self.reports.get(node).is_some_and(|older| older.at < report.changed);
+        let named = report.named().iter().filter(is_older).take(ASKED_AT_ONCE_MAX);
+        let group = self.group.members.iter().filter(is_older).take(ASKED_AT_ONCE_MAX);
+        let peers: BTreeSet<IpAddr> = named.chain(group).copied().collect();
         peers.into_iter().for_each(|peer| self.ask(peer));
     }
 
