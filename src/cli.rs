@@ -1,6 +1,7 @@
 //! What the command line says, and the commands that need little more than that.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -11,7 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::control::{self, ControlError},
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity, NodeLoad, node_loads},
+    discovery::{SECRET_FILE_OCTETS_MAX, SecretKey},
     net::watched::{FileReader, ReadError, read_any},
     supervisor::{StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
@@ -168,9 +170,36 @@ pub async fn load(path: &Path) -> Result<Config, Failure> {
 pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let path = &arguments.config;
     let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
-    let warnings: String = config.warnings().iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let unusable = runtime.block_on(unusable_secret_keys(&config));
+    // A file system that hangs must not keep the process.
+    runtime.shutdown_background();
+    let warnings = config.warnings().into_iter().chain(unusable);
+    let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
     print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())
+}
+
+/// A sentence for each file of a secret key that cannot be used as it is now. The server starts nevertheless.
+async fn unusable_secret_keys(config: &Config) -> Vec<String> {
+    let mut zones = BTreeMap::new();
+    for (name, zone) in &config.zones {
+        if let Identity::Signed(keys) = &zone.identity {
+            zones.entry(&*keys.secret_key_file).or_insert(name);
+        }
+    }
+    let reader = FileReader::new();
+    let mut sentences = Vec::new();
+    for (file, zone) in zones {
+        let why = match reader.read(file, SECRET_FILE_OCTETS_MAX).await {
+            Ok(content) => SecretKey::parse(&content.octets).err().map(|error| format!("{}: {error}", file.display())),
+            Err(error) => Some(error.to_string()),
+        };
+        let sentence =
+            |why| format!("identity of zone {zone}: {why}; without the key no node is asked for the id of its cluster");
+        sentences.extend(why.map(sentence));
+    }
+    sentences
 }
 
 /// `alternator-dns reload`.

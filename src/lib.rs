@@ -43,7 +43,8 @@
 //! 1. `discovery/poller.rs` is the loop of one zone. It feeds events to `membership` and performs the resulting
 //!    actions.
 //! 2. `discovery/poll/` runs one round: which nodes to ask (`candidates.rs`), and how many at a time (`hedge.rs`).
-//! 3. `discovery/node/` sends a request to a node (`client.rs`) and parses the list (`localnodes.rs`).
+//! 3. `discovery/node/` sends a request to a node (`client.rs`), parses the list (`localnodes.rs`), and asks for the id of
+//!    its cluster (`identity.rs`).
 //! 4. `discovery/membership/` decides, without clock or socket: whether to accept the list (`evidence.rs`), which node
 //!    is healthy (`health.rs`), which zone owns an address (`ownership.rs`), and what to publish.
 //! 5. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`.

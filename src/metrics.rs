@@ -188,6 +188,34 @@ labels! {
 }
 
 labels! {
+    /// How one probe of a node ended.
+    ProbeResult {
+        /// A correct answer.
+        Ok = "ok",
+        /// The connection was refused.
+        Refused = "refused",
+        /// The connection was reset.
+        Reset = "reset",
+        /// There is no route to the node.
+        Unreachable = "unreachable",
+        /// No complete answer within `timeout`.
+        Timeout = "timeout",
+        /// An HTTP status other than 200.
+        Status = "status",
+        /// An answer that is no health check's.
+        Malformed = "malformed",
+        /// The connection was lost, could not be made, or did not speak HTTP.
+        Broken = "broken",
+        /// The node's certificate is not accepted, or the node does not accept ours.
+        Tls = "tls",
+        /// A TLS file cannot be used, so the node was not asked.
+        NotAsked = "not_asked",
+        /// The probe panicked.
+        Panic = "panic",
+    }
+}
+
+labels! {
     /// Why an entry of a list was left out.
     DropReason {
         /// Not a string.
@@ -339,6 +367,8 @@ pub struct ZoneCounters {
     pub queries: QueryCounters,
     /// `/localnodes` attempts.
     pub polls: PerLabel<PollResult>,
+    /// Probes of the zone's nodes.
+    pub probes: PerLabel<ProbeResult>,
     /// Entries of lists that were left out.
     pub dropped: PerLabel<DropReason>,
     /// Lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.

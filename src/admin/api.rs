@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use serde::Serialize;
+use humantime_serde::re::humantime::{format_rfc3339_millis, format_rfc3339_seconds};
+use serde::{Serialize, Serializer};
 
 use super::View;
 use crate::{
-    table::{self, ZoneEntry},
-    types::AddressRules,
+    table::{LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
+    types::{self, ClusterId},
 };
 
 /// Renders the document.
@@ -52,8 +53,14 @@ struct Document<'v> {
 struct Zone<'v> {
     name: &'v str,
     state: &'static str,
+    reason: Option<String>,
+    #[serde(serialize_with = "seconds")]
+    since: SystemTime,
     ttl_seconds: u32,
     serial: u32,
+    cluster_id: Option<ClusterId>,
+    scope: Option<Scope>,
+    answers: Vec<IpAddr>,
     nodes: Vec<Node>,
     last_success_seconds_ago: Option<f64>,
     last_error: Option<String>,
@@ -61,20 +68,65 @@ struct Zone<'v> {
     seeds_disagree: bool,
 }
 
+/// As in the file: one datacenter is a text, several are a list.
+#[derive(Serialize)]
+struct Scope {
+    datacenter: Datacenters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rack: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Datacenters {
+    One(String),
+    Several(Vec<String>),
+}
+
 #[derive(Serialize)]
 struct Node {
     address: IpAddr,
     state: &'static str,
+    answered: bool,
+    reason: Option<String>,
+    #[serde(serialize_with = "seconds")]
+    since: SystemTime,
+    last_probe: Option<Probe>,
     /// The address that is answered instead, if `map` translates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     answered_as: Option<IpAddr>,
 }
 
-impl Node {
-    fn of(node: &table::Node, rules: &AddressRules) -> Self {
-        let translated = rules.translate(node.address);
-        let answered_as = (translated != node.address).then_some(translated);
-        Self { address: node.address, state: node.state.word(), answered_as }
+#[derive(Serialize)]
+struct Probe {
+    result: &'static str,
+    milliseconds: f64,
+    #[serde(serialize_with = "milliseconds")]
+    at: SystemTime,
+}
+
+impl From<&types::Scope> for Scope {
+    fn from(scope: &types::Scope) -> Self {
+        let datacenter = match scope.datacenters.as_slice() {
+            [one] => Datacenters::One(one.clone()),
+            several => Datacenters::Several(several.to_vec()),
+        };
+        Self { datacenter, rack: scope.rack.clone() }
+    }
+}
+
+impl From<NodeDescription> for Node {
+    fn from(node: NodeDescription) -> Self {
+        let NodeDescription { address, state, answered, answered_as, reason, since, last_probe } = node;
+        let last_probe = last_probe.map(Probe::from);
+        Self { address, state: state.word(), answered, reason, since, last_probe, answered_as }
+    }
+}
+
+impl From<LastProbe> for Probe {
+    fn from(probe: LastProbe) -> Self {
+        let milliseconds = (probe.duration.as_secs_f64() * 10_000.0).round() / 10.0;
+        Self { result: probe.result.word(), milliseconds, at: probe.at }
     }
 }
 
@@ -95,20 +147,36 @@ struct Server {
 
 impl<'v> Zone<'v> {
     fn of(name: &'v str, entry: &ZoneEntry, now: Instant) -> Self {
+        let ZoneDescription { state, reason, since, answers: addresses, nodes } = entry.describe();
         let answers = entry.answers();
         let status = entry.poll_status();
         Self {
             name,
-            state: entry.state().word(),
+            state: state.word(),
+            reason,
+            since,
             ttl_seconds: answers.address_ttl(),
             serial: answers.serial,
-            nodes: entry.nodes().iter().map(|node| Node::of(node, &answers.settings.rules)).collect(),
+            cluster_id: status.cluster_id,
+            scope: status.active_scope.as_ref().map(Scope::from),
+            answers: addresses,
+            nodes: nodes.into_iter().map(Node::from).collect(),
             last_success_seconds_ago: status.last_success.map(|then| tenths(now.saturating_duration_since(then))),
             last_error: status.last_error.clone(),
             source: status.source,
             seeds_disagree: status.seeds_disagree,
         }
     }
+}
+
+/// RFC 3339, in UTC.
+fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_rfc3339_seconds(*time))
+}
+
+/// The same with milliseconds.
+fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_rfc3339_millis(*time))
 }
 
 /// Seconds, rounded to a tenth.
@@ -118,24 +186,36 @@ fn tenths(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::{
         super::tests::{known, view, waiting},
         *,
     };
-    use crate::table::PollStatus;
+    use crate::{
+        metrics::ProbeResult,
+        table::{Knowledge, PollStatus},
+        types::{NodeSet, ProbeFailure, Scope},
+    };
 
     #[test]
     fn the_document_has_the_documented_fields_in_order() {
         let now = Instant::now();
         let today = SystemTime::now();
         let east = known("alternator.east.example", &["10.0.1.10", "10.0.1.11"], false);
+        let at = UNIX_EPOCH + Duration::from_millis(1_795_380_001_250);
+        let last = LastProbe { result: ProbeResult::Ok, duration: Duration::from_micros(1230), at };
+        east.record_probe("10.0.1.10".parse().unwrap(), last, None);
         east.report(PollStatus {
             ticks: 7,
             last_success: Some(now),
             source: Some("10.0.1.10".parse().unwrap()),
+            active_scope: Some(Scope { datacenters: vec!["west".into()], rack: Some("a".into()) }),
             ..PollStatus::default()
         });
         let dead = waiting("a.example");
+        let seeds = NodeSet::new(["10.0.0.9".parse().unwrap()]);
+        dead.learn(&Knowledge::Waiting(seeds), 1_795_380_000);
         dead.report(PollStatus { ticks: 1, last_error: Some("10.0.0.9: \"refused\"".into()), ..PollStatus::default() });
         let mut view = view(vec![east, dead]);
         view.started = now;
@@ -145,11 +225,19 @@ mod tests {
             document(&view, now + Duration::from_millis(449), today + later),
             concat!(
                 r#"{"zones":["#,
-                r#"{"name":"a.example.","state":"waiting","ttl_seconds":2,"serial":1000,"nodes":[],"#,
+                r#"{"name":"a.example.","state":"waiting","reason":"10.0.0.9: \"refused\"","#,
+                r#""since":"2026-11-22T20:40:00Z","ttl_seconds":2,"serial":1795380000,"cluster_id":null,"scope":null,"#,
+                r#""answers":["10.0.0.9"],"nodes":[],"#,
                 r#""last_success_seconds_ago":null,"last_error":"10.0.0.9: \"refused\"","source":null,"#,
                 r#""seeds_disagree":false},"#,
-                r#"{"name":"alternator.east.example.","state":"live","ttl_seconds":4,"serial":1795380000,"#,
-                r#""nodes":[{"address":"10.0.1.10","state":"up"},{"address":"10.0.1.11","state":"up"}],"#,
+                r#"{"name":"alternator.east.example.","state":"live","reason":null,"since":"2026-11-22T20:40:00Z","#,
+                r#""ttl_seconds":4,"serial":1795380000,"cluster_id":null,"scope":{"datacenter":"west","rack":"a"},"#,
+                r#""answers":["10.0.1.10","10.0.1.11"],"#,
+                r#""nodes":[{"address":"10.0.1.10","state":"up","answered":true,"reason":null,"#,
+                r#""since":"2026-11-22T20:40:00Z","#,
+                r#""last_probe":{"result":"ok","milliseconds":1.2,"at":"2026-11-22T20:40:01.250Z"}},"#,
+                r#"{"address":"10.0.1.11","state":"up","answered":true,"reason":null,"#,
+                r#""since":"2026-11-22T20:40:00Z","last_probe":null}],"#,
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
                 r#""loaded_seconds_ago":12.4,"error":null},"#,
@@ -158,5 +246,18 @@ mod tests {
                 r#"","uptime_seconds":0.4,"ready":true}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_failed_probe_and_a_scope_of_several_datacenters_are_shown() {
+        let zone = known("a.example", &["10.0.1.10"], false);
+        let node = "10.0.1.10".parse().unwrap();
+        let last = LastProbe { result: ProbeResult::Status, duration: Duration::ZERO, at: UNIX_EPOCH };
+        zone.record_probe(node, last, Some(&ProbeFailure::Status(503)));
+        let active_scope = Some(Scope { datacenters: vec!["east".into(), "west".into()], rack: None });
+        zone.report(PollStatus { active_scope, ..PollStatus::default() });
+        let text = render(&view(vec![zone]));
+        assert!(text.contains(r#""scope":{"datacenter":["east","west"]}"#), "{text}");
+        assert!(text.contains(r#""last_probe":{"result":"status","milliseconds":0.0,"#), "{text}");
     }
 }

@@ -19,8 +19,8 @@ use prometheus_client::{
 use super::View;
 use crate::{
     metrics::{
-        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, QueryType, Rcode, ReloadResult,
-        SnapshotIgnored, SnapshotWrite, Transport,
+        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult, QueryType, Rcode,
+        ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     types::{NodeState, ZoneState},
@@ -56,6 +56,7 @@ impl Collector for Scrape {
         let mut families = Families(encoder);
         self.traffic(&mut families)?;
         self.polls(&mut families)?;
+        self.probes(&mut families)?;
         self.zone_states(&mut families)?;
         self.node_changes(&mut families)?;
         self.snapshot(&mut families)?;
@@ -89,7 +90,25 @@ impl Scrape {
         families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
     }
 
-    /// Polls and probes.
+    /// Probes.
+    fn probes(&self, families: &mut Families<'_>) -> fmt::Result {
+        let probes = self.zones.iter().flat_map(|(name, entry)| {
+            ProbeResult::ALL.iter().map(move |&result| {
+                let count = entry.counters().probes.of(result).value();
+                ([("zone", name.as_str()), ("result", result.word())], count)
+            })
+        });
+        let help = "Health probes of the zone's nodes, by outcome; zones that share a probe count it each.";
+        families.counters("probes", help, probes.filter(|(_, count)| *count > 0))?;
+        let intervals = self
+            .zones
+            .iter()
+            .filter_map(|(name, entry)| Some((zone(name), entry.poll_status().probe_interval?.as_secs_f64())));
+        let help = "Time between two probes of a node, longer when a zone has many nodes; absent without probes.";
+        families.gauges("probe_interval", help, Some(Unit::Seconds), intervals)
+    }
+
+    /// Polls.
     fn polls(&self, families: &mut Families<'_>) -> fmt::Result {
         let polls = self.zones.iter().flat_map(|(name, entry)| {
             PollResult::ALL.iter().map(move |&result| {
@@ -111,12 +130,6 @@ impl Scrape {
         let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().lists_set_aside.value()));
         let help = "Node lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.";
         families.counters("lists_set_aside", help, aside)?;
-        let intervals = self
-            .zones
-            .iter()
-            .filter_map(|(name, entry)| Some((zone(name), entry.poll_status().probe_interval?.as_secs_f64())));
-        let help = "Time between two probes of a node, longer when a zone has many nodes; absent without probes.";
-        families.gauges("probe_interval", help, Some(Unit::Seconds), intervals)?;
         let now = Instant::now();
         let ages = self.zones.iter().filter_map(|(name, entry)| {
             let then = entry.poll_status().last_success?;
@@ -137,13 +150,16 @@ impl Scrape {
         });
         families.gauges("zone_state", "1 for the state that the zone is in, 0 for the others.", None, states)?;
         let nodes = self.zones.iter().flat_map(|(name, entry)| {
-            let known = entry.nodes();
+            let answers = entry.answers().clone();
             NodeState::ALL.into_iter().map(move |state| {
-                let count = known.iter().filter(|node| node.state == state).count();
+                let count = answers.nodes().iter().filter(|node| answers.node_state(node) == state).count();
                 ([("zone", name.as_str()), ("state", state.word())], count)
             })
         });
-        families.gauges("nodes", "Nodes that the zone's cluster lists, by state.", None, nodes)
+        families.gauges("nodes", "Nodes that the zone's cluster lists, by state.", None, nodes)?;
+        let answerable = self.zones.iter().map(|(name, entry)| (zone(name), entry.answers().addresses().count()));
+        let help = "Addresses that a client can get now, of both families, seeds of a waiting zone too; 0 is SERVFAIL.";
+        families.gauges("zone_answerable_nodes", help, None, answerable)
     }
 
     /// How soon a change of nodes reaches the answers.
@@ -309,6 +325,8 @@ mod tests {
         time::Duration,
     };
 
+    use crate::{table::ZoneSettings, types::AddressRules};
+
     /// Parses OpenMetrics text and checks its grammar: each family once, HELP and TYPE before its samples, UNIT as the
     /// name's suffix, suffixes by type, EOF last. Returns the type of each family and the value of each series.
     fn read(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
@@ -375,6 +393,7 @@ mod tests {
             "forwarded",
             "send_errors",
             "polls",
+            "probes",
             "entries_dropped",
             "poller_restarts",
             "lists_set_aside",
@@ -389,6 +408,7 @@ mod tests {
             "probe_interval_seconds",
             "nodes",
             "zone_state",
+            "zone_answerable_nodes",
             "config_reload_success",
             "config_last_success_timestamp_seconds",
             "uptime_seconds",
@@ -410,6 +430,7 @@ mod tests {
         zone.counters().queries.of(QueryType::A, Rcode::NoError, Transport::Udp).add(3);
         zone.counters().polls.of(PollResult::Timeout).add(2);
         zone.counters().dropped.of(DropReason::NotAddress).increment();
+        zone.counters().probes.of(ProbeResult::Refused).add(4);
         let view = view(vec![zone, waiting("b")]);
         view.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
         view.process.node_change.observe(Duration::from_millis(2));
@@ -421,6 +442,11 @@ mod tests {
         assert_eq!(samples.keys().filter(|series| series.contains("queries_total")).count(), 2, "no zeros");
         assert_eq!(value(format!(r#"polls_total{{{east},result="timeout"}}"#)), Some(2.0));
         assert_eq!(value(format!(r#"entries_dropped_total{{{east},reason="not_address"}}"#)), Some(1.0));
+        assert_eq!(value(format!(r#"probes_total{{{east},result="refused"}}"#)), Some(4.0));
+        assert_eq!(value(format!(r#"probes_total{{{east},result="ok"}}"#)), None, "no zeros");
+        assert_eq!(value(format!("zone_answerable_nodes{{{east}}}")), Some(2.0));
+        assert_eq!(value(r#"zone_answerable_nodes{zone="b."}"#.into()), Some(0.0));
+        assert_eq!(value(r#"zone_state{zone="b.",state="unanswered"}"#.into()), Some(1.0));
         assert_eq!(value(format!(r#"zone_state{{{east},state="stale"}}"#)), Some(1.0));
         assert_eq!(value(format!(r#"zone_state{{{east},state="live"}}"#)), Some(0.0));
         assert_eq!(value(format!(r#"nodes{{{east},state="up"}}"#)), Some(2.0));
@@ -432,6 +458,18 @@ mod tests {
         assert_eq!(value(r#"node_change_seconds_bucket{le="+Inf"}"#.into()), Some(1.0));
         assert_eq!(value("config_reload_success".into()), Some(1.0));
         assert_eq!(value(r#"config_info{hash="0123456789abcdef"}"#.into()), Some(1.0));
+    }
+
+    #[test]
+    fn an_excluded_node_is_counted_as_such_and_is_not_answerable() {
+        let zone = known("a", &["10.0.0.1", "10.0.0.2"], false);
+        let rules = AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() };
+        zone.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 2000);
+        let (_, samples) = read(&render(&view(vec![zone])));
+        let value = |series: &str| samples[&format!("alternator_dns_{series}")];
+        assert_eq!(value(r#"nodes{zone="a.",state="excluded"}"#), 1.0);
+        assert_eq!(value(r#"nodes{zone="a.",state="up"}"#), 1.0);
+        assert_eq!(value(r#"zone_answerable_nodes{zone="a."}"#), 1.0);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::{
 use super::View;
 use crate::{
     config::ConfigStatus,
-    table::{Node, PollStatus, ZoneEntry},
-    types::{NodeSet, NodeState, ZoneState},
+    table::{NodeDescription, PollStatus, ZoneDescription, ZoneEntry},
+    types::{NodeState, ZoneState},
 };
 
 /// Zones on the page; `/api/zones` has all of them.
@@ -26,8 +26,14 @@ const NODES_SHOWN_MAX: usize = 12;
 const RELOAD_EVERY: u32 = 5;
 
 /// States, the most urgent first.
-const BY_URGENCY: [ZoneState; 5] =
-    [ZoneState::Stale, ZoneState::Waiting, ZoneState::Contested, ZoneState::Degraded, ZoneState::Live];
+const BY_URGENCY: [ZoneState; 6] = [
+    ZoneState::Unanswered,
+    ZoneState::Stale,
+    ZoneState::Waiting,
+    ZoneState::Contested,
+    ZoneState::Degraded,
+    ZoneState::Live,
+];
 
 /// Allows the page's own style and icon, and nothing else.
 pub(super) fn content_security_policy(nonce: &str) -> String {
@@ -92,7 +98,7 @@ impl Severity {
         match state {
             ZoneState::Live => Self::Ok,
             ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Warning,
-            ZoneState::Stale => Self::Critical,
+            ZoneState::Stale | ZoneState::Unanswered => Self::Critical,
         }
     }
 
@@ -127,8 +133,8 @@ struct Summary {
 
 impl Summary {
     fn of(rows: &[Row], refused: bool) -> Self {
-        let count = |state| rows.iter().filter(|row| row.state == state).count();
-        let worst = rows.first().map_or(ZoneState::Live, |row| row.state);
+        let count = |state| rows.iter().filter(|row| row.state() == state).count();
+        let worst = rows.first().map_or(ZoneState::Live, Row::state);
         let problems: Vec<_> = BY_URGENCY
             .into_iter()
             .filter(|&state| state != ZoneState::Live && count(state) > 0)
@@ -152,11 +158,14 @@ impl Summary {
 fn meaning(worst: ZoneState) -> &'static str {
     match worst {
         ZoneState::Live => "Every zone is answered with nodes that its cluster confirmed recently.",
-        ZoneState::Degraded => "A degraded zone is answered, but its nodes are not verified.",
+        ZoneState::Degraded => {
+            "A degraded zone is answered, but with nodes that are not verified, or not with those of its first scope."
+        }
         ZoneState::Contested => {
             "The nodes of a contested zone disagree about which nodes are alive; the zone keeps the nodes it had."
         }
         ZoneState::Waiting => "A waiting zone has learnt no node yet; it is answered with its seeds.",
+        ZoneState::Unanswered => "There is no address to answer an unanswered zone with: its clients get SERVFAIL.",
         ZoneState::Stale => "The cluster of a stale zone does not answer; its last known nodes are still answered.",
     }
 }
@@ -164,29 +173,27 @@ fn meaning(worst: ZoneState) -> &'static str {
 /// One zone, as it is now.
 struct Row {
     name: String,
-    state: ZoneState,
-    nodes: Arc<[Node]>,
-    /// The seeds that are answered while no node is known.
-    seeds: Option<NodeSet>,
+    description: ZoneDescription,
     ttl: u32,
     status: Arc<PollStatus>,
 }
 
 impl Row {
     fn of(name: String, entry: &ZoneEntry) -> Self {
-        let state = entry.state();
-        let nodes = entry.nodes();
-        let answers = entry.answers();
-        let seeds = if nodes.is_empty() { answers.answered.clone() } else { None };
-        Self { name, state, nodes, seeds, ttl: answers.address_ttl(), status: Arc::clone(&entry.poll_status()) }
+        let ttl = entry.answers().address_ttl();
+        Self { name, description: entry.describe(), ttl, status: Arc::clone(&entry.poll_status()) }
+    }
+
+    fn state(&self) -> ZoneState {
+        self.description.state
     }
 
     /// The sort key: the most urgent zones have the smallest.
     fn urgency(&self) -> (usize, bool) {
-        let rank = BY_URGENCY.iter().position(|&state| state == self.state).unwrap_or(BY_URGENCY.len());
+        let rank = BY_URGENCY.iter().position(|&state| state == self.state()).unwrap_or(BY_URGENCY.len());
         let has_problem = self.status.last_error.is_some()
             || self.status.seeds_disagree
-            || self.nodes.iter().any(|node| node.state != NodeState::Up);
+            || self.description.nodes.iter().any(|node| !matches!(node.state, NodeState::Up | NodeState::Excluded));
         (rank, !has_problem)
     }
 }
@@ -252,7 +259,7 @@ fn zones(rows: &[Row]) -> String {
     format!(
         r#"<section class="zones">
 <table>
-<thead><tr><th scope="col">Zone</th><th scope="col">State</th><th scope="col">Answers</th><th scope="col">TTL</th><th scope="col">Last success</th><th scope="col">Last error</th></tr></thead>
+<thead><tr><th scope="col">Zone</th><th scope="col">State</th><th scope="col">Nodes</th><th scope="col">TTL</th><th scope="col">Last success</th><th scope="col">Reason</th></tr></thead>
 <tbody>
 {shown}</tbody>
 </table>
@@ -262,20 +269,33 @@ fn zones(rows: &[Row]) -> String {
 }
 
 fn zone(row: &Row, now: Instant) -> String {
-    let disagree = if row.status.seeds_disagree { "<small>a seed lists only other nodes</small>" } else { "" };
     format!(
-        "<tr class=\"{class}\"><th scope=\"row\">{name}</th><td><span class=\"state\">{state}</span></td>\
+        "<tr class=\"{class}\"><th scope=\"row\">{name}{cluster}</th>\
+         <td><span class=\"state\">{state}</span> <span class=\"muted\">for {age}</span></td>\
          <td>{nodes}</td><td class=\"number\" data-label=\"TTL\">{ttl} s</td>\
          <td class=\"number\" data-label=\"Last success\">{success}</td>\
-         <td class=\"error\">{error}{disagree}</td></tr>\n",
-        class = Severity::of(row.state).class(),
+         <td class=\"error\">{reason}</td></tr>\n",
+        class = Severity::of(row.state()).class(),
         name = Text(&row.name),
-        state = row.state.word(),
+        cluster = row.status.cluster_id.map(|id| format!("<small>cluster {id}</small>")).unwrap_or_default(),
+        state = row.state().word(),
+        age = Span(SystemTime::now().duration_since(row.description.since).unwrap_or_default()),
         nodes = nodes(row),
         ttl = row.ttl,
         success = last_success(&row.status, now),
-        error = Text(row.status.last_error.as_deref().unwrap_or_default()),
+        reason = reason(row),
     )
+}
+
+/// Why the zone is in its state, and what went wrong in the last poll unless that says it already.
+fn reason(row: &Row) -> String {
+    let reason = row.description.reason.as_deref().unwrap_or_default();
+    let error = row.status.last_error.as_deref().filter(|error| !reason.contains(error)).unwrap_or_default();
+    let disagree = if row.status.seeds_disagree { "<small>a seed is of another cluster</small>" } else { "" };
+    match (reason, error) {
+        ("", error) | (error, "") => format!("{}{disagree}", Text(error)),
+        (reason, error) => format!("{}<small>last poll: {}</small>{disagree}", Text(reason), Text(error)),
+    }
 }
 
 fn last_success(status: &PollStatus, now: Instant) -> String {
@@ -288,25 +308,36 @@ fn last_success(status: &PollStatus, now: Instant) -> String {
 
 /// The nodes, with their state unless it is up; without nodes, the seeds that are answered instead.
 fn nodes(row: &Row) -> String {
-    let seeds = row.seeds.iter().flat_map(NodeSet::as_slice).map(|&seed| (seed, "seed"));
-    let nodes =
-        row.nodes.iter().map(|node| (node.address, if node.state == NodeState::Up { "" } else { node.state.word() }));
-    let all: Vec<_> = nodes.chain(seeds).collect();
-    if all.is_empty() {
-        return "<span class=\"muted\">none: SERVFAIL</span>".to_owned();
-    }
-    let shown: String = all
-        .iter()
-        .take(NODES_SHOWN_MAX)
-        .map(|(address, remark)| match *remark {
-            "" => format!("<span class=\"address\">{address}</span> "),
-            remark => format!("<span class=\"address muted\">{address} {remark}</span> "),
-        })
-        .collect();
+    let ZoneDescription { answers, nodes, .. } = &row.description;
+    let note = if answers.is_empty() { "<span class=\"muted\">none answered: SERVFAIL</span> " } else { "" };
+    let all: Vec<String> = if nodes.is_empty() {
+        answers.iter().map(|seed| format!("<span class=\"address muted\">{seed} seed</span> ")).collect()
+    } else {
+        nodes.iter().map(node).collect()
+    };
+    let shown: String = all.iter().take(NODES_SHOWN_MAX).map(String::as_str).collect();
     match all.len().saturating_sub(NODES_SHOWN_MAX) {
-        0 => shown,
-        more => format!("{shown}<span class=\"muted\">and {more} more</span>"),
+        0 => format!("{note}{shown}"),
+        more => format!("{note}{shown}<span class=\"muted\">and {more} more</span>"),
     }
+}
+
+/// One node: muted unless it is answered; its reason is shown when one points at it.
+fn node(node: &NodeDescription) -> String {
+    let NodeDescription { address, state, answered, reason, .. } = node;
+    let class = if *answered { "address" } else { "address muted" };
+    let remark = match (state, answered) {
+        (NodeState::Up, true) => "",
+        (NodeState::Up, false) => " not answered",
+        (NodeState::Down, true) => " down, answered",
+        (NodeState::New, true) => " new, answered",
+        (NodeState::Down, false) => " down",
+        (NodeState::New, false) => " new",
+        (NodeState::Foreign, _) => " foreign",
+        (NodeState::Excluded, _) => " excluded",
+    };
+    let title = reason.as_deref().map(|reason| format!(" title=\"{}\"", Text(reason))).unwrap_or_default();
+    format!("<span class=\"{class}\"{title}>{address}{remark}</span> ")
 }
 
 /// A text, escaped for HTML.
@@ -352,6 +383,7 @@ mod tests {
         super::tests::{known, view, waiting},
         *,
     };
+    use crate::{table::ZoneSettings, types::AddressRules};
 
     #[test]
     fn the_headline_names_the_worst_state_first() {
@@ -364,7 +396,7 @@ mod tests {
         let live = vec![known("a", &["10.0.0.1"], false), known("b", &["10.0.0.1"], false)];
         assert_eq!(headline(live), ("all 2 zones live".into(), Severity::Ok));
         let mixed = vec![known("a", &["10.0.0.1"], false), waiting("b"), known("c", &["10.0.0.1"], true)];
-        assert_eq!(headline(mixed), ("1 of 3 zones stale, 1 waiting".into(), Severity::Critical));
+        assert_eq!(headline(mixed), ("1 of 3 zones unanswered, 1 stale".into(), Severity::Critical));
     }
 
     #[test]
@@ -399,7 +431,22 @@ mod tests {
 
     #[test]
     fn a_zone_without_nodes_or_seeds_shows_servfail() {
-        assert!(render(&view(vec![waiting("a")]), "0123").contains("none: SERVFAIL"));
+        assert!(render(&view(vec![waiting("a")]), "0123").contains("none answered: SERVFAIL"));
+    }
+
+    #[test]
+    fn the_page_says_what_is_answered_and_why_a_node_is_not() {
+        let zone = known("a", &["10.0.0.1", "10.0.0.2"], false);
+        let configure = |rules| zone.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 2000);
+        let page = || render(&view(vec![zone.clone()]), "0123");
+        configure(AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() });
+        let excluded = "<span class=\"address muted\" title=\"is in exclude\">10.0.0.1 excluded</span>";
+        assert!(page().contains(excluded) && page().contains("<span class=\"address\">10.0.0.2</span>"));
+        assert!(page().contains("<h1>the zone is live</h1>"));
+        configure(AddressRules { allow: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..AddressRules::default() });
+        assert!(page().contains("<h1>the zone is unanswered</h1>") && page().contains("clients get SERVFAIL"));
+        assert!(page().contains("the zone&#39;s rules let no node through: 10.0.0.1 is not in allow_nodes"));
+        assert!(!page().contains("degraded"), "a zone without an answer is not called answered");
     }
 
     #[test]

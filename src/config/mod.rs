@@ -31,9 +31,10 @@ use tokio::sync::oneshot;
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
 pub use self::node_load::{NODE_REQUESTS_MAX, NodeLoad, node_loads};
+pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
-    types::{AddressRules, AllowedClients, AnswerCount, RateLimit, Seed, Ttl, ZoneName},
+    types::{AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, RateLimit, Seed, Ttl, ZoneName},
 };
 
 /// The largest file that is read. Ten thousand zones take about a megabyte.
@@ -211,6 +212,36 @@ pub struct Zone {
     pub max_stale: Option<Duration>,
     /// The clients that may ask.
     pub clients: AllowedClients,
+    /// Zones with the same label are zones of one cluster.
+    ///
+    /// This key and the next two are no part of `cluster`: they say what is known about it, and a change of them makes
+    /// it no other cluster. Its nodes stay known, and are judged anew.
+    pub cluster_label: Option<ClusterLabel>,
+    /// The id of the zone's cluster: a node that gives another id is foreign.
+    pub cluster_id: Option<ClusterId>,
+    /// How nodes are asked for the id of their cluster.
+    pub identity: Identity,
+}
+
+/// `identity` of a zone: how nodes are asked for the id of their cluster.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Identity {
+    /// `false`: they are not asked.
+    Off,
+    /// By a request without a signature, which is refused where authorization is enforced.
+    #[default]
+    Unsigned,
+    /// By a request with a signature.
+    Signed(IdentityKeys),
+}
+
+/// The keys that sign identity queries. The file is read when a query needs it, and again when it changes.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct IdentityKeys {
+    /// The name of a role of the cluster.
+    pub access_key: String,
+    /// The file of the role's secret key.
+    pub secret_key_file: PathBuf,
 }
 
 /// Which nodes to ask and how: with equal values two zones have the same cluster.
@@ -246,15 +277,6 @@ pub struct Tls {
     pub client: Option<(PathBuf, PathBuf)>,
     /// Certificates are not checked at all.
     pub insecure: bool,
-}
-
-/// One entry of `scope`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Scope {
-    /// At least one; several mean their union.
-    pub datacenters: Vec<String>,
-    /// Only this rack of each.
-    pub rack: Option<String>,
 }
 
 /// `health` of a zone.

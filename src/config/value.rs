@@ -17,8 +17,8 @@ use toml::{
 
 use super::diagnostic::SpannedError;
 use crate::types::{
-    AllowedClients, AnswerCount, INTERVAL_MAX, NameError, REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical,
-    is_publishable,
+    AllowedClients, AnswerCount, CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterLabel, INTERVAL_MAX, NameError,
+    REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
 };
 
 /// The shortest timeout. With a shorter one a healthy node in the next city would look dead.
@@ -38,6 +38,9 @@ const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// Octets in `nsid` and `version`: they must fit into a reply beside eight addresses.
 const IDENTITY_OCTETS_MAX: usize = 64;
+
+/// Octets in an access key, as in AWS. It is the name of a role, and part of each signed request.
+const ACCESS_KEY_OCTETS_MAX: usize = 128;
 
 /// The shortest timeout of a TCP connection: the unit of edns-tcp-keepalive is 100 ms (RFC 7828, 3.1).
 const TCP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -248,6 +251,30 @@ pub(super) fn identity_text(value: &Value<'_>) -> Read<String> {
     let text = text(value, &what)?;
     let printable = text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic());
     if !printable || !(1..=IDENTITY_OCTETS_MAX).contains(&text.len()) {
+        return invalid(value, format!("expected {what}"));
+    }
+    Ok(text.into())
+}
+
+/// The operator's word for a cluster.
+pub(super) fn cluster_label(value: &Value<'_>) -> Read<ClusterLabel> {
+    let what = format!("a label of 1 to {CLUSTER_LABEL_OCTETS_MAX} printable ASCII characters in quotes");
+    let text = text(value, &what)?;
+    ClusterLabel::parse(text).map_or_else(|| invalid(value, format!("expected {what}")), Ok)
+}
+
+/// The id of a cluster.
+pub(super) fn cluster_id(value: &Value<'_>) -> Read<ClusterId> {
+    let text = text(value, "a UUID in quotes")?;
+    ClusterId::parse(text).or_else(|error| invalid(value, format!("{text:?} {error}")))
+}
+
+/// The name under which requests are signed. In the header that carries it, Alternator splits at each of these characters.
+pub(super) fn access_key(value: &Value<'_>) -> Read<String> {
+    let what = format!("1 to {ACCESS_KEY_OCTETS_MAX} printable ASCII characters without blanks, '/', ',' and '='");
+    let text = text(value, &what)?;
+    let fits = text.bytes().all(|octet| octet.is_ascii_graphic() && !b"/,=".contains(&octet));
+    if !fits || !(1..=ACCESS_KEY_OCTETS_MAX).contains(&text.len()) {
         return invalid(value, format!("expected {what}"));
     }
     Ok(text.into())

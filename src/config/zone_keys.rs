@@ -12,15 +12,17 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Cluster, Health, Scheme, Scope, Tls, Zone,
+    Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, Zone,
     diagnostic::SpannedError,
     keys::Keys,
     value::{self, Read, Value},
 };
-use crate::types::{AddressRules, AllowedClients, AnswerCount, Seed, Translation, Ttl, ZoneName, is_link_local};
+use crate::types::{
+    AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, Seed, Translation, Ttl, ZoneName, is_link_local,
+};
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [&str; 17] = [
+pub(super) const ZONE_KEYS: [&str; 20] = [
     "seeds",
     "port",
     "ttl",
@@ -38,11 +40,16 @@ pub(super) const ZONE_KEYS: [&str; 17] = [
     "max_stale",
     "negative_ttl",
     "clients",
+    "cluster",
+    "cluster_id",
+    "identity",
 ];
 
 const TLS_KEYS: [&str; 5] = ["ca", "server_name", "cert", "key", "insecure"];
 
 const HEALTH_KEYS: [&str; 4] = ["interval", "timeout", "rise", "fall"];
+
+const IDENTITY_KEYS: [&str; 2] = ["access_key", "secret_key_file"];
 
 const SCOPE_KEYS: [&str; 2] = ["datacenter", "rack"];
 
@@ -87,6 +94,9 @@ pub(super) struct ZoneKeys {
     max_stale: Option<Duration>,
     negative_ttl: Option<Ttl>,
     clients: Option<AllowedClients>,
+    cluster: Option<ClusterLabel>,
+    cluster_id: Option<ClusterId>,
+    identity: Option<Spanned<IdentityTable>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,6 +112,12 @@ struct TlsKeys {
 enum HealthKeys {
     Off,
     On { interval: Option<Duration>, timeout: Option<Duration>, rise: Option<NonZeroU8>, fall: Option<NonZeroU8> },
+}
+
+#[derive(Clone, Debug)]
+enum IdentityTable {
+    Off,
+    Keys { access_key: Option<String>, secret_key_file: Option<PathBuf> },
 }
 
 pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<SpannedError>) {
@@ -128,6 +144,9 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec
         max_stale: keys.get("max_stale", value::age),
         negative_ttl: keys.get("negative_ttl", value::ttl),
         clients: keys.get("clients", value::clients),
+        cluster: keys.get("cluster", value::cluster_label),
+        cluster_id: keys.get("cluster_id", value::cluster_id),
+        identity: keys.spanned("identity", identity),
     };
     (zone, keys.finish(&ZONE_KEYS, &[]))
 }
@@ -157,6 +176,19 @@ fn health(value: &Value<'_>) -> Read<HealthKeys> {
         fall: keys.get("fall", value::consecutive),
     };
     value::unless_errors(health, keys.finish(&HEALTH_KEYS, &[]))
+}
+
+fn identity(value: &Value<'_>) -> Read<IdentityTable> {
+    let what = "false, or a table, identity = { access_key = \"...\", secret_key_file = \"...\" }";
+    if let DeValue::Boolean(false) = value.get_ref() {
+        return Ok(IdentityTable::Off);
+    }
+    let mut keys = Keys::new(value::table(value.clone(), what)?, "identity");
+    let table = IdentityTable::Keys {
+        access_key: keys.get("access_key", value::access_key),
+        secret_key_file: keys.get("secret_key_file", value::path),
+    };
+    value::unless_errors(table, keys.finish(&IDENTITY_KEYS, &[]))
 }
 
 fn scope(value: &Value<'_>) -> Read<Scope> {
@@ -228,6 +260,9 @@ impl ZoneKeys {
             rules: self.resolve_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
             clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
+            cluster_label: self.cluster.as_ref().or(defaults.cluster.as_ref()).cloned(),
+            cluster_id: self.cluster_id.or(defaults.cluster_id),
+            identity: self.resolve_identity(defaults)?,
             cluster: Cluster {
                 port: self.port.or(defaults.port).unwrap_or(DEFAULT_PORT),
                 scheme: self.resolve_scheme(defaults)?,
@@ -263,6 +298,38 @@ impl ZoneKeys {
             client,
             insecure: own.insecure.or(shared.insecure).unwrap_or_default(),
         }))
+    }
+
+    /// Merges `identity` key by key.
+    fn resolve_identity(&self, defaults: &Self) -> Read<Identity> {
+        let Some(place) = self.identity.as_ref().or(defaults.identity.as_ref()) else {
+            return Ok(Identity::Unsigned);
+        };
+        let mut merged = (None, None);
+        for table in [&defaults.identity, &self.identity].into_iter().flatten() {
+            merged = match table.get_ref().clone() {
+                IdentityTable::Off => (None, None),
+                IdentityTable::Keys { access_key, secret_key_file } => {
+                    (access_key.or(merged.0), secret_key_file.or(merged.1))
+                }
+            };
+        }
+        let is_pinned = self.cluster_id.or(defaults.cluster_id).is_some();
+        let lacks = match (place.get_ref(), merged) {
+            (IdentityTable::Off, _) if is_pinned => {
+                let unasked =
+                    "with identity = false no node can give the id that cluster_id demands; remove one of both";
+                return Err(vec![SpannedError::new(place.span(), unasked)]);
+            }
+            (IdentityTable::Off, _) => return Ok(Identity::Off),
+            (_, (Some(access_key), Some(secret_key_file))) => {
+                return Ok(Identity::Signed(IdentityKeys { access_key, secret_key_file }));
+            }
+            (_, (Some(_), None)) => "secret_key_file, the file of the role's secret key",
+            (_, (None, Some(_))) => "access_key, the name of a role of the cluster",
+            (_, (None, None)) => "access_key and secret_key_file; to ask without a signature, remove it",
+        };
+        Err(vec![SpannedError::new(place.span(), format!("identity needs {lacks}"))])
     }
 
     fn resolve_health(&self, defaults: &Self) -> Option<Health> {
@@ -301,4 +368,145 @@ impl ZoneKeys {
 fn merged(shared: &[Translation], own: &[Translation]) -> Vec<Translation> {
     let not_replaced = |line: &&Translation| !own.iter().any(|other| other.from() == line.from());
     shared.iter().filter(not_replaced).chain(own).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::super::Config;
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("z.toml"), text.as_bytes()).map_err(|errors| errors.to_string())
+    }
+
+    /// A zone with these keys, and with these in `[defaults]`.
+    fn zone(defaults: &str, keys: &str) -> Result<Zone, String> {
+        let text = format!("[defaults]\n{defaults}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n{keys}\n");
+        Ok(config(&text)?.zones.into_values().next().unwrap())
+    }
+
+    fn keys(access_key: &str, file: &str) -> Identity {
+        Identity::Signed(IdentityKeys { access_key: access_key.into(), secret_key_file: file.into() })
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_label_and_by_id() {
+        let plain = zone("", "").unwrap();
+        assert_eq!((plain.cluster_label, plain.cluster_id, plain.identity), (None, None, Identity::Unsigned));
+        let id = "2F0C6A1E-5d3b-11f0-8de9-0242ac120002";
+        let named = zone("cluster = \"prod\"", &format!("cluster_id = \"{id}\"")).unwrap();
+        assert_eq!(named.cluster_label, ClusterLabel::parse("prod"));
+        assert_eq!(named.cluster_id.unwrap().to_string(), id.to_lowercase());
+        let other = zone("cluster = \"prod\"", "cluster = \"test\"").unwrap();
+        assert_eq!(other.cluster_label, ClusterLabel::parse("test"));
+    }
+
+    #[test]
+    fn identity_is_merged_key_by_key() {
+        let both = "identity = { access_key = \"dns\", secret_key_file = \"/s\" }";
+        let off = "identity = false";
+        for (defaults, own, expected) in [
+            ("", both, keys("dns", "/s")),
+            (both, "", keys("dns", "/s")),
+            (both, "identity = { access_key = \"east\" }", keys("east", "/s")),
+            ("identity = { access_key = \"east\" }", "identity = { secret_key_file = \"/e\" }", keys("east", "/e")),
+            (both, off, Identity::Off),
+            (off, both, keys("dns", "/s")),
+            (off, "", Identity::Off),
+        ] {
+            assert_eq!(zone(defaults, own).unwrap().identity, expected, "{defaults} / {own}");
+        }
+    }
+
+    #[test]
+    fn errors_about_a_cluster_have_line_and_column() {
+        for (defaults, own, expected) in [
+            ("", "cluster = \"\"", "z.toml:5:11: expected a label of 1 to 64 printable ASCII characters in quotes"),
+            (
+                "",
+                "cluster = \"\u{e9}\"",
+                "z.toml:5:11: expected a label of 1 to 64 printable ASCII characters in quotes",
+            ),
+            (
+                "",
+                "cluster_id = \"2f0c\"",
+                "z.toml:5:14: \"2f0c\" is no UUID, such as \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"",
+            ),
+            (
+                "",
+                "cluster_id = \"00000000-0000-0000-0000-000000000000\"",
+                "z.toml:5:14: \"00000000-0000-0000-0000-000000000000\" is the nil UUID, which no cluster has",
+            ),
+            (
+                "",
+                "identity = true",
+                "z.toml:5:12: expected false, or a table, identity = { access_key = \"...\", secret_key_file = \"...\" }, found true",
+            ),
+            (
+                "",
+                "identity = { access_key = \"dns\" }",
+                "z.toml:5:12: identity needs secret_key_file, the file of the role's secret key",
+            ),
+            (
+                "identity = { secret_key_file = \"/s\" }",
+                "",
+                "z.toml:2:12: identity needs access_key, the name of a role of the cluster",
+            ),
+            (
+                "identity = false",
+                "cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"",
+                "z.toml:2:12: with identity = false no node can give the id that cluster_id demands; remove one of both",
+            ),
+            (
+                "",
+                "identity = {}",
+                "z.toml:5:12: identity needs access_key and secret_key_file; to ask without a signature, remove it",
+            ),
+            (
+                "identity = false",
+                "identity = { access_key = \"dns\" }",
+                "z.toml:5:12: identity needs secret_key_file, the file of the role's secret key",
+            ),
+            (
+                "",
+                "identity = { access_key = \"a/b\", secret_key_file = \"\" }",
+                "z.toml:5:27: expected 1 to 128 printable ASCII characters without blanks, '/', ',' and '='\nz.toml:5:52: the path is empty",
+            ),
+            (
+                "",
+                "identity = { acess_key = \"dns\", secret_key_file = \"/s\" }",
+                "z.toml:5:14: identity has no key \"acess_key\"; did you mean \"access_key\"?",
+            ),
+        ] {
+            assert_eq!(zone(defaults, own).unwrap_err(), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_in_a_key_of_the_cluster_makes_the_parser_panic(
+            key in prop::sample::select(&["cluster", "cluster_id", "access_key", "secret_key_file"][..]),
+            text in "[0-9a-f-]{34,38}|[a-zA-Z/,=. -]{0,140}|\\PC{0,80}",
+        ) {
+            let value = toml::Value::String(text.clone()).to_string();
+            let line = match key {
+                "access_key" => format!("identity = {{ access_key = {value}, secret_key_file = \"/s\" }}"),
+                "secret_key_file" => format!("identity = {{ access_key = \"a\", secret_key_file = {value} }}"),
+                key => format!("{key} = {value}"),
+            };
+            match zone("", &line) {
+                Ok(zone) => match key {
+                    "cluster" => prop_assert_eq!(zone.cluster_label.unwrap().to_string(), text),
+                    "cluster_id" => prop_assert_eq!(zone.cluster_id.unwrap().to_string(), text.to_lowercase()),
+                    "access_key" => prop_assert_eq!(zone.identity, keys(&text, "/s")),
+                    _ => prop_assert_eq!(zone.identity, keys("a", &text)),
+                },
+                Err(errors) => prop_assert!(errors.starts_with("z.toml:5:"), "{}", errors),
+            }
+        }
+    }
 }

@@ -1,21 +1,113 @@
-//! Logs what changed in a zone: one line for each change.
+//! Logs what changed in a zone: one line for each change, and one again from time to time while a state lasts that an
+//! operator should know of.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use humantime_serde::re::humantime::format_rfc3339_seconds;
 
 use tracing::{info, warn};
 
 use super::membership::{Contest, Notice};
 use crate::{
-    table::{Answers, Knowledge},
-    types::ZoneName,
+    table::{Answers, Knowledge, ZoneDescription, ZoneEntry},
+    types::{ZoneName, ZoneState},
 };
 
 /// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
 /// wrong list must not fill the log.
 const NODES_LOGGED_MAX: usize = 100;
 
-/// Logs which nodes joined and left, and the change of state. `why` is the last error, if there is one.
-pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Option<&str>) {
+/// A state that lasts is logged again so often: seldom enough for a quiet log, often enough for a person who opens it.
+const REPEAT: Duration = Duration::from_secs(600);
+
+/// What is seen of a zone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Observation {
+    /// Its state.
+    pub state: ZoneState,
+    /// The scope that is answered.
+    pub scope: usize,
+    /// It is still waiting, and its last poll failed.
+    pub has_failed: bool,
+}
+
+impl Observation {
+    /// Whether an operator should know of it.
+    fn is_trouble(self) -> bool {
+        match self.state {
+            ZoneState::Live => false,
+            ZoneState::Waiting => self.has_failed,
+            ZoneState::Degraded | ZoneState::Contested | ZoneState::Stale | ZoneState::Unanswered => true,
+        }
+    }
+}
+
+/// A line about a zone's state.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StateLine {
+    /// The state has changed, to one that an operator should know of.
+    Trouble { from: ZoneState },
+    /// The state has changed, and is none of those.
+    Recovered { from: ZoneState },
+    /// The state still lasts.
+    Lasts,
+}
+
+/// Which lines about a zone's state are due. Pure: time is an argument.
+#[derive(Clone, Copy, Debug)]
+pub struct StateLog {
+    logged: Observation,
+    at: Instant,
+}
+
+impl StateLog {
+    /// As if this state and scope had just been logged.
+    pub fn new(state: ZoneState, scope: usize, now: Instant) -> Self {
+        Self { logged: Observation { state, scope, has_failed: false }, at: now }
+    }
+
+    /// The line that is due.
+    pub fn observe(&mut self, seen: Observation, now: Instant) -> Option<StateLine> {
+        let from = self.logged.state;
+        let has_changed = from != seen.state
+            || (seen.is_trouble() && (seen.scope, seen.has_failed) != (self.logged.scope, self.logged.has_failed));
+        let is_due = has_changed || (seen.is_trouble() && now.saturating_duration_since(self.at) >= REPEAT);
+        if !is_due {
+            return None;
+        }
+        (self.logged, self.at) = (seen, now);
+        Some(match has_changed {
+            true if seen.is_trouble() => StateLine::Trouble { from },
+            true => StateLine::Recovered { from },
+            false => StateLine::Lasts,
+        })
+    }
+}
+
+/// Logs a zone's state.
+pub fn log_state(entry: &ZoneEntry, line: StateLine) {
+    let zone = entry.name();
+    let ZoneDescription { state, reason, since, .. } = entry.describe();
+    let to = state.word();
+    let why = reason.unwrap_or_default();
+    match line {
+        StateLine::Trouble { from } if from == state && state == ZoneState::Waiting => {
+            warn!(%zone, why, "the first poll has failed; the zone is answered with its seeds");
+        }
+        StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "zone state changed"),
+        StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "zone state changed"),
+        StateLine::Lasts => {
+            warn!(%zone, why, since = %format_rfc3339_seconds(since), "the zone is still {to}");
+        }
+    }
+}
+
+/// Logs which nodes joined and left.
+pub fn log_nodes(zone: &ZoneName, before: &Answers, after: &Answers) {
     let old = nodes(before);
     let new = nodes(after);
     let mut joined = new.difference(&old);
@@ -31,13 +123,6 @@ pub fn log_changes(zone: &ZoneName, before: &Answers, after: &Answers, why: Opti
     let left = left.count();
     if joined + left > 0 {
         info!(%zone, joined, left, "further nodes joined or left");
-    }
-    let from = before.state().word();
-    let to = after.state().word();
-    match why {
-        _ if from == to => {}
-        Some(why) => warn!(%zone, from, to, why, "zone state changed"),
-        None => info!(%zone, from, to, "zone state changed"),
     }
 }
 
@@ -58,12 +143,12 @@ pub fn log_notice(zone: &ZoneName, notice: &Notice) {
     }
 }
 
-/// The nodes that are answered; seeds are no nodes yet.
+/// The nodes that are answered and were up at least once. Seeds are no nodes yet, and a node that is answered only because
+/// none is known to be up has not joined.
 fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
-    match (&answers.knowledge, &answers.answered) {
-        (Knowledge::Known(_), Some(answered)) => answered.as_slice().iter().copied().collect(),
-        _ => BTreeSet::new(),
-    }
+    let Some(answered) = &answers.answered else { return BTreeSet::new() };
+    let nodes = answers.nodes().iter().filter(|node| node.ever_up && answered.contains(&node.address));
+    nodes.map(|node| node.address).collect()
 }
 
 /// The state of a node that is no longer answered.
@@ -81,13 +166,12 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
-        time::{Duration, Instant},
     };
 
     use super::*;
     use crate::{
-        table::ZoneSettings,
-        types::{NodeSet, ZoneState},
+        table::{Known, Node, ZoneSettings},
+        types::{NodeSet, NodeState},
     };
 
     /// Counts the lines.
@@ -105,6 +189,67 @@ mod tests {
         }
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn seen(state: ZoneState) -> Observation {
+        Observation { state, scope: 0, has_failed: false }
+    }
+
+    #[test]
+    fn each_way_into_trouble_and_out_of_it_is_one_line() {
+        let now = Instant::now();
+        let mut log = StateLog::new(ZoneState::Waiting, 0, now);
+        assert_eq!(log.observe(seen(ZoneState::Waiting), now), None);
+        assert_eq!(log.observe(seen(ZoneState::Live), now), Some(StateLine::Recovered { from: ZoneState::Waiting }));
+        let mut before = ZoneState::Live;
+        for state in [ZoneState::Degraded, ZoneState::Contested, ZoneState::Stale, ZoneState::Unanswered] {
+            assert_eq!(log.observe(seen(state), now), Some(StateLine::Trouble { from: before }), "{state:?}");
+            assert_eq!(log.observe(seen(state), now + SECOND), None, "{state:?}");
+            before = state;
+        }
+        assert_eq!(log.observe(seen(ZoneState::Live), now), Some(StateLine::Recovered { from: before }));
+        assert_eq!(log.observe(seen(ZoneState::Live), now + 2 * REPEAT), None, "a live zone is not worth a line");
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_logged_every_ten_minutes() {
+        let start = Instant::now();
+        let mut log = StateLog::new(ZoneState::Live, 0, start);
+        let lines: Vec<_> = (0..3600).filter_map(|s| log.observe(seen(ZoneState::Stale), start + SECOND * s)).collect();
+        let mut expected = vec![StateLine::Lasts; 6];
+        expected[0] = StateLine::Trouble { from: ZoneState::Live };
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_first_poll_that_fails_and_a_fallback_scope_are_trouble() {
+        let now = Instant::now();
+        let mut log = StateLog::new(ZoneState::Waiting, 0, now);
+        let failed = Observation { has_failed: true, ..seen(ZoneState::Waiting) };
+        assert_eq!(log.observe(failed, now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
+        assert_eq!(log.observe(failed, now + REPEAT), Some(StateLine::Lasts));
+        let fallback = |scope| Observation { scope, ..seen(ZoneState::Degraded) };
+        assert_eq!(log.observe(fallback(1), now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
+        assert_eq!(log.observe(fallback(1), now), None);
+        assert_eq!(log.observe(fallback(2), now), Some(StateLine::Trouble { from: ZoneState::Degraded }));
+    }
+
+    #[test]
+    fn a_node_that_is_answered_as_a_guess_has_not_joined() {
+        let answers = |nodes: &[Node]| {
+            let known = Known { nodes: nodes.into(), state: ZoneState::Live, expired: false };
+            Answers::new(ZoneSettings::example(), Knowledge::Known(known), 1)
+        };
+        let up = Node::up(Ipv4Addr::new(10, 0, 0, 1).into());
+        let guess = answers(&[Node { state: NodeState::Down, ever_up: false, ..up }]);
+        assert!(guess.answered.is_some(), "no node is up, so each listed one is answered");
+        assert_eq!(nodes(&guess), BTreeSet::new());
+        assert_eq!(nodes(&answers(&[up])), BTreeSet::from([up.address]));
+        let waiting = Answers::new(ZoneSettings::example(), Knowledge::Waiting(NodeSet::new([up.address])), 1);
+        assert!(waiting.answered.is_some());
+        assert_eq!(nodes(&waiting), BTreeSet::new(), "a seed is no node yet");
+    }
+
     #[test]
     fn a_list_of_thousands_neither_fills_the_log_nor_takes_long() {
         crate::telemetry::keep_every_line();
@@ -119,7 +264,7 @@ mod tests {
         let before = list(0x0a00_0000);
         let after = list(0x0b00_0000);
         let start = Instant::now();
-        tracing::subscriber::with_default(log, || log_changes(&zone, &before, &after, None));
+        tracing::subscriber::with_default(log, || log_nodes(&zone, &before, &after));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         assert_eq!(lines.0.load(Relaxed), 2 * NODES_LOGGED_MAX + 1);
     }

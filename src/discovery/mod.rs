@@ -24,7 +24,11 @@ mod seeds;
 pub use self::{
     clock::Pauses,
     membership::AddressOwnership,
-    node::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, NodeClient, SetUpError, parse},
+    node::{
+        BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
+        ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
+        SecretKeyError, SetUpError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
+    },
     poller::{Poller, Resources, Start},
     probes::{Prober, ZONE_PROBES_PER_SECOND},
     seeds::HostLookup,

@@ -1,9 +1,10 @@
 //! The loop of one zone: poll, decide, publish, report, wait.
 
 mod cycle;
+mod reasons;
+mod reports;
 
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     net::IpAddr,
     sync::{
@@ -13,7 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until, timeout},
@@ -22,7 +22,7 @@ use tracing::warn;
 
 use self::cycle::{BetterScopes, PollError};
 use super::{
-    changelog,
+    changelog::{self, StateLog},
     clock::{Pauses, now, pause},
     membership::{
         Actions, AddressOwnership, Decision, Event, Inheritance, Membership, MembershipView, OtherZones, Publication,
@@ -38,7 +38,7 @@ use crate::{
     metrics::ProcessCounters,
     snapshot::{LastKnown, SnapshotStore},
     table::{Knowledge, Origin, PollStatus, ZoneEntry},
-    types::{NodeSet, unix_now},
+    types::{NodeSet, ZoneState, unix_now},
 };
 
 /// First polls are spread over this time, so that many zones do not poll at once.
@@ -46,16 +46,6 @@ const START_SPREAD: Duration = Duration::from_millis(100);
 
 /// A zone without any address waits this long for the first look-up of its seeds' names before its first poll.
 const FIRST_LOOKUP: Duration = Duration::from_secs(1);
-
-/// A node's report is good for this time, ± 10 %, or for `refresh`, if that is longer. Polls are reports too.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The same for each zone at scale. The connection to a node that is not polled is not kept, so a report costs four
-/// times as much as a poll.
-const REPORT_INTERVAL_AT_SCALE: Duration = Duration::from_secs(120);
-
-/// Reports that one zone asks for at once: a large cluster must not be asked as one, nor fill our own descriptors.
-const REPORTS_IN_FLIGHT_MAX: usize = 8;
 
 /// First polls at scale are spread over a refresh, but no longer than readiness waits for them.
 const SPREAD_AT_SCALE_MAX: Duration = Duration::from_secs(5);
@@ -96,6 +86,8 @@ pub enum Start {
     /// The same cluster: they are polled. This is the case for a new zone, after a change of `refresh`, `timeout` or
     /// `health`, and after a panic of the poller.
     Continue,
+    /// The same nodes, but which of them were found foreign means nothing: `cluster_id` changed.
+    NewClusterId,
     /// The same cluster, unless no seed turns out to belong to it: only `seeds` changed. That is how one moves a name.
     NewSeeds,
     /// Perhaps another cluster: `port`, `scheme`, `tls` or `scope` changed. The nodes are answered but never polled, and
@@ -119,6 +111,8 @@ pub struct Poller<A = Nodes> {
     has_polled: Notify,
     /// The pauses of the process that the nodes have been verified after.
     pauses_seen: AtomicU64,
+    /// What was last logged of the zone's state.
+    state_log: Mutex<StateLog>,
 }
 
 impl Poller {
@@ -141,8 +135,10 @@ impl<A: Ask> Poller<A> {
         resources: &Resources,
         asks: A,
     ) -> Self {
-        let view = first_view(&entry, zone, start, resources);
+        let view = empty_view(zone, asks.identity_query().is_some());
+        let view = first_view(view, &entry, zone, start, resources);
         let status = PollStatus::clone(&entry.poll_status());
+        let status_scope = status.scope;
         entry.report(PollStatus {
             origin: view.origin(),
             last_success: view.last_success(),
@@ -150,6 +146,9 @@ impl<A: Ask> Poller<A> {
             ..status
         });
         let published = entry.answers().knowledge.clone();
+        let is_waiting = matches!(published, Knowledge::Waiting(_));
+        let state = if is_waiting { ZoneState::Waiting } else { entry.state() };
+        let state_log = StateLog::new(state, status_scope, now());
         let poller = Self {
             queries: ListQueries::new(asks, entry.clone()),
             entry,
@@ -160,6 +159,7 @@ impl<A: Ask> Poller<A> {
             reports_changed: Notify::new(),
             has_polled: Notify::new(),
             pauses_seen: AtomicU64::new(resources.pauses.count()),
+            state_log: Mutex::new(state_log),
         };
         poller.handle(Event::Time);
         poller
@@ -168,8 +168,9 @@ impl<A: Ask> Poller<A> {
     /// How long a poller of this zone may report nothing before it counts as stalled.
     pub fn silence_max(zone: &config::Zone) -> Duration {
         let scopes = u32::try_from(zone.cluster.scope.len()).unwrap_or(u32::MAX).max(1);
-        // When its time is over, a poll may still wait for a missing node, and then for those of a scope.
-        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 2);
+        // When its time is over, a poll may still wait for the id of the last sender's cluster, for a missing node, and
+        // then for those of a scope.
+        let tick = zone.timeout * (TIMEOUTS_IN_TICK + 3);
         SPREAD_AT_SCALE_MAX + FIRST_LOOKUP + zone.refresh * 2 + tick * scopes + LATE_MAX
     }
 
@@ -239,9 +240,12 @@ impl<A: Ask> Poller<A> {
         loop {
             let change = self.membership().view().next_change(now()).map(|at| Instant::from_std(at) + TIMER_GRAIN);
             tokio::select! {
-                (node, outcome) = probes.next() => self.handle(Event::Probed(node, outcome)),
-                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => self.handle(Event::Time),
-            };
+                (node, finished) = probes.next() => self.probed(node, &finished),
+                (node, reply) = probes.next_identity() => self.identified(node, &reply),
+                () = sleep_until(change.unwrap_or_else(Instant::now)), if change.is_some() => {
+                    self.handle(Event::Time);
+                }
+            }
         }
     }
 
@@ -272,7 +276,8 @@ impl<A: Ask> Poller<A> {
         if probes_changed {
             self.set_probes();
         }
-        if reports_changed {
+        // Nodes that are not probed any more are to be asked for their ids in another way.
+        if reports_changed || probes_changed {
             self.reports_changed.notify_one();
         }
         for node in confirm {
@@ -286,7 +291,7 @@ impl<A: Ask> Poller<A> {
 
     fn other_zones(&self) -> OtherZones<'_> {
         let (ownership, zone) = (&self.resources.ownership, self.entry.name());
-        OtherZones { ownership, zone, port: self.zone.cluster.port, label: None }
+        OtherZones { ownership, zone, port: self.zone.cluster.port, label: self.zone.cluster_label.as_ref() }
     }
 
     /// Has the zone's nodes probed, and no others.
@@ -316,10 +321,18 @@ impl<A: Ask> Poller<A> {
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::log_changes(self.entry.name(), &before, &after, publication.error.as_deref());
+        changelog::log_nodes(self.entry.name(), &before, &after);
+        self.explain();
+        self.log_state();
     }
 
     fn report(&self) {
+        self.report_status();
+        self.explain();
+        self.log_state();
+    }
+
+    fn report_status(&self) {
         let status = self.entry.poll_status();
         let membership = self.membership();
         let view = membership.view();
@@ -336,38 +349,8 @@ impl<A: Ask> Poller<A> {
             probe_interval: status.probe_interval,
             origin: view.origin(),
             scope: view.active_scope(),
+            active_scope: self.answered_scope(view.active_scope(), view.lists(view.active_scope())),
         });
-    }
-
-    /// Asks nodes for their reports when they are due.
-    async fn report_loop(&self) -> Infallible {
-        let mut asked = BTreeSet::new();
-        let mut in_flight = FuturesUnordered::new();
-        self.has_polled.notified().await;
-        loop {
-            let due = self.membership().view().due_reports(now(), self.report_interval());
-            for node in due.ask {
-                if asked.len() < REPORTS_IN_FLIGHT_MAX && asked.insert(node) {
-                    in_flight.push(Box::pin(async move {
-                        self.ask_report(node).await;
-                        node
-                    }));
-                }
-            }
-            tokio::select! {
-                Some(node) = in_flight.next() => {
-                    asked.remove(&node);
-                }
-                () = self.reports_changed.notified() => {}
-                () = sleep_until(due.next.map_or_else(Instant::now, Instant::from_std) + TIMER_GRAIN),
-                    if due.next.is_some() => {}
-            }
-        }
-    }
-
-    fn report_interval(&self) -> Duration {
-        let every = if self.resources.at_scale.get() { REPORT_INTERVAL_AT_SCALE } else { REPORT_INTERVAL };
-        every.max(self.zone.refresh)
     }
 
     fn membership(&self) -> MutexGuard<'_, Membership> {
@@ -376,10 +359,25 @@ impl<A: Ask> Poller<A> {
     }
 }
 
-/// What a new poller starts from.
-fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &Resources) -> MembershipView {
+/// What a poller knows without any earlier one.
+fn empty_view(zone: &config::Zone, identifies: bool) -> MembershipView {
     let timing = Timing { refresh: zone.refresh, max_stale: zone.max_stale };
-    let mut view = MembershipView::new(timing, zone.health, zone.cluster.scope.len(), now());
+    let view = MembershipView::new(timing, zone.health, zone.cluster.scope.len(), now());
+    let view = if identifies { view.identifying() } else { view };
+    match zone.cluster_id {
+        Some(id) => view.pinned(id),
+        None => view,
+    }
+}
+
+/// What a new poller starts from.
+fn first_view(
+    mut view: MembershipView,
+    entry: &ZoneEntry,
+    zone: &config::Zone,
+    start: Start,
+    resources: &Resources,
+) -> MembershipView {
     let (status, answers) = (entry.poll_status(), entry.answers());
     if let Knowledge::Known(known) = &answers.knowledge {
         let inherited = Inheritance {
@@ -389,7 +387,11 @@ fn first_view(entry: &ZoneEntry, zone: &config::Zone, start: Start, resources: &
             id: status.cluster_id,
             seeds_edited: start == Start::NewSeeds,
         };
-        let is_same = matches!(start, Start::Continue | Start::NewSeeds);
+        let inherited = match start {
+            Start::NewClusterId => Inheritance { foreign: Vec::new(), id: None, ..inherited },
+            Start::Continue | Start::NewSeeds | Start::NewCluster => inherited,
+        };
+        let is_same = start != Start::NewCluster;
         let addresses = NodeSet::new(known.nodes.iter().map(|node| node.address));
         return match (status.origin, addresses) {
             (Origin::Cluster, _) if is_same => view.resuming(&known.nodes, status.scope, inherited),

@@ -7,6 +7,7 @@
 //! be used from any test; dropping it stops everything.
 
 mod faults;
+mod identity;
 mod listing;
 mod node;
 mod response;
@@ -25,10 +26,11 @@ use rand::RngExt;
 use tokio::{runtime, sync::oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{node::serve, response::NodeRecord, tls::ConnectionSecurity};
+use self::{identity::ClusterIdentity, node::serve, response::NodeRecord, tls::ConnectionSecurity};
 pub use self::{
+    identity::{Authorization, IdentityCounts, Role},
     response::{Content, Delivery, HttpReply},
-    tls::Identity,
+    tls::NodeCertificate,
 };
 
 /// Nodes in one cluster: more than any real one, and few enough for the files that a process may open.
@@ -44,6 +46,8 @@ pub enum Path {
     LocalNodes,
     /// `GET /`.
     Health,
+    /// `POST /` with the query for the id of the node's cluster.
+    Identity,
     /// Anything else.
     Other,
 }
@@ -119,7 +123,9 @@ impl SimulatedCluster {
             // The sender is only ever dropped: either way this is the end.
             let _ = runtime.block_on(stopped);
         })?;
-        let (state, security) = Default::default();
+        let id = addresses.first().and_then(|&first| ClusterIdentity::default_id(first, port));
+        let state = Arc::new(State { identity: Mutex::new(ClusterIdentity::with_id(id)), ..State::default() });
+        let security = ConnectionSecurity::default();
         let cluster = Self { port, state, security, handle, stop: Some(stop), thread: Some(thread) };
         for (address, listener) in listeners {
             cluster.run(address, listener)?;
@@ -206,6 +212,7 @@ impl SimulatedCluster {
     pub fn remove(&self, node: IpAddr) {
         self.stop(node);
         self.state.lock().remove(&node);
+        self.state.identity().forget(node);
     }
 
     /// Adds a node, then removes another, like a rolling migration.
@@ -246,7 +253,7 @@ impl SimulatedCluster {
     }
 
     /// Makes all nodes use TLS on connections that they accept from now on; `None`: plain TCP.
-    pub fn encrypt(&self, identity: Option<Identity>) {
+    pub fn encrypt(&self, identity: Option<NodeCertificate>) {
         self.security.set(identity);
     }
 
@@ -296,12 +303,19 @@ impl Drop for SimulatedCluster {
 
 /// The state that the controls write and the nodes read.
 #[derive(Debug, Default)]
-struct State(Mutex<BTreeMap<IpAddr, NodeRecord<Running>>>);
+struct State {
+    nodes: Mutex<BTreeMap<IpAddr, NodeRecord<Running>>>,
+    identity: Mutex<ClusterIdentity>,
+}
 
 impl State {
     /// No code panics while it holds the lock, so the content is consistent.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, NodeRecord<Running>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identity(&self) -> MutexGuard<'_, ClusterIdentity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> Vec<IpAddr> {

@@ -19,11 +19,15 @@ use tokio::{
 
 use super::{
     Content, Delivery, HttpReply, Path, Request, State,
+    identity::ApiRequest,
     tls::{Connection, ConnectionSecurity},
 };
 
 /// Octets in the head of a request; real clients need a few hundred.
 const HEAD_OCTETS_MAX: usize = 16 * 1024;
+
+/// Octets in the body of a request; an identity query has some 250.
+const BODY_OCTETS_MAX: usize = 64 * 1024;
 
 /// The pause after a failed accept, which means that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -80,7 +84,12 @@ async fn serve_connection(
     let mut unread = Vec::new();
     loop {
         let head = read_head(&mut stream, &mut unread).await?;
-        let request = Parsed::from(&*head);
+        let mut request = Parsed::from(&*head);
+        request.body = read_body(&mut stream, &mut unread, request.body_octets).await?;
+        if request.is_api && request.to_api().is_identity_query() {
+            request.path = Path::Identity;
+            state.identity().note(request.to_api());
+        }
         let behavior = state.lock().get_mut(&node).map(|record| record.note(request.to_request()));
         let (content, delivery) = behavior.ok_or(io::ErrorKind::NotConnected)?;
         let reply = compose(node, &request, content, state);
@@ -110,11 +119,30 @@ async fn read_head(stream: &mut Connection, unread: &mut Vec<u8>) -> io::Result<
     }
 }
 
-/// The parsed head of a request.
+/// The body of a request; what follows it stays in `unread`.
+async fn read_body(stream: &mut Connection, unread: &mut Vec<u8>, octets: usize) -> io::Result<Vec<u8>> {
+    if octets > BODY_OCTETS_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    while unread.len() < octets {
+        if stream.read_buf(unread).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(unread.drain(..octets).collect())
+}
+
+/// A parsed request.
 struct Parsed {
     path: Path,
     target: String,
     host: String,
+    /// Names in lower case, and values.
+    headers: Vec<(String, String)>,
+    /// `POST /`: a request to the DynamoDB API.
+    is_api: bool,
+    body_octets: usize,
+    body: Vec<u8>,
     keep: bool,
 }
 
@@ -133,22 +161,35 @@ impl From<&str> for Parsed {
             },
             target: target.into(),
             host: String::new(),
-            // A body would be taken for the next request, so only GET keeps its connection.
-            keep: method == Some("GET") && version == Some("HTTP/1.1"),
+            headers: Vec::new(),
+            is_api: method == Some("POST") && target == "/",
+            body_octets: 0,
+            body: Vec::new(),
+            keep: version == Some("HTTP/1.1"),
         };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-            match name.to_ascii_lowercase().as_str() {
-                "host" => parsed.host = value.trim().into(),
-                "connection" if value.trim().eq_ignore_ascii_case("close") => parsed.keep = false,
-                "connection" if value.trim().eq_ignore_ascii_case("keep-alive") => parsed.keep = method == Some("GET"),
+            let name = name.to_ascii_lowercase();
+            let value = value.trim();
+            match name.as_str() {
+                "host" => parsed.host = value.into(),
+                "content-length" => parsed.body_octets = value.parse().unwrap_or(usize::MAX),
+                // The end of such a body is not looked for.
+                "transfer-encoding" => parsed.keep = false,
+                "connection" if value.eq_ignore_ascii_case("close") => parsed.keep = false,
+                "connection" if value.eq_ignore_ascii_case("keep-alive") => parsed.keep = true,
                 _ => {}
             }
+            parsed.headers.push((name, value.into()));
         }
         parsed
     }
 }
 
 impl Parsed {
+    fn to_api(&self) -> ApiRequest<'_> {
+        ApiRequest { headers: &self.headers, body: &self.body }
+    }
+
     fn to_request(&self) -> Request {
         Request { path: self.path, target: self.target.clone(), host: self.host.clone(), at: Instant::now() }
     }
@@ -169,6 +210,7 @@ fn compose(node: IpAddr, request: &Parsed, content: Content, state: &State) -> H
         (_, Path::Health) => {
             HttpReply::ok(format!("healthy: {}", request.host)).header("Content-Type", "text/plain; charset=utf-8")
         }
+        (_, Path::Identity) => state.identity().answer(node, request.to_api()),
         (_, Path::Other) => HttpReply::status(404).json().body(r#"{"message": "Not found", "code": 404}"#),
     }
 }
@@ -256,6 +298,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 fn message(reply: &HttpReply, framing: &str, keep: bool, body: &[u8]) -> Vec<u8> {
     let reason = match reply.status {
         200 => "OK",
+        400 => "Bad Request",
         404 => "Not Found",
         _ => "Other",
     };

@@ -13,7 +13,7 @@ const LOG_MAX: usize = 4096;
 /// What a node answers.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
-    /// What Alternator answers: the nodes that it sees, or `healthy`.
+    /// What Alternator answers: the nodes that it sees, `healthy`, or the id of its cluster.
     #[default]
     Usual,
     /// A list of only the node itself; other paths as usual.

@@ -21,9 +21,9 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// The nodes' certificate and key, and what they require of clients.
 #[derive(Clone)]
-pub struct Identity(Arc<ServerConfig>);
+pub struct NodeCertificate(Arc<ServerConfig>);
 
-impl Identity {
+impl NodeCertificate {
     /// `chain` is the certificate chain, `key` its key. With `client_ca`, clients need a certificate of that authority. All
     /// are PEM.
     ///
@@ -49,10 +49,10 @@ impl Identity {
     }
 }
 
-impl fmt::Debug for Identity {
+impl fmt::Debug for NodeCertificate {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity")
+        f.write_str("NodeCertificate")
     }
 }
 
@@ -66,10 +66,10 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 
 /// Whether new connections use TLS; by default they do not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ConnectionSecurity(Arc<Mutex<Option<Identity>>>);
+pub(super) struct ConnectionSecurity(Arc<Mutex<Option<NodeCertificate>>>);
 
 impl ConnectionSecurity {
-    pub(super) fn set(&self, identity: Option<Identity>) {
+    pub(super) fn set(&self, identity: Option<NodeCertificate>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
@@ -78,7 +78,7 @@ impl ConnectionSecurity {
         let identity = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(match identity {
             None => Connection::Clear(stream),
-            Some(Identity(config)) => Connection::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
+            Some(NodeCertificate(config)) => Connection::Tls(Box::new(TlsAcceptor::from(config).accept(stream).await?)),
         })
     }
 }

@@ -107,6 +107,7 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
     let changed = plan.changed.iter().filter_map(|(name, polling)| match polling {
         Polling::Keep => None,
         Polling::Resume => Some((name, Start::Continue)),
+        Polling::NewClusterId => Some((name, Start::NewClusterId)),
         Polling::NewSeeds => Some((name, Start::NewSeeds)),
         Polling::NewCluster => Some((name, Start::NewCluster)),
     });

@@ -12,8 +12,10 @@ use crate::{
 pub(super) enum Polling {
     /// Nothing: the poller never notices.
     Keep,
-    /// A new poller with other intervals, which starts with the known nodes.
+    /// A new poller with other intervals, or other knowledge of its cluster, which starts with the known nodes.
     Resume,
+    /// Another `cluster_id`: a new poller starts with the known nodes, and judges anew which of them are foreign.
+    NewClusterId,
     /// Other seeds: the old nodes are polled until the seeds turn out to be of another cluster.
     NewSeeds,
     /// Another cluster: the old nodes are answered until the new seeds have listed theirs, and never polled.
@@ -60,8 +62,11 @@ fn polling(old: &Zone, new: &Zone) -> Polling {
         Polling::NewSeeds
     } else if old.cluster != new.cluster {
         Polling::NewCluster
+    } else if old.cluster_id != new.cluster_id {
+        Polling::NewClusterId
     } else if (old.refresh, old.timeout, old.health, old.max_stale)
         != (new.refresh, new.timeout, new.health, new.max_stale)
+        || (&old.cluster_label, &old.identity) != (&new.cluster_label, &new.identity)
     {
         Polling::Resume
     } else {
@@ -112,6 +117,10 @@ mod tests {
         assert_eq!(changed_by("answers = 2"), Polling::Keep);
         assert_eq!(changed_by("refresh = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("timeout = \"9s\""), Polling::Resume);
+        assert_eq!(changed_by("cluster = \"prod\""), Polling::Resume);
+        let id = "cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"";
+        assert_eq!(changed_by(id), Polling::NewClusterId);
+        assert_eq!(changed_by("identity = false"), Polling::Resume);
         assert_eq!(changed_by("port = 9000"), Polling::NewCluster);
         let seeds = BEFORE.replace("10.0.0.2", "10.0.0.9");
         let changed = plan(&zones(BEFORE), &zones(&seeds)).changed;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::choice::{Node, choose, is_verified, permitted};
-use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState};
+use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, NodeState, Ttl, ZoneName, ZoneState};
 
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
 const FAIL_OPEN_TTL_MAX: u32 = 2;
@@ -204,6 +204,7 @@ impl Answers {
     /// The zone's state in one word.
     pub fn state(&self) -> ZoneState {
         match &self.knowledge {
+            _ if self.answered.is_none() => ZoneState::Unanswered,
             Knowledge::Waiting(_) => ZoneState::Waiting,
             Knowledge::Known(known)
                 if known.state == ZoneState::Live && !is_verified(&known.nodes, &self.settings.rules) =>
@@ -212,6 +213,24 @@ impl Answers {
             }
             Knowledge::Known(known) => known.state,
         }
+    }
+
+    /// The listed nodes; none while waiting.
+    pub fn nodes(&self) -> &[Node] {
+        match &self.knowledge {
+            Knowledge::Waiting(_) => &[],
+            Knowledge::Known(known) => &known.nodes,
+        }
+    }
+
+    /// A node's state, after the zone's rules.
+    pub fn node_state(&self, node: &Node) -> NodeState {
+        if self.settings.rules.permits(node.address) { node.state } else { NodeState::Excluded }
+    }
+
+    /// The addresses that a client can get, of both families, translated.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4.iter().copied().map(IpAddr::V4).chain(self.v6.iter().copied().map(IpAddr::V6))
     }
 
     /// TTL of the addresses, in seconds.

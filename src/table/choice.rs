@@ -30,7 +30,7 @@ impl Node {
         match self.state {
             NodeState::Up | NodeState::Down => true,
             NodeState::New => self.pending,
-            NodeState::Foreign => false,
+            NodeState::Foreign | NodeState::Excluded => false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicU64,
             Ordering::{Acquire, Release},
@@ -17,11 +17,12 @@ use arc_swap::{ArcSwap, Guard};
 use super::{
     answers::{Answers, Knowledge, ZoneSettings},
     choice::Node,
+    description::{LastProbe, Record, ZoneDescription},
     zone_id::AllocatedZoneId,
 };
 use crate::{
     metrics::{AllWorkers, QueryType, Rcode, Transport, ZoneCounters, ZoneId},
-    types::{ClusterId, NodeSet, ZoneName, ZoneState},
+    types::{ClusterId, NodeSet, ProbeFailure, Scope, ZoneName, ZoneState},
 };
 
 /// How often any zone has been given answers.
@@ -45,6 +46,8 @@ pub struct ZoneEntry {
     id: AllocatedZoneId,
     answers: ArcSwap<Answers>,
     poll_status: ArcSwap<PollStatus>,
+    /// For people; workers never read it.
+    record: Mutex<Record>,
     counters: ZoneCounters,
 }
 
@@ -75,6 +78,8 @@ pub struct PollStatus {
     pub origin: Origin,
     /// Which of the zone's scopes is answered, counted from 0.
     pub scope: usize,
+    /// The same in words; `None`: the zone has no scopes, or no node is known.
+    pub active_scope: Option<Scope>,
 }
 
 /// Where what is answered comes from.
@@ -95,10 +100,12 @@ pub enum Origin {
 impl ZoneEntry {
     /// A zone about which nothing is known. `now` is the unix time in seconds.
     pub fn new(name: ZoneName, settings: ZoneSettings, now: u32) -> Self {
+        let answers = Answers::new(settings, Knowledge::Waiting(None), now);
         let entry = Self {
             name,
             id: AllocatedZoneId::take(),
-            answers: ArcSwap::from_pointee(Answers::new(settings, Knowledge::Waiting(None), now)),
+            record: Mutex::new(Record::new(&answers, now)),
+            answers: ArcSwap::from_pointee(answers),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
         };
@@ -145,12 +152,46 @@ impl ZoneEntry {
     pub fn learn(&self, knowledge: &Knowledge, now: u32) {
         self.answers.rcu(|answers| answers.with_knowledge(knowledge.clone(), now));
         publish();
+        self.update_record(now);
     }
 
     /// Puts other settings in force; what was learnt stays.
     pub fn configure(&self, settings: &ZoneSettings, now: u32) {
         self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
         publish();
+        self.update_record(now);
+    }
+
+    /// The lock comes first: of two threads that change the answers, the later one records what holds then.
+    fn update_record(&self, now: u32) {
+        let mut record = self.record();
+        record.update(&self.answers(), now);
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        // A panic can leave it incomplete, which is no reason to show nothing.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over why the zone, and each of these nodes, is in its state.
+    pub fn explain(&self, zone: Option<Arc<str>>, nodes: impl IntoIterator<Item = (IpAddr, Arc<str>)>) {
+        self.record().explain(zone, nodes);
+    }
+
+    /// Records how a probe of a node ended. No answer changes by that.
+    pub fn record_probe(&self, node: IpAddr, last: LastProbe, failure: Option<&ProbeFailure>) {
+        self.record().probed(node, last, failure);
+    }
+
+    /// Records that a poll of a node failed in a way that counts as a failed probe.
+    pub fn record_failure(&self, node: IpAddr, failure: ProbeFailure) {
+        self.record().failed(node, failure);
+    }
+
+    /// The zone and its nodes, for people.
+    pub fn describe(&self) -> ZoneDescription {
+        let record = self.record();
+        record.describe(&self.answers(), self.poll_status().last_error.as_deref())
     }
 
     /// Publishes what the poller saw in its last tick.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod choice;
+mod description;
 mod domain;
 mod entry;
 mod limiter;
@@ -21,6 +22,7 @@ use smallvec::SmallVec;
 pub use self::{
     answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings},
     choice::Node,
+    description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
     entry::{Origin, PollStatus, ZoneEntry, table_version},
     limiter::{Admission, Limiter},

@@ -4,6 +4,7 @@
 
 mod access;
 mod cluster;
+mod probe;
 mod rules;
 
 use std::{
@@ -19,6 +20,7 @@ use std::{
 pub use self::{
     access::{AllowedClients, RateLimit},
     cluster::{CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterIdError, ClusterLabel},
+    probe::{Exclusion, ProbeFailure},
     rules::{AddressRules, Translation, is_link_local},
 };
 
@@ -217,6 +219,22 @@ impl fmt::Display for Seed {
     }
 }
 
+/// One entry of `scope`: the part of a cluster that a zone answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scope {
+    /// At least one; several mean their union.
+    pub datacenters: Vec<String>,
+    /// Only this rack of each.
+    pub rack: Option<String>,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "datacenter {}", self.datacenters.join(", "))?;
+        self.rack.as_ref().map_or(Ok(()), |rack| write!(f, ", rack {rack}"))
+    }
+}
+
 /// How many addresses one answer has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AnswerCount {
@@ -271,19 +289,22 @@ pub fn is_publishable(address: IpAddr) -> bool {
 pub enum ZoneState {
     /// A usable list arrived recently.
     Live,
-    /// No node is verified, or the servers do not support `scope`.
+    /// No node is verified, the servers do not support `scope`, or a scope other than the first is answered.
     Degraded,
     /// Nodes disagree about which nodes are alive.
     Contested,
     /// No usable list for more than three refreshes and five seconds.
     Stale,
-    /// No list yet.
+    /// No list yet; the seeds are answered.
     Waiting,
+    /// There is no address to answer with, whatever the cause: clients get SERVFAIL.
+    Unanswered,
 }
 
 impl ZoneState {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Live, Self::Degraded, Self::Contested, Self::Stale, Self::Waiting];
+    pub const ALL: [Self; 6] =
+        [Self::Live, Self::Degraded, Self::Contested, Self::Stale, Self::Waiting, Self::Unanswered];
 
     /// The word in `/api/zones` and in metric labels.
     pub const fn word(self) -> &'static str {
@@ -293,6 +314,7 @@ impl ZoneState {
             Self::Contested => "contested",
             Self::Stale => "stale",
             Self::Waiting => "waiting",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -308,11 +330,13 @@ pub enum NodeState {
     New,
     /// Listed, but of another cluster: its address was given to that one's node.
     Foreign,
+    /// Listed, but the zone's rules do not let it through. It is shown so, whatever else is known of it.
+    Excluded,
 }
 
 impl NodeState {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::New, Self::Foreign];
+    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::New, Self::Foreign, Self::Excluded];
 
     /// The word in `/api/zones` and in metric labels.
     pub const fn word(self) -> &'static str {
@@ -321,6 +345,7 @@ impl NodeState {
             Self::Down => "down",
             Self::New => "new",
             Self::Foreign => "foreign",
+            Self::Excluded => "excluded",
         }
     }
 }

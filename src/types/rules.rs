@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Exclusion;
+
 /// A zone's address rules. They apply to addresses as nodes list them; only answers are translated.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AddressRules {
@@ -60,11 +62,23 @@ impl Translation {
 impl AddressRules {
     /// Whether a listed address may be answered.
     pub fn permits(&self, listed: IpAddr) -> bool {
+        self.exclusion(listed).is_none()
+    }
+
+    /// Why a listed address may not be answered.
+    pub fn exclusion(&self, listed: IpAddr) -> Option<Exclusion> {
         let inside = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&listed));
-        (self.loopback || !listed.is_loopback())
-            && (self.link_local || !is_link_local(listed))
-            && self.allow.as_deref().is_none_or(inside)
-            && !inside(&self.exclude)
+        if inside(&self.exclude) {
+            Some(Exclusion::Excluded)
+        } else if !self.allow.as_deref().is_none_or(inside) {
+            Some(Exclusion::NotAllowed)
+        } else if !self.loopback && listed.is_loopback() {
+            Some(Exclusion::Loopback)
+        } else if !self.link_local && is_link_local(listed) {
+            Some(Exclusion::LinkLocal)
+        } else {
+            None
+        }
     }
 
     /// The address to answer for a listed one.
@@ -103,7 +117,8 @@ mod tests {
             ..AddressRules::default()
         };
         assert!(rules.permits(ip("10.0.1.8")) && rules.permits(ip("2001:db8::1")));
-        assert!(!rules.permits(ip("10.0.1.9")) && !rules.permits(ip("192.0.2.1")));
+        assert_eq!(rules.exclusion(ip("10.0.1.9")), Some(Exclusion::Excluded));
+        assert_eq!(rules.exclusion(ip("192.0.2.1")), Some(Exclusion::NotAllowed));
     }
 
     #[test]

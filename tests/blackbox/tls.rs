@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use alternator_dns::simulation::{Identity, Path, SimulatedCluster};
+use alternator_dns::simulation::{NodeCertificate, Path, SimulatedCluster};
 
 use crate::{
     ca::{Authority, Certified},
@@ -63,9 +63,9 @@ fn cluster(nodes: usize, authority: &Authority, names: &[&str]) -> SimulatedClus
     cluster
 }
 
-fn identity(certified: &Certified, client_ca: Option<&Authority>) -> Identity {
+fn identity(certified: &Certified, client_ca: Option<&Authority>) -> NodeCertificate {
     let client_ca = client_ca.map(Authority::pem);
-    Identity::new(&certified.certificate, &certified.key, client_ca.as_deref()).unwrap()
+    NodeCertificate::new(&certified.certificate, &certified.key, client_ca.as_deref()).unwrap()
 }
 
 #[track_caller]

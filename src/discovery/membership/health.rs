@@ -276,6 +276,7 @@ mod tests {
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
             NodeState::Foreign => 'f',
+            NodeState::Excluded => 'x',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
@@ -457,7 +458,7 @@ mod tests {
                     let enough = match after.state {
                         NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
                         NodeState::Down => failures >= fall,
-                        NodeState::New | NodeState::Foreign => false,
+                        NodeState::New | NodeState::Foreign | NodeState::Excluded => false,
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }

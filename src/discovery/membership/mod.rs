@@ -17,7 +17,7 @@ pub use self::{
     groups::Contest,
     health::ProbeOutcome,
     ownership::{AddressOwnership, OtherZones},
-    view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing},
+    view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing, ZoneReason},
 };
 use crate::{
     snapshot::ClusterNodes,
@@ -71,7 +71,7 @@ pub struct Actions {
     pub probes_changed: bool,
     /// Probe these again at once.
     pub confirm: Vec<IpAddr>,
-    /// [`MembershipView::due_reports`] may have others than before.
+    /// [`MembershipView::due_reports`] or [`MembershipView::due_identities`] may have others than before.
     pub reports_changed: bool,
     /// Write this to the snapshot: the cluster has just confirmed it.
     pub remember: Option<ClusterNodes>,
@@ -86,8 +86,6 @@ pub struct Publication {
     pub knowledge: Knowledge,
     /// The addresses to register for the zone.
     pub addresses: Option<NodeSet>,
-    /// What went wrong in the last poll, if anything did.
-    pub error: Option<String>,
 }
 
 /// Which nodes one zone has.
@@ -130,7 +128,7 @@ impl Membership {
                     return actions;
                 }
             }
-            Event::Identified(node, id) => self.view.identified(node, id),
+            Event::Identified(node, id) => self.view.identified(node, id, now),
             Event::ScopePolled { scope, rules } => {
                 let active = self.view.select_scope(scope, |node| rules.permits(node));
                 actions.decision = active.then_some(Decision::ScopeActive);
@@ -193,7 +191,7 @@ impl Membership {
             }
             Knowledge::Known(_) | Knowledge::Waiting(_) => None,
         };
-        Some(Publication { knowledge, addresses, error: self.view.error().map(str::to_owned) })
+        Some(Publication { knowledge, addresses })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a zone knows about its cluster, without a clock, a socket or a log: time is an argument.
 
 mod belonging;
+mod reasons;
 mod reports;
 mod start;
 
@@ -11,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::start::Inheritance;
+use self::reasons::Dispute;
+pub use self::{reasons::ZoneReason, start::Inheritance};
 use super::{
     evidence::{ScopeReport, SelfReport, outweighs},
     groups::{Contest, ForeignReason, Group, KnownId, Verdict},
@@ -59,6 +61,8 @@ pub struct MembershipView {
     ids: BTreeMap<IpAddr, ClusterId>,
     /// Whether nodes are asked for their ids.
     identifies: bool,
+    /// When each last gave its id, or could not, since its last failure.
+    identified: BTreeMap<IpAddr, Instant>,
     /// Nodes that have reported, and are still to say which cluster they are of.
     unidentified: BTreeSet<IpAddr>,
     /// Nodes to ask for their reports as soon as possible.
@@ -94,6 +98,8 @@ pub struct MembershipView {
     error: Option<String>,
     /// When nodes last disagreed.
     last_dispute: Option<Instant>,
+    /// Which nodes that was.
+    dispute: Option<Dispute>,
     /// The servers ignore scopes, so what is answered is the whole cluster.
     unscoped: bool,
     notices: Vec<Notice>,
@@ -307,6 +313,7 @@ impl MembershipView {
             Some(Verdict::Split) if self.trusted.contains(&report.sender) => Ok(()),
             Some(Verdict::Foreign(reason)) => {
                 self.last_dispute = Some(now);
+                self.dispute = Some(Dispute::Foreign(report.sender, *reason));
                 Err(format!("is another cluster's: {reason}"))
             }
             Some(Verdict::Isolated) => Err("has lost sight of the zone's other nodes".to_owned()),
@@ -346,6 +353,7 @@ impl MembershipView {
             let lists_itself = |reply: &&SelfReport| reply.in_scope(scope).is_some_and(|list| list.contains(&witness));
             let Some(reply) = reply.filter(lists_itself) else { continue };
             self.last_dispute = Some(now);
+            self.dispute = Some(Dispute::LeavesOut { sender: report.sender, witness });
             if outweighs(reply.named(), claim.named(), &weighed) {
                 contradicted = Some(witness);
             }
@@ -435,7 +443,10 @@ impl MembershipView {
     /// What is to be answered.
     pub fn knowledge(&self, now: Instant) -> Knowledge {
         let nodes: Arc<[Node]> = match &self.origin {
-            Origin::Seeds(seeds) => return Knowledge::Waiting(seeds.clone()),
+            Origin::Seeds(seeds) => {
+                let seeds = slice(seeds.as_ref()).iter().copied().filter(|seed| !self.foreign.contains_key(seed));
+                return Knowledge::Waiting(NodeSet::new(seeds));
+            }
             Origin::FormerCluster(nodes) => nodes.clone(),
             Origin::Remembered | Origin::Cluster => {
                 let list = self.lists[self.active_scope].as_ref();
@@ -464,7 +475,7 @@ impl MembershipView {
             ZoneState::Stale
         } else if is_foreign_listed || self.contest.is_some() || self.is_recent(self.last_dispute, now) {
             ZoneState::Contested
-        } else if self.unscoped {
+        } else if self.unscoped || self.active_scope > 0 {
             ZoneState::Degraded
         } else {
             ZoneState::Live

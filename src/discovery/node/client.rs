@@ -9,15 +9,24 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode, header};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
 use tokio::time::{Instant, timeout};
 
 use super::{
     connections::{Clients, Keep},
+    identity::{
+        IDENTITY_BODY, IDENTITY_HEADERS, IDENTITY_OCTETS_MAX, IDENTITY_QUERY_MAX, IdentityQueries, IdentityQuery,
+        IdentityReply, Prepared, UnknownIdentity,
+    },
     localnodes::{self, BODY_OCTETS_MAX, ListError, Listing},
     tls::{self, Ready, TlsClientError, TlsClients},
 };
-use crate::{config::Scheme, metrics::PollResult, net::http};
+use crate::{
+    config::{Scheme, Zone},
+    metrics::PollResult,
+    net::http,
+    types::ProbeFailure,
+};
 
 /// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
 /// is not Alternator.
@@ -33,6 +42,8 @@ pub struct NodeClient {
     plain: Clients,
     /// For HTTPS.
     tls: TlsClients,
+    /// How nodes are asked which cluster is theirs.
+    identities: IdentityQueries,
 }
 
 /// How one node is reached. Equal endpoints are one endpoint for all zones.
@@ -53,6 +64,20 @@ pub struct Location<'a> {
     pub datacenter: &'a str,
     /// Only this rack of it.
     pub rack: Option<&'a str>,
+}
+
+/// The connection of a probe that succeeded, kept for one identity query.
+#[derive(Debug)]
+pub struct ProbeConnection(Target);
+
+/// How one node is asked: a client, and what comes before the path of a request.
+#[derive(Debug)]
+struct Target {
+    node: IpAddr,
+    client: Client,
+    base: String,
+    /// The connection is closed after the answer.
+    close: bool,
 }
 
 /// A usable list.
@@ -127,13 +152,30 @@ impl FetchError {
     }
 }
 
+impl From<FetchError> for ProbeFailure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Refused => Self::Refused,
+            FetchError::Reset => Self::Reset,
+            FetchError::Unreachable => Self::Unreachable,
+            FetchError::Timeout(within) => Self::Timeout(within),
+            FetchError::Broken(why) => Self::Broken(why.into()),
+            FetchError::Status(status) => Self::Status(status),
+            FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
+            FetchError::Tls(why) => Self::Tls(why.into()),
+            FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
+        }
+    }
+}
+
 impl NodeClient {
     /// Sets up connections. Files that TLS needs are read when they are needed.
     ///
     /// # Errors
     /// The system lacks what the client needs.
     pub fn new() -> Result<Self, SetUpError> {
-        Ok(Self { plain: Clients::new(&http::no_authorities()).map_err(SetUpError)?, tls: TlsClients::new() })
+        let plain = Clients::new(&http::no_authorities()).map_err(SetUpError)?;
+        Ok(Self { plain, tls: TlsClients::new(), identities: IdentityQueries::default() })
     }
 
     /// Asks one node which nodes are alive, in one location or without parameters. `within` bounds everything from the
@@ -149,7 +191,7 @@ impl NodeClient {
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
         let asked = async {
-            let mut response = sent(self.request(endpoint, keep, &path_to(location)).await?).await?;
+            let mut response = sent(self.target(endpoint, keep).await?.get(&path_to(location))).await?;
             let arrived = Instant::now();
             let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
@@ -163,26 +205,124 @@ impl NodeClient {
     /// # Errors
     /// Anything but status 200 with a short body, in time.
     pub async fn health(&self, endpoint: &Endpoint, within: Duration) -> Result<(), FetchError> {
+        let asked = async { self.target(endpoint, Keep::Never).await?.is_healthy().await };
+        timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
+    }
+
+    /// The same, and keeps the connection for an identity query.
+    ///
+    /// # Errors
+    /// As for [`Self::health`].
+    pub async fn health_before_identity(
+        &self,
+        endpoint: &Endpoint,
+        within: Duration,
+    ) -> Result<ProbeConnection, FetchError> {
         let asked = async {
-            let mut response = sent(self.request(endpoint, Keep::Never, "/").await?).await?;
-            body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
-            Ok(())
+            let mut target = self.target(endpoint, Keep::ForCaller).await?;
+            target.is_healthy().await?;
+            target.close = true;
+            Ok(ProbeConnection(target))
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
     }
 
-    /// The beginning of a request to a node.
-    async fn request(&self, endpoint: &Endpoint, keep: Keep, path: &str) -> Result<RequestBuilder, FetchError> {
-        let node = SocketAddr::new(endpoint.address, endpoint.port.get());
-        let request = match &endpoint.scheme {
-            Scheme::Http => self.plain.of(keep).get(format!("http://{node}{path}")),
-            Scheme::Https(tls) => {
-                let Ready { client, authority } = self.tls.ready(tls, node, keep).await.map_err(FetchError::Files)?;
-                client.get(format!("https://{authority}{path}"))
+    /// How the nodes of a zone are asked for the id of their cluster; `None`: they are not. Zones of one cluster share
+    /// what is known of its answers.
+    pub fn identity_query(&self, zone: &Zone) -> Option<IdentityQuery> {
+        self.identities.of(zone)
+    }
+
+    /// Asks one node for the id of its cluster; `None`: it was not asked, because another query is on its way that finds
+    /// out whether the cluster answers.
+    pub async fn identify(
+        &self,
+        endpoint: &Endpoint,
+        query: &IdentityQuery,
+        within: Duration,
+        keep: Keep,
+    ) -> Option<IdentityReply> {
+        let asked = async {
+            match self.target(endpoint, keep).await {
+                Ok(target) => target.identify(query).await,
+                Err(error) => Some(no_answer(&error)),
             }
         };
-        Ok(if keep == Keep::Never { request.header(header::CONNECTION, "close") } else { request })
+        bounded(within, asked).await
     }
+
+    /// How a node is asked.
+    async fn target(&self, endpoint: &Endpoint, keep: Keep) -> Result<Target, FetchError> {
+        let node = SocketAddr::new(endpoint.address, endpoint.port.get());
+        let (client, base) = match &endpoint.scheme {
+            Scheme::Http => (self.plain.of(keep).map_err(|error| explain(&error))?, format!("http://{node}")),
+            Scheme::Https(tls) => {
+                let Ready { client, authority } = self.tls.ready(tls, node, keep).await.map_err(FetchError::Files)?;
+                (client, format!("https://{authority}"))
+            }
+        };
+        Ok(Target { node: endpoint.address, client, base, close: keep == Keep::Never })
+    }
+}
+
+impl ProbeConnection {
+    /// Asks the node for the id of its cluster, and closes the connection; `None`: it was not asked, because another
+    /// query is on its way that finds out whether the cluster answers.
+    pub async fn identify(self, query: &IdentityQuery, within: Duration) -> Option<IdentityReply> {
+        bounded(within, self.0.identify(query)).await
+    }
+}
+
+impl Target {
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.closing(self.client.get(format!("{}{path}", self.base)))
+    }
+
+    fn closing(&self, request: RequestBuilder) -> RequestBuilder {
+        if self.close { request.header(header::CONNECTION, "close") } else { request }
+    }
+
+    async fn is_healthy(&self) -> Result<(), FetchError> {
+        let mut response = sent(self.get("/")).await?;
+        body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
+        Ok(())
+    }
+
+    async fn identify(&self, query: &IdentityQuery) -> Option<IdentityReply> {
+        let url = format!("{}/", self.base);
+        let Prepared { headers, grant } = match query.prepare(self.node, &url).await {
+            Ok(prepared) => prepared,
+            Err(outcome) => return outcome,
+        };
+        let mut request = self.closing(self.client.post(&url)).body(IDENTITY_BODY);
+        for (name, value) in IDENTITY_HEADERS {
+            request = request.header(name, value);
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let reply = identity_reply(request).await.unwrap_or_else(|error| no_answer(&error));
+        grant.report(&reply);
+        Some(reply)
+    }
+}
+
+/// Sends an identity query and reads the answer.
+async fn identity_reply(request: RequestBuilder) -> Result<IdentityReply, FetchError> {
+    let mut response = request.send().await.map_err(|error| explain(&error))?;
+    let status = response.status().as_u16();
+    let body = body(&mut response, IDENTITY_OCTETS_MAX).await?;
+    Ok(IdentityReply::read(status, body.as_deref()))
+}
+
+fn no_answer(error: &FetchError) -> IdentityReply {
+    IdentityReply::Unknown(UnknownIdentity::NoAnswer(error.to_string()))
+}
+
+/// Bounds an identity query in time.
+async fn bounded(within: Duration, asked: impl Future<Output = Option<IdentityReply>>) -> Option<IdentityReply> {
+    let within = within.min(IDENTITY_QUERY_MAX);
+    timeout(within, asked).await.unwrap_or_else(|_| Some(no_answer(&FetchError::Timeout(within))))
 }
 
 /// The path of a node's list, limited to a location.

@@ -27,6 +27,8 @@ pub enum Keep {
     Shortly,
     /// It is kept over a refresh: the node is asked again next time.
     Long,
+    /// It is fresh, like that of a probe, and kept for the next request of the same caller.
+    ForCaller,
 }
 
 impl Keep {
@@ -47,6 +49,8 @@ impl Keep {
 /// One client for each way to keep connections; each serves any number of nodes.
 #[derive(Clone, Debug)]
 pub struct Clients {
+    /// What clients of single callers are made of.
+    tls: ClientConfig,
     never: Client,
     shortly: Client,
     long: Client,
@@ -55,14 +59,18 @@ pub struct Clients {
 impl Clients {
     pub fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
         let build = |keep| client(tls, keep).build();
-        Ok(Self { never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
+        let tls = tls.clone();
+        Ok(Self { tls, never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
     }
 
-    pub fn of(&self, keep: Keep) -> &Client {
+    /// # Errors
+    /// The client of a single caller cannot be made.
+    pub fn of(&self, keep: Keep) -> Result<Client, reqwest::Error> {
         match keep {
-            Keep::Never => &self.never,
-            Keep::Shortly => &self.shortly,
-            Keep::Long => &self.long,
+            Keep::Never => Ok(self.never.clone()),
+            Keep::Shortly => Ok(self.shortly.clone()),
+            Keep::Long => Ok(self.long.clone()),
+            Keep::ForCaller => client(&self.tls, keep).build(),
         }
     }
 }
@@ -71,7 +79,7 @@ impl Clients {
 pub fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
     let (connections, idle) = match keep {
         Keep::Never => (0, Duration::ZERO),
-        Keep::Shortly => (IDLE_CONNECTIONS_MAX, IDLE),
+        Keep::Shortly | Keep::ForCaller => (IDLE_CONNECTIONS_MAX, IDLE),
         Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
     };
     http::with_tls(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)

@@ -3,11 +3,16 @@
 mod client;
 mod connections;
 mod expiring;
+mod identity;
 mod localnodes;
 mod tls;
 
 pub use self::{
     client::{Endpoint, FetchError, ListReply, Location, NodeClient, SetUpError},
     connections::Keep,
+    identity::{
+        IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Refusal, SECRET_FILE_OCTETS_MAX,
+        SIGNED_REFUSED_PAUSE, SecretKey, SecretKeyError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse_identity,
+    },
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
 };

@@ -405,14 +405,15 @@ struct TlsSetup {
 
 impl TlsSetup {
     fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
-        let Some(host) = &self.host else {
-            return Ok(Ready { client: self.clients.of(keep).clone(), authority: node.to_string() });
-        };
         let failed = |error: reqwest::Error| TlsClientError::Client(error.to_string());
+        let Some(host) = &self.host else {
+            let client = self.clients.of(keep).map_err(failed)?;
+            return Ok(Ready { client, authority: node.to_string() });
+        };
         let make = || client(&self.config, keep).resolve(host, node).build().map_err(failed);
         let client = match keep {
-            // It keeps no connection, so it need not be kept.
-            Keep::Never => make()?,
+            // It keeps no connection, or keeps it for one caller, so it need not be kept.
+            Keep::Never | Keep::ForCaller => make()?,
             Keep::Shortly | Keep::Long => {
                 lock(&self.nodes).get_or_make((node.ip(), node.port(), keep), Instant::now(), make)?
             }
@@ -431,7 +432,7 @@ mod tests {
     use crate::{
         config::Scheme,
         discovery::node::{Endpoint, FetchError, Keep, NodeClient},
-        simulation::{Delivery, Identity, Path as Asked, SimulatedCluster},
+        simulation::{Delivery, NodeCertificate, Path as Asked, SimulatedCluster},
         test_directory::TestDirectory,
     };
 
@@ -449,7 +450,7 @@ mod tests {
         let cluster = SimulatedCluster::start(nodes).unwrap();
         let addresses = cluster.nodes().iter().map(IpAddr::to_string).collect::<Vec<_>>();
         let (certificate, key) = certificate(if names.is_empty() { &addresses } else { names });
-        cluster.encrypt(Some(Identity::new(&certificate, &key, None).unwrap()));
+        cluster.encrypt(Some(NodeCertificate::new(&certificate, &key, None).unwrap()));
         (cluster, directory.put("ca.pem", &certificate))
     }
 

@@ -1,4 +1,5 @@
 //! Queries of a node's list: one request for each datacenter of a scope, and one to find out whether it supports scopes.
+//! Queries of the id of its cluster beside a list.
 
 mod candidates;
 mod hedge;
@@ -18,7 +19,9 @@ pub use self::{
     candidates::{AtScale, Candidates},
     hedge::{Failures, HedgedPoll, TIMEOUTS_IN_TICK},
 };
-use super::node::{Dropped, Endpoint, FetchError, Keep, ListError, ListReply, Location, NodeClient};
+use super::node::{
+    Dropped, Endpoint, FetchError, IdentityQuery, IdentityReply, Keep, ListError, ListReply, Location, NodeClient,
+};
 use crate::{
     config::{self, Scheme, Scope},
     metrics::PollResult,
@@ -42,6 +45,21 @@ pub trait Ask: Send + Sync {
         location: Option<Location<'_>>,
         keep: Keep,
     ) -> impl Future<Output = Result<ListReply, FetchError>> + Send;
+
+    /// How nodes are asked for the id of their cluster; `None`: they are not.
+    fn identity_query(&self) -> Option<&IdentityQuery> {
+        None
+    }
+
+    /// Asks one node for the id of its cluster; `None`: it was not asked, and is to be asked again later.
+    fn identify(
+        &self,
+        _node: IpAddr,
+        _query: &IdentityQuery,
+        _keep: Keep,
+    ) -> impl Future<Output = Option<IdentityReply>> + Send {
+        async { None }
+    }
 }
 
 /// The nodes of a real cluster.
@@ -51,6 +69,7 @@ pub struct Nodes {
     scheme: Scheme,
     port: std::num::NonZeroU16,
     timeout: Duration,
+    identity_query: Option<IdentityQuery>,
 }
 
 impl Nodes {
@@ -59,14 +78,26 @@ impl Nodes {
         let cluster = &zone.cluster;
         let scheme = cluster.scheme.clone();
         let port = cluster.port;
-        Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout }
+        let identity_query = alternator.identity_query(zone);
+        Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout, identity_query }
+    }
+
+    fn endpoint(&self, address: IpAddr) -> Endpoint {
+        Endpoint { scheme: self.scheme.clone(), address, port: self.port }
     }
 }
 
 impl Ask for Nodes {
     async fn ask(&self, address: IpAddr, location: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
-        let endpoint = Endpoint { scheme: self.scheme.clone(), address, port: self.port };
-        self.alternator.local_nodes(&endpoint, location, self.timeout, keep).await
+        self.alternator.local_nodes(&self.endpoint(address), location, self.timeout, keep).await
+    }
+
+    fn identity_query(&self) -> Option<&IdentityQuery> {
+        self.identity_query.as_ref()
+    }
+
+    async fn identify(&self, address: IpAddr, query: &IdentityQuery, keep: Keep) -> Option<IdentityReply> {
+        self.alternator.identify(&self.endpoint(address), query, self.timeout, keep).await
     }
 }
 
@@ -99,6 +130,16 @@ impl<A: Ask> ListQueries<A> {
     /// Queries that are counted in the zone's entry.
     pub fn new(asks: A, entry: Arc<ZoneEntry>) -> Self {
         Self { asks, entry, support: ScopeSupport::default() }
+    }
+
+    /// How nodes are asked for the id of their cluster; `None`: they are not.
+    pub fn identity_query(&self) -> Option<&IdentityQuery> {
+        self.asks.identity_query()
+    }
+
+    /// Asks one node for the id of its cluster; `None`: it was not asked, and is to be asked again later.
+    pub async fn identify(&self, node: IpAddr, query: &IdentityQuery, keep: Keep) -> Option<IdentityReply> {
+        self.asks.identify(node, query, keep).await
     }
 
     /// Asks one node about a scope: for the list of each datacenter, and whether the node supports scopes.

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::seq::IndexedRandom;
 use tracing::debug;
 
@@ -192,6 +192,9 @@ impl<A: Ask> Poller<A> {
     /// It is not accepted.
     async fn consider(&self, sender: IpAddr, reply: ScopeReply, query: ScopeQuery<'_>) -> Result<(), ReplyError> {
         let ScopeReply { nodes, dropped, arrived, unscoped } = reply;
+        if let Some(reply) = self.identity_first(sender).await {
+            self.handle_identity(sender, &reply);
+        }
         let report = ListReport { sender, nodes: nodes.as_ref(), unscoped };
         match self.decide(report, query, Some(arrived)).await {
             Decision::SetAside(why) => Err(ReplyError::SetAside(why)),
@@ -229,26 +232,13 @@ impl<A: Ask> Poller<A> {
         decision
     }
 
-    /// Asks a node for its own lists, of every scope.
-    pub(super) async fn ask_report(&self, node: IpAddr) {
-        let scopes = &self.zone.cluster.scope;
-        let replies = match scopes.as_slice() {
-            [] => self.query(node, None).await.map(|reply| vec![reply]),
-            scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
-        };
-        if let Ok(replies) = replies {
-            let unscoped = replies.iter().any(|reply| reply.unscoped);
-            let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
-            self.handle(Event::Reported { node, scopes: &lists, unscoped });
-        }
-    }
-
     /// Asks one node about a scope, and counts a failure against it.
     pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
         let reply = self.queries.ask(node, scope, self.keep(node)).await;
         if let Err(error) = &reply {
             self.handle(Event::Silent(node));
             if error.is_refusal() {
+                self.entry.record_failure(node, error.clone().into());
                 self.handle(Event::Refused(node));
             }
         }
@@ -256,7 +246,7 @@ impl<A: Ask> Poller<A> {
     }
 
     /// With many zones a zone keeps one connection, to the node that answered last: the next poll asks it first.
-    fn keep(&self, node: IpAddr) -> Keep {
+    pub(super) fn keep(&self, node: IpAddr) -> Keep {
         if !self.resources.at_scale.get() {
             return Keep::Shortly;
         }

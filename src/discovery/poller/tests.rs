@@ -160,6 +160,9 @@ fn zone(seeds: &[&str]) -> config::Zone {
         rules: AddressRules::default(),
         max_stale: None,
         clients: crate::types::AllowedClients::Any,
+        cluster_label: None,
+        cluster_id: None,
+        identity: config::Identity::Unsigned,
         cluster: config::Cluster {
             seeds: seeds.iter().map(seed).collect(),
             port: NonZeroU16::new(8000).unwrap(),
@@ -376,7 +379,7 @@ async fn a_name_among_the_seeds_is_asked_as_soon_as_it_is_resolved() {
     sleep(SECOND * 5).await;
     let error = zone.entry.poll_status().last_error.clone().unwrap();
     assert_eq!(error, "scylla.internal cannot be resolved: no such host");
-    assert_eq!((zone.state(), zone.answered().len()), (ZoneState::Waiting, 0));
+    assert_eq!((zone.state(), zone.answered().len()), (ZoneState::Unanswered, 0));
     known.store(true, SeqCst);
     sleep(SECOND * 2).await;
     assert_eq!((zone.state(), zone.answered()), (ZoneState::Live, vec!["10.0.0.1".into()]));
@@ -515,7 +518,7 @@ async fn only_changes_are_logged_and_one_line_each() {
     world.refuses("10.0.0.2");
     sleep(SECOND * 100).await;
     let lines = captured.lines();
-    let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"10.0.0.2 refused";
+    let stale = "WARN zone state changed zone=a.example. from=\"live\" to=\"stale\" why=\"no node sends a usable list: 10.0.0.2 refused";
     assert!(lines.len() == 1 && lines[0].starts_with(stale), "{lines:?}");
     world.lists("10.0.0.2", &["10.0.0.2"]);
     sleep(SECOND * 100).await;

@@ -4,14 +4,19 @@
 //! owns one task for each probe in flight. Zones that probe the same endpoint with the same timeout share its probes:
 //! the shortest interval among them holds, and each zone counts the outcomes itself.
 //!
+//! A zone may ask for a node's cluster id: the next successful probe of the node leaves its connection to an identity
+//! query. The probe's outcome does not wait for the query.
+//!
 //! A probe that panics is logged and counts as a failure of its node. If the serving task panics, that is logged, and
 //! it starts again with all subscriptions, so that zones go on getting outcomes.
 
+mod finished;
+mod identities;
 mod pace;
 mod schedule;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     fmt,
     net::IpAddr,
@@ -30,13 +35,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
-pub use self::pace::ZONE_PROBES_PER_SECOND;
-use self::schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey};
-use super::{
-    membership::ProbeOutcome,
-    node::{Endpoint, NodeClient},
+pub use self::{finished::FinishedProbe, pace::ZONE_PROBES_PER_SECOND};
+use self::{
+    identities::Identities,
+    schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey},
 };
-use crate::{config::Health, types::ZoneName};
+use super::node::{Endpoint, IdentityQuery, IdentityReply, NodeClient};
+use crate::{
+    config::Health,
+    types::{ProbeFailure, ZoneName},
+};
 
 /// Probes in flight for all zones together. Nodes that answer hold a slot for a millisecond, so this is far more than
 /// thousands of probes a second need; while nodes hang it bounds what they cost, about 20 kB each.
@@ -47,19 +55,36 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks one node whether it is healthy.
 pub trait Probe: Send + Sync + 'static {
-    /// Asks on a fresh connection; `within` bounds how long.
-    fn probe(&self, endpoint: &Endpoint, within: Duration) -> impl Future<Output = ProbeOutcome> + Send;
+    /// Asks on a fresh connection; `within` bounds how long. Where the node is healthy, the query may follow on the same
+    /// connection.
+    fn probe(
+        &self,
+        endpoint: &Endpoint,
+        within: Duration,
+        query: Option<IdentityQuery>,
+    ) -> impl Future<Output = Probed> + Send;
 }
 
+/// Why a node is not healthy; or, if it is, the rest of the probe, which asks for the id of the node's cluster. `None`:
+/// no query was given, or it cannot be sent.
+pub type Probed = Result<Option<IdentityTask>, ProbeFailure>;
+
+/// An identity query, which ends by itself; it gives nothing when the node was not asked.
+type IdentityTask = Pin<Box<dyn Future<Output = Option<IdentityReply>> + Send>>;
+
 impl Probe for NodeClient {
-    async fn probe(&self, endpoint: &Endpoint, within: Duration) -> ProbeOutcome {
-        match self.health(endpoint, within).await {
-            Ok(()) => ProbeOutcome::Up,
-            Err(error) => {
-                debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
-                if error.is_refusal() { ProbeOutcome::Refused } else { ProbeOutcome::Slow }
-            }
+    async fn probe(&self, endpoint: &Endpoint, within: Duration, query: Option<IdentityQuery>) -> Probed {
+        let healthy = match query {
+            None => self.health(endpoint, within).await.map(|()| None),
+            Some(query) => self.health_before_identity(endpoint, within).await.map(|connection| {
+                let task: IdentityTask = Box::pin(async move { connection.identify(&query, within).await });
+                Some(task)
+            }),
+        };
+        if let Err(error) = &healthy {
+            debug!(node = %endpoint.address, port = endpoint.port, %error, "not healthy");
         }
+        Ok(healthy?)
     }
 }
 
@@ -78,6 +103,8 @@ struct Shared {
     probe: Box<dyn BoxedProbe>,
     chance: Box<Chance>,
     schedule: Mutex<Schedule>,
+    /// Locked by holders of the schedule's lock too, and never the other way round.
+    identities: Mutex<Identities>,
     /// The schedule was changed from outside.
     schedule_changed: Notify,
 }
@@ -97,6 +124,7 @@ impl Prober {
             probe: Box::new(Arc::new(probe)),
             chance: Box::new(chance),
             schedule,
+            identities: Mutex::default(),
             schedule_changed: Notify::new(),
         };
         Self(Arc::new(Inner { shared: Arc::new(shared), task: OnceLock::new() }))
@@ -107,7 +135,8 @@ impl Prober {
         let shared = &self.0.shared;
         self.0.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(shared.clone().serve())));
         let (key, arrived) = shared.lock().subscribe();
-        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived }
+        let identified = shared.identities().join(key);
+        ProbeSubscription { prober: self.clone(), name: zone.clone(), key, arrived, identified }
     }
 
     /// How many endpoints are probed; one that is probed with two timeouts counts twice.
@@ -133,14 +162,16 @@ pub struct ProbeSubscription {
     name: ZoneName,
     key: ZoneKey,
     arrived: Arc<Notify>,
+    identified: Arc<Notify>,
 }
 
 impl ProbeSubscription {
     /// Has these endpoints probed and no others, one for each address. New ones are probed at once, or, if they are
     /// many, within a quarter of the interval; the others keep their times.
     pub fn set(&self, endpoints: impl IntoIterator<Item = Endpoint>, health: Health) {
-        let endpoints = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
+        let endpoints: BTreeMap<_, _> = endpoints.into_iter().map(|endpoint| (endpoint.address, endpoint)).collect();
         let shared = &self.prober.0.shared;
+        shared.identities().keep_only(self.key, |endpoint| endpoints.get(&endpoint.address) == Some(endpoint));
         shared.lock().set(self.key, ProbeSettings { endpoints, health }, Instant::now(), &shared.chance);
         shared.schedule_changed.notify_one();
     }
@@ -154,12 +185,28 @@ impl ProbeSubscription {
     }
 
     /// The next outcome, of a node in the present set. Safe to drop at any moment.
-    pub async fn next(&self) -> (IpAddr, ProbeOutcome) {
+    pub async fn next(&self) -> (IpAddr, FinishedProbe) {
         loop {
             if let Some(outcome) = self.prober.0.shared.lock().take(self.key) {
                 return outcome;
             }
             self.arrived.notified().await;
+        }
+    }
+
+    /// Asks a node that is followed for the id of its cluster, over the connection of its next successful probe. Until
+    /// the reply has arrived, repeating this changes nothing.
+    pub fn identify(&self, endpoint: &Endpoint, query: &IdentityQuery) {
+        self.prober.0.shared.identities().want(self.key, endpoint, query);
+    }
+
+    /// The next reply to [`Self::identify`], of a node that is followed now. Safe to drop at any moment.
+    pub async fn next_identity(&self) -> (IpAddr, IdentityReply) {
+        loop {
+            if let Some(identified) = self.prober.0.shared.identities().take(self.key) {
+                return identified;
+            }
+            self.identified.notified().await;
         }
     }
 
@@ -172,6 +219,7 @@ impl ProbeSubscription {
 impl Drop for ProbeSubscription {
     fn drop(&mut self) {
         self.prober.0.shared.lock().unsubscribe(self.key);
+        self.prober.0.shared.identities().leave(self.key);
     }
 }
 
@@ -181,17 +229,30 @@ impl fmt::Debug for ProbeSubscription {
     }
 }
 
-/// Probes in flight. They end when this is dropped.
+/// Probes and identity queries in flight. They end when this is dropped.
 #[derive(Default)]
 struct ActiveProbes {
-    tasks: JoinSet<ProbeOutcome>,
-    known: HashMap<task::Id, (ActiveProbe, Arc<Endpoint>)>,
+    tasks: JoinSet<Probed>,
+    known: HashMap<task::Id, Started>,
+    queries: JoinSet<Option<IdentityReply>>,
+    asked: HashMap<task::Id, (Arc<Endpoint>, IdentityQuery)>,
+}
+
+/// A probe in flight, and the identity query that it carries.
+struct Started {
+    probe: ActiveProbe,
+    endpoint: Arc<Endpoint>,
+    query: Option<IdentityQuery>,
 }
 
 impl Shared {
     /// A panic may have left the schedule half changed. It never panics on that, and `serve` restarts it.
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn identities(&self) -> MutexGuard<'_, Identities> {
+        self.identities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Probes until it is dropped. A panic is a fault of this program; zones still need outcomes after it.
@@ -201,6 +262,7 @@ impl Shared {
             error!(pause = ?RESTART_PAUSE, "the prober panicked and is started again; zones keep their nodes");
             sleep(RESTART_PAUSE).await;
             self.lock().restart(Instant::now());
+            self.identities().renew();
         }
     }
 
@@ -210,6 +272,7 @@ impl Shared {
             let wake = self.start_due(&mut active);
             tokio::select! {
                 Some(finished) = active.tasks.join_next_with_id() => self.finish(&mut active, finished),
+                Some(finished) = active.queries.join_next_with_id() => self.finish_query(&mut active, finished),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 () = self.schedule_changed.notified() => {}
             }
@@ -220,46 +283,73 @@ impl Shared {
     fn start_due(&self, active: &mut ActiveProbes) -> Option<Instant> {
         let mut schedule = self.lock();
         while let Some((probe, endpoint, within)) = schedule.begin(Instant::now()) {
-            let probing = self.probe.begin(endpoint.clone(), within);
+            let query = self.identities().begin(&endpoint);
+            let probing = self.probe.begin(endpoint.clone(), within, query.clone());
             // This frees the slot even if a probe ignores its timeout.
-            let task = active.tasks.spawn(async move { timeout(within, probing).await.unwrap_or(ProbeOutcome::Slow) });
-            active.known.insert(task.id(), (probe, endpoint));
+            let bounded = async move { timeout(within, probing).await.unwrap_or(Err(ProbeFailure::Timeout(within))) };
+            let task = active.tasks.spawn(bounded);
+            active.known.insert(task.id(), Started { probe, endpoint, query });
             schedule.set_abort_handle(probe, task);
         }
         schedule.wake()
     }
 
     /// Records the outcome of this probe, and of all others that have ended meanwhile.
-    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, ProbeOutcome), JoinError>) {
+    fn finish(&self, active: &mut ActiveProbes, finished: Result<(task::Id, Probed), JoinError>) {
         let mut schedule = self.lock();
         let mut next = Some(finished);
         while let Some(finished) = next {
             let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
-            if let Some((probe, endpoint)) = active.known.remove(&id) {
-                let outcome = match finished {
-                    Ok((_, outcome)) => Some(outcome),
+            if let Some(Started { probe, endpoint, query }) = active.known.remove(&id) {
+                let (result, identity) = match finished {
+                    Ok((_, Ok(identity))) => (Some(Ok(())), identity),
+                    Ok((_, Err(failure))) => (Some(Err(failure)), None),
                     Err(error) if error.is_panic() => {
                         error!(node = %endpoint.address, port = endpoint.port, %error, "a probe panicked");
-                        Some(ProbeOutcome::Slow)
+                        (Some(Err(ProbeFailure::Panicked)), None)
                     }
-                    Err(_aborted) => None,
+                    Err(_aborted) => (None, None),
                 };
-                schedule.end(probe, outcome, Instant::now(), (self.chance)());
+                schedule.end(probe, result, Instant::now(), (self.chance)());
+                match (query, identity) {
+                    (Some(query), Some(identity)) => {
+                        let task = active.queries.spawn(identity);
+                        active.asked.insert(task.id(), (endpoint, query));
+                    }
+                    (Some(query), None) => self.identities().end(&endpoint, &query, None),
+                    (None, _) => {}
+                }
             }
             next = active.tasks.try_join_next_with_id();
         }
+    }
+
+    /// Takes over how an identity query ended.
+    fn finish_query(&self, active: &mut ActiveProbes, finished: Result<(task::Id, Option<IdentityReply>), JoinError>) {
+        let id = finished.as_ref().map_or_else(JoinError::id, |&(id, _)| id);
+        let Some((endpoint, query)) = active.asked.remove(&id) else { return };
+        let reply = match finished {
+            Ok((_, reply)) => reply,
+            Err(error) => {
+                error!(node = %endpoint.address, port = endpoint.port, %error, "an identity query panicked");
+                None
+            }
+        };
+        self.identities().end(&endpoint, &query, reply);
     }
 }
 
 /// A [`Probe`] of any type.
 trait BoxedProbe: Send + Sync {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>>;
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration, query: Option<IdentityQuery>) -> BoxedProbed;
 }
 
+type BoxedProbed = Pin<Box<dyn Future<Output = Probed> + Send>>;
+
 impl<P: Probe> BoxedProbe for Arc<P> {
-    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration) -> Pin<Box<dyn Future<Output = ProbeOutcome> + Send>> {
+    fn begin(&self, endpoint: Arc<Endpoint>, within: Duration, query: Option<IdentityQuery>) -> BoxedProbed {
         let probe = self.clone();
-        Box::pin(async move { probe.probe(&endpoint, within).await })
+        Box::pin(async move { probe.probe(&endpoint, within, query).await })
     }
 }
 
@@ -271,7 +361,7 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
-    use super::*;
+    use super::{super::membership::ProbeOutcome, *};
     use crate::{
         config::Scheme,
         simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster},
@@ -300,7 +390,7 @@ mod tests {
     }
 
     impl Probe for World {
-        async fn probe(&self, endpoint: &Endpoint, _within: Duration) -> ProbeOutcome {
+        async fn probe(&self, endpoint: &Endpoint, _within: Duration, _query: Option<IdentityQuery>) -> Probed {
             struct InFlight<'a>(&'a AtomicUsize);
             impl Drop for InFlight<'_> {
                 fn drop(&mut self) {
@@ -314,9 +404,9 @@ mod tests {
             match habit.unwrap_or(Habit::Answers(MILLI)) {
                 Habit::Answers(after) => {
                     sleep(after).await;
-                    ProbeOutcome::Up
+                    Ok(None)
                 }
-                Habit::Refuses => ProbeOutcome::Refused,
+                Habit::Refuses => Err(ProbeFailure::Refused),
                 Habit::Hangs => std::future::pending().await,
                 Habit::Panics => panic!("as the test demands"),
             }
@@ -384,8 +474,8 @@ mod tests {
     ) -> Vec<(Duration, IpAddr, ProbeOutcome)> {
         let start = Instant::now();
         let mut all = Vec::new();
-        while let Ok((node, outcome)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, outcome));
+        while let Ok((node, finished)) = timeout(within - start.elapsed(), subscription.next()).await {
+            all.push((start.elapsed(), node, finished.outcome()));
         }
         all
     }
@@ -530,15 +620,15 @@ mod tests {
             outcomes_within(&mut subscription, 3 * SECOND + SECOND.mul_f64(rand::random())).await;
             world.will(1, Habit::Refuses);
             let crashed = Instant::now();
-            let mut first = subscription.next().await;
+            let mut first = next(&subscription).await;
             // One time in a thousand a probe is in flight at that moment, and the node has answered it already.
             if first == (node(1), ProbeOutcome::Up) {
                 assert!(world.times(1).last().is_some_and(|begun| *begun <= crashed));
-                first = subscription.next().await;
+                first = next(&subscription).await;
             }
             assert_eq!(first, (node(1), ProbeOutcome::Refused));
             subscription.confirm(node(1));
-            assert_eq!(subscription.next().await, (node(1), ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (node(1), ProbeOutcome::Refused));
             assert!(crashed.elapsed() < SECOND * 12 / 10, "{:?}", crashed.elapsed());
         }
     }
@@ -663,17 +753,18 @@ mod tests {
         subscription.set(cluster.nodes().into_iter().map(endpoint), health(600 * SECOND, timeout));
     }
 
-    async fn next(subscription: &mut ProbeSubscription) -> (IpAddr, ProbeOutcome) {
-        timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives")
+    async fn next(subscription: &ProbeSubscription) -> (IpAddr, ProbeOutcome) {
+        let (node, finished) = timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives");
+        (node, finished.outcome())
     }
 
     #[tokio::test]
     async fn real_nodes_are_up_or_refuse_and_a_refusal_is_confirmed() {
         let cluster = SimulatedCluster::start(3).unwrap();
-        let mut subscription = real(&cluster);
+        let subscription = real(&cluster);
         let mut up = Vec::new();
         for _ in 0..3 {
-            let (node, outcome) = next(&mut subscription).await;
+            let (node, outcome) = next(&subscription).await;
             assert_eq!(outcome, ProbeOutcome::Up);
             up.push(node);
         }
@@ -682,12 +773,12 @@ mod tests {
         cluster.stop(up[1]);
         for _ in 0..2 {
             subscription.confirm(up[1]);
-            assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Refused));
+            assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Refused));
         }
         assert_eq!(cluster.total(Path::Health), 3, "no other node was asked again");
         cluster.restart(up[1]).unwrap();
         subscription.confirm(up[1]);
-        assert_eq!(next(&mut subscription).await, (up[1], ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (up[1], ProbeOutcome::Up));
         assert_eq!(cluster.connections(up[1]), 2, "each probe has its own connection");
     }
 
@@ -696,20 +787,108 @@ mod tests {
         let cluster = SimulatedCluster::start(1).unwrap();
         let node = cluster.node(0);
         let mut subscription = real(&cluster);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
         wait_for(&mut subscription, &cluster, SECOND / 4);
         for delivery in [Delivery::Hang, Delivery::Drip(SECOND / 10), Delivery::Close] {
             cluster.deliver(node, Path::Health, delivery.clone());
             subscription.confirm(node);
-            assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
+            assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow), "{delivery:?}");
         }
         wait_for(&mut subscription, &cluster, LONG);
         cluster.heal(node);
         cluster.say(node, Path::Health, Content::Reply(HttpReply::status(500)));
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Slow));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Slow));
         cluster.heal(node);
         subscription.confirm(node);
-        assert_eq!(next(&mut subscription).await, (node, ProbeOutcome::Up));
+        assert_eq!(next(&subscription).await, (node, ProbeOutcome::Up));
+    }
+
+    /// A simulated cluster whose nodes a zone follows, with real requests.
+    struct RealProbes {
+        cluster: SimulatedCluster,
+        client: NodeClient,
+        prober: Prober,
+    }
+
+    impl RealProbes {
+        fn new(nodes: usize) -> Self {
+            let client = NodeClient::new().unwrap();
+            let prober = Prober::new(client.clone());
+            Self { cluster: SimulatedCluster::start(nodes).unwrap(), client, prober }
+        }
+
+        fn endpoints(&self) -> Vec<Endpoint> {
+            let port = NonZeroU16::new(self.cluster.port()).unwrap();
+            let endpoint = |address| Endpoint { scheme: Scheme::Http, address, port };
+            self.cluster.nodes().into_iter().map(endpoint).collect()
+        }
+
+        /// A zone that follows all nodes and wants their ids.
+        fn follow(&self, interval: Duration) -> (ProbeSubscription, IdentityQuery) {
+            let (seed, port) = (self.cluster.node(0), self.cluster.port());
+            let text = format!("[zones.\"a.example\"]\nseeds = [\"{seed}\"]\nport = {port}\n");
+            let config = crate::config::Config::parse(std::path::Path::new("z.toml"), text.as_bytes()).unwrap();
+            let query = self.client.identity_query(config.zones.values().next().unwrap()).unwrap();
+            let subscription = zone(&self.prober);
+            let endpoints = self.endpoints();
+            endpoints.iter().for_each(|endpoint| subscription.identify(endpoint, &query));
+            subscription.set(endpoints, health(interval, LONG));
+            (subscription, query)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_brings_the_id_of_the_node_s_cluster_over_its_connection() {
+        let real = RealProbes::new(3);
+        let (subscription, _) = real.follow(LONG);
+        let mut identified = std::collections::BTreeSet::new();
+        while identified.len() < 3 {
+            let (node, reply) = timeout(LONG, subscription.next_identity()).await.unwrap();
+            assert_eq!(reply, IdentityReply::Id(real.cluster.cluster_id().unwrap()));
+            identified.insert(node);
+            // On a busy machine another node than the first may be asked with a later probe.
+            real.cluster.nodes().into_iter().for_each(|node| subscription.confirm(node));
+        }
+        for node in real.cluster.nodes() {
+            let probes = real.cluster.count(node, Path::Health);
+            let connections = real.cluster.connections(node);
+            assert_eq!(real.cluster.count(node, Path::Identity), 1);
+            assert!(
+                connections <= probes + 1,
+                "{connections} connections for {probes} probes, one may have just begun"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_identity_query_delays_no_outcome() {
+        let real = RealProbes::new(1);
+        let node = real.cluster.node(0);
+        real.cluster.deliver(node, Path::Identity, Delivery::Hang);
+        let (subscription, _) = real.follow(MILLI * 20);
+        for _ in 0..5 {
+            assert_eq!(timeout(LONG, next(&subscription)).await, Ok((node, ProbeOutcome::Up)));
+        }
+        assert_eq!(real.cluster.count(node, Path::Identity), 1, "one at a time");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_refuses_sees_one_query_of_all_zones_and_probes() {
+        let real = RealProbes::new(8);
+        real.cluster.authorize(crate::simulation::Authorization::Enforce, &[]);
+        let zones: Vec<_> = (0..4).map(|_| real.follow(MILLI * 20)).collect();
+        for round in 0..3 {
+            for (subscription, query) in &zones {
+                for _ in 0..8 {
+                    let (node, reply) = timeout(LONG, subscription.next_identity()).await.unwrap();
+                    assert!(matches!(reply, IdentityReply::Refused(_)), "{round}: {reply:?}");
+                    let endpoint = real.endpoints().into_iter().find(|endpoint| endpoint.address == node).unwrap();
+                    subscription.identify(&endpoint, query);
+                }
+            }
+        }
+        let counts = real.cluster.identity_counts();
+        assert_eq!((counts.unsigned, counts.signed), (1, 0));
     }
 }

@@ -19,10 +19,11 @@ use rustc_hash::FxHashMap;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use super::{
-    super::{clock::pause, membership::ProbeOutcome, node::Endpoint},
+    super::{clock::pause, node::Endpoint},
+    finished::FinishedProbe,
     pace::{first_probe_spread, stretched},
 };
-use crate::config::Health;
+use crate::{config::Health, types::ProbeFailure};
 
 /// The least time from the begin of a probe to a probe of the same target out of turn: many zones may ask for one, and
 /// a node that refuses must not be flooded.
@@ -80,7 +81,7 @@ struct Zone {
     /// Queued targets that are charged to this zone, the longest waiting first.
     waiting: VecDeque<TargetKey>,
     turn: u64,
-    results: VecDeque<(IpAddr, ProbeOutcome)>,
+    results: VecDeque<(IpAddr, FinishedProbe)>,
     arrived: Arc<Notify>,
 }
 
@@ -191,7 +192,7 @@ impl Schedule {
     }
 
     /// The zone's oldest result.
-    pub(super) fn take(&mut self, zone: ZoneKey) -> Option<(IpAddr, ProbeOutcome)> {
+    pub(super) fn take(&mut self, zone: ZoneKey) -> Option<(IpAddr, FinishedProbe)> {
         self.zones.get_mut(&zone)?.results.pop_front()
     }
 
@@ -228,15 +229,22 @@ impl Schedule {
         }
     }
 
-    /// Records the outcome of a probe; `None`: it was aborted.
-    pub(super) fn end(&mut self, probe: ActiveProbe, outcome: Option<ProbeOutcome>, now: Instant, chance: f64) {
+    /// Records how a probe ended; `None`: it was aborted.
+    pub(super) fn end(
+        &mut self,
+        probe: ActiveProbe,
+        result: Option<Result<(), ProbeFailure>>,
+        now: Instant,
+        chance: f64,
+    ) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.change(probe.zone, |zone| zone.in_flight = zone.in_flight.saturating_sub(1));
-        let (Some(outcome), Some(target)) = (outcome, self.targets.get(&probe.target)) else { return };
+        let (Some(result), Some(target)) = (result, self.targets.get(&probe.target)) else { return };
         let (Phase::InFlight { .. }, Some(begun)) = (&target.phase, target.begun) else { return };
+        let finished = FinishedProbe { result, duration: now - begun };
         for zone in &target.subscribers {
             if let Some(zone) = self.zones.get_mut(zone) {
-                zone.report(target.endpoint.address, outcome);
+                zone.report(target.endpoint.address, finished.clone());
             }
         }
         let due = now.max(begun + pause(self.interval_of(probe.target), chance));
@@ -383,11 +391,11 @@ impl Schedule {
 }
 
 impl Zone {
-    fn report(&mut self, address: IpAddr, outcome: ProbeOutcome) {
+    fn report(&mut self, address: IpAddr, finished: FinishedProbe) {
         if self.results.len() >= RESULTS_PER_NODE_MAX * self.nodes.len() {
             self.results.pop_front();
         }
-        self.results.push_back((address, outcome));
+        self.results.push_back((address, finished));
         self.arrived.notify_one();
     }
 }
@@ -396,8 +404,10 @@ impl Zone {
 mod tests {
     use std::num::{NonZeroU8, NonZeroU16};
 
-    use super::super::pace::FIRST_PROBE_SPREAD;
-    use super::*;
+    use super::{
+        super::{super::membership::ProbeOutcome, pace::FIRST_PROBE_SPREAD},
+        *,
+    };
     use crate::config::Scheme;
     use proptest::prelude::*;
 
@@ -447,8 +457,13 @@ mod tests {
         }
 
         fn end(&mut self, index: usize, outcome: ProbeOutcome) {
+            let result = match outcome {
+                ProbeOutcome::Up => Ok(()),
+                ProbeOutcome::Refused => Err(ProbeFailure::Refused),
+                ProbeOutcome::Slow => Err(ProbeFailure::Status(503)),
+            };
             let probe = self.active.remove(index);
-            self.schedule.end(probe, Some(outcome), self.now, 0.5);
+            self.schedule.end(probe, Some(result), self.now, 0.5);
         }
 
         fn end_all(&mut self) {
@@ -574,7 +589,8 @@ mod tests {
             fixture.end(0, if round < 8 { ProbeOutcome::Slow } else { ProbeOutcome::Up });
             fixture.now += SECOND;
         }
-        let outcome: Vec<_> = std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, outcome)| outcome).collect();
+        let outcome: Vec<_> =
+            std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, finished)| finished.outcome()).collect();
         assert_eq!(outcome, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 

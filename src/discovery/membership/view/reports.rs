@@ -26,9 +26,9 @@ const DEPARTED_MAX: usize = 256;
 /// Reports that are asked for at once on account of one poll.
 pub(super) const ASKED_AT_ONCE_MAX: usize = 8;
 
-/// Which nodes are to be asked for their reports.
+/// Which nodes are to be asked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct DueReports {
+pub struct DueRequests {
     /// These, now.
     pub ask: Vec<IpAddr>,
     /// When there may be others.
@@ -112,8 +112,15 @@ impl MembershipView {
         if !report.names(&node) && !self.foreign.contains_key(&node) {
             self.ask_named_by_witness(&report);
         }
-        if self.identifies && !self.reports.contains_key(&node) {
-            self.unidentified.insert(node);
+        if is_suspicious {
+            // It may be another node by now.
+            self.identified.remove(&node);
+        }
+        if self.identifies && !self.identified.contains_key(&node) {
+            self.reports_changed = true;
+            if !self.reports.contains_key(&node) {
+                self.unidentified.insert(node);
+            }
         }
         self.reports.insert(node, report);
         self.evidence_changed |= is_changed || was_awaited;
@@ -155,6 +162,7 @@ impl MembershipView {
         let was_awaited = self.awaited.remove(&node);
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
+        self.identified.remove(&node);
         self.unidentified.remove(&node);
         self.pending.remove(&node);
         self.standing.remove(&node);
@@ -162,7 +170,9 @@ impl MembershipView {
     }
 
     /// A node has said which cluster it is of, or that it cannot say.
-    pub fn identified(&mut self, node: IpAddr, id: Option<ClusterId>) {
+    pub fn identified(&mut self, node: IpAddr, id: Option<ClusterId>, now: Instant) {
+        self.identified.insert(node, now);
+        self.reports_changed = true;
         self.evidence_changed |= self.unidentified.remove(&node);
         let Some(id) = id else { return };
         if self.ids.insert(node, id) == Some(id) {
@@ -201,6 +211,7 @@ impl MembershipView {
     pub fn ask_all_anew(&mut self) {
         self.reports.clear();
         self.ids.clear();
+        self.identified.clear();
         self.unidentified.clear();
         self.standing.clear();
         self.asked.clear();
@@ -210,8 +221,8 @@ impl MembershipView {
     }
 
     /// Which nodes are to be asked for their reports, when a report is good for `every`.
-    pub fn due_reports(&self, now: Instant, every: Duration) -> DueReports {
-        let mut due = DueReports { ask: self.awaited.iter().copied().collect(), next: None };
+    pub fn due_reports(&self, now: Instant, every: Duration) -> DueRequests {
+        let mut due = DueRequests { ask: self.awaited.iter().copied().collect(), next: None };
         for node in self.tracked().into_iter().filter(|node| !self.awaited.contains(node)) {
             if self.is_down(node) {
                 continue;
@@ -224,6 +235,31 @@ impl MembershipView {
             }
         }
         due
+    }
+
+    /// Which nodes are to be asked for the ids of their clusters, when an id is good for `every`: those with a report in
+    /// force.
+    pub fn due_identities(&self, now: Instant, every: Duration) -> DueRequests {
+        let mut due = DueRequests::default();
+        for &node in self.reports.keys().filter(|_| self.identifies) {
+            match self.identified.get(&node).map(|last| *last + spread(node, every)) {
+                Some(at) if at > now => due.next = Some(due.next.map_or(at, |next| next.min(at))),
+                _ => due.ask.push(node),
+            }
+        }
+        due
+    }
+
+    /// Whether a node is to be asked for the id of its cluster before its report is recorded: an id is known that it may
+    /// be compared with, and it has given none since its last failure. (Two recycled addresses of three would outvote the
+    /// third before their ids arrive.)
+    pub fn is_identified_first(&self, node: IpAddr) -> bool {
+        self.identifies && self.cluster_id().is_some() && !self.identified.contains_key(&node)
+    }
+
+    /// Whether a node has a report in force.
+    pub fn has_report(&self, node: IpAddr) -> bool {
+        self.reports.contains_key(&node)
     }
 
     /// Whether an answer depends on a node's next report: it is listed, and not trusted yet, or the name may be about to
@@ -259,6 +295,7 @@ impl MembershipView {
         let is_tracked = |node: &IpAddr| tracked.contains(node);
         self.reports.retain(|node, _| is_tracked(node));
         self.ids.retain(|node, _| is_tracked(node));
+        self.identified.retain(|node, _| is_tracked(node));
         self.unidentified.retain(is_tracked);
         self.asked.retain(|node, _| is_tracked(node));
         self.awaited.retain(is_tracked);
@@ -290,4 +327,106 @@ fn spread(node: IpAddr, every: Duration) -> Duration {
     let hash = BuildHasherDefault::<FxHasher>::default().hash_one(node) >> 32;
     let fraction = f64::from(u32::try_from(hash).unwrap_or_default()) / f64::from(u32::MAX);
     every.mul_f64(0.9 + fraction / 5.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::membership::Timing;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// An id is asked for again after this time, ± 10 %.
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn node(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn list(nodes: &[u8]) -> Option<NodeSet> {
+        NodeSet::new(nodes.iter().copied().map(node))
+    }
+
+    fn id(octet: u8) -> ClusterId {
+        ClusterId::new([octet; 16]).unwrap()
+    }
+
+    fn view(now: Instant) -> MembershipView {
+        let timing = Timing { refresh: SECOND, max_stale: None };
+        let mut view = MembershipView::new(timing, None, 1, now);
+        view.seeds(&[node(1), node(2), node(3)], None);
+        view
+    }
+
+    fn report(view: &mut MembershipView, reporter: u8, nodes: &[u8], now: Instant) {
+        view.record_report(node(reporter), vec![list(nodes)], false, now);
+    }
+
+    #[test]
+    fn an_id_is_due_with_a_report_and_again_after_its_interval() {
+        let start = Instant::now();
+        let mut view = view(start).identifying();
+        assert_eq!(view.due_identities(start, EVERY), DueRequests::default(), "no node has reported");
+        view.reports_changed();
+        report(&mut view, 1, &[1, 2, 3], start);
+        assert!(view.reports_changed());
+        report(&mut view, 2, &[1, 2, 3], start);
+        assert_eq!(view.due_identities(start, EVERY), DueRequests { ask: vec![node(1), node(2)], next: None });
+        view.identified(node(1), Some(id(7)), start);
+        view.identified(node(2), None, start + SECOND);
+        let due = view.due_identities(start + SECOND, EVERY);
+        let next = due.next.unwrap();
+        assert!(due.ask.is_empty() && next >= start + EVERY.mul_f64(0.9), "an unknown id is one that was asked for");
+        assert!(next <= start + EVERY.mul_f64(1.1));
+        let due = view.due_identities(start + EVERY * 2, EVERY);
+        assert_eq!(due, DueRequests { ask: vec![node(1), node(2)], next: None });
+        view.identified(node(1), Some(id(7)), start + EVERY * 2);
+        let due = view.due_identities(start + EVERY * 2, EVERY);
+        assert!(due.ask == [node(2)] && due.next.unwrap() >= start + EVERY * 2 + EVERY.mul_f64(0.9));
+    }
+
+    #[test]
+    fn a_node_that_returns_or_may_be_another_one_is_asked_anew() {
+        let start = Instant::now();
+        let mut view = view(start).identifying();
+        let identify = |view: &mut MembershipView| view.identified(node(1), Some(id(7)), start);
+        report(&mut view, 1, &[1, 2], start);
+        identify(&mut view);
+        view.record_failure(node(1), start);
+        assert!(view.due_identities(start, EVERY).ask.is_empty(), "it has no report in force");
+        report(&mut view, 1, &[1, 2], start);
+        assert_eq!(view.due_identities(start, EVERY).ask, [node(1)]);
+        identify(&mut view);
+        report(&mut view, 1, &[1, 2, 9], start + SECOND);
+        assert_eq!(view.due_identities(start, EVERY).ask, [node(1)], "it names a stranger all of a sudden");
+        identify(&mut view);
+        report(&mut view, 1, &[1, 2, 9], start + SECOND * 2);
+        assert!(view.due_identities(start, EVERY).ask.is_empty());
+        view.ask_all_anew();
+        report(&mut view, 1, &[1, 2, 9], start + SECOND * 3);
+        assert_eq!(view.due_identities(start, EVERY).ask, [node(1)], "after a pause");
+    }
+
+    #[test]
+    fn an_id_is_asked_for_before_a_report_only_where_one_is_known() {
+        let start = Instant::now();
+        assert!(!view(start).identifying().is_identified_first(node(1)), "there is none to compare it with");
+        assert!(!view(start).pinned(id(7)).is_identified_first(node(1)), "no node is asked");
+        let mut view = view(start).identifying().pinned(id(7));
+        assert!(view.is_identified_first(node(1)));
+        view.identified(node(1), None, start);
+        assert!(!view.is_identified_first(node(1)));
+        report(&mut view, 1, &[1, 2], start);
+        assert!(view.unidentified.is_empty() && view.due_identities(start, EVERY).ask.is_empty(), "it has answered");
+        view.record_failure(node(1), start);
+        assert!(view.is_identified_first(node(1)));
+    }
+
+    #[test]
+    fn without_identity_queries_no_id_is_due() {
+        let start = Instant::now();
+        let mut view = view(start);
+        report(&mut view, 1, &[1, 2], start);
+        assert_eq!(view.due_identities(start, EVERY), DueRequests::default());
+    }
 }

@@ -47,6 +47,7 @@ impl MembershipView {
             reports: BTreeMap::new(),
             ids: BTreeMap::new(),
             identifies: false,
+            identified: BTreeMap::new(),
             unidentified: BTreeSet::new(),
             awaited: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -68,6 +69,7 @@ impl MembershipView {
             source: None,
             error: None,
             last_dispute: None,
+            dispute: None,
             unscoped: false,
             notices: Vec::new(),
         }
