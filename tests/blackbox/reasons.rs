@@ -1,6 +1,6 @@
 //! Why a zone or a node is in its state: in the API, on the page, in the metrics and in the log.
 
-use std::{fs, net::IpAddr, time::Duration};
+use std::{fs, net::IpAddr};
 
 use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
 use serde_json::Value;
