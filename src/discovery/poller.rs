@@ -29,7 +29,7 @@ use super::{
         Timing,
     },
     node::{Endpoint, NodeClient},
-    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, TIMEOUTS_IN_TICK},
+    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, SharedLists, TIMEOUTS_IN_TICK},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
 };
@@ -70,6 +70,8 @@ pub struct Resources {
     pub prober: Prober,
     /// What the other zones answer.
     pub ownership: AddressOwnership,
+    /// Lists that nodes have sent a short time ago.
+    pub lists: SharedLists,
     /// How often the process was held up.
     pub pauses: Pauses,
     /// Where the time to a changed answer is counted.
@@ -111,6 +113,8 @@ pub struct Poller<A = Nodes> {
     has_polled: Notify,
     /// The pauses of the process that the nodes have been verified after.
     pauses_seen: AtomicU64,
+    /// From 0 to 1: sets zones apart that have started together.
+    phase: f64,
     /// What was last logged of the zone's state.
     state_log: Mutex<StateLog>,
 }
@@ -122,7 +126,7 @@ impl Poller {
         if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
             warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
         }
-        let asks = Nodes::new(&resources.alternator, zone);
+        let asks = Nodes::new(&resources.alternator, &resources.lists, zone);
         Self::with(entry, zone, start, resources, asks)
     }
 }
@@ -159,6 +163,7 @@ impl<A: Ask> Poller<A> {
             reports_changed: Notify::new(),
             has_polled: Notify::new(),
             pauses_seen: AtomicU64::new(resources.pauses.count()),
+            phase: rand::random(),
             state_log: Mutex::new(state_log),
         };
         poller.handle(Event::Time);

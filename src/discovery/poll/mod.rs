@@ -3,6 +3,7 @@
 
 mod candidates;
 mod hedge;
+mod shared;
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +16,11 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracing::debug;
 
+use self::shared::SharedList;
 pub use self::{
     candidates::{AtScale, Candidates},
     hedge::{Failures, HedgedPoll, TIMEOUTS_IN_TICK},
+    shared::SharedLists,
 };
 use super::node::{
     Dropped, Endpoint, FetchError, IdentityQuery, IdentityReply, Keep, ListError, ListReply, Location, NodeClient,
@@ -46,6 +49,17 @@ pub trait Ask: Send + Sync {
         keep: Keep,
     ) -> impl Future<Output = Result<ListReply, FetchError>> + Send;
 
+    /// The same, unless some zone has got the list after this moment: then that one.
+    fn ask_after(
+        &self,
+        node: IpAddr,
+        location: Option<Location<'_>>,
+        _after: Instant,
+        keep: Keep,
+    ) -> impl Future<Output = Result<ListReply, FetchError>> + Send {
+        self.ask(node, location, keep)
+    }
+
     /// How nodes are asked for the id of their cluster; `None`: they are not.
     fn identity_query(&self) -> Option<&IdentityQuery> {
         None
@@ -66,6 +80,7 @@ pub trait Ask: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Nodes {
     alternator: NodeClient,
+    lists: SharedLists,
     scheme: Scheme,
     port: std::num::NonZeroU16,
     timeout: Duration,
@@ -74,12 +89,13 @@ pub struct Nodes {
 
 impl Nodes {
     /// Nodes of this zone's cluster.
-    pub fn new(alternator: &NodeClient, zone: &config::Zone) -> Self {
+    pub fn new(alternator: &NodeClient, lists: &SharedLists, zone: &config::Zone) -> Self {
         let cluster = &zone.cluster;
         let scheme = cluster.scheme.clone();
         let port = cluster.port;
         let identity_query = alternator.identity_query(zone);
-        Self { alternator: alternator.clone(), scheme, port, timeout: zone.timeout, identity_query }
+        let (alternator, lists) = (alternator.clone(), lists.clone());
+        Self { alternator, lists, scheme, port, timeout: zone.timeout, identity_query }
     }
 
     fn endpoint(&self, address: IpAddr) -> Endpoint {
@@ -89,7 +105,30 @@ impl Nodes {
 
 impl Ask for Nodes {
     async fn ask(&self, address: IpAddr, location: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
-        self.alternator.local_nodes(&self.endpoint(address), location, self.timeout, keep).await
+        let endpoint = self.endpoint(address);
+        let reply = self.alternator.local_nodes(&endpoint, location, self.timeout, keep).await;
+        match &reply {
+            Ok(list) => self.lists.keep(&endpoint, location, SharedList::Listed(list.clone())),
+            Err(FetchError::List(ListError::Empty)) => {
+                self.lists.keep(&endpoint, location, SharedList::Empty(Instant::now()));
+            }
+            Err(_) => {}
+        }
+        reply
+    }
+
+    async fn ask_after(
+        &self,
+        address: IpAddr,
+        location: Option<Location<'_>>,
+        after: Instant,
+        keep: Keep,
+    ) -> Result<ListReply, FetchError> {
+        match self.lists.newer(&self.endpoint(address), location, after) {
+            Some(SharedList::Listed(list)) => Ok(list),
+            Some(SharedList::Empty(_)) => Err(FetchError::List(ListError::Empty)),
+            None => self.ask(address, location, keep).await,
+        }
     }
 
     fn identity_query(&self) -> Option<&IdentityQuery> {
@@ -142,14 +181,21 @@ impl<A: Ask> ListQueries<A> {
         self.asks.identify(node, query, keep).await
     }
 
-    /// Asks one node about a scope: for the list of each datacenter, and whether the node supports scopes.
-    pub async fn ask(&self, node: IpAddr, scope: Option<&Scope>, keep: Keep) -> Result<ScopeReply, FetchError> {
+    /// Asks one node about a scope: for the list of each datacenter, and whether the node supports scopes. With `after`,
+    /// lists that any zone has got since serve too.
+    pub async fn ask(
+        &self,
+        node: IpAddr,
+        scope: Option<&Scope>,
+        keep: Keep,
+        after: Option<Instant>,
+    ) -> Result<ScopeReply, FetchError> {
         let Some(Scope { datacenters, rack }) = scope else {
-            let reply = self.request(node, None, keep).await?;
+            let reply = self.request(node, None, keep, after).await?;
             return Ok(ScopeReply::of(reply, false));
         };
         let locations = datacenters.iter().map(|datacenter| Location { datacenter, rack: rack.as_deref() });
-        let lists = join_all(locations.map(|location| self.ask_location(node, location, keep)));
+        let lists = join_all(locations.map(|location| self.ask_location(node, location, keep, after)));
         let (lists, supports_scopes) = tokio::join!(lists, self.supports_scopes(node, keep));
         let mut union: Option<ScopeReply> = None;
         for list in lists {
@@ -164,8 +210,14 @@ impl<A: Ask> ListQueries<A> {
     }
 
     /// Asks for the list of one location; an empty list is an answer.
-    async fn ask_location(&self, node: IpAddr, location: Location<'_>, keep: Keep) -> Result<ScopeReply, FetchError> {
-        match self.request(node, Some(location), keep).await {
+    async fn ask_location(
+        &self,
+        node: IpAddr,
+        location: Location<'_>,
+        keep: Keep,
+        after: Option<Instant>,
+    ) -> Result<ScopeReply, FetchError> {
+        match self.request(node, Some(location), keep, after).await {
             Ok(reply) => Ok(ScopeReply::of(reply, false)),
             Err(FetchError::List(ListError::Empty)) => Ok(ScopeReply::empty()),
             Err(error) => Err(error),
@@ -178,7 +230,8 @@ impl<A: Ask> ListQueries<A> {
             return Ok(known);
         }
         let nonexistent = Location { datacenter: NONEXISTENT_DC, rack: None };
-        let supports = match self.asks.ask(node, Some(nonexistent), keep).await {
+        let lately = Instant::now().checked_sub(SUPPORT_KEPT).unwrap_or_else(Instant::now);
+        let supports = match self.asks.ask_after(node, Some(nonexistent), lately, keep).await {
             Ok(_) => false,
             Err(FetchError::List(ListError::Empty)) => true,
             Err(error) => return Err(error),
@@ -188,8 +241,17 @@ impl<A: Ask> ListQueries<A> {
     }
 
     /// Sends one request, and counts its result.
-    async fn request(&self, node: IpAddr, location: Option<Location<'_>>, keep: Keep) -> Result<ListReply, FetchError> {
-        let ended = self.asks.ask(node, location, keep).await;
+    async fn request(
+        &self,
+        node: IpAddr,
+        location: Option<Location<'_>>,
+        keep: Keep,
+        after: Option<Instant>,
+    ) -> Result<ListReply, FetchError> {
+        let ended = match after {
+            Some(after) => self.asks.ask_after(node, location, after, keep).await,
+            None => self.asks.ask(node, location, keep).await,
+        };
         let result = match &ended {
             Ok(_) => PollResult::Ok,
             Err(error) => {

@@ -157,7 +157,7 @@ impl<A: Ask> Poller<A> {
         let mut empty = None;
         let mut failures = Failures::default();
         let mut empty_replies = 0;
-        let mut poll = HedgedPoll::new(candidates, self.zone.timeout, |node| self.query(node, query.scope));
+        let mut poll = HedgedPoll::new(candidates, self.zone.timeout, |node| self.query(node, query.scope, None));
         while let Some((node, reply)) = poll.next().await {
             let refusal = match reply {
                 Err(error) => error.into(),
@@ -218,7 +218,7 @@ impl<A: Ask> Poller<A> {
         if let Some(Decision::AskFirst(AskFirst { all, some })) = &decision {
             let some: Vec<IpAddr> = some.iter().copied().collect();
             let some = some.sample(&mut rand::rng(), ASKED_MISSING_MAX);
-            let asked: FuturesUnordered<_> = all.iter().chain(some).map(|&node| self.ask_report(node)).collect();
+            let asked: FuturesUnordered<_> = all.iter().chain(some).map(|&node| self.ask_report(node, None)).collect();
             asked.collect::<()>().await;
             decision = self.handle_arrived(Event::AskedFirst(about), arrived);
         }
@@ -231,8 +231,13 @@ impl<A: Ask> Poller<A> {
     }
 
     /// Asks one node about a scope, and counts a failure against it.
-    pub(super) async fn query(&self, node: IpAddr, scope: Option<&Scope>) -> Result<ScopeReply, FetchError> {
-        let reply = self.queries.ask(node, scope, self.keep(node)).await;
+    pub(super) async fn query(
+        &self,
+        node: IpAddr,
+        scope: Option<&Scope>,
+        after: Option<tokio::time::Instant>,
+    ) -> Result<ScopeReply, FetchError> {
+        let reply = self.queries.ask(node, scope, self.keep(node), after).await;
         if let Err(error) = &reply {
             self.handle(Event::Silent(node));
             if error.is_refusal() {

@@ -29,6 +29,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 /// times as much as a poll.
 const REPORT_INTERVAL_AT_SCALE: Duration = Duration::from_secs(120);
 
+/// Zones ask for reports after times that differ by so much, so that the first of many asks for all.
+const REPORT_JITTER: f64 = 0.1;
+
+/// The age up to which another zone's list serves as a report: more than [`REPORT_JITTER`] sets zones apart, and little
+/// beside [`REPORT_INTERVAL`].
+const SHARED_AGE_MAX: Duration = Duration::from_secs(8);
+
 /// Requests of both kinds that one zone has in flight: a large cluster must not be asked as one, nor fill our own
 /// descriptors.
 const REQUESTS_IN_FLIGHT_MAX: usize = 8;
@@ -98,12 +105,13 @@ impl<A: Ask> Poller<A> {
 
     fn report_interval(&self) -> Duration {
         let every = if self.resources.at_scale.get() { REPORT_INTERVAL_AT_SCALE } else { REPORT_INTERVAL };
-        every.max(self.zone.refresh)
+        // Zones of one cluster that have started together must not all ask at the same moment: the first asks for all.
+        every.max(self.zone.refresh).mul_f64(1.0 - REPORT_JITTER * self.phase)
     }
 
     async fn send(&self, request: Request) {
         match request {
-            Request::Report(node) => self.ask_report(node).await,
+            Request::Report(node) => self.ask_report(node, self.shared_after(node)).await,
             Request::Identity(node) => {
                 let Some(query) = self.queries.identity_query() else { return };
                 if let Some(reply) = self.queries.identify(node, query, Keep::Never).await {
@@ -113,12 +121,20 @@ impl<A: Ask> Poller<A> {
         }
     }
 
+    /// Since when a list that another zone has got serves as a node's report: it must be newer than the one in force, and
+    /// about as new as a list that is asked for now. `None`: the node has to be asked, because it is new, or has failed.
+    fn shared_after(&self, node: IpAddr) -> Option<TokioInstant> {
+        let reported = self.membership().view().report_in_force(node)?;
+        let recent = now().checked_sub(SHARED_AGE_MAX).unwrap_or(reported);
+        Some(TokioInstant::from_std(reported.max(recent)))
+    }
+
     /// Asks a node for its own lists, of every scope.
-    pub(super) async fn ask_report(&self, node: IpAddr) {
+    pub(super) async fn ask_report(&self, node: IpAddr, after: Option<TokioInstant>) {
         let scopes = &self.zone.cluster.scope;
         let replies = match scopes.as_slice() {
-            [] => self.query(node, None).await.map(|reply| vec![reply]),
-            scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope)))).await,
+            [] => self.query(node, None, after).await.map(|reply| vec![reply]),
+            scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope), after))).await,
         };
         if let Ok(replies) = replies {
             let unscoped = replies.iter().any(|reply| reply.unscoped);

@@ -126,6 +126,7 @@ impl Running {
 fn resources(lookup: HostLookup) -> Resources {
     let alternator = NodeClient::new().unwrap();
     Resources {
+        lists: SharedLists::default(),
         prober: Prober::new(alternator.clone()),
         alternator,
         lookup,

@@ -72,6 +72,11 @@ impl MembershipView {
         NodeSet::new(others.filter(|node| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node))))
     }
 
+    /// When a node's report in force arrived, unless another one is awaited.
+    pub fn report_in_force(&self, node: IpAddr) -> Option<Instant> {
+        self.reports.get(&node).filter(|_| !self.awaited.contains(&node)).map(|report| report.at)
+    }
+
     /// Takes over a poll's list as the sender's report, if the zone has one scope. With several, a list that is not the one
     /// that was reported calls for another report.
     pub fn record_poll(&mut self, about: ScopeReport<'_>, now: Instant) {
