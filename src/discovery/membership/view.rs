@@ -316,7 +316,11 @@ impl MembershipView {
                 self.dispute = Some(Dispute::Foreign(report.sender, *reason));
                 Err(format!("is another cluster's: {reason}"))
             }
-            Some(Verdict::Isolated) => Err("has lost sight of the zone's other nodes".to_owned()),
+            Some(Verdict::Isolated) => {
+                self.last_dispute = Some(now);
+                self.dispute = Some(Dispute::Isolated(report.sender));
+                Err("has lost sight of the zone's other nodes".to_owned())
+            }
             Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
             Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
             None if self.reports.contains_key(&report.sender) => {

@@ -16,6 +16,8 @@ use crate::{
 pub(super) enum Dispute {
     /// This node has sent a list, and is of another cluster.
     Foreign(IpAddr, ForeignReason),
+    /// This node lists only itself, and the zone's other nodes are alive.
+    Isolated(IpAddr),
     /// A list leaves out a node that is alive.
     LeavesOut { sender: IpAddr, witness: IpAddr },
 }
@@ -32,6 +34,8 @@ pub enum ZoneReason {
     ForeignListed(IpAddr, ForeignReason),
     #[error("{0} was polled and is another cluster's: {1}")]
     ForeignPolled(IpAddr, ForeignReason),
+    #[error("{0} lists only itself: it has lost sight of the zone's other nodes")]
+    Isolated(IpAddr),
     #[error("{sender} does not list {witness}, which is alive and lists itself")]
     LeavesOut { sender: IpAddr, witness: IpAddr },
     #[error("the servers do not support scope, as before ScyllaDB 2025.1, so the whole cluster is answered")]
@@ -96,6 +100,7 @@ impl MembershipView {
     fn disputed(&self) -> Option<ZoneReason> {
         Some(match self.dispute? {
             Dispute::Foreign(node, reason) => ZoneReason::ForeignPolled(node, reason),
+            Dispute::Isolated(node) => ZoneReason::Isolated(node),
             Dispute::LeavesOut { sender, witness } => ZoneReason::LeavesOut { sender, witness },
         })
     }
