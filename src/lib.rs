@@ -47,11 +47,13 @@
 //!    its cluster (`identity.rs`).
 //! 4. `discovery/membership/` decides, without clock or socket: whether to accept the list (`evidence.rs`), which node
 //!    is healthy (`health.rs`), which zone owns an address (`ownership.rs`), and what to publish.
-//! 5. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`.
-//! 6. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
-//!    workers read.
-//!    `table/description.rs` records reasons, times and the last probes beside them, for people.
-//! 7. `snapshot/` writes the nodes to the state directory.
+//! 5. `discovery/poller/reports.rs` asks nodes for their own lists and for the ids of their clusters, when `membership`
+//!    says that they are due.
+//! 6. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`, as do the
+//!    ids that come over probes' connections (`identities.rs`).
+//! 7. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
+//!    workers read. `table/description.rs` records reasons, times and the last probes beside them, for people.
+//! 8. `snapshot/` writes the nodes to the state directory.
 //!
 //! Host names among seeds are looked up in `discovery/seeds/`, so that a resolver that hangs delays no poll.
 //!

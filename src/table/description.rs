@@ -69,7 +69,7 @@ pub(super) struct Record {
     /// Why the poller has put the zone in its state.
     reason: Option<Arc<str>>,
     /// One for each listed node, in the order of the addresses. Its size is that of the list: with ten thousand zones the
-    /// spare room of a map would take 20 MB.
+    /// spare capacity of a map would take 20 MB.
     nodes: Vec<NodeRecord>,
 }
 

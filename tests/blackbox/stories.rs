@@ -36,8 +36,9 @@ const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
 /// Polls of a cluster after which a state counts as lasting.
 const POLLS_OBSERVED: u64 = 10;
 
-/// A scope whose nodes have died is left, and returns, within this time.
-const FALL_BACK: Duration = Duration::from_secs(5);
+/// A scope whose nodes have died is left, and returns, within this time: it is asked about every 5 s, and two probes verify
+/// its nodes.
+const FALL_BACK: Duration = Duration::from_secs(8);
 
 /// A node is asked for its report every 30 s, ± 10 %, and the machine may be busy.
 const REPORT_DUE: Duration = Duration::from_secs(35);

@@ -85,7 +85,7 @@ struct Shared {
 pub struct Prepared {
     /// Headers in addition to [`IDENTITY_HEADERS`].
     pub headers: SignatureHeaders,
-    /// To be told how the node answered.
+    /// Takes the node's reply, once there is one.
     pub grant: Grant,
 }
 

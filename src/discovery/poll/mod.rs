@@ -230,8 +230,8 @@ impl<A: Ask> ListQueries<A> {
             return Ok(known);
         }
         let nonexistent = Location { datacenter: NONEXISTENT_DC, rack: None };
-        let lately = Instant::now().checked_sub(SUPPORT_KEPT).unwrap_or_else(Instant::now);
-        let supports = match self.asks.ask_after(node, Some(nonexistent), lately, keep).await {
+        let recently = Instant::now().checked_sub(SUPPORT_KEPT).unwrap_or_else(Instant::now);
+        let supports = match self.asks.ask_after(node, Some(nonexistent), recently, keep).await {
             Ok(_) => false,
             Err(FetchError::List(ListError::Empty)) => true,
             Err(error) => return Err(error),

@@ -28,7 +28,7 @@ pub(super) enum Dispute {
 pub enum ZoneReason {
     #[error("the seeds are of several clusters; edit seeds, or set cluster_id")]
     SeedsDisagree,
-    #[error("no node that answers can be told to be of the zone's cluster; edit seeds, or set cluster_id")]
+    #[error("no node that answers is known to be of the zone's cluster; edit seeds, or set cluster_id")]
     NoneEligible,
     #[error("the cluster lists {0}, which is another cluster's: {1}")]
     ForeignListed(IpAddr, ForeignReason),

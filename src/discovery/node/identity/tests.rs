@@ -117,7 +117,7 @@ async fn an_open_cluster_gives_its_id() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_told_apart() {
+async fn an_answer_that_is_none_is_distinguished() {
     let fixture = Fixture::new(1);
     let node = fixture.cluster.node(0);
     let id = fixture.cluster.cluster_id().unwrap();
