@@ -188,13 +188,12 @@ impl Evidence<'_> {
     /// cluster was built anew.
     fn is_plausible(&self, group: &Group) -> bool {
         let held = self.held(group);
-        if self.has_other_id(group) {
-            return held * 2 > self.nodes.len();
+        if self.has_other_id(group) && held * 2 <= self.nodes.len() {
+            return false;
         }
         let is_most = held > 0 && held >= self.strangers(group).count();
-        is_most
-            || (self.first_seed(group).is_some()
-                && !self.strangers(group).any(|stranger| (self.answered_elsewhere)(stranger)))
+        let is_answered_elsewhere = || self.strangers(group).any(|stranger| (self.answered_elsewhere)(stranger));
+        is_most || (self.first_seed(group).is_some() && !is_answered_elsewhere())
     }
 
     /// The order of eligible groups; the largest is the zone's.

@@ -22,7 +22,7 @@ const ASKED_MISSING_MAX: usize = 8;
 
 /// Between two questions about scopes that are better than the active one, and empty or down: a datacenter that returns is
 /// answered again within this time and `rise` probes.
-const BETTER_SCOPES_INTERVAL: Duration = Duration::from_secs(5);
+const BETTER_SCOPES_INTERVAL: Duration = Duration::from_secs(3);
 
 /// After this many nodes have listed no node in a scope, no further node is asked.
 const EMPTY_REPLIES_ENOUGH: usize = 3;
@@ -271,10 +271,10 @@ mod tests {
         let mut first =
             |active, may_take_over, millis| better.first(active, may_take_over, start + Duration::from_millis(millis));
         assert_eq!(first(2, false, 0), 0);
-        assert_eq!(first(2, false, 4_999), 2);
-        assert_eq!(first(2, true, 4_999), 0);
-        assert_eq!(first(2, false, 6_000), 2);
-        assert_eq!(first(2, false, 10_000), 0);
-        assert_eq!(first(0, false, 10_001), 0, "there is no better one");
+        assert_eq!(first(2, false, 2_999), 2);
+        assert_eq!(first(2, true, 2_999), 0);
+        assert_eq!(first(2, false, 5_000), 2);
+        assert_eq!(first(2, false, 6_000), 0);
+        assert_eq!(first(0, false, 6_001), 0, "there is no better one");
     }
 }
