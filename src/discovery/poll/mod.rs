@@ -124,10 +124,10 @@ impl Ask for Nodes {
         after: Instant,
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
-        match self.lists.newer(&self.endpoint(address), location, after) {
-            Some(SharedList::Listed(list)) => Ok(list),
-            Some(SharedList::Empty(_)) => Err(FetchError::List(ListError::Empty)),
-            None => self.ask(address, location, keep).await,
+        match self.lists.newer(&self.endpoint(address), location, after).await {
+            Ok(SharedList::Listed(list)) => Ok(list),
+            Ok(SharedList::Empty(_)) => Err(FetchError::List(ListError::Empty)),
+            Err(_flight) => self.ask(address, location, keep).await,
         }
     }
 

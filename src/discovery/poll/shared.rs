@@ -4,12 +4,15 @@
 //! that is newer than theirs, and a poll of any of them serves as well.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rustc_hash::FxHashMap;
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::super::node::{Endpoint, ListReply, Location};
 
@@ -19,6 +22,10 @@ const LISTS_MAX: usize = 4096;
 
 /// A list older than this serves no zone: each would have asked by itself meanwhile.
 const LIST_KEPT: Duration = Duration::from_secs(40);
+
+/// A zone waits so long for the request of another one: most end within milliseconds, and one that hangs must not hold up
+/// others.
+const FLIGHT_MAX: Duration = Duration::from_millis(250);
 
 /// Between two removals of old lists.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,9 +39,18 @@ pub struct SharedLists(Arc<Mutex<Lists>>);
 
 #[derive(Debug, Default)]
 struct Lists {
+    /// Requests that are on their way; each is woken when one ends.
+    in_flight: FxHashMap<Key, Arc<Notify>>,
     /// `None`: the node lists no node there.
     by_key: FxHashMap<Key, SharedList>,
     swept: Option<Instant>,
+}
+
+/// A request on its way. Dropping it wakes the zones that wait for its list.
+#[derive(Debug)]
+pub struct Flight {
+    lists: SharedLists,
+    key: Key,
 }
 
 /// A list as a node has sent it.
@@ -49,7 +65,7 @@ pub enum SharedList {
 impl SharedLists {
     /// Keeps a list that has just arrived.
     pub fn keep(&self, endpoint: &Endpoint, location: Option<Location<'_>>, list: SharedList) {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.lock();
         lists.sweep(list.arrived());
         let key = key(endpoint, location);
         if lists.by_key.len() < LISTS_MAX || lists.by_key.contains_key(&key) {
@@ -57,14 +73,54 @@ impl SharedLists {
         }
     }
 
-    /// A list that has arrived after this moment, whichever zone has asked for it.
-    pub fn newer(&self, endpoint: &Endpoint, location: Option<Location<'_>>, after: Instant) -> Option<SharedList> {
-        let lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.by_key.get(&key(endpoint, location)).filter(|list| list.arrived() > after).cloned()
+    /// A list that has arrived after this moment, whichever zone has asked for it. While another zone asks, it waits for
+    /// that.
+    ///
+    /// # Errors
+    /// There is none: the caller asks, and holds the flight meanwhile, so that others wait for it.
+    pub async fn newer(
+        &self,
+        endpoint: &Endpoint,
+        location: Option<Location<'_>>,
+        after: Instant,
+    ) -> Result<SharedList, Flight> {
+        let key = key(endpoint, location);
+        let is_on_its_way = {
+            let lists = self.lock();
+            if let Some(list) = lists.newer(&key, after) {
+                return Ok(list);
+            }
+            lists.in_flight.get(&key).cloned()
+        };
+        if let Some(other) = is_on_its_way {
+            // Where it brings nothing each zone asks for itself: a failure is evidence for each.
+            let _ = timeout(FLIGHT_MAX, other.notified()).await;
+            if let Some(list) = self.lock().newer(&key, after) {
+                return Ok(list);
+            }
+        }
+        self.lock().in_flight.insert(key.clone(), Arc::default());
+        Err(Flight { lists: self.clone(), key })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lists> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.lists.lock().in_flight.remove(&self.key) {
+            waiting.notify_waiters();
+        }
     }
 }
 
 impl Lists {
+    fn newer(&self, key: &Key, after: Instant) -> Option<SharedList> {
+        self.by_key.get(key).filter(|list| list.arrived() > after).cloned()
+    }
+
     fn sweep(&mut self, now: Instant) {
         let swept = *self.swept.get_or_insert(now);
         if now.duration_since(swept) >= SWEEP_INTERVAL {
@@ -104,18 +160,18 @@ mod tests {
         SharedList::Listed(ListReply { listing: parse(b"[\"10.0.0.1\"]").unwrap(), arrived })
     }
 
-    #[test]
-    fn a_list_serves_zones_with_older_reports_of_the_same_node_and_location() {
+    #[tokio::test(start_paused = true)]
+    async fn a_list_serves_zones_with_older_reports_of_the_same_node_and_location() {
         let lists = SharedLists::default();
         let start = Instant::now();
         let west = Location { datacenter: "west", rack: None };
         lists.keep(&endpoint(1), None, listed(start));
         lists.keep(&endpoint(1), Some(west), SharedList::Empty(start));
         let before = start - Duration::from_secs(1);
-        assert!(matches!(lists.newer(&endpoint(1), None, before), Some(SharedList::Listed(_))));
-        assert!(matches!(lists.newer(&endpoint(1), Some(west), before), Some(SharedList::Empty(_))));
-        assert!(lists.newer(&endpoint(1), None, start).is_none(), "it is no newer");
-        assert!(lists.newer(&endpoint(2), None, before).is_none());
+        assert!(matches!(lists.newer(&endpoint(1), None, before).await, Ok(SharedList::Listed(_))));
+        assert!(matches!(lists.newer(&endpoint(1), Some(west), before).await, Ok(SharedList::Empty(_))));
+        assert!(lists.newer(&endpoint(1), None, start).await.is_err(), "it is no newer");
+        assert!(lists.newer(&endpoint(2), None, before).await.is_err());
     }
 
     #[test]
@@ -129,5 +185,26 @@ mod tests {
         assert_eq!(lists.0.lock().unwrap().by_key.len(), LISTS_MAX);
         lists.keep(&endpoint(1), None, SharedList::Empty(start + LIST_KEPT));
         assert_eq!(lists.0.lock().unwrap().by_key.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn zones_wait_for_one_another_s_requests() {
+        let lists = SharedLists::default();
+        let start = Instant::now();
+        let before = start - Duration::from_secs(1);
+        let node = endpoint(1);
+        let flight = lists.newer(&node, None, before).await.unwrap_err();
+        let answered = async {
+            tokio::time::sleep(FLIGHT_MAX / 2).await;
+            lists.keep(&node, None, SharedList::Empty(Instant::now()));
+            drop(flight);
+        };
+        let (other, ()) = tokio::join!(lists.newer(&node, None, before), answered);
+        assert!(other.is_ok());
+        let lost = lists.newer(&endpoint(2), None, before).await.unwrap_err();
+        assert!(lists.newer(&endpoint(2), None, before).await.is_err(), "it does not wait for ever");
+        assert_eq!(start.elapsed(), FLIGHT_MAX / 2 + FLIGHT_MAX);
+        drop(lost);
+        assert!(lists.lock().in_flight.is_empty());
     }
 }

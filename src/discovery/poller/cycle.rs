@@ -218,7 +218,12 @@ impl<A: Ask> Poller<A> {
         if let Some(Decision::AskFirst(AskFirst { all, some })) = &decision {
             let some: Vec<IpAddr> = some.iter().copied().collect();
             let some = some.sample(&mut rand::rng(), ASKED_MISSING_MAX);
-            let asked: FuturesUnordered<_> = all.iter().chain(some).map(|&node| self.ask_report(node, None)).collect();
+            let asked: FuturesUnordered<_> = all
+                .iter()
+                .map(|&node| self.ask_report(node, self.shared_after(node)))
+                // Nodes that are left out have to contradict this very list.
+                .chain(some.map(|&node| self.ask_report(node, None)))
+                .collect();
             asked.collect::<()>().await;
             decision = self.handle_arrived(Event::AskedFirst(about), arrived);
         }

@@ -32,10 +32,6 @@ const REPORT_INTERVAL_AT_SCALE: Duration = Duration::from_secs(120);
 /// Zones ask for reports after times that differ by so much, so that the first of many asks for all.
 const REPORT_JITTER: f64 = 0.1;
 
-/// The age up to which another zone's list serves as a report: more than [`REPORT_JITTER`] sets zones apart, and little
-/// beside [`REPORT_INTERVAL`].
-const SHARED_AGE_MAX: Duration = Duration::from_secs(8);
-
 /// Requests of both kinds that one zone has in flight: a large cluster must not be asked as one, nor fill our own
 /// descriptors.
 const REQUESTS_IN_FLIGHT_MAX: usize = 8;
@@ -121,12 +117,9 @@ impl<A: Ask> Poller<A> {
         }
     }
 
-    /// Since when a list that another zone has got serves as a node's report: it must be newer than the one in force, and
-    /// about as new as a list that is asked for now. `None`: the node has to be asked, because it is new, or has failed.
-    fn shared_after(&self, node: IpAddr) -> Option<TokioInstant> {
-        let reported = self.membership().view().report_in_force(node)?;
-        let recent = now().checked_sub(SHARED_AGE_MAX).unwrap_or(reported);
-        Some(TokioInstant::from_std(reported.max(recent)))
+    /// See [`MembershipView::shared_after`](super::super::membership::MembershipView::shared_after).
+    pub(super) fn shared_after(&self, node: IpAddr) -> Option<TokioInstant> {
+        Some(TokioInstant::from_std(self.membership().view().shared_after(node, now())))
     }
 
     /// Asks a node for its own lists, of every scope.
