@@ -6,10 +6,15 @@ use std::{
 };
 
 use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
-use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
+use rand::{
+    RngExt,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 use super::{
-    FAULT_STEPS, FAULTY_MAX, LYING_MAX, RUNNING, SIDE_MIN, World, apart, recovery, refused, silent,
+    CLUSTERS, DRAWN, FAULT_STEPS, FAULTY_MAX, LAG_STEPS, LYING_MAX, OFF_STEPS_MAX, RECYCLED_MAX, RUNNING, SIDE_MIN,
+    World, ZONES, apart, changed_hands, recovery, refused, silent,
     truth::{Address, ClusterFault, Condition},
 };
 
@@ -40,7 +45,7 @@ pub(super) enum Event {
     Join,
     /// A node leaves permanently.
     Lose,
-    /// The other cluster is given the address of a node.
+    /// Another cluster is given the addresses of some nodes.
     Recycle,
     /// Two sides see only themselves.
     Split,
@@ -50,10 +55,12 @@ pub(super) enum Event {
     Blackout,
     /// A split, an overload or a blackout is over.
     Recovery,
+    /// Our process ends, and a new one begins with its snapshot after some more events.
+    Restart,
 }
 
 /// How often each of them is drawn.
-pub(super) const EVENTS: [(Event, u32); 17] = [
+pub(super) const EVENTS: [(Event, u32); 18] = [
     (Event::Crash, 4),
     (Event::Stop, 4),
     (Event::Hang, 4),
@@ -66,11 +73,12 @@ pub(super) const EVENTS: [(Event, u32); 17] = [
     (Event::Announce, 3),
     (Event::Join, 3),
     (Event::Lose, 3),
-    (Event::Recycle, 6),
+    (Event::Recycle, 8),
     (Event::Split, 3),
     (Event::Overload, 2),
     (Event::Blackout, 2),
     (Event::Recovery, 6),
+    (Event::Restart, 2),
 ];
 
 impl World {
@@ -79,8 +87,9 @@ impl World {
         self.steps += 1;
         for truth in &mut self.clusters {
             truth.fault_steps = truth.fault_steps.saturating_sub(1);
+            truth.settle(self.steps);
         }
-        let which = self.chance.random_range(0..2);
+        let which = DRAWN[self.chance.random_range(0..DRAWN.len())];
         let total: u32 = EVENTS.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.chance.random_range(0..total);
         let event = EVENTS.iter().find(|(_, weight)| {
@@ -99,27 +108,27 @@ impl World {
     fn try_event(&mut self, which: usize, event: Event) -> Option<String> {
         match event {
             Event::Recovery => self.end_fault(which),
-            // During a blackout no other event happens.
+            Event::Recycle => self.recycle(which),
+            Event::Restart => self.restart(),
+            // Nothing else happens to a cluster that is dead.
             _ if self.clusters[which].fault == ClusterFault::Blackout => None,
             Event::Split | Event::Overload | Event::Blackout => self.begin_fault(which, event),
             Event::Gain | Event::Announce | Event::Join => self.grow(which, event),
-            Event::Recycle => self.recycle(which),
             Event::Heal => {
                 let sick = |condition| !matches!(condition, Condition::Healthy | Condition::Announced);
-                let index = self.clusters[which].draw(&mut self.chance, false, sick)?;
+                let index = self.clusters[which].draw(&mut self.chance, sick)?;
                 self.heal(which, index);
                 Some(self.label(which, index))
             }
             Event::Lose => {
                 let truth = &self.clusters[which];
-                let index = truth.draw(&mut self.chance, true, |_| true)?;
+                let index = truth.draw(&mut self.chance, |_| true)?;
                 let (node, _, condition) = truth.nodes[index];
                 if !truth.spares(index) || (condition.runs() && truth.count(Condition::runs) <= *RUNNING.start()) {
                     return None;
                 }
                 let label = self.label(which, index);
-                self.clusters[which].cluster.remove(node);
-                self.clusters[which].nodes.remove(index);
+                self.clusters[which].lose(index, self.steps + LAG_STEPS);
                 self.set_dead(node, refused());
                 Some(label)
             }
@@ -145,11 +154,11 @@ impl World {
         if alike >= bound || few || truth.fault == ClusterFault::Overload {
             return None;
         }
-        let index = truth.draw(&mut self.chance, false, |other| other == Condition::Healthy)?;
-        if !truth.spares(index) {
+        let index = truth.draw(&mut self.chance, |other| other == Condition::Healthy)?;
+        let node = truth.nodes[index].0;
+        if !truth.spares(index) || (self.is_seed(node) && !self.has_settled(node)) {
             return None;
         }
-        let node = truth.nodes[index].0;
         let cluster = &truth.cluster;
         let mut what = String::new();
         match event {
@@ -177,12 +186,15 @@ impl World {
     fn grow(&mut self, which: usize, event: Event) -> Option<String> {
         let truth = &mut self.clusters[which];
         if event == Event::Join {
-            let index = truth.draw(&mut self.chance, false, |condition| condition == Condition::Announced)?;
+            let index = truth.draw(&mut self.chance, |condition| condition == Condition::Announced)?;
             self.heal(which, index);
             return Some(self.label(which, index));
         }
         let listed = truth.count(Condition::is_listed_and_not_serving);
-        if truth.nodes.len() >= *RUNNING.end() || (event == Event::Announce && listed >= FAULTY_MAX) {
+        if truth.fault == ClusterFault::Split
+            || truth.nodes.len() >= *RUNNING.end()
+            || (event == Event::Announce && listed >= FAULTY_MAX)
+        {
             return None;
         }
         let (node, number) = truth.fresh();
@@ -191,7 +203,7 @@ impl World {
             _ => (Condition::Healthy, None),
         };
         // Before it is listed: an answer may come first.
-        self.addresses.insert(node, Address { owner: which, changed_hands: None, dead_from });
+        self.addresses.insert(node, Address::first(which, dead_from));
         match condition {
             Condition::Announced => truth.cluster.announce(node),
             _ => truth.cluster.add_at(node).unwrap(),
@@ -201,37 +213,106 @@ impl World {
         Some(self.label(which, newest))
     }
 
-    /// The other cluster is given the address of a node.
-    pub(super) fn recycle(&mut self, which: usize) -> Option<String> {
-        let calm = self.clusters.iter().all(|truth| truth.fault == ClusterFault::Healthy);
-        let alone = self.is_past(self.recycled) && self.is_past(self.blackout);
-        let [from, to] = [&self.clusters[which], &self.clusters[1 - which]];
-        let allowed = from.count(Condition::runs) > *RUNNING.start() && to.nodes.len() < *RUNNING.end();
-        if !(calm && alone && allowed) {
+    /// Another cluster is given the addresses of some nodes. The others still list them until gossip has settled.
+    pub(super) fn recycle(&mut self, from: usize) -> Option<String> {
+        let to = (from + self.chance.random_range(1..CLUSTERS)) % CLUSTERS;
+        let takes_none = matches!(self.clusters[to].fault, ClusterFault::Blackout | ClusterFault::Split);
+        if takes_none || self.has_lately_moved(to, from) {
             return None;
         }
-        let index = from.draw(&mut self.chance, true, |condition| condition != Condition::Announced)?;
-        let node = from.nodes[index].0;
-        if !self.used.insert(node) {
+        let count = self.chance.random_range(1..=RECYCLED_MAX);
+        let back = self.chance.random();
+        let moved: Vec<String> = (0..count).map_while(|_| self.recycle_one(from, to, back)).collect();
+        if moved.is_empty() {
             return None;
         }
-        let label = self.label(which, index);
-        let address = Address { owner: 1 - which, changed_hands: Some(Instant::now()), dead_from: None };
-        self.addresses.insert(node, address);
-        self.clusters[1 - which].cluster.take_over(&self.clusters[which].cluster, node).unwrap();
-        self.clusters[which].nodes.remove(index);
-        let number = self.clusters[1 - which].next;
-        self.clusters[1 - which].next += 1;
-        self.clusters[1 - which].nodes.push((node, number, Condition::Healthy));
-        self.recycled = Some(self.steps);
-        Some(format!("{label} is {}{number} now", self.clusters[1 - which].name))
+        self.moves.push((from, to, self.steps));
+        Some(moved.join(", "))
+    }
+
+    /// One address of these; when some are to go back, one that the other cluster had before, if there is any.
+    fn recycle_one(&mut self, from: usize, to: usize, back: bool) -> Option<String> {
+        let [giver, taker] = [&self.clusters[from], &self.clusters[to]];
+        if giver.count(Condition::runs) <= *RUNNING.start() || taker.nodes.len() >= *RUNNING.end() {
+            return None;
+        }
+        let seeds_stay = !self.is_past(self.blackout) || self.is_any_dead();
+        let fit = |index: &usize| {
+            let (node, _, condition) = giver.nodes[*index];
+            condition != Condition::Announced && giver.spares(*index) && !(seeds_stay && self.is_seed(node))
+        };
+        let fit: Vec<_> = (0..giver.nodes.len()).filter(fit).collect();
+        let was_there = |index: &usize| self.addresses[&giver.nodes[*index].0].former_until[to].is_some();
+        let returning: Vec<_> = fit.iter().copied().filter(|index| back && was_there(index)).collect();
+        let index = *if returning.is_empty() { &fit } else { &returning }.choose(&mut self.chance)?;
+        let (node, ..) = giver.nodes[index];
+        let label = self.label(from, index);
+        self.clusters[from].lose(index, self.steps + LAG_STEPS);
+        let taker = &mut self.clusters[to];
+        taker.lagging.retain(|(other, _)| *other != node);
+        let number = taker.next;
+        taker.next += 1;
+        taker.nodes.push((node, number, Condition::Healthy));
+        let label = format!("{label} is {}{number} now", taker.name);
+        self.hand_over(node, from, to);
+        Some(label)
+    }
+
+    /// Starts a node of another cluster on an address, and sets how long the former one may answer it: not longer than a
+    /// node that has died, if it has.
+    fn hand_over(&mut self, node: IpAddr, from: usize, to: usize) {
+        let now = Instant::now();
+        let is_excused = self.clusters[from].is_excused(now);
+        self.clusters[to].cluster.heal(node);
+        self.clusters[to].cluster.add_at(node).unwrap();
+        let until = Instant::now() + changed_hands();
+        if self.is_seed(node) {
+            self.seed_moved = Some(self.steps);
+        }
+        let steps = self.steps;
+        let address = self.addresses.get_mut(&node).expect("it has a history");
+        let dead_from = address.dead_from.take().filter(|_| !is_excused);
+        address.former_until[from] = Some(dead_from.map_or(until, |dead_from| dead_from.min(until)));
+        address.owner = to;
+        address.moved = Some(steps);
+    }
+
+    /// Our process is to be started anew.
+    fn restart(&mut self) -> Option<String> {
+        if !self.is_past(self.restarted) {
+            return None;
+        }
+        self.restarted = Some(self.steps);
+        let events = self.chance.random_range(0..=OFF_STEPS_MAX);
+        self.off = Some(events);
+        Some(format!("is the same: our process is off for {events} events"))
+    }
+
+    /// Whether a zone has this address in the file.
+    fn is_seed(&self, node: IpAddr) -> bool {
+        self.clusters[..ZONES].iter().any(|truth| truth.seeds.contains(&node))
+    }
+
+    /// Whether what an address belongs to has had time to show.
+    fn has_settled(&self, node: IpAddr) -> bool {
+        self.addresses.get(&node).is_none_or(|address| self.is_past(address.moved))
+    }
+
+    /// Whether the one cluster still lists an address that the other has been given.
+    fn has_lately_moved(&self, from: usize, to: usize) -> bool {
+        let is_late =
+            |&(one, other, step): &(usize, usize, u64)| (one, other) == (from, to) && step + LAG_STEPS >= self.steps;
+        self.moves.iter().any(is_late)
+    }
+
+    fn is_any_dead(&self) -> bool {
+        self.clusters.iter().any(|truth| truth.fault == ClusterFault::Blackout)
     }
 
     /// A fault of the whole cluster begins.
     fn begin_fault(&mut self, which: usize, event: Event) -> Option<String> {
-        let alone = self.is_past(self.recycled);
-        let no_split = self.is_past(self.split) && self.clusters[1 - which].fault != ClusterFault::Split;
-        let no_blackout = self.is_past(self.blackout) && self.clusters[1 - which].fault != ClusterFault::Blackout;
+        let last_given = self.moves.iter().rev().find(|(from, ..)| *from == which).map(|(.., step)| *step);
+        let addresses_have_settled = self.is_past(self.seed_moved) && self.is_past(last_given);
         let truth = &mut self.clusters[which];
         if truth.fault != ClusterFault::Healthy || truth.fault_steps > 0 {
             return None;
@@ -243,7 +324,7 @@ impl World {
                     (*condition == Condition::Healthy).then_some(*node)
                 };
                 let healthy: Vec<_> = truth.nodes.iter().filter_map(is_healthy).collect();
-                if healthy.len() < SIDE_MIN * 2 || !no_blackout {
+                if healthy.len() < SIDE_MIN * 2 {
                     return None;
                 }
                 let smaller = self.chance.random_range(SIDE_MIN..=healthy.len() / 2);
@@ -256,7 +337,6 @@ impl World {
                 }
                 truth.cluster.split(&[&truth.side.iter().copied().collect::<Vec<_>>()]);
                 truth.fault = ClusterFault::Split;
-                self.split = Some(self.steps);
                 format!("{} of {}", truth.side.len(), all.len())
             }
             Event::Overload => {
@@ -272,7 +352,7 @@ impl World {
                 format!("{} of {}", many.len(), all.len())
             }
             _ => {
-                if !alone || !no_split || truth.count(|condition| condition == Condition::Announced) > 0 {
+                if !addresses_have_settled || truth.count(|condition| condition == Condition::Announced) > 0 {
                     return None;
                 }
                 truth.excused_until = None;
@@ -298,10 +378,8 @@ impl World {
         let ended = std::mem::replace(&mut truth.fault, ClusterFault::Healthy);
         truth.cluster.heal_split();
         truth.side.clear();
-        match ended {
-            ClusterFault::Blackout => self.blackout = Some(self.steps),
-            ClusterFault::Split => self.split = Some(self.steps),
-            ClusterFault::Healthy | ClusterFault::Overload => {}
+        if ended == ClusterFault::Blackout {
+            self.blackout = Some(self.steps);
         }
         if ended != ClusterFault::Split {
             for index in 0..self.clusters[which].nodes.len() {

@@ -9,7 +9,7 @@ use std::{
 use alternator_dns::simulation::SimulatedCluster;
 use rand::{rngs::StdRng, seq::IndexedRandom};
 
-use super::{KEYS, NODES, SIDE_MIN};
+use super::{CLUSTERS, KEYS, NODES, SEEDS, SIDE_MIN};
 use crate::daemon::zone_with;
 
 /// The condition of one node.
@@ -54,10 +54,19 @@ pub(super) enum ClusterFault {
 pub(super) struct Address {
     /// The cluster that has it, or had it last.
     pub(super) owner: usize,
-    /// When it changed hands; `None`: it never did.
-    pub(super) changed_hands: Option<Instant>,
+    /// Until when each cluster that had it before may answer it; `None`: it never had it.
+    pub(super) former_until: [Option<Instant>; CLUSTERS],
+    /// The step in which it last changed hands.
+    pub(super) moved: Option<u64>,
     /// From then on it must not be answered.
     pub(super) dead_from: Option<Instant>,
+}
+
+impl Address {
+    /// The address of a node that is the first there.
+    pub(super) fn first(owner: usize, dead_from: Option<Instant>) -> Self {
+        Self { owner, former_until: [None; CLUSTERS], moved: None, dead_from }
+    }
 }
 
 /// One cluster, as it is.
@@ -66,6 +75,10 @@ pub(super) struct Truth {
     pub(super) cluster: SimulatedCluster,
     /// In the order of joining, so that events do not depend on addresses. Each with its number and condition.
     pub(super) nodes: Vec<(IpAddr, u32, Condition)>,
+    /// The addresses in the file, whichever cluster has them now.
+    pub(super) seeds: Vec<IpAddr>,
+    /// Addresses that its nodes still list although they are no nodes of it any more, each with the step in which that ends.
+    pub(super) lagging: Vec<(IpAddr, u64)>,
     /// The next node's number, and its distance from the first address.
     pub(super) next: u32,
     pub(super) first: Ipv4Addr,
@@ -81,11 +94,14 @@ pub(super) struct Truth {
 impl Truth {
     pub(super) fn new(name: &'static str, cluster: SimulatedCluster) -> Self {
         let IpAddr::V4(first) = cluster.node(0) else { panic!("IPv4 is simulated") };
+        let seeds = cluster.nodes()[..SEEDS].to_vec();
         let nodes = cluster.nodes().into_iter().zip(0..).map(|(node, n)| (node, n, Condition::Healthy)).collect();
         Self {
             name,
             cluster,
             nodes,
+            seeds,
+            lagging: Vec::new(),
             next: u32::try_from(NODES).unwrap(),
             first,
             fault: ClusterFault::Healthy,
@@ -100,8 +116,7 @@ impl Truth {
     }
 
     pub(super) fn zone(&self) -> String {
-        let seeds: Vec<_> = self.nodes[..4].iter().map(|(node, ..)| *node).collect();
-        zone_with(&self.zone_name(), &seeds, self.cluster.port(), KEYS)
+        zone_with(&self.zone_name(), &self.seeds, self.cluster.port(), KEYS)
     }
 
     pub(super) fn count(&self, is: impl Fn(Condition) -> bool) -> usize {
@@ -115,13 +130,24 @@ impl Truth {
         (Ipv4Addr::from_bits(self.first.to_bits() + number).into(), number)
     }
 
-    /// A random node in such a condition. The first two seeds are never chosen to leave permanently.
-    pub(super) fn draw(&self, chance: &mut StdRng, permanently: bool, is: impl Fn(Condition) -> bool) -> Option<usize> {
-        let fit = |(index, (_, number, condition)): (usize, &(IpAddr, u32, Condition))| {
-            ((!permanently || *number >= 2) && is(*condition)).then_some(index)
-        };
-        let fit: Vec<_> = self.nodes.iter().enumerate().filter_map(fit).collect();
+    /// A random node in such a condition.
+    pub(super) fn draw(&self, chance: &mut StdRng, is: impl Fn(Condition) -> bool) -> Option<usize> {
+        let fit: Vec<_> = (0..self.nodes.len()).filter(|&index| is(self.nodes[index].2)).collect();
         fit.choose(chance).copied()
+    }
+
+    /// From now on the other nodes list a node that they have lost, until gossip has settled.
+    pub(super) fn lose(&mut self, index: usize, until: u64) {
+        let (node, ..) = self.nodes.remove(index);
+        self.cluster.crash(node);
+        self.lagging.push((node, until));
+    }
+
+    /// The nodes list those no more that they had lost before this step.
+    pub(super) fn settle(&mut self, step: u64) {
+        for (node, _) in self.lagging.extract_if(.., |(_, until)| *until <= step) {
+            self.cluster.remove(node);
+        }
     }
 
     /// Whether a node may become faulty, or leave, with enough healthy nodes remaining on its side of a split.
