@@ -14,7 +14,7 @@ use rand::{
 
 use super::{
     CLUSTERS, DRAWN, FAULT_STEPS, FAULTY_MAX, LAG_STEPS, LYING_MAX, OFF_STEPS_MAX, RECYCLED_MAX, RUNNING, SIDE_MIN,
-    World, ZONES, apart, changed_hands, recovery, refused, silent,
+    UNLIMITED, World, ZONES, apart, changed_hands, recovery, refused, silent,
     truth::{Address, ClusterFault, Condition},
 };
 
@@ -265,7 +265,9 @@ impl World {
         let is_excused = self.clusters[from].is_excused(now);
         self.clusters[to].cluster.heal(node);
         self.clusters[to].cluster.add_at(node).unwrap();
-        let until = Instant::now() + changed_hands();
+        // The last known nodes of a dead cluster stay, and its zone cannot tell which of them this one is.
+        let is_dead = self.clusters[from].fault == ClusterFault::Blackout;
+        let until = Instant::now() + if is_dead { UNLIMITED } else { changed_hands() };
         if self.is_seed(node) {
             self.seed_moved = Some(self.steps);
         }
@@ -275,6 +277,14 @@ impl World {
         address.former_until[from] = Some(dead_from.map_or(until, |dead_from| dead_from.min(until)));
         address.owner = to;
         address.moved = Some(steps);
+    }
+
+    /// A cluster lives again: its zone soon knows which of its addresses were given away meanwhile.
+    pub(super) fn limit_former(&mut self, which: usize) {
+        let latest = Instant::now() + recovery();
+        for until in self.addresses.values_mut().filter_map(|address| address.former_until[which].as_mut()) {
+            *until = latest.min(*until);
+        }
     }
 
     /// Our process is to be started anew.
@@ -380,6 +390,7 @@ impl World {
         truth.side.clear();
         if ended == ClusterFault::Blackout {
             self.blackout = Some(self.steps);
+            self.limit_former(which);
         }
         if ended != ClusterFault::Split {
             for index in 0..self.clusters[which].nodes.len() {

@@ -11,7 +11,8 @@
 //!   half of a cluster is slow no node is dropped for slowness, and while all of it is dead the last known nodes stay,
 //!   so this is not asserted during those faults, nor for [`recovery`] after them or after a start of our process.
 //! - It never holds a node of another cluster, except that an address which changed hands may be answered by its
-//!   former zone for [`changed_hands`], and not at all if the former node had been dead for longer than its budget.
+//!   former zone for [`changed_hands`], and not at all if the former node had been dead for longer than its budget. While
+//!   the former cluster is dead whole, no group is its own, and such an address stays among the last known nodes.
 //! - It never holds a node that was announced and has never served.
 //!
 //! It is not asserted that a live node is answered at every moment: it may be missing for a while (it joins, its side of
@@ -127,6 +128,9 @@ const LAG_STEPS: u64 = 12;
 fn lag() -> Duration {
     Duration::from_millis(LAG_STEPS * PAUSE_MS.end())
 }
+
+/// Longer than any run.
+const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Addresses that change hands at once.
 const RECYCLED_MAX: usize = 3;
@@ -402,6 +406,7 @@ impl World {
     fn heal_all(&mut self) {
         for which in 0..CLUSTERS {
             self.clusters[which].settle(u64::MAX);
+            self.limit_former(which);
             self.clusters[which].cluster.heal_split();
             for index in 0..self.clusters[which].nodes.len() {
                 self.heal(which, index);
