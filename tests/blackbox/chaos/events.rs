@@ -6,15 +6,11 @@ use std::{
 };
 
 use alternator_dns::simulation::{Content, Delivery, HttpReply, Path, SimulatedCluster};
-use rand::{
-    RngExt,
-    rngs::StdRng,
-    seq::{IndexedRandom, SliceRandom},
-};
+use rand::{RngExt, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    CLUSTERS, DRAWN, FAULT_STEPS, FAULTY_MAX, LAG_STEPS, LYING_MAX, OFF_STEPS_MAX, RECYCLED_MAX, RUNNING, SIDE_MIN,
-    UNLIMITED, World, ZONES, apart, changed_hands, recovery, refused, silent,
+    DRAWN, FAULT_STEPS, FAULTY_MAX, LAG_STEPS, LYING_MAX, OFF_STEPS_MAX, RUNNING, SIDE_MIN, World, apart, recovery,
+    refused, silent,
     truth::{Address, ClusterFault, Condition},
 };
 
@@ -87,8 +83,8 @@ impl World {
         self.steps += 1;
         for truth in &mut self.clusters {
             truth.fault_steps = truth.fault_steps.saturating_sub(1);
-            truth.settle(self.steps);
         }
+        self.settle(self.steps);
         let which = DRAWN[self.chance.random_range(0..DRAWN.len())];
         let total: u32 = EVENTS.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.chance.random_range(0..total);
@@ -213,80 +209,6 @@ impl World {
         Some(self.label(which, newest))
     }
 
-    /// Another cluster is given the addresses of some nodes. The others still list them until gossip has settled.
-    pub(super) fn recycle(&mut self, from: usize) -> Option<String> {
-        let to = (from + self.chance.random_range(1..CLUSTERS)) % CLUSTERS;
-        let takes_none = matches!(self.clusters[to].fault, ClusterFault::Blackout | ClusterFault::Split);
-        if takes_none || self.has_lately_moved(to, from) {
-            return None;
-        }
-        let count = self.chance.random_range(1..=RECYCLED_MAX);
-        let back = self.chance.random();
-        let moved: Vec<String> = (0..count).map_while(|_| self.recycle_one(from, to, back)).collect();
-        if moved.is_empty() {
-            return None;
-        }
-        self.moves.push((from, to, self.steps));
-        Some(moved.join(", "))
-    }
-
-    /// One address of these; when some are to go back, one that the other cluster had before, if there is any.
-    fn recycle_one(&mut self, from: usize, to: usize, back: bool) -> Option<String> {
-        let [giver, taker] = [&self.clusters[from], &self.clusters[to]];
-        if giver.count(Condition::runs) <= *RUNNING.start() || taker.nodes.len() >= *RUNNING.end() {
-            return None;
-        }
-        let seeds_stay = !self.is_past(self.blackout) || self.is_any_dead();
-        let fit = |index: &usize| {
-            let (node, _, condition) = giver.nodes[*index];
-            condition != Condition::Announced && giver.spares(*index) && !(seeds_stay && self.is_seed(node))
-        };
-        let fit: Vec<_> = (0..giver.nodes.len()).filter(fit).collect();
-        let was_there = |index: &usize| self.addresses[&giver.nodes[*index].0].former_until[to].is_some();
-        let returning: Vec<_> = fit.iter().copied().filter(|index| back && was_there(index)).collect();
-        let index = *if returning.is_empty() { &fit } else { &returning }.choose(&mut self.chance)?;
-        let (node, ..) = giver.nodes[index];
-        let label = self.label(from, index);
-        self.clusters[from].lose(index, self.steps + LAG_STEPS);
-        let taker = &mut self.clusters[to];
-        taker.lagging.retain(|(other, _)| *other != node);
-        let number = taker.next;
-        taker.next += 1;
-        taker.nodes.push((node, number, Condition::Healthy));
-        let label = format!("{label} is {}{number} now", taker.name);
-        self.hand_over(node, from, to);
-        Some(label)
-    }
-
-    /// Starts a node of another cluster on an address, and sets how long the former one may answer it: not longer than a
-    /// node that has died, if it has.
-    fn hand_over(&mut self, node: IpAddr, from: usize, to: usize) {
-        let now = Instant::now();
-        let is_excused = self.clusters[from].is_excused(now);
-        self.clusters[to].cluster.heal(node);
-        self.clusters[to].cluster.add_at(node).unwrap();
-        // The last known nodes of a dead cluster stay, and its zone cannot tell which of them this one is.
-        let is_dead = self.clusters[from].fault == ClusterFault::Blackout;
-        let until = Instant::now() + if is_dead { UNLIMITED } else { changed_hands() };
-        if self.is_seed(node) {
-            self.seed_moved = Some(self.steps);
-        }
-        let steps = self.steps;
-        let address = self.addresses.get_mut(&node).expect("it has a history");
-        let dead_from = address.dead_from.take().filter(|_| !is_excused);
-        address.former_until[from] = Some(dead_from.map_or(until, |dead_from| dead_from.min(until)));
-        address.owner = to;
-        address.moved = Some(steps);
-    }
-
-    /// A cluster lives again: its zone soon knows which of its addresses were given away meanwhile.
-    pub(super) fn limit_former(&mut self, which: usize) {
-        let latest = Instant::now() + recovery();
-        for until in self.addresses.values_mut().filter_map(|address| address.former_until[which].as_mut()) {
-            *until = latest.min(*until);
-        }
-    }
-
     /// Our process is to be started anew.
     fn restart(&mut self) -> Option<String> {
         if !self.is_past(self.restarted) {
@@ -296,27 +218,6 @@ impl World {
         let events = self.chance.random_range(0..=OFF_STEPS_MAX);
         self.off = Some(events);
         Some(format!("is the same: our process is off for {events} events"))
-    }
-
-    /// Whether a zone has this address in the file.
-    fn is_seed(&self, node: IpAddr) -> bool {
-        self.clusters[..ZONES].iter().any(|truth| truth.seeds.contains(&node))
-    }
-
-    /// Whether what an address belongs to has had time to show.
-    fn has_settled(&self, node: IpAddr) -> bool {
-        self.addresses.get(&node).is_none_or(|address| self.is_past(address.moved))
-    }
-
-    /// Whether the one cluster still lists an address that the other has been given.
-    fn has_lately_moved(&self, from: usize, to: usize) -> bool {
-        let is_late =
-            |&(one, other, step): &(usize, usize, u64)| (one, other) == (from, to) && step + LAG_STEPS >= self.steps;
-        self.moves.iter().any(is_late)
-    }
-
-    fn is_any_dead(&self) -> bool {
-        self.clusters.iter().any(|truth| truth.fault == ClusterFault::Blackout)
     }
 
     /// A fault of the whole cluster begins.
@@ -390,7 +291,7 @@ impl World {
         truth.side.clear();
         if ended == ClusterFault::Blackout {
             self.blackout = Some(self.steps);
-            self.limit_former(which);
+            self.limit_all_former(which);
         }
         if ended != ClusterFault::Split {
             for index in 0..self.clusters[which].nodes.len() {
@@ -425,7 +326,7 @@ impl World {
     }
 
     /// Whether what happened in that step touches nothing that happens now.
-    fn is_past(&self, step: Option<u64>) -> bool {
+    pub(super) fn is_past(&self, step: Option<u64>) -> bool {
         step.is_none_or(|step| self.steps > step + apart())
     }
 }

@@ -11,7 +11,7 @@
 //!   half of a cluster is slow no node is dropped for slowness, and while all of it is dead the last known nodes stay,
 //!   so this is not asserted during those faults, nor for [`recovery`] after them or after a start of our process.
 //! - It never holds a node of another cluster, except that an address which changed hands may be answered by its
-//!   former zone for [`changed_hands`], and not at all if the former node had been dead for longer than its budget. While
+//!   former zone until gossip has settled and for [`changed_hands`] after that, and not at all if the former node had been dead for longer than its budget. While
 //!   the former cluster is dead whole, no group is its own, and such an address stays among the last known nodes.
 //! - It never holds a node that was announced and has never served.
 //!
@@ -24,8 +24,8 @@
 //! - (c) Two clusters do not swap addresses while either lists one that it has given.
 //! - (d) No cluster has one node.
 //! - (e) An address that changes hands between two requests of ours to a node that names no other address than ones of
-//!   the zone looks like an isolated part of the cluster until gossip has settled. This happens, and [`changed_hands`]
-//!   allows for it.
+//!   the zone looks like an isolated part of the cluster until gossip has settled. This happens, and it may be
+//!   answered that long.
 //!
 //! Two more are excluded that the rules leave wrong: a cluster dies whole while others still list, as standing nodes of
 //! it, addresses that it has just given away; and a cluster that is split gains a node, so that the side which gains it
@@ -35,26 +35,27 @@
 //! `ALTERNATOR_DNS_CHAOS_SECONDS` makes it longer.
 
 mod events;
+mod process;
+mod recycling;
 mod truth;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use alternator_dns::simulation::SimulatedCluster;
-use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::{
     events::{EVENTS, Event},
+    process::Process,
     truth::{Address, ClusterFault, Condition, Truth},
 };
 use crate::{
-    daemon::{Daemon, config, scratch},
+    daemon::Daemon,
     observe::{JITTER, ask, state},
 };
 
@@ -114,20 +115,15 @@ fn silent() -> Duration {
     (INTERVAL * FALL + PROBE_TIMEOUT).mul_f64(JITTER) + BUSY
 }
 
-/// An address that another cluster has taken over without our seeing it down: its former peers list it until gossip has
-/// settled, and its own list is asked for no more often than that of any other node. Then two refreshes, and a poll of the
-/// longest duration, because some of the nodes that it asks hang.
+/// An address that another cluster has taken over, once gossip has settled: until then its former peers list it, and its
+/// own list is asked for no more often than that of any other node. Two refreshes, and a poll of the longest duration,
+/// because some of the nodes that it asks hang.
 fn changed_hands() -> Duration {
-    lag() + (REFRESH * 2).mul_f64(JITTER) + TIMEOUT * 3 + BUSY
+    (REFRESH * 2).mul_f64(JITTER) + TIMEOUT * 3 + BUSY
 }
 
 /// For so many events a cluster lists a node that it has lost. With real gossip it takes twenty seconds; here two on average.
 const LAG_STEPS: u64 = 12;
-
-/// The longest time of that.
-fn lag() -> Duration {
-    Duration::from_millis(LAG_STEPS * PAUSE_MS.end())
-}
 
 /// Longer than any run.
 const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -140,7 +136,7 @@ const OFF_STEPS_MAX: u64 = 6;
 
 /// After an overload or the death of a whole cluster: nodes must be probed until they are up, and others down.
 fn recovery() -> Duration {
-    (REFRESH * 2).mul_f64(JITTER) + TIMEOUT * 3 + BUSY + (INTERVAL * RISE).mul_f64(JITTER) + silent()
+    changed_hands() + (INTERVAL * RISE).mul_f64(JITTER) + silent()
 }
 
 /// After the last fault: the recovery of every node, once more for those that were missing meanwhile.
@@ -151,10 +147,10 @@ fn convergence() -> Duration {
 /// Between two events, in milliseconds: some overlap, and some are over before the next.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 80..=240;
 
-/// How many events lie between two that must not touch: more than an address may take to change hands, at the shortest
-/// pause. Measured in time, every run would differ.
+/// How many events lie between two that must not touch: more than gossip takes to settle and an address to change
+/// hands, at the shortest pause. Measured in time, every run would differ.
 fn apart() -> u64 {
-    u64::try_from(changed_hands().as_millis()).unwrap() / PAUSE_MS.start() + 1
+    u64::try_from(changed_hands().as_millis()).unwrap() / PAUSE_MS.start() + 1 + LAG_STEPS
 }
 
 /// How many events a fault of a whole cluster lasts at least, and the pause after it.
@@ -162,9 +158,6 @@ const FAULT_STEPS: u64 = 12;
 
 /// Pacing of the load: a question to each zone, then this.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(5);
-
-/// The last snapshot is written, and the sockets are closed.
-const EXIT: Duration = Duration::from_secs(10);
 
 /// Events that a failure prints.
 const LAST_EVENTS: usize = 40;
@@ -247,40 +240,11 @@ fn dead_foreign_and_never_started_nodes_are_violations() {
     world.clusters[0].excused_until = None;
     assert_eq!(world.violation(0, later(refused()), node), None);
     assert!((0..HISTORY_STEPS).any(|_| world.recycle(1).is_some() && world.moves.last().unwrap().1 == 0));
+    world.settle(u64::MAX);
     let (given, ..) = *world.clusters[0].nodes.last().unwrap();
     assert_eq!(world.violation(0, later(Duration::ZERO), given), None, "its new owner answers it at once");
     assert_eq!(world.violation(1, later(changed_hands() / 2), given), None, "its former one for a while");
     assert!(world.violation(1, later(changed_hands() * 2), given).is_some());
-}
-
-/// Our process, and what it leaves to the next one.
-struct Process {
-    directory: PathBuf,
-}
-
-impl Process {
-    fn new(name: &str) -> Self {
-        Self { directory: scratch(name).join("state") }
-    }
-
-    #[track_caller]
-    fn start(&self, zones: &str) -> Daemon {
-        let state_dir = format!("[server]\nstate_dir = \"{}\"\n", self.directory.display());
-        Daemon::with_config("chaos", &config(zones).replacen("[server]\n", &state_dir, 1))
-    }
-
-    #[track_caller]
-    fn end(&self, mut daemon: Daemon) {
-        daemon.signal(Signal::SIGTERM);
-        daemon.wait_exit(EXIT);
-        assert!(self.directory.join("nodes.json").exists(), "it leaves a snapshot");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(self.directory.parent().unwrap());
-    }
 }
 
 /// All clusters, the history of each address, and the events so far.
@@ -404,9 +368,9 @@ impl World {
 
     /// Every node is healthy again, and sees every other.
     fn heal_all(&mut self) {
+        self.settle(u64::MAX);
         for which in 0..CLUSTERS {
-            self.clusters[which].settle(u64::MAX);
-            self.limit_former(which);
+            self.limit_all_former(which);
             self.clusters[which].cluster.heal_split();
             for index in 0..self.clusters[which].nodes.len() {
                 self.heal(which, index);

@@ -143,11 +143,12 @@ impl Truth {
         self.lagging.push((node, until));
     }
 
-    /// The nodes list those no more that they had lost before this step.
-    pub(super) fn settle(&mut self, step: u64) {
-        for (node, _) in self.lagging.extract_if(.., |(_, until)| *until <= step) {
-            self.cluster.remove(node);
-        }
+    /// The nodes list those no more that they had lost before this step. Returns these.
+    pub(super) fn settle(&mut self, step: u64) -> Vec<IpAddr> {
+        let settled = self.lagging.extract_if(.., |(_, until)| *until <= step).map(|(node, _)| node);
+        let settled: Vec<_> = settled.collect();
+        settled.iter().for_each(|node| self.cluster.remove(*node));
+        settled
     }
 
     /// Whether a node may become faulty, or leave, with enough healthy nodes remaining on its side of a split.
