@@ -290,6 +290,15 @@ fn g4_two_of_three_are_recycled_one_after_the_other() {
 }
 
 #[test]
+fn g4_the_second_is_recycled_while_survivors_list_the_first_and_is_not_seen_down() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AAABBBBCC", [&[1], &[4]]);
+        story.dies(&[4]).rounds(2).recycled(&[4], 2).never(&[4]).rounds(3);
+        story.recycled(&[5], 2).rounds(3).settles().ends_right(B).answers(B, &[6, 7]);
+    });
+}
+
+#[test]
 fn g5_a_cluster_that_died_whole_does_not_become_the_one_that_got_an_address() {
     play(&ANY, |seed, ids| {
         let mut story = Story::new(seed, ids, "AAABBBBCC", [&[1], &[4]]);

@@ -118,7 +118,9 @@ impl MembershipView {
             None => report,
             Some(earlier) => {
                 let nodes = self.nodes();
-                report.replaces(earlier, |named| !nodes.contains(named))
+                // What another cluster's node begins to list may have been given to that cluster too.
+                let is_foreign = self.foreign.contains_key(&node);
+                report.replaces(earlier, |named| is_foreign || !nodes.contains(named))
             }
         };
         let is_changed = self.reports.get(&node).is_none_or(|earlier| !earlier.says_the_same(&report));
