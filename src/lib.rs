@@ -46,14 +46,35 @@
 //! 3. `discovery/node/` sends a request to a node (`client.rs`), parses the list (`localnodes.rs`), and asks for the id of
 //!    its cluster (`identity.rs`).
 //! 4. `discovery/membership/` decides, without clock or socket: whether to accept the list (`evidence.rs`), which node
-//!    is healthy (`health.rs`), which zone owns an address (`ownership.rs`), and what to publish.
+//!    is healthy (`health.rs`), and what to publish. The next section follows a list through it.
 //! 5. `discovery/poller/reports.rs` asks nodes for their own lists and for the ids of their clusters, when `membership`
-//!    says that they are due.
+//!    says that they are due. `discovery/poll/shared.rs` lets zones that ask the same share the answers.
 //! 6. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`, as do the
 //!    ids that come over probes' connections (`identities.rs`).
 //! 7. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
 //!    workers read. `table/description.rs` records reasons, times and the last probes beside them, for people.
-//! 8. `snapshot/` writes the nodes to the state directory.
+//! 8. `snapshot/` writes the nodes to the state directory: `snapshot/file.rs` is the format, `directory.rs` the lock and
+//!    the atomic write, and `mod.rs` decides when.
+//!
+//! # A list, and which nodes are of the cluster
+//!
+//! Two nodes are of one cluster when each lists the other. A node's report is what it lists itself, in every scope.
+//!
+//! 1. `discovery/poller/cycle.rs` passes a node's list to `membership` (`Event::Polled`). `membership/view.rs` keeps it,
+//!    and names the nodes whose reports are needed first (`AskFirst`): the sender, nodes that are still to report, and
+//!    nodes that the list leaves out.
+//! 2. The poller asks these for their reports, and then for a decision (`Event::AskedFirst`). Apart from polls it asks
+//!    every node and seed from time to time; `membership/view/reports.rs` says which are due.
+//! 3. `membership/groups.rs`, `assess`, makes groups of the nodes that list each other, and finds the zone's group and a
+//!    verdict for each node. The ids of clusters count here, and what other zones answer (`ownership.rs`).
+//! 4. `membership/view/belonging.rs` puts the verdicts in force: which node is trusted, foreign or new, whether the name
+//!    moves to the cluster of edited seeds, and what the log says. `start.rs` beside it says what a new poller knows: from
+//!    an earlier poller, or from the snapshot.
+//! 5. `membership/view.rs` accepts the list or sets it aside; `membership/mod.rs` publishes if the result differs.
+//!
+//! `membership/model_check/` runs the same code in a simulated world: `world.rs` has the true clusters, `driver.rs`
+//! performs the actions in place of the poller, `stories.rs` checks known courses of events, and `search.rs` all short
+//! ones and long random ones.
 //!
 //! Host names among seeds are looked up in `discovery/seeds/`, so that a resolver that hangs delays no poll.
 //!
@@ -61,7 +82,7 @@
 //!
 //! 1. `reload/watch.rs` sees that something changed; `net/watched.rs` reads the file with a deadline;
 //!    `reload/settle.rs` decides when the file is stable.
-//! 2. `config/` parses it: `file.rs` walks the tables, `*_keys.rs` take the keys, `value.rs` reads values, and
+//! 2. `config/` parses it: `config/file.rs` walks the tables, `*_keys.rs` take the keys, `value.rs` reads values, and
 //!    `diagnostic.rs` reports what is wrong, with line and column.
 //! 3. `supervisor/apply.rs` puts it in force in two phases: prepare binds and reads everything and may fail; commit
 //!    cannot fail.
