@@ -29,7 +29,7 @@ pub use self::{
         ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
         SecretKeyError, SetUpError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
     },
-    poll::SharedLists,
+    poll::SharedReplies,
     poller::{Poller, Resources, Start},
     probes::{Prober, ZONE_PROBES_PER_SECOND},
     seeds::HostLookup,

@@ -29,7 +29,7 @@ use super::{
         Timing,
     },
     node::{Endpoint, NodeClient},
-    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, SharedLists, TIMEOUTS_IN_TICK},
+    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, SharedReplies, TIMEOUTS_IN_TICK},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
 };
@@ -70,8 +70,8 @@ pub struct Resources {
     pub prober: Prober,
     /// What the other zones answer.
     pub ownership: AddressOwnership,
-    /// Lists that nodes have sent a short time ago.
-    pub lists: SharedLists,
+    /// What nodes have replied a short time ago.
+    pub shared: SharedReplies,
     /// How often the process was held up.
     pub pauses: Pauses,
     /// Where the time to a changed answer is counted.
@@ -126,7 +126,7 @@ impl Poller {
         if let config::Scheme::Https(config::Tls { insecure: true, .. }) = zone.cluster.scheme {
             warn!(zone = %entry.name(), "certificates of nodes are not checked: tls.insecure is true");
         }
-        let asks = Nodes::new(&resources.alternator, &resources.lists, zone);
+        let asks = Nodes::new(&resources.alternator, &resources.shared, zone);
         Self::with(entry, zone, start, resources, asks)
     }
 }

@@ -49,7 +49,7 @@ pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{ServingCheck, View, control},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedLists},
+    discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
@@ -337,7 +337,7 @@ impl Shared {
     fn resources(&self, snapshot: Option<SnapshotStore>) -> Result<Resources, SetUpError> {
         let alternator = NodeClient::new()?;
         Ok(Resources {
-            lists: SharedLists::default(),
+            shared: SharedReplies::default(),
             pauses: Pauses::default(),
             alternator: alternator.clone(),
             lookup: HostLookup::new(),

@@ -353,7 +353,7 @@ impl MembershipView {
         for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
             let belongs = match self.verdicts.get(&witness) {
                 Some(Verdict::Belongs | Verdict::Isolated) => true,
-                Some(Verdict::Split) => self.trusted.contains(&witness),
+                Some(Verdict::Split | Verdict::Undecided) => self.trusted.contains(&witness),
                 _ => false,
             };
             let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= claim.at);

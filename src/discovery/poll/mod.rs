@@ -16,11 +16,10 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tracing::debug;
 
-use self::shared::SharedList;
+use self::shared::{SharedId, SharedIds, SharedList, SharedLists};
 pub use self::{
     candidates::{AtScale, Candidates},
     hedge::{Failures, HedgedPoll, TIMEOUTS_IN_TICK},
-    shared::SharedLists,
 };
 use super::node::{
     Dropped, Endpoint, FetchError, IdentityQuery, IdentityReply, Keep, ListError, ListReply, Location, NodeClient,
@@ -70,17 +69,25 @@ pub trait Ask: Send + Sync {
         &self,
         _node: IpAddr,
         _query: &IdentityQuery,
+        _after: Instant,
         _keep: Keep,
     ) -> impl Future<Output = Option<IdentityReply>> + Send {
         async { None }
     }
 }
 
+/// What nodes have replied a short time ago, shared by all zones.
+#[derive(Clone, Debug, Default)]
+pub struct SharedReplies {
+    lists: SharedLists,
+    ids: SharedIds,
+}
+
 /// The nodes of a real cluster.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     alternator: NodeClient,
-    lists: SharedLists,
+    shared: SharedReplies,
     scheme: Scheme,
     port: std::num::NonZeroU16,
     timeout: Duration,
@@ -89,13 +96,13 @@ pub struct Nodes {
 
 impl Nodes {
     /// Nodes of this zone's cluster.
-    pub fn new(alternator: &NodeClient, lists: &SharedLists, zone: &config::Zone) -> Self {
+    pub fn new(alternator: &NodeClient, shared: &SharedReplies, zone: &config::Zone) -> Self {
         let cluster = &zone.cluster;
         let scheme = cluster.scheme.clone();
         let port = cluster.port;
         let identity_query = alternator.identity_query(zone);
-        let (alternator, lists) = (alternator.clone(), lists.clone());
-        Self { alternator, lists, scheme, port, timeout: zone.timeout, identity_query }
+        let alternator = alternator.clone();
+        Self { alternator, shared: shared.clone(), scheme, port, timeout: zone.timeout, identity_query }
     }
 
     fn endpoint(&self, address: IpAddr) -> Endpoint {
@@ -108,9 +115,9 @@ impl Ask for Nodes {
         let endpoint = self.endpoint(address);
         let reply = self.alternator.local_nodes(&endpoint, location, self.timeout, keep).await;
         match &reply {
-            Ok(list) => self.lists.keep(&endpoint, location, SharedList::Listed(list.clone())),
+            Ok(list) => self.shared.lists.keep(&endpoint, location, SharedList::Listed(list.clone())),
             Err(FetchError::List(ListError::Empty)) => {
-                self.lists.keep(&endpoint, location, SharedList::Empty(Instant::now()));
+                self.shared.lists.keep(&endpoint, location, SharedList::Empty(Instant::now()));
             }
             Err(_) => {}
         }
@@ -124,7 +131,7 @@ impl Ask for Nodes {
         after: Instant,
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
-        match self.lists.newer(&self.endpoint(address), location, after).await {
+        match self.shared.lists.newer(&self.endpoint(address), location, after).await {
             Ok(SharedList::Listed(list)) => Ok(list),
             Ok(SharedList::Empty(_)) => Err(FetchError::List(ListError::Empty)),
             Err(_flight) => self.ask(address, location, keep).await,
@@ -135,8 +142,21 @@ impl Ask for Nodes {
         self.identity_query.as_ref()
     }
 
-    async fn identify(&self, address: IpAddr, query: &IdentityQuery, keep: Keep) -> Option<IdentityReply> {
-        self.alternator.identify(&self.endpoint(address), query, self.timeout, keep).await
+    async fn identify(
+        &self,
+        address: IpAddr,
+        query: &IdentityQuery,
+        after: Instant,
+        keep: Keep,
+    ) -> Option<IdentityReply> {
+        let endpoint = self.endpoint(address);
+        let _flight = match self.shared.ids.newer(&endpoint, None, after).await {
+            Ok(SharedId { reply, .. }) => return Some(reply),
+            Err(flight) => flight,
+        };
+        let reply = self.alternator.identify(&endpoint, query, self.timeout, keep).await?;
+        self.shared.ids.keep(&endpoint, None, SharedId { reply: reply.clone(), arrived: Instant::now() });
+        Some(reply)
     }
 }
 
@@ -177,8 +197,16 @@ impl<A: Ask> ListQueries<A> {
     }
 
     /// Asks one node for the id of its cluster; `None`: it was not asked, and is to be asked again later.
-    pub async fn identify(&self, node: IpAddr, query: &IdentityQuery, keep: Keep) -> Option<IdentityReply> {
-        self.asks.identify(node, query, keep).await
+    ///
+    /// An id that any zone has got after that moment serves too.
+    pub async fn identify(
+        &self,
+        node: IpAddr,
+        query: &IdentityQuery,
+        after: Instant,
+        keep: Keep,
+    ) -> Option<IdentityReply> {
+        self.asks.identify(node, query, after, keep).await
     }
 
     /// Asks one node about a scope: for the list of each datacenter, and whether the node supports scopes. With `after`,

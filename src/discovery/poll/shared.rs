@@ -1,4 +1,4 @@
-//! The lists that nodes have sent a short time ago, for all zones that ask the same.
+//! What nodes have replied a short time ago, for all zones that ask the same.
 //!
 //! Zones of one cluster ask its nodes for the same reports. The first whose report is due asks; the others find a list
 //! that is newer than theirs, and a poll of any of them serves as well.
@@ -14,14 +14,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::super::node::{Endpoint, ListReply, Location};
+use super::super::node::{Endpoint, IdentityReply, ListReply, Location};
 
 /// Lists that are kept: far more than a hundred zones of large clusters ask for. With many zones more each has a cluster of
 /// its own, and nothing to share.
-const LISTS_MAX: usize = 4096;
+const REPLIES_MAX: usize = 4096;
 
 /// A list older than this serves no zone: each would have asked by itself meanwhile.
-const LIST_KEPT: Duration = Duration::from_secs(40);
+const REPLY_KEPT: Duration = Duration::from_secs(40);
 
 /// A zone waits so long for the request of another one: most end within milliseconds, and one that hangs must not hold up
 /// others.
@@ -33,23 +33,59 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// A node, and the location that it was asked about.
 type Key = (Endpoint, Option<(String, Option<String>)>);
 
-/// Lists of all zones. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct SharedLists(Arc<Mutex<Lists>>);
+/// Replies to all zones. Clones share them.
+#[derive(Debug)]
+pub struct Shared<R>(Arc<Mutex<Replies<R>>>);
 
-#[derive(Debug, Default)]
-struct Lists {
+/// The lists of nodes.
+pub type SharedLists = Shared<SharedList>;
+
+/// The ids of their clusters that nodes have given.
+pub type SharedIds = Shared<SharedId>;
+
+/// A reply that arrived at some moment.
+pub trait Arrived: Clone {
+    /// When.
+    fn arrived(&self) -> Instant;
+}
+
+/// What a node has replied to an identity query.
+#[derive(Clone, Debug)]
+pub struct SharedId {
+    /// The reply.
+    pub reply: IdentityReply,
+    /// When it arrived.
+    pub arrived: Instant,
+}
+
+impl<R> Clone for Shared<R> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R> Default for Shared<R> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Replies {
+            in_flight: FxHashMap::default(),
+            by_key: FxHashMap::default(),
+            swept: None,
+        })))
+    }
+}
+
+#[derive(Debug)]
+struct Replies<R> {
     /// Requests that are on their way; each is woken when one ends.
     in_flight: FxHashMap<Key, Arc<Notify>>,
-    /// `None`: the node lists no node there.
-    by_key: FxHashMap<Key, SharedList>,
+    by_key: FxHashMap<Key, R>,
     swept: Option<Instant>,
 }
 
 /// A request on its way. Dropping it wakes the zones that wait for its list.
 #[derive(Debug)]
-pub struct Flight {
-    lists: SharedLists,
+pub struct Flight<R> {
+    replies: Shared<R>,
     key: Key,
 }
 
@@ -62,14 +98,14 @@ pub enum SharedList {
     Empty(Instant),
 }
 
-impl SharedLists {
+impl<R: Arrived> Shared<R> {
     /// Keeps a list that has just arrived.
-    pub fn keep(&self, endpoint: &Endpoint, location: Option<Location<'_>>, list: SharedList) {
-        let mut lists = self.lock();
-        lists.sweep(list.arrived());
+    pub fn keep(&self, endpoint: &Endpoint, location: Option<Location<'_>>, reply: R) {
+        let mut replies = self.lock();
+        replies.sweep(reply.arrived());
         let key = key(endpoint, location);
-        if lists.by_key.len() < LISTS_MAX || lists.by_key.contains_key(&key) {
-            lists.by_key.insert(key, list);
+        if replies.by_key.len() < REPLIES_MAX || replies.by_key.contains_key(&key) {
+            replies.by_key.insert(key, reply);
         }
     }
 
@@ -83,54 +119,62 @@ impl SharedLists {
         endpoint: &Endpoint,
         location: Option<Location<'_>>,
         after: Instant,
-    ) -> Result<SharedList, Flight> {
+    ) -> Result<R, Flight<R>> {
         let key = key(endpoint, location);
         let is_on_its_way = {
-            let lists = self.lock();
-            if let Some(list) = lists.newer(&key, after) {
-                return Ok(list);
+            let replies = self.lock();
+            if let Some(reply) = replies.newer(&key, after) {
+                return Ok(reply);
             }
-            lists.in_flight.get(&key).cloned()
+            replies.in_flight.get(&key).cloned()
         };
         if let Some(other) = is_on_its_way {
             // Where it brings nothing each zone asks for itself: a failure is evidence for each.
             let _ = timeout(FLIGHT_MAX, other.notified()).await;
-            if let Some(list) = self.lock().newer(&key, after) {
-                return Ok(list);
+            if let Some(reply) = self.lock().newer(&key, after) {
+                return Ok(reply);
             }
         }
         self.lock().in_flight.insert(key.clone(), Arc::default());
-        Err(Flight { lists: self.clone(), key })
+        Err(Flight { replies: self.clone(), key })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Lists> {
+impl<R> Shared<R> {
+    fn lock(&self) -> MutexGuard<'_, Replies<R>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Flight {
+impl<R> Drop for Flight<R> {
     fn drop(&mut self) {
-        if let Some(waiting) = self.lists.lock().in_flight.remove(&self.key) {
+        if let Some(waiting) = self.replies.lock().in_flight.remove(&self.key) {
             waiting.notify_waiters();
         }
     }
 }
 
-impl Lists {
-    fn newer(&self, key: &Key, after: Instant) -> Option<SharedList> {
-        self.by_key.get(key).filter(|list| list.arrived() > after).cloned()
+impl<R: Arrived> Replies<R> {
+    fn newer(&self, key: &Key, after: Instant) -> Option<R> {
+        self.by_key.get(key).filter(|reply| reply.arrived() > after).cloned()
     }
 
     fn sweep(&mut self, now: Instant) {
         let swept = *self.swept.get_or_insert(now);
         if now.duration_since(swept) >= SWEEP_INTERVAL {
-            self.by_key.retain(|_, list| now.duration_since(list.arrived()) < LIST_KEPT);
+            self.by_key.retain(|_, reply| now.duration_since(reply.arrived()) < REPLY_KEPT);
             self.swept = Some(now);
         }
     }
 }
 
-impl SharedList {
+impl Arrived for SharedId {
+    fn arrived(&self) -> Instant {
+        self.arrived
+    }
+}
+
+impl Arrived for SharedList {
     fn arrived(&self) -> Instant {
         match self {
             Self::Listed(reply) => reply.arrived,
@@ -178,12 +222,12 @@ mod tests {
     fn lists_are_few_and_go_when_they_are_old() {
         let lists = SharedLists::default();
         let start = Instant::now();
-        for n in 0..=LISTS_MAX {
+        for n in 0..=REPLIES_MAX {
             let endpoint = Endpoint { address: Ipv4Addr::from_bits(u32::try_from(n).unwrap()).into(), ..endpoint(1) };
             lists.keep(&endpoint, None, SharedList::Empty(start));
         }
-        assert_eq!(lists.0.lock().unwrap().by_key.len(), LISTS_MAX);
-        lists.keep(&endpoint(1), None, SharedList::Empty(start + LIST_KEPT));
+        assert_eq!(lists.0.lock().unwrap().by_key.len(), REPLIES_MAX);
+        lists.keep(&endpoint(1), None, SharedList::Empty(start + REPLY_KEPT));
         assert_eq!(lists.0.lock().unwrap().by_key.len(), 1);
     }
 

@@ -220,7 +220,7 @@ impl<A: Ask> Poller<A> {
             let some = some.sample(&mut rand::rng(), ASKED_MISSING_MAX);
             let asked: FuturesUnordered<_> = all
                 .iter()
-                .map(|&node| self.ask_report(node, self.shared_after(node)))
+                .map(|&node| self.ask_report(node, Some(self.shared_after(node))))
                 // Nodes that are left out have to contradict this very list.
                 .chain(some.map(|&node| self.ask_report(node, None)))
                 .collect();

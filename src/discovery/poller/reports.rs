@@ -107,10 +107,10 @@ impl<A: Ask> Poller<A> {
 
     async fn send(&self, request: Request) {
         match request {
-            Request::Report(node) => self.ask_report(node, self.shared_after(node)).await,
+            Request::Report(node) => self.ask_report(node, Some(self.shared_after(node))).await,
             Request::Identity(node) => {
                 let Some(query) = self.queries.identity_query() else { return };
-                if let Some(reply) = self.queries.identify(node, query, Keep::Never).await {
+                if let Some(reply) = self.queries.identify(node, query, self.shared_after(node), Keep::Never).await {
                     self.identified(node, &reply);
                 }
             }
@@ -118,8 +118,8 @@ impl<A: Ask> Poller<A> {
     }
 
     /// See [`MembershipView::shared_after`](super::super::membership::MembershipView::shared_after).
-    pub(super) fn shared_after(&self, node: IpAddr) -> Option<TokioInstant> {
-        Some(TokioInstant::from_std(self.membership().view().shared_after(node, now())))
+    pub(super) fn shared_after(&self, node: IpAddr) -> TokioInstant {
+        TokioInstant::from_std(self.membership().view().shared_after(node, now()))
     }
 
     /// Asks a node for its own lists, of every scope.
@@ -151,7 +151,7 @@ impl<A: Ask> Poller<A> {
     async fn identity(&self, node: IpAddr, query: &IdentityQuery) -> IdentityReply {
         loop {
             // Without a reply it has waited for the outcome of another query.
-            if let Some(reply) = self.queries.identify(node, query, self.keep(node)).await {
+            if let Some(reply) = self.queries.identify(node, query, self.shared_after(node), self.keep(node)).await {
                 return reply;
             }
         }

@@ -126,7 +126,7 @@ impl Running {
 fn resources(lookup: HostLookup) -> Resources {
     let alternator = NodeClient::new().unwrap();
     Resources {
-        lists: SharedLists::default(),
+        shared: SharedReplies::default(),
         prober: Prober::new(alternator.clone()),
         alternator,
         lookup,

@@ -180,8 +180,17 @@ impl State {
         let scopes = self.zones[zone].polled();
         let lists: Option<Vec<_>> = scopes.iter().map(|scope| self.world.list(n, *scope)).collect();
         let Some(lists) = lists else { return self.silent(zone, n) };
+        let named: Vec<IpAddr> = lists.iter().flatten().flat_map(NodeSet::as_slice).copied().collect();
+        self.identify_first(zone, n, &named);
         self.handle(zone, Event::Reported { node: address(n), scopes: &lists, unscoped: false });
         self.identify(zone, n);
+    }
+
+    /// A node that has to says which cluster it is of before its list is recorded.
+    fn identify_first(&mut self, zone: usize, n: usize, named: &[IpAddr]) {
+        if self.zones[zone].membership.view.is_identified_first(address(n), named) {
+            self.identify(zone, n);
+        }
     }
 
     fn identify(&mut self, zone: usize, n: usize) {
@@ -201,6 +210,7 @@ impl State {
             self.silent(zone, n);
             return false;
         };
+        self.identify_first(zone, n, list.as_ref().map_or(&[], NodeSet::as_slice));
         let report = ListReport { sender: address(n), nodes: list.as_ref(), unscoped: false };
         let about = ScopeReport { scope, report };
         let mut decision = self.handle(zone, Event::Polled(about));
