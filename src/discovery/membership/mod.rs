@@ -111,7 +111,7 @@ impl Membership {
         let mut actions = Actions::default();
         match event {
             Event::Time => {}
-            Event::Paused => self.view.ask_all_anew(now),
+            Event::Paused => self.view.ask_all_anew(),
             Event::Seeds { addresses, fail_open } => self.view.seeds(addresses, fail_open.cloned()),
             Event::Polled(about) => actions.decision = Some(self.polled(about, now, others)),
             Event::AskedFirst(about) => actions.decision = Some(self.decide(about, now, others)),

@@ -69,10 +69,6 @@ pub struct MembershipView {
     awaited: BTreeSet<IpAddr>,
     /// When each was last asked for its report.
     asked: BTreeMap<IpAddr, Instant>,
-    /// When each last failed to answer.
-    failed: BTreeMap<IpAddr, Instant>,
-    /// When all were last asked anew.
-    asked_anew: Instant,
     /// The zone's group, as it was last determined.
     group: Group,
     verdicts: BTreeMap<IpAddr, Verdict>,

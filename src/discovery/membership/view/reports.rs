@@ -27,9 +27,6 @@ const DEPARTED_MAX: usize = 256;
 /// little beside the time for which a report is good.
 const SHARED_AGE_MAX: Duration = Duration::from_secs(8);
 
-/// The same for a report that a decision waits for.
-const AWAITED_AGE_MAX: Duration = Duration::from_secs(2);
-
 /// Reports that are asked for at once on account of one poll.
 pub(super) const ASKED_AT_ONCE_MAX: usize = 8;
 
@@ -79,14 +76,12 @@ impl MembershipView {
         NodeSet::new(others.filter(|node| learnt.as_ref().is_none_or(|learnt| !learnt.contains(node))))
     }
 
-    /// Since when a list that another zone has got serves as a node's report: since its last report or failure, and since
-    /// all were asked anew; and while a report is awaited it must be quite new besides.
+    /// Since when a reply that another zone has got serves as a node's own: since its last report, and not for long. A node
+    /// that is new or has failed may have been replaced by another one a moment ago, so only a reply that is still to come
+    /// serves then.
     pub fn shared_after(&self, node: IpAddr, now: Instant) -> Instant {
-        let is_awaited = self.awaited.contains(&node) || !self.reports.contains_key(&node);
-        let age = if is_awaited { AWAITED_AGE_MAX } else { SHARED_AGE_MAX };
-        let reported = self.reports.get(&node).map(|report| report.at).filter(|_| !is_awaited);
-        let moments = [reported, self.failed.get(&node).copied(), Some(self.asked_anew), now.checked_sub(age)];
-        moments.into_iter().flatten().max().unwrap_or(now)
+        let in_force = self.reports.get(&node).filter(|_| !self.awaited.contains(&node));
+        in_force.map_or(now, |report| now.checked_sub(SHARED_AGE_MAX).map_or(report.at, |age| age.max(report.at)))
     }
 
     /// Takes over a poll's list as the sender's report, if the zone has one scope. With several, a list that is not the one
@@ -173,7 +168,6 @@ impl MembershipView {
     /// A node has not answered a poll, or a request for its report.
     pub fn record_failure(&mut self, node: IpAddr, now: Instant) {
         self.asked.insert(node, now);
-        self.failed.insert(node, now);
         self.void(node);
     }
 
@@ -235,8 +229,7 @@ impl MembershipView {
     }
 
     /// The process was held up, or has just started: what was true may not be so any more, and every node is asked anew.
-    pub fn ask_all_anew(&mut self, now: Instant) {
-        self.asked_anew = now;
+    pub fn ask_all_anew(&mut self) {
         self.reports.clear();
         self.ids.clear();
         self.identified.clear();
@@ -338,7 +331,6 @@ impl MembershipView {
         self.identified.retain(|node, _| is_tracked(node));
         self.unidentified.retain(is_tracked);
         self.asked.retain(|node, _| is_tracked(node));
-        self.failed.retain(|node, _| is_tracked(node));
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
@@ -443,7 +435,7 @@ mod tests {
         identify(&mut view);
         report(&mut view, 1, &[1, 2, 9], start + SECOND * 2);
         assert!(view.due_identities(start, EVERY).ask.is_empty());
-        view.ask_all_anew(Instant::now());
+        view.ask_all_anew();
         report(&mut view, 1, &[1, 2, 9], start + SECOND * 3);
         assert_eq!(view.due_identities(start, EVERY).ask, [node(1)], "after a pause");
     }

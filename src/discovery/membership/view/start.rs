@@ -51,8 +51,6 @@ impl MembershipView {
             unidentified: BTreeSet::new(),
             awaited: BTreeSet::new(),
             asked: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            asked_anew: now,
             group: Group::default(),
             verdicts: BTreeMap::new(),
             trusted: BTreeSet::new(),
@@ -134,7 +132,7 @@ impl MembershipView {
         }
         self.seeds_edited = seeds_edited;
         self.probing_changed = true;
-        self.ask_all_anew(self.asked_anew);
+        self.ask_all_anew();
         self
     }
 
