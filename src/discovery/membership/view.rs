@@ -1,6 +1,8 @@
 //! What a zone knows about its cluster, without a clock, a socket or a log: time is an argument.
 
+mod answer;
 mod belonging;
+mod decision;
 mod reasons;
 mod reports;
 mod start;
@@ -15,14 +17,14 @@ use std::{
 use self::reasons::Dispute;
 pub use self::{reasons::ZoneReason, start::Inheritance};
 use super::{
-    evidence::{ScopeReport, SelfReport, outweighs},
+    evidence::SelfReport,
     groups::{Contest, ForeignReason, Group, KnownId, Verdict},
     health::{HealthTable, ProbeOutcome},
 };
 use crate::{
     snapshot::ClusterNodes,
-    table::{self, Knowledge, Known, Node},
-    types::{ClusterId, NodeSet, NodeState, ZoneState},
+    table::{self, Node},
+    types::{ClusterId, NodeSet, NodeState},
 };
 
 /// A zone is stale after so many refreshes without success, and not before [`STALE_AFTER_MIN`].
@@ -282,95 +284,6 @@ impl MembershipView {
         std::mem::take(&mut self.notices)
     }
 
-    /// What is to be asked before a report is decided; nothing when it can be decided at once.
-    pub fn ask_first(&self, about: ScopeReport<'_>) -> AskFirst {
-        let ScopeReport { scope, report } = about;
-        let known = self.ours(scope);
-        let listed = |node: &IpAddr| report.nodes.is_some_and(|list| list.contains(node));
-        let some = slice(known.as_ref()).iter().copied().filter(|node| !listed(node) && *node != report.sender);
-        let is_undecided = matches!(self.verdicts.get(&report.sender), None | Some(Verdict::Undecided));
-        let mut all = BTreeSet::new();
-        if !self.reports.contains_key(&report.sender) || self.awaited.contains(&report.sender) {
-            all.insert(report.sender);
-        } else if is_undecided {
-            // The seeds first: that is what a first poll compares.
-            let awaited = self.seeds.iter().chain(&self.awaited).filter(|node| self.awaited.contains(node));
-            for node in awaited {
-                if all.len() < reports::ASKED_AT_ONCE_MAX {
-                    all.insert(*node);
-                }
-            }
-        }
-        let some = some.filter(|node| !all.contains(node)).collect();
-        AskFirst { all, some }
-    }
-
-    /// Decides about a report with the reports that there are.
-    pub fn decide(&mut self, about: ScopeReport<'_>, now: Instant) -> Decision {
-        let ScopeReport { scope, report } = about;
-        let is_candidate = match self.verdicts.get(&report.sender) {
-            Some(Verdict::Belongs | Verdict::Witness | Verdict::Unnamed) => Ok(()),
-            Some(Verdict::Split) if self.trusted.contains(&report.sender) => Ok(()),
-            Some(Verdict::Foreign(reason)) => {
-                self.last_dispute = Some(now);
-                self.dispute = Some(Dispute::Foreign(report.sender, *reason));
-                Err(format!("is another cluster's: {reason}"))
-            }
-            Some(Verdict::Isolated) => {
-                self.last_dispute = Some(now);
-                self.dispute = Some(Dispute::Isolated(report.sender));
-                Err("has lost sight of the zone's other nodes".to_owned())
-            }
-            Some(Verdict::Waits | Verdict::Split) => Err("is not listed by the zone's nodes yet".to_owned()),
-            Some(Verdict::Undecided) => Err("is compared with reports that have not arrived yet".to_owned()),
-            None if self.reports.contains_key(&report.sender) => {
-                Err("may be of another cluster than the zone's".to_owned())
-            }
-            None => Err("has not sent its lists of every scope".to_owned()),
-        };
-        if let Err(why) = is_candidate {
-            return Decision::SetAside(why);
-        }
-        match self.contradiction(scope, about, now) {
-            Some(witness) => {
-                Decision::SetAside(format!("leaves out {witness}, which is alive and knows as many nodes"))
-            }
-            None => Decision::Accepted,
-        }
-    }
-
-    /// A node that a report leaves out, and that contradicts it. Only nodes that belong are witnesses.
-    fn contradiction(&mut self, scope: usize, about: ScopeReport<'_>, now: Instant) -> Option<IpAddr> {
-        let ScopeReport { report, .. } = about;
-        let known = self.ours(scope)?;
-        let weighed = self.weighed(&known);
-        let claim = self.reports.get(&report.sender)?.clone();
-        let mut contradicted = None;
-        for &witness in known.as_slice().iter().filter(|node| report.nodes.is_none_or(|list| !list.contains(node))) {
-            let belongs = match self.verdicts.get(&witness) {
-                Some(Verdict::Belongs | Verdict::Isolated) => true,
-                Some(Verdict::Split | Verdict::Undecided) => self.trusted.contains(&witness),
-                _ => false,
-            };
-            let reply = self.reports.get(&witness).filter(|reply| belongs && reply.at >= claim.at);
-            // A node of another scope, or one that is leaving, does not list itself here.
-            let lists_itself = |reply: &&SelfReport| reply.in_scope(scope).is_some_and(|list| list.contains(&witness));
-            let Some(reply) = reply.filter(lists_itself) else { continue };
-            self.last_dispute = Some(now);
-            self.dispute = Some(Dispute::LeavesOut { sender: report.sender, witness });
-            if outweighs(reply.named(), claim.named(), &weighed) {
-                contradicted = Some(witness);
-            }
-        }
-        contradicted
-    }
-
-    /// The nodes that count in a dispute: those listed, of all scopes, that are trusted.
-    fn weighed(&self, known: &NodeSet) -> BTreeSet<IpAddr> {
-        let nodes = if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() };
-        nodes.intersection(&self.trusted).copied().collect()
-    }
-
     /// Accepts a report. `None` nodes: the scope is empty.
     pub fn accept(&mut self, scope: usize, sender: IpAddr, nodes: Option<NodeSet>, now: Instant) {
         let before = self.listed();
@@ -442,81 +355,6 @@ impl MembershipView {
             self.to_confirm.insert(node);
             self.probing_changed = true;
         }
-    }
-
-    /// What is to be answered.
-    pub fn knowledge(&self, now: Instant) -> Knowledge {
-        let nodes: Arc<[Node]> = match &self.origin {
-            Origin::Seeds(seeds) => {
-                let seeds = slice(seeds.as_ref()).iter().copied().filter(|seed| !self.foreign.contains_key(seed));
-                return Knowledge::Waiting(NodeSet::new(seeds));
-            }
-            Origin::FormerCluster(nodes) => nodes.clone(),
-            Origin::Remembered | Origin::Cluster => {
-                let list = self.lists[self.active_scope].as_ref();
-                let is_listed = |node: &Node| list.is_some_and(|list| list.contains(&node.address));
-                self.table_nodes().into_iter().filter(is_listed).collect()
-            }
-        };
-        let expired = self.timing.max_stale.is_some_and(|max| now > self.fresh + max);
-        Knowledge::Known(Known { nodes, state: self.state(now), expired })
-    }
-
-    /// When time alone will change what is answered, if it will.
-    pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        let moments = [
-            Some(self.fresh + self.stale_after()),
-            self.timing.max_stale.map(|max| self.fresh + max),
-            self.last_dispute.map(|last_dispute| last_dispute + self.stale_after()),
-        ];
-        moments.into_iter().flatten().filter(|moment| *moment >= now).min()
-    }
-
-    fn state(&self, now: Instant) -> ZoneState {
-        let is_foreign_listed = self.lists_foreign_node();
-        let is_old = self.origin == Origin::Remembered || now > self.fresh + self.stale_after();
-        if !is_foreign_listed && is_old {
-            ZoneState::Stale
-        } else if is_foreign_listed || self.contest.is_some() || self.is_recent(self.last_dispute, now) {
-            ZoneState::Contested
-        } else if self.unscoped || self.active_scope > 0 {
-            ZoneState::Degraded
-        } else {
-            ZoneState::Live
-        }
-    }
-
-    fn lists_foreign_node(&self) -> bool {
-        self.foreign.keys().any(|node| self.lists.iter().flatten().any(|list| list.contains(node)))
-    }
-
-    fn is_recent(&self, moment: Option<Instant>, now: Instant) -> bool {
-        moment.is_some_and(|moment| now <= moment + self.stale_after())
-    }
-
-    /// How long a zone lives on its last success, and a dispute on its last word.
-    fn stale_after(&self) -> Duration {
-        (self.timing.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN)
-    }
-
-    /// Every listed node as the table has it: its health, and whether it belongs.
-    fn table_nodes(&self) -> Vec<Node> {
-        let is_probed = self.health.is_probed();
-        let shown = |node: &Node| {
-            let is_trusted = !is_probed || self.trusted.contains(&node.address);
-            let state = match node.state {
-                _ if self.foreign.contains_key(&node.address) => NodeState::Foreign,
-                NodeState::Up if !is_trusted => NodeState::New,
-                state => state,
-            };
-            let is_refuted = matches!(
-                self.verdicts.get(&node.address),
-                Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
-            );
-            let is_pending = node.pending || (!is_trusted && self.pending.contains(&node.address));
-            Node { state, pending: is_pending && !is_refuted, ..*node }
-        };
-        self.health.nodes().iter().map(shown).collect()
     }
 
     /// The list of a scope without foreign nodes.
