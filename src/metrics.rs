@@ -371,7 +371,7 @@ pub struct ZoneCounters {
     pub probes: PerLabel<ProbeResult>,
     /// Entries of lists that were left out.
     pub dropped: PerLabel<DropReason>,
-    /// Lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.
+    /// Lists that were not used: of another cluster, of a node that no other lists yet, or contradicted by those left out.
     pub lists_set_aside: Counter,
     /// Restarts of the poller after a panic or a stall.
     pub poller_restarts: Counter,

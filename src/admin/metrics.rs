@@ -128,7 +128,7 @@ impl Scrape {
         let restarts = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().poller_restarts.value()));
         families.counters("poller_restarts", "Restarts of pollers after a panic or a stall.", restarts)?;
         let aside = self.zones.iter().map(|(name, entry)| (zone(name), entry.counters().lists_set_aside.value()));
-        let help = "Node lists that were not used: unrelated, foreign, or contradicted by nodes that they leave out.";
+        let help = "Node lists that were not used: of another cluster, of a node that no other node lists yet, or contradicted by nodes that they leave out.";
         families.counters("lists_set_aside", help, aside)?;
         let now = Instant::now();
         let ages = self.zones.iter().filter_map(|(name, entry)| {
