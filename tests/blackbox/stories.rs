@@ -36,7 +36,7 @@ const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
 /// Polls of a cluster after which a state counts as lasting.
 const POLLS_OBSERVED: u64 = 10;
 
-/// A scope whose nodes have died is left, and returns, within this time: it is asked about every 5 s, and two probes verify
+/// A scope whose nodes have died is left, and returns, within this time: it is asked about every 3 s, and two probes verify
 /// its nodes.
 const FALL_BACK: Duration = Duration::from_secs(8);
 

@@ -107,7 +107,8 @@ fn union(scopes: &[Option<NodeSet>]) -> Option<NodeSet> {
     }
 }
 
-fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
+/// The addresses of a list; none where there is no list.
+pub fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
     nodes.map_or(&[], NodeSet::as_slice)
 }
 

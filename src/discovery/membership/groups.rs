@@ -25,6 +25,16 @@ pub enum KnownId {
     Pinned(ClusterId),
 }
 
+impl KnownId {
+    /// The id, if one is known.
+    pub fn id(self) -> Option<ClusterId> {
+        match self {
+            Self::Unknown => None,
+            Self::Learned(id) | Self::Pinned(id) => Some(id),
+        }
+    }
+}
+
 /// What groups are made from.
 #[derive(Clone, Copy)]
 pub struct Evidence<'e> {
@@ -232,24 +242,17 @@ impl Evidence<'_> {
         !self.awaited.iter().any(|node| self.nodes.contains(node) || self.seeds.contains(node))
     }
 
-    fn known_id(&self) -> Option<ClusterId> {
-        match self.id {
-            KnownId::Unknown => None,
-            KnownId::Learned(id) | KnownId::Pinned(id) => Some(id),
-        }
-    }
-
     fn ids(&self, group: &Group) -> impl Iterator<Item = ClusterId> {
         group.members.iter().filter_map(|node| self.reports.get(node)?.id)
     }
 
     fn has_id(&self, group: &Group) -> bool {
-        self.known_id().is_some_and(|known| self.ids(group).any(|id| id == known))
+        self.id.id().is_some_and(|known| self.ids(group).any(|id| id == known))
     }
 
     /// Whether a group gives ids, and none is the zone's.
     fn has_other_id(&self, group: &Group) -> bool {
-        self.known_id().is_some() && !self.has_id(group) && self.ids(group).next().is_some()
+        self.id.id().is_some() && !self.has_id(group) && self.ids(group).next().is_some()
     }
 
     /// Whether all that a group's members say was said by servers that ignore scopes.

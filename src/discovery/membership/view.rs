@@ -17,7 +17,7 @@ use std::{
 use self::reasons::Dispute;
 pub use self::{reasons::ZoneReason, start::Inheritance};
 use super::{
-    evidence::SelfReport,
+    evidence::{SelfReport, slice},
     groups::{Contest, ForeignReason, Group, KnownId, Verdict},
     health::{HealthTable, ProbeOutcome},
 };
@@ -455,8 +455,4 @@ impl MembershipView {
         let left_of = |moment: Option<Instant>| moment.map_or(Duration::ZERO, left);
         (left(self.fresh), left_of(self.last_dispute)).hash(hasher);
     }
-}
-
-fn slice(nodes: Option<&NodeSet>) -> &[IpAddr] {
-    nodes.map_or(&[], NodeSet::as_slice)
 }

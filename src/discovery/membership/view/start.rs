@@ -148,9 +148,6 @@ impl MembershipView {
 
     /// The id of the zone's cluster.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        match self.id {
-            KnownId::Unknown => None,
-            KnownId::Learned(id) | KnownId::Pinned(id) => Some(id),
-        }
+        self.id.id()
     }
 }
