@@ -30,7 +30,9 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
-pub use self::node_load::{NODE_REQUESTS_MAX, NodeLoad, node_loads};
+pub use self::node_load::{
+    IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
+};
 pub use crate::types::Scope;
 use crate::{
     metrics::Transport,

@@ -30,14 +30,14 @@ pub const NODE_REQUESTS_MAX: f64 = 50.0;
 /// Between two polls of a seed, beside those of nodes.
 const SEED_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Between two queries whether a node knows scopes.
-const SCOPE_SUPPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two queries whether a node knows scopes. Discovery keeps to this and the next two.
+pub const SCOPE_SUPPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Between two reports of a node.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Between two identity queries to a node.
-const IDENTITY_INTERVAL: Duration = Duration::from_secs(60);
+pub const IDENTITY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Zones that a warning names.
 const ZONES_NAMED_MAX: usize = 3;

@@ -33,14 +33,14 @@ pub use self::{
 };
 use super::super::clock;
 use crate::{
-    config::{Identity, Scheme, Zone},
+    config::{self, Identity, Scheme, Zone},
     net::watched::FileReader,
     types::{ClusterLabel, Seed},
 };
 
 /// Between two identity queries to a node that stays, give or take a tenth: a UUID that no cluster changes by itself, and
 /// an address that changes hands is noticed by its lists long before.
-pub const IDENTITY_INTERVAL: Duration = Duration::from_secs(60);
+pub const IDENTITY_INTERVAL: Duration = config::IDENTITY_INTERVAL;
 
 /// How long an identity query may take, whatever is allowed to a probe: nothing waits for it, and while nodes hang it
 /// bounds what they hold.

@@ -36,7 +36,7 @@ use crate::{
 const NONEXISTENT_DC: &str = "\u{1f}no such datacenter\u{1f}";
 
 /// How long it is remembered whether a node supports the parameters: servers are upgraded.
-const SUPPORT_KEPT: Duration = Duration::from_secs(10);
+const SUPPORT_KEPT: Duration = config::SCOPE_SUPPORT_INTERVAL;
 
 /// Sends the requests of a poll. A request ends by itself within the zone's timeout.
 pub trait Ask: Send + Sync {

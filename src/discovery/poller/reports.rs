@@ -20,10 +20,10 @@ use super::{
     },
     Poller, TIMER_GRAIN,
 };
-use crate::types::NodeSet;
+use crate::{config, types::NodeSet};
 
 /// A node's report is good for this time, ± 10 %, or for `refresh`, if that is longer. Polls are reports too.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+const REPORT_INTERVAL: Duration = config::REPORT_INTERVAL;
 
 /// The same for each zone at scale. The connection to a node that is not polled is not kept, so a report costs four
 /// times as much as a poll.
