@@ -95,6 +95,10 @@ impl MembershipView {
 
     /// The id that most nodes of the group give; what was learnt stays while any of them gives it.
     fn learn_id(&mut self, group: &Group) {
+        // An address that has just changed hands may be the first to give an id: all must have said theirs, and most must agree.
+        if group.members.iter().any(|node| self.unidentified.contains(node)) {
+            return;
+        }
         let given: Vec<ClusterId> = group.members.iter().filter_map(|node| self.reports.get(node)?.id).collect();
         match self.id {
             KnownId::Pinned(_) => return,
@@ -107,7 +111,7 @@ impl MembershipView {
         }
         let order = |id: &ClusterId| given.iter().position(|other| other == id);
         let most = counts.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(order(id))));
-        if let Some((&id, _)) = most {
+        if let Some((&id, _)) = most.filter(|(_, count)| **count * 2 > given.len()) {
             self.id = KnownId::Learned(id);
         }
     }
