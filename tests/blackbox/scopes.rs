@@ -72,6 +72,8 @@ fn when_no_scope_has_a_node_the_last_answer_stays() {
     becomes(&daemon, "a.example", &nodes[1..]);
     cluster.stop(nodes[1]);
     becomes(&daemon, "a.example", &nodes[2..]);
+    // While it is listed, it was up once, as the other: both would be answered.
+    wait::until("its end", || node_state(&daemon, "a.example", nodes[1]).is_empty().then_some(()));
     cluster.stop(nodes[2]);
     // The east answers every poll with an empty list.
     let polls = cluster.count(nodes[0], Path::LocalNodes);

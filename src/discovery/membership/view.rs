@@ -407,10 +407,19 @@ impl MembershipView {
     /// For the eyes of a person who looks for a fault.
     pub(super) fn summary(&self) -> String {
         let reports: Vec<_> =
-            self.reports.iter().map(|(node, report)| format!("{node}>{:?}", report.named())).collect();
+            self.reports.iter().map(|(node, report)| format!("{node}>{:?} {:?}", report.named(), report.id)).collect();
         let text = format!(
-            "lists {:?} trusted {:?} standing {:?} foreign {:?} departed {:?} verdicts {:?} reports {reports:?} awaited {:?}",
-            self.lists, self.trusted, self.standing, self.foreign, self.departed, self.verdicts, self.awaited
+            "lists {:?} trusted {:?} standing {:?} foreign {:?} departed {:?} verdicts {:?} reports {reports:?} awaited \
+             {:?} unidentified {:?} id {:?}",
+            self.lists,
+            self.trusted,
+            self.standing,
+            self.foreign,
+            self.departed,
+            self.verdicts,
+            self.awaited,
+            self.unidentified,
+            self.id
         );
         text.replace("10.0.0.", "")
     }

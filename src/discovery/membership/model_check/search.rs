@@ -204,17 +204,24 @@ impl State {
         }
         let known = self.zones[zone].membership.view.learnt()?;
         let still = after.zones[zone].membership.view.learnt();
-        let trusted: BTreeSet<IpAddr> = self.zones[zone].membership.view.trusted().collect();
-        let counts = |node: &&IpAddr| known.contains(node) && trusted.contains(node);
-        let knows = |n: usize| {
-            let list = self.world.list(n, None).flatten();
-            list.map_or(0, |list| list.as_slice().iter().filter(counts).count())
+        // Before the turn and after it: in between, a node may have failed or returned.
+        let knows_most = |n: usize| {
+            [self, after].iter().all(|state| {
+                let weighed = state.zones[zone].membership.view.weighed(&known);
+                let knows = |n: usize| {
+                    let list = self.world.list(n, None).flatten();
+                    list.map_or(0, |list| list.as_slice().iter().filter(|node| weighed.contains(node)).count())
+                };
+                self.candidates(zone).into_iter().all(|other| knows(other) <= knows(n))
+            })
         };
-        let most = self.candidates(zone).into_iter().map(knows).max()?;
         let has_left = |node: &&IpAddr| still.as_ref().is_none_or(|still| !still.contains(node));
-        let standing: BTreeSet<usize> = after.zones[zone].membership.view.standing().map(number).collect();
+        // A node that has just returned may take another turn.
+        let standing =
+            |state: &Self| -> BTreeSet<usize> { state.zones[zone].membership.view.standing().map(number).collect() };
+        let standing: BTreeSet<usize> = standing(self).intersection(&standing(after)).copied().collect();
         let mut left = known.as_slice().iter().filter(has_left).map(|&node| number(node));
-        let is_wrong = |n: &usize| self.world.serves(*n, cluster) && standing.contains(n) && knows(*n) == most;
+        let is_wrong = |n: &usize| self.world.serves(*n, cluster) && standing.contains(n) && knows_most(*n);
         let wrongly = left.find(is_wrong)?;
         Some(format!("{} has left, and lives, and knows as many nodes as any other", letter(wrongly)))
     }

@@ -95,9 +95,13 @@ impl MembershipView {
         contradicted
     }
 
-    /// The nodes that count in a dispute: those listed, of all scopes, that are trusted.
-    pub(super) fn weighed(&self, known: &NodeSet) -> BTreeSet<IpAddr> {
-        let nodes = if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() };
+    /// The nodes that count in a dispute: those that are trusted, of the listed ones of all scopes and of the zone's group.
+    /// (Without the latter, a recycled address that names only itself could hold on to a zone of two while the node that
+    /// remains and one that has returned list each other.)
+    pub fn weighed(&self, known: &NodeSet) -> BTreeSet<IpAddr> {
+        let mut nodes = if self.lists.len() == 1 { known.as_slice().iter().copied().collect() } else { self.nodes() };
+        let belongs = |(node, verdict): (&IpAddr, &Verdict)| matches!(verdict, Verdict::Belongs).then_some(*node);
+        nodes.extend(self.verdicts.iter().filter_map(belongs));
         nodes.intersection(&self.trusted).copied().collect()
     }
 }
