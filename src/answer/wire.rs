@@ -40,6 +40,7 @@ pub(super) const CLASS_CHAOS: u16 = 3;
 
 pub(super) const TYPE_A: u16 = 1;
 pub(super) const TYPE_NS: u16 = 2;
+pub(super) const TYPE_CNAME: u16 = 5;
 pub(super) const TYPE_SOA: u16 = 6;
 pub(super) const TYPE_TXT: u16 = 16;
 pub(super) const TYPE_AAAA: u16 = 28;

@@ -54,7 +54,9 @@ fn forwarded_replies_are_padded_as_zone_replies_are() {
         for outcome in outcomes {
             let mut out = Vec::new();
             let counters = ProcessCounters::default();
-            let answered = responder(&world(), &counters).answer_forwarded(&ask.octets(), &client, &outcome, &mut out);
+            let question = ForwardedQuestion { message: &ask.octets(), client: &client };
+            let worker = Mutex::new(Worker::seeded(1));
+            let answered = responder(&world(), &counters).answer_forwarded(question, &outcome, &worker, &mut out);
             assert_eq!(answered, Answered::Reply);
             assert_eq!(text_of(&out).contains("; padded to"), is_padded, "{transport} {outcome:?}");
             assert_eq!(out.len().is_multiple_of(468), is_padded, "{transport} {outcome:?}");
@@ -70,7 +72,9 @@ proptest! {
         let client = Client { address: CLIENT, transport, now: NOW };
         let counters = ProcessCounters::default();
         let mut out = Vec::new();
-        let outcome = responder(&world(), &counters).answer_forwarded(&query, &client, &upstream_reply(records), &mut out);
+        let question = ForwardedQuestion { message: &query, client: &client };
+        let worker = Mutex::new(Worker::seeded(1));
+        let outcome = responder(&world(), &counters).answer_forwarded(question, &upstream_reply(records), &worker, &mut out);
         prop_assert_eq!(outcome, Answered::Reply);
         let limit = if tcp { 65_535 } else { usize::from(payload.clamp(512, 1232)) };
         let whole = query.len() + 16 * usize::from(records);
