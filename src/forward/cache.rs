@@ -110,8 +110,8 @@ mod tests {
     use hickory_server::proto::{
         op::OpCode,
         rr::{
-            RData, Record,
-            rdata::{A, CNAME},
+            RData, Record, RecordType,
+            rdata::{A, CNAME, TXT},
         },
     };
 
@@ -186,9 +186,21 @@ mod tests {
     fn memory_is_bounded() {
         let cache = AnswerCache::new();
         let now = Instant::now();
-        (0..40_000).for_each(|number| insert(&cache, &format!("n{number}.test."), None, 60, now));
+        let mut message = Message::response(0, OpCode::Query);
+        let text = TXT::new(vec!["x".repeat(250); 14]);
+        message.answers.push(Record::from_rdata(name("long.test."), 60, RData::TXT(text)));
+        let answer = UpstreamAnswer::new(message.clone(), RecordType::TXT).unwrap();
+        let octets = message.to_vec().unwrap();
+        let count = CACHE_OCTETS_MAX / 3500 + 1000;
+        for number in 0..count {
+            cache.insert(query(&format!("n{number}.test."), 16), &answer, octets.clone(), now);
+        }
         cache.0.run_pending_tasks();
         assert!(cache.0.weighted_size() <= CACHE_OCTETS_MAX);
-        assert!(cache.0.entry_count() > 10_000);
+        assert!(cache.0.entry_count() > count / 2);
+        message.answers.push(message.answers[0].clone());
+        let octets = message.to_vec().unwrap();
+        cache.insert(query("huge.test.", 16), &answer, octets, now);
+        assert!(cache.get(&query("huge.test.", 16), now).is_none(), "too long");
     }
 }

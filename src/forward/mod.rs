@@ -10,6 +10,7 @@ mod query;
 mod reply;
 mod selection;
 mod single_flight;
+mod sockets;
 mod stream;
 mod trust;
 mod udp;
@@ -27,14 +28,19 @@ use futures_util::{
 };
 use hickory_server::proto::{op::Message, rr::Name, serialize::binary::BinDecodable as _};
 use rustls::RootCertStore;
-use tokio::{
-    sync::Semaphore,
-    time::{sleep_until, timeout, timeout_at},
-};
+use tokio::time::{sleep_until, timeout, timeout_at};
 
+pub use self::sockets::QUESTIONS_MAX;
 use self::{
-    cache::AnswerCache, error::AttemptError, query::UpstreamQuery, reply::UpstreamAnswer, selection::ReplySelection,
-    single_flight::SingleFlight, trust::UpstreamTrust, upstream::UpstreamClient,
+    cache::AnswerCache,
+    error::AttemptError,
+    query::UpstreamQuery,
+    reply::UpstreamAnswer,
+    selection::ReplySelection,
+    single_flight::SingleFlight,
+    sockets::{Purpose, Sockets},
+    trust::UpstreamTrust,
+    upstream::UpstreamClient,
 };
 use crate::{config::Upstream, net::http::trusting, types::ZoneName};
 
@@ -45,10 +51,6 @@ const HEDGE_AFTER: Duration = Duration::from_millis(750);
 /// How long a probe of an upstream is waited for. It asks what the upstream has answered before, and so has in its cache. In
 /// that time a lost datagram is sent again, and a dead connection replaced.
 const PROBE_MAX: Duration = Duration::from_secs(2);
-
-/// Sockets that are open to upstreams, for all questions together: a third of the default limit of descriptors of a process.
-/// A question has one for each upstream that it waits for; in four seconds that is one to six.
-const SOCKETS_MAX: usize = 384;
 
 /// The first question for a probe, in wire format: NS of the root, which every resolver knows.
 const ROOT: &[u8] = b"\0";
@@ -104,7 +106,7 @@ impl Upstreams {
     /// Upstreams that have not been asked yet. `roots` are the authorities that upstreams with TLS are checked against.
     pub fn new(upstreams: &[Upstream], roots: Arc<RootCertStore>) -> Self {
         let tls = Arc::new(trusting(roots));
-        let sockets = Arc::new(Semaphore::new(SOCKETS_MAX));
+        let sockets = Arc::new(Sockets::new());
         let state = |upstream: &Upstream| UpstreamState {
             client: UpstreamClient::new(upstream, &tls, &sockets),
             answered: Mutex::default(),
@@ -190,7 +192,8 @@ impl Shared {
             if let Some(upstream) = may_ask.then(|| order.next()).flatten() {
                 let attempt = selection.begin();
                 asked.push(upstream);
-                replies.push(self.attempt(upstream, query).map(move |reply| (attempt, upstream, reply)));
+                let purpose = if replies.is_empty() { Purpose::Question } else { Purpose::Hedge };
+                replies.push(self.attempt(upstream, query, purpose).map(move |reply| (attempt, upstream, reply)));
                 hedge.as_mut().reset(tokio::time::Instant::now() + HEDGE_AFTER);
             } else if let Some(outcome) = selection.decide() {
                 return outcome;
@@ -217,9 +220,9 @@ impl Shared {
     }
 
     /// Asks one upstream. One that replies is trusted.
-    async fn attempt(&self, upstream: usize, query: &UpstreamQuery) -> Result<Reply, AttemptError> {
+    async fn attempt(&self, upstream: usize, query: &UpstreamQuery, purpose: Purpose) -> Result<Reply, AttemptError> {
         let Some(state) = self.upstreams.get(upstream) else { return Err(AttemptError::NoReply) };
-        let reply = state.client.ask(query).await;
+        let reply = state.client.ask(query, purpose).await;
         if matches!(reply, Ok(_) | Err(AttemptError::ErrorReply)) {
             self.trust.replied(upstream, Instant::now());
         }
@@ -245,7 +248,7 @@ impl Shared {
         let shared = self.clone();
         // It ends after PROBE_MAX, or with its runtime.
         drop(tokio::spawn(async move {
-            let reply = timeout(PROBE_MAX, shared.attempt(upstream, &query)).await;
+            let reply = timeout(PROBE_MAX, shared.attempt(upstream, &query, Purpose::Probe)).await;
             if matches!(reply, Err(_) | Ok(Err(AttemptError::NoReply))) {
                 shared.trust.probe_failed(upstream, began);
             }

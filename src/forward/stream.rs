@@ -27,6 +27,7 @@ use tokio_util::{
 use super::{
     error::AttemptError,
     query::{Received, UpstreamQuery, WithOpt},
+    sockets::CONNECTIONS_MAX,
 };
 
 /// Questions in flight on one connection. Further ones wait.
@@ -49,6 +50,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct StreamUpstream {
     target: Arc<Target>,
+    /// A permit for each connection.
+    permits: Arc<Semaphore>,
     /// The connection for new questions.
     current: Mutex<Option<Connection>>,
 }
@@ -58,8 +61,6 @@ pub(super) struct Target {
     pub(super) address: SocketAddr,
     /// The name in the upstream's certificate; `None`: TCP without TLS.
     pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// A permit for each socket.
-    pub(super) sockets: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Target {
@@ -85,7 +86,8 @@ struct StreamQuestion {
 
 impl StreamUpstream {
     pub(super) fn new(target: Target) -> Self {
-        Self { target: Arc::new(target), current: Mutex::default() }
+        let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { target: Arc::new(target), permits, current: Mutex::default() }
     }
 
     /// Asks once, or twice if an earlier connection turns out to be dead.
@@ -125,7 +127,7 @@ impl StreamUpstream {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some(connection) if connection.is_open() => connection.clone(),
-            _ => current.insert(Connection::open(self.target.clone())).clone(),
+            _ => current.insert(Connection::open(self.target.clone(), self.permits.clone())).clone(),
         }
     }
 
@@ -134,16 +136,16 @@ impl StreamUpstream {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
             Some(connection) if connection.is_open() && !connection.is_same(old) => connection.clone(),
-            _ => current.insert(Connection::open(self.target.clone())).clone(),
+            _ => current.insert(Connection::open(self.target.clone(), self.permits.clone())).clone(),
         }
     }
 }
 
 impl Connection {
-    fn open(target: Arc<Target>) -> Self {
+    fn open(target: Arc<Target>, permits: Arc<Semaphore>) -> Self {
         let (questions, asked) = mpsc::channel(QUESTIONS_PER_CONNECTION);
         let received = Arc::<AtomicUsize>::default();
-        let task = ConnectionTask { target, asked, pending: HashMap::new(), received: received.clone() };
+        let task = ConnectionTask { target, permits, asked, pending: HashMap::new(), received: received.clone() };
         // It ends with the last question and the last clone, or with its runtime.
         drop(tokio::spawn(task.run()));
         Self { questions, received }
@@ -178,6 +180,7 @@ impl Connection {
 
 struct ConnectionTask {
     target: Arc<Target>,
+    permits: Arc<Semaphore>,
     asked: mpsc::Receiver<StreamQuestion>,
     /// Questions that were sent, by their ID.
     pending: HashMap<u16, StreamQuestion>,
@@ -186,7 +189,7 @@ struct ConnectionTask {
 
 impl ConnectionTask {
     async fn run(mut self) {
-        let Ok(_permit) = self.target.sockets.clone().try_acquire_owned() else {
+        let Ok(_permit) = self.permits.clone().try_acquire_owned() else {
             return self.fail(AttemptError::Shortage);
         };
         let opened = timeout(CONNECT_MAX, TcpStream::connect(self.target.address)).await;

@@ -8,8 +8,8 @@ use std::{
 /// Between two probes of an upstream that is distrusted.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Between two probes of an upstream that is trusted, when questions to it get no reply.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two probes of an upstream that is trusted, when questions to it get no reply. The last is over by then.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Which upstreams reply. One that fails a probe of its own is distrusted, and asked after the others, until it replies
 /// again. A question that gets no reply only causes a probe: the name may be slow, and not the upstream.

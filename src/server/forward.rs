@@ -33,15 +33,14 @@ use super::{
 };
 use crate::{
     answer::{Answered, Client, ForwardedQuestion, Parsed, Responder, UpstreamOutcome, Worker, parse},
-    forward::{UpstreamError, Upstreams},
+    forward::{QUESTIONS_MAX, UpstreamError, Upstreams},
     metrics::ProcessCounters,
     table::SharedTable,
     types::ZoneName,
 };
 
-/// Questions in flight: some 3 kB each. Names that are not cached take 50 ms, so five thousand a second go through. Their
-/// sockets are bounded in `forward`.
-const IN_FLIGHT_MAX: usize = 256;
+/// Questions in flight. Names that are not cached take 50 ms, so five thousand a second go through.
+const IN_FLIGHT_MAX: usize = QUESTIONS_MAX;
 
 /// Questions that the task has still to take: those in flight, and as many that have lost their place meanwhile.
 const QUEUE_MAX: usize = 2 * IN_FLIGHT_MAX;

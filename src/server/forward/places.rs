@@ -88,19 +88,23 @@ mod tests {
     #[test]
     fn a_client_has_all_places_until_another_one_asks() {
         let mut places = Places::new(4);
-        let mut admit = |number, question| places.admit(client(number), question);
         for question in 0..4 {
-            assert_eq!(admit(1, question), Some(Admitted { place: question, displaced: None }));
+            let admitted = places.admit(client(1), question);
+            assert_eq!(admitted, Some(Admitted { place: question, displaced: None }));
         }
-        assert_eq!(admit(1, 4), None);
-        assert_eq!(admit(2, 5), Some(Admitted { place: 4, displaced: Some(0) }));
-        assert_eq!(admit(2, 6), None, "it would have as many as the first, who then has fewer than before");
-        assert_eq!(admit(3, 7), Some(Admitted { place: 5, displaced: Some(1) }));
-        assert_eq!(admit(4, 8), None, "each has its share");
-        places.release(client(3), 5);
+        assert_eq!(places.admit(client(1), 4), None);
+        assert_eq!(places.admit(client(2), 5), Some(Admitted { place: 4, displaced: Some(0) }), "the oldest");
+        assert_eq!(places.admit(client(2), 6), Some(Admitted { place: 5, displaced: Some(1) }));
+        assert_eq!(places.admit(client(2), 7), None, "two each is fair");
+        assert_eq!(places.admit(client(1), 8), None);
+        assert!(places.admit(client(3), 9).is_some());
+        assert!(places.admit(client(4), 10).is_some());
+        assert_eq!(places.admit(client(5), 11), None, "one each is fair");
+        places.release(client(3), 6);
+        places.release(client(3), 6);
         places.release(client(1), 0);
-        assert_eq!(places.admit(client(1), 9), Some(Admitted { place: 6, displaced: None }));
-        assert_eq!(places.admit(client(1), 10), None, "a lost place cannot be given back");
+        assert_eq!(places.admit(client(5), 12), Some(Admitted { place: 8, displaced: None }), "one was given back");
+        assert_eq!(places.admit(client(6), 13), None, "a place is given back once, and one that was lost never");
     }
 
     proptest! {
