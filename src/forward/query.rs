@@ -121,7 +121,7 @@ mod tests {
         let right = question("www.test.", RecordType::A);
         assert!(is_reply(reply(ID, ResponseCode::NoError, right.clone())));
         assert!(is_reply(reply(ID, ResponseCode::NoError, question("WWW.test.", RecordType::A))), "spelled otherwise");
-        assert!(!is_reply(reply(ID + 1, ResponseCode::NoError, right.clone())));
+        assert!(!is_reply(reply(ID + 1, ResponseCode::NoError, right)));
         assert!(!is_reply(reply(ID, ResponseCode::NoError, question("www.test.", RecordType::AAAA))));
         assert!(!is_reply(reply(ID, ResponseCode::NoError, question("other.test.", RecordType::A))));
         assert!(!is_reply(query().encode(ID, WithOpt::Yes).unwrap()), "a question");

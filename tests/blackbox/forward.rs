@@ -438,6 +438,7 @@ fn a_later_upstream_s_denial_or_error_waits_for_an_earlier_one() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let first = upstream(7);
     let second = upstream(8);
+    first.slow_names();
     let daemon = start("denial", &cluster, &forward(&[&first, &second], ""));
     for (number, rcode) in
         [ResponseCode::NXDomain, ResponseCode::ServFail, ResponseCode::Refused].into_iter().enumerate()
@@ -446,7 +447,8 @@ fn a_later_upstream_s_denial_or_error_waits_for_an_earlier_one() {
         let start = Instant::now();
         assert_eq!(ask(&daemon, &format!("slow{number}.test"), "A").data(), ["192.0.2.1"], "{rcode}");
         assert!(start.elapsed() >= SLOW);
-        assert_eq!(second.asked().iter().filter(|asked| asked.starts_with(&format!("slow{number}."))).count(), 1);
+        let asked = second.asked().iter().any(|asked| asked.starts_with(&format!("slow{number}.")));
+        assert!(asked, "{rcode}: the second replied meanwhile");
         assert_eq!(ask(&daemon, &format!("any{number}.test"), "A").data(), ["192.0.2.1"], "the first is asked first");
     }
     // It waits until the time is over, and is remembered for seconds only.
@@ -471,14 +473,14 @@ fn a_slow_name_does_not_make_its_upstream_distrusted() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let first = upstream(7);
     let second = upstream(8);
+    first.slow_names();
     let daemon = start("slow_name", &cluster, &forward(&[&first, &second], ""));
-    second.delay(Duration::from_millis(100));
     for number in 0..4 {
-        // The second has the name after 850 ms, and the first after 1.2 s.
+        // The second has the name after 0.75 s, and the first after 1.2 s.
         second.only(None);
-        let name = format!("slow{number}.test");
-        first.delay(Duration::ZERO);
-        assert_eq!(ask(&daemon, &name, "A").data(), ["192.0.2.1"]);
+        let start = Instant::now();
+        assert_eq!(ask(&daemon, &format!("slow{number}.test"), "A").data(), ["192.0.2.1"]);
+        assert!(start.elapsed() < SLOW, "records are not waited for");
         second.only(Some(ResponseCode::NXDomain));
         assert_eq!(ask(&daemon, &format!("any{number}.test"), "A").data(), ["192.0.2.1"], "of the first");
     }

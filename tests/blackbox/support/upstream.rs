@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Octets of each text of `TXT` records here.
 const TEXT_OCTETS: usize = 100;
 
-/// How long names that begin with "slow" take. The next upstream is asked before that.
+/// How long names that begin with "slow" take where they are slow. The next upstream is asked before that.
 pub const SLOW: Duration = Duration::from_millis(1200);
 
 /// How a server that does not know EDNS replies to a question with an OPT.
@@ -49,6 +49,7 @@ struct Shared {
     ended: AtomicBool,
     /// Milliseconds from a question to its reply.
     delay: AtomicU64,
+    has_slow_names: AtomicBool,
     /// Sends two messages before each reply that only its ID belongs to.
     forges: AtomicBool,
     /// What every reply is in place of an answer.
@@ -117,6 +118,11 @@ impl Upstream {
     /// Replies with this rcode to every question, or answers again. NXDOMAIN has an SOA.
     pub fn only(&self, rcode: Option<ResponseCode>) {
         *self.shared.only.lock().unwrap() = rcode;
+    }
+
+    /// Takes [`SLOW`] for names that begin with "slow".
+    pub fn slow_names(&self) {
+        self.shared.has_slow_names.store(true, Relaxed);
     }
 
     /// Rejects questions with an OPT.
@@ -221,7 +227,7 @@ impl Shared {
             return None;
         }
         thread::sleep(Duration::from_millis(self.delay.load(Relaxed)));
-        if name.starts_with("slow") {
+        if name.starts_with("slow") && self.has_slow_names.load(Relaxed) {
             thread::sleep(SLOW);
         }
         let mut reply = Message::response(asked.metadata.id, OpCode::Query);
