@@ -27,6 +27,7 @@ pub(super) const POINTER_BITS: u8 = 0xC0;
 /// Flags in the third octet of a header (RFC 1035, 4.1.1).
 pub const FLAG_RESPONSE: u8 = 0x80;
 pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
+pub(super) const FLAG_TRUNCATED: u8 = 0x02;
 pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
 
 /// Flag in the fourth octet of a header.

@@ -34,7 +34,7 @@ pub use self::sockets::QUESTIONS_MAX;
 use self::{
     cache::AnswerCache,
     error::AttemptError,
-    query::UpstreamQuery,
+    query::{Received, UpstreamQuery},
     reply::UpstreamAnswer,
     selection::ReplySelection,
     single_flight::SingleFlight,
@@ -88,6 +88,16 @@ struct Shared {
     trust: UpstreamTrust,
     cache: AnswerCache,
     in_flight: SingleFlight<UpstreamQuery, Outcome>,
+}
+
+/// Reads a reply to a question for a name in wire format and a type as [`Upstreams::ask`] does. Public so that a fuzzer can call
+/// it.
+#[doc(hidden)]
+pub fn read_reply(name: &[u8], query_type: u16, octets: &[u8]) -> Option<Message> {
+    let query = UpstreamQuery::new(name, query_type, false)?;
+    let id = octets.first_chunk().copied().map(u16::from_be_bytes)?;
+    let Received::Message { message, .. } = query.read(id, octets.to_vec())? else { return None };
+    Some(UpstreamAnswer::new(message, query.query_type())?.aged(Duration::ZERO))
 }
 
 /// An upstream, and what it is asked as a probe.
