@@ -48,8 +48,7 @@ use crate::{config::Upstream, net::http::trusting, types::ZoneName};
 /// names, and a stub resolver, which waits for five seconds, is far from giving up.
 const HEDGE_AFTER: Duration = Duration::from_millis(750);
 
-/// How long a probe of an upstream is waited for. It asks what the upstream has answered before, and so has in its cache. In
-/// that time a lost datagram is sent again, and a dead connection replaced.
+/// How long a probe of an upstream is waited for. It asks what the upstream has answered without delay before. In that time a lost datagram is sent again, and a dead connection replaced.
 const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// The first question for a probe, in wire format: NS of the root, which every resolver knows.
@@ -103,7 +102,7 @@ pub fn read_reply(name: &[u8], query_type: u16, octets: &[u8]) -> Option<Message
 /// An upstream, and what it is asked as a probe.
 struct UpstreamState {
     client: UpstreamClient,
-    /// The last question that it answered.
+    /// The last question that it answered without delay.
     answered: Mutex<Option<UpstreamQuery>>,
 }
 
@@ -232,11 +231,12 @@ impl Shared {
     /// Asks one upstream. One that replies is trusted.
     async fn attempt(&self, upstream: usize, query: &UpstreamQuery, purpose: Purpose) -> Result<Reply, AttemptError> {
         let Some(state) = self.upstreams.get(upstream) else { return Err(AttemptError::NoReply) };
+        let began = Instant::now();
         let reply = state.client.ask(query, purpose).await;
         if matches!(reply, Ok(_) | Err(AttemptError::ErrorReply)) {
             self.trust.replied(upstream, Instant::now());
         }
-        if reply.is_ok() {
+        if reply.is_ok() && began.elapsed() < HEDGE_AFTER {
             *state.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(query.clone());
         }
         reply

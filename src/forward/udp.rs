@@ -17,8 +17,8 @@ use super::{
 /// A question is sent again after this long without a reply: a datagram may be lost.
 const RESEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Octets of the largest datagram. An upstream may send more than it was offered.
-const DATAGRAM_OCTETS_MAX: usize = 65_535;
+/// Octets of the largest datagram. An upstream may send somewhat more than it was offered; what is still longer cannot be read.
+const DATAGRAM_OCTETS_MAX: usize = 4096;
 
 /// Random ports that are tried before the kernel chooses one. Few are taken.
 const PORT_ATTEMPTS: usize = 8;
