@@ -48,7 +48,8 @@ use crate::{config::Upstream, net::http::trusting, types::ZoneName};
 /// names, and a stub resolver, which waits for five seconds, is far from giving up.
 const HEDGE_AFTER: Duration = Duration::from_millis(750);
 
-/// How long a probe of an upstream is waited for. It asks what the upstream has answered without delay before. In that time a lost datagram is sent again, and a dead connection replaced.
+/// How long a probe of an upstream is waited for. It asks what the upstream has answered without delay before. In that time a
+/// lost datagram is sent again, and a dead connection replaced.
 const PROBE_MAX: Duration = Duration::from_secs(2);
 
 /// The first question for a probe, in wire format: NS of the root, which every resolver knows.
@@ -89,8 +90,8 @@ struct Shared {
     in_flight: SingleFlight<UpstreamQuery, Outcome>,
 }
 
-/// Reads a reply to a question for a name in wire format and a type as [`Upstreams::ask`] does. Public so that a fuzzer can call
-/// it.
+/// Reads a reply to a question for a name in wire format and a type as [`Upstreams::ask`] does. Public so that a fuzzer
+/// can call it.
 #[doc(hidden)]
 pub fn read_reply(name: &[u8], query_type: u16, octets: &[u8]) -> Option<Message> {
     let query = UpstreamQuery::new(name, query_type, false)?;

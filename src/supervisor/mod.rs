@@ -240,7 +240,7 @@ impl Supervisor {
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
+        tracing::warn!("{error}; the commands `reload` and `flush` will not work; SIGHUP reloads");
         // The reloader waits on this channel, which must stay open.
         self.start_control(async move { requests.closed().await });
     }

@@ -1,7 +1,9 @@
 //! Names of no zone: forwarded to upstreams for allowed clients only.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::unix::net::UnixStream,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -528,6 +530,20 @@ fn flush_removes_cached_answers() {
 
     let (status, _, stderr) = daemon.command(&["flush", "a..test"]);
     assert_eq!(status, 2, "{stderr}");
+    for (request, expected) in [
+        ("GET /flush", "405"),
+        ("POST /flush?name=%00", "422"),
+        ("POST /flush?name=", "422"),
+        ("POST /flush?name=a&name=b", "400"),
+        ("POST /flush?name=other.", "200"),
+    ] {
+        let mut stream = UnixStream::connect(daemon.config_path().with_file_name("control.sock")).unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert_eq!(&reply[9..12], expected, "{request}");
+    }
+    assert_eq!(asked_again(), ["none"], "a request that is refused removes nothing");
     std::fs::write(daemon.config_path(), file(&cluster, "")).unwrap();
     assert_eq!(daemon.reload().0, 0);
     let (status, _, stderr) = daemon.command(&["flush"]);
