@@ -55,7 +55,7 @@ pub enum Command {
     Demo(LogArguments),
     /// Make the running server read its file again, and wait for the outcome
     Reload,
-    /// Make the running server forget cached answers of the resolvers in [forward]
+    /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
 }
 
