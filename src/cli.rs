@@ -11,12 +11,16 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    admin::control::{self, ControlError},
+    admin::{
+        self,
+        control::{self, ControlError},
+    },
     config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity, NodeLoad, node_loads},
     discovery::{SECRET_FILE_OCTETS_MAX, SecretKey},
     net::watched::{FileReader, ReadError, read_any},
     supervisor::{StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
+    types::ZoneName,
 };
 
 /// The configuration when `--config` is left out.
@@ -51,6 +55,20 @@ pub enum Command {
     Demo(LogArguments),
     /// Make the running server read its file again, and wait for the outcome
     Reload,
+    /// Make the running server remove the cached answers of other resolvers
+    Flush(FlushArguments),
+}
+
+/// What to flush.
+#[derive(Debug, Args)]
+pub struct FlushArguments {
+    /// Only answers for this name and names below it [default: all]
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: Option<ZoneName>,
+}
+
+fn parse_name(text: &str) -> Result<ZoneName, String> {
+    ZoneName::parse(text).map_err(|error| format!("the name {error}"))
 }
 
 /// Which file.
@@ -210,6 +228,18 @@ pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let summary = runtime.block_on(control::reload(&control::control_socket_path()))?;
     print(std::io::stdout(), &summary);
+    Ok(())
+}
+
+/// `alternator-dns flush`.
+///
+/// # Errors
+/// No server can be reached, or it forwards nothing.
+pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let path = control::control_socket_path();
+    let sentence = runtime.block_on(admin::flush::flush(&path, arguments.name.as_ref()))?;
+    print(std::io::stdout(), &sentence);
     Ok(())
 }
 

@@ -35,8 +35,9 @@
 //!
 //! `server/self_query.rs` sends such queries to this server itself, for `/serving` (`admin/serving.rs`).
 //!
-//! A query for a name outside all zones goes from `server/forward.rs` to `forward/`, if there is a `[forward]` section;
-//! `answer/forwarded.rs` fills the upstream's records into the same kind of reply.
+//! A query for a name outside all zones goes from `server/forward.rs` to `forward/`, if there is a `[forward]` section.
+//! `answer/forwarded.rs` fills the upstream's records into the same kind of reply; where an alias leads into a zone, the
+//! answer is `resolve`'s.
 //!
 //! # A poll
 //!

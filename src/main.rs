@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => cli::check(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload => cli::reload(),
+        Command::Flush(arguments) => cli::flush(&arguments),
     };
     match outcome {
         Ok(()) => {

@@ -238,6 +238,9 @@ labels! {
         Reply = "reply",
         /// Its source port is 0, to which no reply can be sent.
         PortZero = "port_zero",
+        /// Its source port is that of a service that replies to everything, as a forged sender has: a reply could start a
+        /// loop.
+        ServicePort = "service_port",
         /// Its client network is over its `rate_limit`.
         RateLimited = "rate_limited",
     }

@@ -102,6 +102,15 @@ fn socket_path_in(runtime_directory: Option<&str>) -> PathBuf {
 pub struct ControlSocket {
     listener: net::UnixListener,
     file: SocketFile,
+    commands: Router,
+}
+
+impl ControlSocket {
+    /// The same socket with the routes of further commands.
+    #[must_use]
+    pub fn with_commands(self, commands: Router) -> Self {
+        Self { commands, ..self }
+    }
 }
 
 /// Binds the control socket, and replaces one that has no server.
@@ -128,7 +137,8 @@ pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
     fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     let identity = identity(&draft).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)?;
-    Ok(ControlSocket { listener, file: SocketFile { path: path.to_owned(), identity } })
+    let file = SocketFile { path: path.to_owned(), identity };
+    Ok(ControlSocket { listener, file, commands: Router::new() })
 }
 
 /// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops.
@@ -136,12 +146,12 @@ pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
 /// # Panics
 /// Outside a runtime, and when a handler panics, so that the owner of this task notices.
 pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>, stop: CancellationToken) {
-    let ControlSocket { listener, file } = socket;
+    let ControlSocket { listener, file, commands } = socket;
     match UnixListener::from_std(listener) {
         Ok(listener) => {
             let whole = RELOAD_TIME_MAX + EXCHANGE_TIME_MAX;
             let limits = HttpLimits { connections: OPERATORS_MAX, head: http::HEAD_TIME_MAX, whole };
-            http::serve(listener, router(requests), limits, stop).await;
+            http::serve(listener, router(requests).merge(commands), limits, stop).await;
         }
         Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
     }
@@ -216,7 +226,7 @@ fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
-        .fallback(async || (StatusCode::NOT_FOUND, "the only path is POST /reload\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "the paths are POST /reload and POST /flush\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is POST\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .with_state(requests)
@@ -240,7 +250,7 @@ async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> 
 }
 
 /// Converts an error of the HTTP client.
-fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
+pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
     let path = path.to_owned();
     let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let kind = causes().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);

@@ -14,6 +14,7 @@
 
 mod api;
 pub mod control;
+pub mod flush;
 mod http;
 mod metrics;
 mod page;

@@ -12,8 +12,8 @@ use super::{
     query::Edns,
     wire::{
         CLASS_IN, EDNS_DNSSEC_OK, FLAG_AUTHORITATIVE, FLAG_RECURSION_AVAILABLE, FLAG_RECURSION_DESIRED, FLAG_RESPONSE,
-        HEADER_OCTETS, OPT_OCTETS, OPTION_COOKIE, OPTION_HEAD_OCTETS, POINTER_BITS, RECORD_HEAD_OCTETS, TYPE_A,
-        TYPE_AAAA, TYPE_AND_CLASS_OCTETS, TYPE_OPT, UDP_OCTETS_MAX, octets_max,
+        FLAG_TRUNCATED, HEADER_OCTETS, OPT_OCTETS, OPTION_COOKIE, OPTION_HEAD_OCTETS, POINTER_BITS, RECORD_HEAD_OCTETS,
+        TYPE_A, TYPE_AAAA, TYPE_AND_CLASS_OCTETS, TYPE_OPT, UDP_OCTETS_MAX, octets_max,
     },
     worker::{Address, Worker, ZoneSummary},
 };
@@ -131,15 +131,14 @@ impl PlainAnswer<'_> {
         }
         let take = match (zone.count, self.capacity::<A>()) {
             (AnswerCount::AtMost(count), capacity) => capacity.min(usize::from(count.get())).min(total),
-            (AnswerCount::All, capacity) if total <= capacity => total,
-            // Truncation.
-            (AnswerCount::All, _) => return false,
+            (AnswerCount::All, capacity) => capacity.min(total),
         };
+        let is_truncated = zone.count == AnswerCount::All && take < total;
         let Ok(count) = u16::try_from(take) else { return false };
         if count == 0 {
             return false;
         }
-        self.write_head(count, out);
+        self.write_head(count, is_truncated, out);
         let [t0, t1, c0, c1] = self.query.type_and_class();
         let [l0, l1, l2, l3] = zone.ttl.to_be_bytes();
         for node in worker.pick::<A>(self.row.id, take) {
@@ -176,11 +175,12 @@ impl PlainAnswer<'_> {
     }
 
     #[inline]
-    fn write_head(&self, answers: u16, out: &mut Vec<u8>) {
+    fn write_head(&self, answers: u16, is_truncated: bool, out: &mut Vec<u8>) {
         let PlainQuery { id: [id_high, id_low], recursion_desired, question, edns, .. } = self.query;
         let forwards = self.server.forwards_for(self.client.address);
         let recursion_available = if forwards { FLAG_RECURSION_AVAILABLE } else { 0 };
-        let flags = FLAG_RESPONSE | FLAG_AUTHORITATIVE | recursion_desired;
+        let truncated = if is_truncated { FLAG_TRUNCATED } else { 0 };
+        let flags = FLAG_RESPONSE | FLAG_AUTHORITATIVE | truncated | recursion_desired;
         let [count_high, count_low] = answers.to_be_bytes();
         let additional = u8::from(edns.is_some());
         let header: [u8; HEADER_OCTETS] =

@@ -20,10 +20,13 @@ mod tests;
 pub mod wire;
 mod worker;
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 pub use self::{
-    forwarded::UpstreamOutcome,
+    forwarded::{ForwardedQuestion, UpstreamOutcome},
     query::{Parsed, Query, parse},
     resolve::{Resolution, resolve},
     worker::Worker,
@@ -101,25 +104,49 @@ impl Responder<'_> {
         }
     }
 
-    /// Answers into `out` a question for which [`Self::answer`] returned [`Answered::Forward`].
+    /// Answers into `out` a question for which [`Self::answer`] returned [`Answered::Forward`]. `worker` chooses the nodes
+    /// where an alias leads into a zone.
     pub fn answer_forwarded(
         &self,
-        message: &[u8],
-        client: &Client,
+        question: ForwardedQuestion<'_>,
         outcome: &UpstreamOutcome,
+        worker: &Mutex<Worker>,
         out: &mut Vec<u8>,
     ) -> Answered {
+        let ForwardedQuestion { message, client } = question;
         let Parsed::Query(query) = parse(message) else {
             // It was a question when it was forwarded.
             out.clear();
             return Answered::Silence;
         };
         let mut reply = self.reply(&query.request, client);
-        reply.fill_forwarded(outcome, &query.request);
+        let alias = match outcome {
+            UpstreamOutcome::Message(message) => forwarded::alias_into(self.table, &query, message),
+            _ => None,
+        };
+        match alias.as_ref().and_then(|alias| Some((alias, query.about(&alias.question)?))) {
+            Some((alias, target)) => {
+                reply.fill_aliases(alias, &query.request);
+                self.append_target(&target, client, worker, &mut reply);
+            }
+            None => reply.fill_forwarded(outcome, &query.request),
+        }
         self.counters.no_zone.of(query_type_label(query.query_type), reply.rcode(), client.transport).increment();
         self.counters.forwarded.of(outcome.result()).increment();
         reply.render(out);
         Answered::Reply
+    }
+
+    /// Adds our answer about the target of an alias.
+    fn append_target(&self, target: &Query<'_>, client: &Client, worker: &Mutex<Worker>, reply: &mut Reply<'_>) {
+        let mut own = self.reply(&target.request, client);
+        own.leave_space_for(reply);
+        // Nothing behind the lock panics half-way.
+        let worker = &mut worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let filled = own.fill(&resolve(self.table, target, client), worker);
+        if filled.and_then(|()| reply.append(own)).is_err() {
+            reply.fail();
+        }
     }
 
     fn answer_query(&self, query: &Query<'_>, client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> Answered {

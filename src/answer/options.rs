@@ -53,6 +53,11 @@ impl ReplyOpt {
         self.extended_error = Some(error);
     }
 
+    /// What was set by [`Self::set_extended_error`].
+    pub(super) fn extended_error(&self) -> Option<ExtendedError> {
+        self.extended_error
+    }
+
     /// Whether the reply is to be padded, once it is written and its length is known.
     pub(super) fn is_padded(&self) -> bool {
         self.is_padded

@@ -68,12 +68,23 @@ impl Query<'_> {
     pub fn name(&self) -> &[u8] {
         self.name.octets()
     }
+
+    /// The same question about another name. `question` is that name, and then the type and class of this question.
+    pub(super) fn about<'q>(&self, question: &'q [u8]) -> Option<Query<'q>> {
+        let request = Request { question, ..self.request };
+        Some(Query { name: LowerName::new(request.name())?, request, query_type: self.query_type, class: self.class })
+    }
 }
 
 impl<'m> Request<'m> {
     /// QNAME in wire format as the client wrote it; empty without a question.
     pub fn name(&self) -> &'m [u8] {
         self.question.get(..self.question.len().saturating_sub(TYPE_AND_CLASS_OCTETS)).unwrap_or_default()
+    }
+
+    /// DO: the client wants signatures.
+    pub fn wants_signatures(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.dnssec_ok)
     }
 }
 

@@ -73,7 +73,8 @@ impl Reply<'_> {
         Ok(())
     }
 
-    /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated.
+    /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated: a
+    /// client that cannot ask over TCP has what fits.
     fn fill_nodes(&mut self, zone: &ZoneMatch<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
         let answers = &zone.answers;
         let (total, data_octets) = match family {
@@ -84,7 +85,10 @@ impl Reply<'_> {
         let take = match count {
             AnswerCount::AtMost(count) => capacity.min(usize::from(count.get())),
             AnswerCount::All if total <= capacity => total,
-            AnswerCount::All => return self.set_truncated(),
+            AnswerCount::All => {
+                self.set_truncated();
+                capacity
+            }
         };
         let ttl = answers.address_ttl();
         let id = zone.entry.id();

@@ -7,7 +7,7 @@ use hickory_server::proto::{
     ProtoError,
     op::{Edns as HickoryEdns, EmitAndCount, MessageType, Metadata, OpCode, ResponseCode, emit_message_parts},
     rr::{DNSClass, Name, RData, RecordData},
-    serialize::binary::{BinEncodable, BinEncoder},
+    serialize::binary::{BinDecodable, BinEncodable, BinEncoder},
 };
 
 use super::{
@@ -75,6 +75,14 @@ impl<'m> Reply<'m> {
         self.metadata.truncation = true;
     }
 
+    pub(super) fn is_truncated(&self) -> bool {
+        self.metadata.truncation
+    }
+
+    pub(super) fn extended_error(&self) -> Option<ExtendedError> {
+        self.opt.as_ref().and_then(ReplyOpt::extended_error)
+    }
+
     /// Gives a reason, for a client that uses EDNS.
     pub(super) fn set_extended_error(&mut self, error: Option<ExtendedError>) {
         if let (Some(opt), Some(error)) = (&mut self.opt, error) {
@@ -102,6 +110,14 @@ impl<'m> Reply<'m> {
         let opt_octets = self.opt.as_ref().map_or(0, ReplyOpt::octets);
         let fixed = HEADER_OCTETS + self.question.octets.len() + opt_octets;
         self.octets_max.saturating_sub(fixed) / (RECORD_HEAD_OCTETS + data_octets)
+    }
+
+    /// Leaves space for the question and the answers of the reply that this one will be appended to, in place of its own
+    /// question.
+    pub(super) fn leave_space_for(&mut self, first: &Self) {
+        let answers = first.answers.iter().map(|record| record.to_bytes().map_or(0, |octets| octets.len()));
+        let taken = first.question.octets.len() + answers.sum::<usize>();
+        self.octets_max = (self.octets_max + self.question.octets.len()).saturating_sub(taken);
     }
 
     /// Takes the records out and replies SERVFAIL.
@@ -222,6 +238,14 @@ impl<'m> Question<'m> {
     /// The zone's name as an owner.
     pub(super) fn zone_owner(&self) -> Owner {
         self.owner_at(self.zone_at)
+    }
+
+    /// An owner of a record that is moved to a message with another question.
+    pub(super) fn detached(&self, owner: Owner) -> Result<Owner, ProtoError> {
+        let Owner::Pointer(offset) = owner else { return Ok(owner) };
+        let at = usize::from(offset).saturating_sub(HEADER_OCTETS);
+        let name = self.octets.get(at..=self.name_end).unwrap_or_default();
+        Ok(Owner::Name(Box::new(Name::from_bytes(name)?)))
     }
 
     fn owner_at(&self, at: usize) -> Owner {

@@ -27,6 +27,7 @@ pub(super) const POINTER_BITS: u8 = 0xC0;
 /// Flags in the third octet of a header (RFC 1035, 4.1.1).
 pub const FLAG_RESPONSE: u8 = 0x80;
 pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
+pub(super) const FLAG_TRUNCATED: u8 = 0x02;
 pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
 
 /// Flag in the fourth octet of a header.
@@ -40,6 +41,7 @@ pub(super) const CLASS_CHAOS: u16 = 3;
 
 pub(super) const TYPE_A: u16 = 1;
 pub(super) const TYPE_NS: u16 = 2;
+pub(super) const TYPE_CNAME: u16 = 5;
 pub(super) const TYPE_SOA: u16 = 6;
 pub(super) const TYPE_TXT: u16 = 16;
 pub(super) const TYPE_AAAA: u16 = 28;

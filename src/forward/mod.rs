@@ -1,57 +1,60 @@
 //! How names of no zone are answered: upstream resolvers are asked, and their answers are cached as long as their TTLs say.
 //!
-//! hickory-resolver speaks to one upstream (UDP, TCP after truncation, TLS) and caches answers. Its `Resolver` is not
-//! used, because it interprets answers (it follows aliases, and knows some names of its own), whereas a forwarder passes
-//! them on. The order of upstreams is decided here: the first of the file without a penalty, and the next one when it
-//! fails or is slow.
+//! Answers are passed on and not interpreted. `upstream` asks one resolver (`udp`, `stream`); `query` says what is a reply,
+//! and `reply` what it means. [`Upstreams`] asks one after the other: `trust` decides the order, and `selection` which of
+//! their replies is passed on. Equal questions are asked once (`single_flight`).
 
-mod penalty;
+mod cache;
+mod error;
+mod query;
+mod reply;
+mod selection;
+mod single_flight;
+mod sockets;
+mod stream;
+mod trust;
+mod udp;
+mod upstream;
 
 use std::{
-    net::SocketAddr,
-    sync::Arc,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use hickory_resolver::{
-    NameServerPool, PoolContext, ResponseCache, TlsConfig, TtlConfig,
-    config::{ConnectionConfig, NameServerConfig, ResolverOpts},
-    net::{
-        DnsError, NetError, NoRecords,
-        runtime::TokioRuntimeProvider,
-        xfer::{DnsHandle, FirstAnswer},
-    },
-    proto::{
-        op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, OpCode, Query},
-        rr::{Name, RecordType},
-        serialize::binary::BinDecodable,
-    },
+use futures_util::{
+    FutureExt as _,
+    stream::{FuturesUnordered, StreamExt as _},
 };
+use hickory_server::proto::{op::Message, rr::Name, serialize::binary::BinDecodable as _};
 use rustls::RootCertStore;
-use tokio::time::sleep;
+use tokio::time::{sleep_until, timeout, timeout_at};
 
-use self::penalty::UpstreamPenalty;
-use crate::{config::Upstream, net::http::trusting};
-
-/// How long one upstream is waited for. It is shorter than a question's deadline, so that a missing reply is noticed.
-const ATTEMPT: Duration = Duration::from_secs(3);
+pub use self::sockets::QUESTIONS_MAX;
+use self::{
+    cache::AnswerCache,
+    error::AttemptError,
+    query::{Received, UpstreamQuery},
+    reply::UpstreamAnswer,
+    selection::ReplySelection,
+    single_flight::SingleFlight,
+    sockets::{Purpose, Sockets},
+    trust::UpstreamTrust,
+    upstream::UpstreamClient,
+};
+use crate::{config::Upstream, net::http::trusting, types::ZoneName};
 
 /// The next upstream is asked as well when the last has not replied by then. A recursive resolver takes less for most
 /// names, and a stub resolver, which waits for five seconds, is far from giving up.
 const HEDGE_AFTER: Duration = Duration::from_millis(750);
 
-/// Cached answers, with and without signatures each.
-const CACHED_ANSWERS: u64 = 4096;
+/// How long a probe of an upstream is waited for. It asks what the upstream has answered without delay before. In that time a
+/// lost datagram is sent again, and a dead connection replaced.
+const PROBE_MAX: Duration = Duration::from_secs(2);
 
-/// Octets of the largest answer that is cached. With [`CACHED_ANSWERS`] that is 32 MiB on the wire at worst; one is typical.
-const CACHED_OCTETS_MAX: usize = 4096;
-
-/// Authority records of the largest denial that is cached; with signatures it has eight.
-const CACHED_DENIAL_RECORDS_MAX: usize = 32;
-
-/// Questions in flight on one connection to an upstream (TCP, TLS).
-const QUESTIONS_PER_CONNECTION: usize = 256;
+/// The first question for a probe, in wire format: NS of the root, which every resolver knows.
+const ROOT: &[u8] = b"\0";
+const TYPE_NS: u16 = 2;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -62,189 +65,204 @@ pub enum UpstreamError {
     /// No upstream replied.
     #[error("no upstream replies")]
     NoReply,
+    /// No upstream could be asked, because this host or this process has no socket left.
+    #[error("no socket is free to ask an upstream")]
+    NoSocket,
+}
+
+impl From<AttemptError> for UpstreamError {
+    fn from(error: AttemptError) -> Self {
+        match error {
+            AttemptError::ErrorReply => Self::ErrorReply,
+            AttemptError::NoReply => Self::NoReply,
+            AttemptError::Shortage => Self::NoSocket,
+        }
+    }
 }
 
 /// The resolvers of one configuration, and their cached answers.
-pub struct Upstreams {
-    upstreams: Vec<Pool>,
-    penalty: UpstreamPenalty,
-    cache: ResponseCache,
-    /// Answers to questions with DO, which ask for signatures.
-    signed_cache: ResponseCache,
+pub struct Upstreams(Arc<Shared>);
+
+struct Shared {
+    upstreams: Vec<UpstreamState>,
+    trust: UpstreamTrust,
+    cache: AnswerCache,
+    in_flight: SingleFlight<UpstreamQuery, Outcome>,
 }
 
-type Pool = NameServerPool<TokioRuntimeProvider>;
+/// Reads a reply to a question for a name in wire format and a type as [`Upstreams::ask`] does. Public so that a fuzzer
+/// can call it.
+#[doc(hidden)]
+pub fn read_reply(name: &[u8], query_type: u16, octets: &[u8]) -> Option<Message> {
+    let query = UpstreamQuery::new(name, query_type, false)?;
+    let id = octets.first_chunk().copied().map(u16::from_be_bytes)?;
+    let Received::Message { message, .. } = query.read(id, octets.to_vec())? else { return None };
+    Some(UpstreamAnswer::new(message, query.query_type())?.aged(Duration::ZERO))
+}
+
+/// An upstream, and what it is asked as a probe.
+struct UpstreamState {
+    client: UpstreamClient,
+    /// The last question that it answered without delay.
+    answered: Mutex<Option<UpstreamQuery>>,
+}
+
+type Outcome = Result<Arc<UpstreamAnswer>, UpstreamError>;
+
+/// An answer, and its octets.
+type Reply = (UpstreamAnswer, Vec<u8>);
 
 impl Upstreams {
     /// Upstreams that have not been asked yet. `roots` are the authorities that upstreams with TLS are checked against.
     pub fn new(upstreams: &[Upstream], roots: Arc<RootCertStore>) -> Self {
-        let mut options = ResolverOpts::default();
-        options.timeout = ATTEMPT;
-        options.max_active_requests = QUESTIONS_PER_CONNECTION;
-        let tls = trusting(roots);
-        let pool = |upstream: &Upstream| {
-            let context = PoolContext::new(options.clone(), TlsConfig { config: tls.clone() });
-            Pool::from_config([name_server(upstream)], Arc::new(context), TokioRuntimeProvider::new())
+        let tls = Arc::new(trusting(roots));
+        let sockets = Arc::new(Sockets::new());
+        let state = |upstream: &Upstream| UpstreamState {
+            client: UpstreamClient::new(upstream, &tls, &sockets),
+            answered: Mutex::default(),
         };
-        let cache = || ResponseCache::new(CACHED_ANSWERS, TtlConfig::default());
-        Self {
-            upstreams: upstreams.iter().map(pool).collect(),
-            penalty: UpstreamPenalty::new(upstreams.len()),
-            cache: cache(),
-            signed_cache: cache(),
-        }
+        Self(Arc::new(Shared {
+            upstreams: upstreams.iter().map(state).collect(),
+            trust: UpstreamTrust::new(upstreams.len()),
+            cache: AnswerCache::new(),
+            in_flight: SingleFlight::new(),
+        }))
     }
 
-    /// Asks for a name in wire format and a type, in class IN.
+    /// The cached answer for a name in wire format and a type, in class IN, if there is one.
+    pub fn cached(&self, name: &[u8], query_type: u16, dnssec_ok: bool) -> Option<Message> {
+        self.0.cache.get(&UpstreamQuery::new(name, query_type, dnssec_ok)?, Instant::now())
+    }
+
+    /// Asks for a name in wire format and a type, in class IN. Must be called on a runtime.
     ///
     /// # Errors
-    /// No upstream has an answer. It takes at most three seconds after the last of them was asked; a caller with less
-    /// time may drop the future.
-    pub async fn ask(&self, name: &[u8], query_type: u16, dnssec_ok: bool) -> Result<Message, UpstreamError> {
-        let name = Name::from_bytes(name).map_err(|_| UpstreamError::ErrorReply)?;
-        let query = Query::query(name, RecordType::from(query_type));
-        let cache = if dnssec_ok { &self.signed_cache } else { &self.cache };
-        if let Some(Attempt::Answer(cached)) = cache.get(&query, Instant::now()).map(Attempt::from) {
-            return Ok(cached.into_message());
+    /// No upstream has an answer by the deadline.
+    pub async fn ask(
+        &self,
+        name: &[u8],
+        query_type: u16,
+        dnssec_ok: bool,
+        deadline: tokio::time::Instant,
+    ) -> Result<Message, UpstreamError> {
+        let query = UpstreamQuery::new(name, query_type, dnssec_ok).ok_or(UpstreamError::ErrorReply)?;
+        // An equal question may have been answered since this one was submitted.
+        if let Some(cached) = self.0.cache.get(&query, Instant::now()) {
+            return Ok(cached);
         }
-        let answer = self.ask_in_order(&query, dnssec_ok).await?;
-        let is_cacheable = answer.is_cacheable(&query);
-        let answer = answer.map(DnsResponse::into_message);
-        if is_cacheable {
-            cache.insert(query, answer.clone().into_hickory(), Instant::now());
-        }
-        Ok(answer.into_message())
+        let ask = || self.0.clone().answer(query.clone(), deadline).boxed();
+        let outcome = timeout_at(deadline, self.0.in_flight.join(query.clone(), ask));
+        // The flight has the deadline of its first question, which is earlier, and what it decides then comes in the same turn.
+        let answer = outcome.await.map_err(|_| UpstreamError::NoReply)??;
+        Ok(answer.message().clone())
     }
 
-    /// Asks one upstream after the other until one has answered; those that were slower than it get a penalty.
-    async fn ask_in_order(&self, query: &Query, dnssec_ok: bool) -> Result<Answer<DnsResponse>, UpstreamError> {
-        let mut options = DnsRequestOptions::default();
-        options.use_edns = true;
-        options.edns_set_dnssec_ok = dnssec_ok;
-        options.recursion_desired = true;
-        let mut order = self.penalty.order(Instant::now()).into_iter().peekable();
-        let mut attempts = FuturesUnordered::new();
-        let mut unanswered = Vec::new();
-        let mut error = UpstreamError::NoReply;
-        loop {
-            if let Some((number, upstream)) = order.next().and_then(|n| Some((n, self.upstreams.get(n)?))) {
-                let request = DnsRequest::from_query(query.clone(), options);
-                let reply = upstream.send(request).first_answer();
-                attempts.push(async move { (number, Attempt::from(reply.await)) });
-                unanswered.push(number);
-            } else if attempts.is_empty() {
-                return Err(error);
-            }
-            tokio::select! {
-                Some((number, attempt)) = attempts.next() => match attempt {
-                    Attempt::Answer(answer) => {
-                        let earlier = unanswered.iter().take_while(|upstream| **upstream != number);
-                        earlier.for_each(|slow| self.penalty.penalize(*slow, Instant::now()));
-                        return Ok(answer);
-                    }
-                    Attempt::ErrorReply => {
-                        unanswered.retain(|upstream| *upstream != number);
-                        error = UpstreamError::ErrorReply;
-                    }
-                    Attempt::NoReply => self.penalty.penalize(number, Instant::now()),
-                },
-                () = sleep(HEDGE_AFTER), if order.peek().is_some() => {}
-            }
-        }
+    /// Removes the cached answers for a name and those below it; `None`: all. Returns how many.
+    pub fn flush(&self, name: Option<&ZoneName>) -> usize {
+        let Some(name) = name else { return self.0.cache.flush(None, Instant::now()) };
+        Name::from_bytes(name.wire()).map_or(0, |name| self.0.cache.flush(Some(&name), Instant::now()))
     }
 }
 
 impl std::fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Upstreams({})", self.upstreams.len())
+        write!(f, "Upstreams({})", self.0.upstreams.len())
     }
 }
 
-/// How hickory speaks to an upstream.
-fn name_server(upstream: &Upstream) -> NameServerConfig {
-    let at = |mut connection: ConnectionConfig, address: SocketAddr| {
-        connection.port = address.port();
-        connection
-    };
-    let connections = match &upstream.tls_name {
-        Some(name) => vec![ConnectionConfig::tls(name.as_str().into())],
-        None => vec![ConnectionConfig::udp(), ConnectionConfig::tcp()],
-    };
-    let connections = connections.into_iter().map(|connection| at(connection, upstream.address)).collect();
-    NameServerConfig::new(upstream.address.ip(), true, connections)
-}
-
-/// How one upstream replied.
-enum Attempt<R> {
-    Answer(Answer<R>),
-    /// An error. Another upstream may have an answer.
-    ErrorReply,
-    NoReply,
-}
-
-/// An answer. hickory represents a denial as an error.
-#[derive(Clone)]
-enum Answer<R> {
-    Records(R),
-    /// NXDOMAIN or NODATA.
-    Denial(NoRecords),
-}
-
-impl<R> From<Result<R, NetError>> for Attempt<R> {
-    fn from(reply: Result<R, NetError>) -> Self {
-        match reply {
-            Ok(response) => Self::Answer(Answer::Records(response)),
-            Err(NetError::Dns(DnsError::NoRecordsFound(denial))) => Self::Answer(Answer::Denial(denial)),
-            Err(NetError::Dns(_)) => Self::ErrorReply,
-            Err(_) => Self::NoReply,
+impl Shared {
+    /// The answer to a question, which is cached.
+    async fn answer(self: Arc<Self>, query: UpstreamQuery, deadline: tokio::time::Instant) -> Outcome {
+        let (upstream, (mut answer, octets)) = self.ask_in_order(&query, deadline).await?;
+        if upstream > 0 {
+            // The first one of the file has not answered.
+            answer.make_provisional();
         }
+        self.cache.insert(query, &answer, octets, Instant::now());
+        Ok(Arc::new(answer))
     }
-}
 
-impl<R> Answer<R> {
-    fn map<S>(self, f: impl FnOnce(R) -> S) -> Answer<S> {
-        match self {
-            Self::Records(response) => Answer::Records(f(response)),
-            Self::Denial(denial) => Answer::Denial(denial),
-        }
-    }
-}
-
-impl Answer<DnsResponse> {
-    /// Neither what is large, nor a chain of aliases that ends in nothing: the cache would keep such a chain as long as
-    /// its aliases live, and its end lives shorter.
-    fn is_cacheable(&self, query: &Query) -> bool {
-        match self {
-            Self::Records(response) => {
-                let wanted = query.query_type();
-                let complete = wanted.is_any() || response.answers.iter().any(|record| record.record_type() == wanted);
-                complete && response.as_buffer().len() <= CACHED_OCTETS_MAX
+    /// Asks one upstream after the other, the next when the last has failed or is slow, until there is an outcome. Returns
+    /// the upstream that it is from, too.
+    async fn ask_in_order(
+        self: &Arc<Self>,
+        query: &UpstreamQuery,
+        deadline: tokio::time::Instant,
+    ) -> Result<(usize, Reply), AttemptError> {
+        self.trust.due_probes(Instant::now()).into_iter().for_each(|upstream| self.probe(upstream));
+        let mut order = self.trust.order().into_iter();
+        let mut asked = Vec::new();
+        let mut selection = ReplySelection::new();
+        let mut replies = FuturesUnordered::new();
+        let mut is_late = true;
+        let mut hedge = pin!(sleep_until(deadline));
+        loop {
+            let may_ask = !selection.has_answer() && (is_late || selection.wants_another());
+            is_late = false;
+            if let Some(upstream) = may_ask.then(|| order.next()).flatten() {
+                let attempt = selection.begin();
+                asked.push(upstream);
+                let purpose = if replies.is_empty() { Purpose::Question } else { Purpose::Hedge };
+                replies.push(self.attempt(upstream, query, purpose).map(move |reply| (attempt, upstream, reply)));
+                hedge.as_mut().reset(tokio::time::Instant::now() + HEDGE_AFTER);
+            } else if let Some(outcome) = selection.decide() {
+                return outcome;
             }
-            Self::Denial(NoRecords { authorities, .. }) => {
-                authorities.as_ref().is_none_or(|records| records.len() <= CACHED_DENIAL_RECORDS_MAX)
-            }
-        }
-    }
-}
-
-impl Answer<Message> {
-    fn into_message(self) -> Message {
-        match self {
-            Self::Records(message) => message,
-            Self::Denial(NoRecords { response_code, authorities, .. }) => {
-                let mut message = Message::response(0, OpCode::Query);
-                message.metadata.response_code = response_code;
-                message.authorities = authorities.map(|records| records.to_vec()).unwrap_or_default();
-                message
+            tokio::select! {
+                Some((attempt, upstream, reply)) = replies.next() => match reply {
+                    Ok(reply) if reply.0.is_negative() => selection.negative(attempt, (upstream, reply)),
+                    Ok(reply) => return Ok((upstream, reply)),
+                    Err(error) => {
+                        self.note_failure(upstream, error);
+                        selection.failed(attempt, error);
+                    }
+                },
+                () = &mut hedge, if selection.last_pending().is_some() => {
+                    if let Some(silent) = selection.last_pending().and_then(|attempt| asked.get(attempt)) {
+                        self.note_failure(*silent, AttemptError::NoReply);
+                    }
+                    is_late = true;
+                    hedge.as_mut().reset(deadline);
+                }
+                () = sleep_until(deadline) => return selection.take(),
             }
         }
     }
 
-    /// As hickory's cache stores it.
-    fn into_hickory(self) -> Result<Message, NetError> {
-        match self {
-            Self::Records(message) => Ok(message),
-            Self::Denial(denial) => Err(NetError::Dns(DnsError::NoRecordsFound(denial))),
+    /// Asks one upstream. One that replies is trusted.
+    async fn attempt(&self, upstream: usize, query: &UpstreamQuery, purpose: Purpose) -> Result<Reply, AttemptError> {
+        let Some(state) = self.upstreams.get(upstream) else { return Err(AttemptError::NoReply) };
+        let began = Instant::now();
+        let reply = state.client.ask(query, purpose).await;
+        if matches!(reply, Ok(_) | Err(AttemptError::ErrorReply)) {
+            self.trust.replied(upstream, Instant::now());
         }
+        if reply.is_ok() && began.elapsed() < HEDGE_AFTER {
+            *state.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(query.clone());
+        }
+        reply
+    }
+
+    /// Starts a probe of an upstream that did not reply.
+    fn note_failure(self: &Arc<Self>, upstream: usize, error: AttemptError) {
+        if error == AttemptError::NoReply && self.trust.was_silent(upstream, Instant::now()) {
+            self.probe(upstream);
+        }
+    }
+
+    /// Asks an upstream what it has answered before, to learn whether it replies.
+    fn probe(self: &Arc<Self>, upstream: usize) {
+        let began = Instant::now();
+        let Some(state) = self.upstreams.get(upstream) else { return };
+        let answered = state.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(query) = answered.or_else(|| UpstreamQuery::new(ROOT, TYPE_NS, false)) else { return };
+        let shared = self.clone();
+        // It ends after PROBE_MAX, or with its runtime.
+        drop(tokio::spawn(async move {
+            let reply = timeout(PROBE_MAX, shared.attempt(upstream, &query, Purpose::Probe)).await;
+            if matches!(reply, Err(_) | Ok(Err(AttemptError::NoReply))) {
+                shared.trust.probe_failed(upstream, began);
+            }
+        }));
     }
 }

@@ -1,38 +1,49 @@
 //! Questions for upstreams: workers and connections submit them here without waiting.
 //!
-//! The submitter hands over the message and where the reply goes. The [`ForwardTask`], on a runtime of its own, asks the
-//! upstreams in one task for each question, with a deadline, and replies from the very socket and address that were
-//! asked. Where too many questions are in flight, the submitter replies so at once.
+//! A cached answer is given at once. For other questions the submitter hands over the message and where the reply goes. The
+//! [`ForwardTask`], on a runtime of its own, asks the upstreams in one task for each question, with a deadline, and replies
+//! from the very socket and address that were asked. Where too many questions are in flight, [`places`] decides which
+//! client's question gets an error at once.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod places;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use socket2::Socket;
 use tokio::{
     runtime,
     sync::{
-        OwnedSemaphorePermit, Semaphore,
         mpsc::{self, UnboundedSender},
         oneshot,
     },
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
+use self::places::{Admitted, Places};
 use super::{
     FailureGuard,
     udp::batch::{self, SourceAddress},
 };
 use crate::{
-    answer::{Answered, Client, Parsed, Responder, UpstreamOutcome, parse},
-    forward::{UpstreamError, Upstreams},
+    answer::{Answered, Client, ForwardedQuestion, Parsed, Responder, UpstreamOutcome, Worker, parse},
+    forward::{QUESTIONS_MAX, UpstreamError, Upstreams},
     metrics::ProcessCounters,
     table::SharedTable,
+    types::ZoneName,
 };
 
-/// Questions in flight. Each may hold a socket towards two upstreams, so this is half of the default limit of
-/// descriptors of a process. Names that are not cached take 50 ms, so five thousand a second go through.
-const IN_FLIGHT_MAX: usize = 256;
+/// Questions in flight. Names that are not cached take 50 ms, so five thousand a second go through.
+const IN_FLIGHT_MAX: usize = QUESTIONS_MAX;
+
+/// Questions that the task has still to take: those in flight, and as many that have lost their place meanwhile.
+const QUEUE_MAX: usize = 2 * IN_FLIGHT_MAX;
 
 /// From a question's arrival to its reply. Stub resolvers wait for five seconds, and an error that comes in time sends
 /// them to their next server, if they have one.
@@ -45,8 +56,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     requests: mpsc::Sender<Request>,
-    permits: Arc<Semaphore>,
-    upstreams: Arc<ArcSwapOption<Upstreams>>,
+    places: SharedPlaces,
+    in_flight: TaskTracker,
+    shared: Shared,
 }
 
 /// Asks the upstreams what a [`Forwarder`] takes.
@@ -62,6 +74,8 @@ struct Shared {
     table: SharedTable,
     counters: Arc<ProcessCounters>,
     upstreams: Arc<ArcSwapOption<Upstreams>>,
+    /// Chooses the nodes where an alias leads into a zone.
+    worker: Arc<Mutex<Worker>>,
 }
 
 /// A question in flight.
@@ -71,8 +85,11 @@ struct Request {
     client: Client,
     deadline: Instant,
     reply_to: ReplyTo,
-    /// Released when the reply has been sent.
-    _permit: OwnedSemaphorePermit,
+    /// Resolves when the question has lost its place.
+    displaced: oneshot::Receiver<()>,
+    /// Given back when the reply has been sent.
+    _place: Place,
+    _token: TaskTrackerToken,
 }
 
 /// Where a reply goes.
@@ -89,40 +106,110 @@ pub(super) enum ReplyTo {
     Stream(oneshot::Sender<Vec<u8>>),
 }
 
-/// Too many questions are in flight.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too many questions to the upstreams are in flight")]
-pub(super) struct Overloaded;
+/// What became of a submitted question.
+#[derive(Debug)]
+pub(super) enum Submitted {
+    /// The reply goes to the given place later.
+    InFlight,
+    /// The outcome is here already: a cached answer, or that too many questions are in flight.
+    Done(UpstreamOutcome),
+}
+
+/// Places by client. Clones share them.
+#[derive(Clone, Debug)]
+struct SharedPlaces(Arc<Mutex<Places<oneshot::Sender<()>>>>);
+
+/// A place of a question, which is given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    places: SharedPlaces,
+    client: IpAddr,
+    number: u64,
+}
+
+impl SharedPlaces {
+    fn lock(&self) -> MutexGuard<'_, Places<oneshot::Sender<()>>> {
+        // Nothing behind the lock panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a question of this client, and what resolves when it is lost.
+    fn take(&self, client: IpAddr) -> Option<(Place, oneshot::Receiver<()>)> {
+        let (lost, displaced) = oneshot::channel();
+        let Admitted { place: number, displaced: other } = self.lock().admit(client, lost)?;
+        if let Some(other) = other {
+            // If it has its reply already, it is too late.
+            let _ = other.send(());
+        }
+        Some((Place { places: self.clone(), client, number }, displaced))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.lock().release(self.client, self.number);
+    }
+}
 
 impl Forwarder {
     /// Without upstreams: every question is answered with SERVFAIL.
     pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, ForwardTask) {
-        // Each request has a permit, so the channel is never full.
-        let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
-        let shared = Shared { table, counters, upstreams: Arc::default() };
-        let permits = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        let forwarder = Self { requests: sender, permits, upstreams: shared.upstreams.clone() };
+        let (requests, receiver) = mpsc::channel(QUEUE_MAX);
+        let shared = Shared { table, counters, upstreams: Arc::default(), worker: Arc::new(Mutex::new(Worker::new())) };
+        let places = SharedPlaces(Arc::new(Mutex::new(Places::new(IN_FLIGHT_MAX))));
+        let forwarder = Self { requests, places, in_flight: TaskTracker::new(), shared: shared.clone() };
         (forwarder, ForwardTask { requests: receiver, shared })
     }
 
     /// Asks these upstreams from now on. Questions in flight are answered by those that were asked.
     pub fn replace_upstreams(&self, upstreams: Option<Upstreams>) {
-        self.upstreams.store(upstreams.map(Arc::new));
+        self.shared.upstreams.store(upstreams.map(Arc::new));
+    }
+
+    /// Removes the cached answers for a name and those below it; `None`: all. Returns how many, or `None` where nothing is
+    /// forwarded.
+    pub fn flush(&self, name: Option<&ZoneName>) -> Option<usize> {
+        Some(self.shared.upstreams.load_full()?.flush(name))
     }
 
     /// Waits until no question is in flight, but not for long. None arrives once the listeners have stopped.
     pub async fn drain(&self) {
-        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        // The server stops all the same after a timeout, or when the task is gone.
-        let _ = timeout(DRAIN_MAX, self.permits.acquire_many(all)).await;
+        self.in_flight.close();
+        // The server stops all the same after a timeout.
+        let _ = timeout(DRAIN_MAX, self.in_flight.wait()).await;
     }
 
-    /// Submits a question, without waiting.
-    pub(super) fn submit(&self, message: &[u8], client: &Client, reply_to: ReplyTo) -> Result<(), Overloaded> {
-        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Overloaded)?;
-        let deadline = Instant::now() + DEADLINE;
-        let request = Request { message: message.to_vec(), client: *client, deadline, reply_to, _permit: permit };
-        self.requests.try_send(request).map_err(|_| Overloaded)
+    /// Submits a question, without waiting. A question whose answer is cached needs no place.
+    pub(super) fn submit(&self, message: &[u8], client: &Client, reply_to: ReplyTo) -> Submitted {
+        if let Some(cached) = self.shared.cached(message) {
+            return Submitted::Done(UpstreamOutcome::Message(Box::new(cached)));
+        }
+        let Some((place, displaced)) = self.places.take(client.address) else {
+            return Submitted::Done(UpstreamOutcome::Overloaded);
+        };
+        let request = Request {
+            message: message.to_vec(),
+            client: *client,
+            deadline: Instant::now() + DEADLINE,
+            reply_to,
+            displaced,
+            _place: place,
+            _token: self.in_flight.token(),
+        };
+        match self.requests.try_send(request) {
+            Ok(()) => Submitted::InFlight,
+            Err(_) => Submitted::Done(UpstreamOutcome::Overloaded),
+        }
+    }
+
+    /// Writes the reply with this outcome.
+    pub(super) fn reply(
+        &self,
+        question: ForwardedQuestion<'_>,
+        outcome: &UpstreamOutcome,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        self.shared.reply(question, outcome, out)
     }
 }
 
@@ -155,14 +242,14 @@ impl ForwardTask {
 }
 
 impl Shared {
-    async fn answer(self, request: Request) {
-        let outcome = self.ask(&request).await;
-        let mut reply = Vec::new();
-        let answered = {
-            let responder = Responder { table: &self.table.now(), counters: &self.counters };
-            responder.answer_forwarded(&request.message, &request.client, &outcome, &mut reply)
+    async fn answer(self, mut request: Request) {
+        let outcome = tokio::select! {
+            outcome = self.ask(&request.message, request.deadline) => outcome,
+            Ok(()) = &mut request.displaced => UpstreamOutcome::Overloaded,
         };
-        if answered != Answered::Reply {
+        let mut reply = Vec::new();
+        let question = ForwardedQuestion { message: &request.message, client: &request.client };
+        if self.reply(question, &outcome, &mut reply) != Answered::Reply {
             return;
         }
         match request.reply_to {
@@ -177,15 +264,25 @@ impl Shared {
         }
     }
 
-    async fn ask(&self, request: &Request) -> UpstreamOutcome {
+    fn reply(&self, question: ForwardedQuestion<'_>, outcome: &UpstreamOutcome, out: &mut Vec<u8>) -> Answered {
+        let responder = Responder { table: &self.table.now(), counters: &self.counters };
+        responder.answer_forwarded(question, outcome, &self.worker, out)
+    }
+
+    fn cached(&self, message: &[u8]) -> Option<hickory_server::proto::op::Message> {
+        let upstreams = self.upstreams.load();
+        let Parsed::Query(query) = parse(message) else { return None };
+        upstreams.as_ref()?.cached(query.name(), query.query_type, query.request.wants_signatures())
+    }
+
+    async fn ask(&self, message: &[u8], deadline: Instant) -> UpstreamOutcome {
         let Some(upstreams) = self.upstreams.load_full() else { return UpstreamOutcome::Failed };
-        let Parsed::Query(query) = parse(&request.message) else { return UpstreamOutcome::Failed };
-        let dnssec_ok = query.request.edns.is_some_and(|edns| edns.dnssec_ok);
-        let asked = timeout_at(request.deadline, upstreams.ask(query.name(), query.query_type, dnssec_ok)).await;
-        match asked.unwrap_or(Err(UpstreamError::NoReply)) {
+        let Parsed::Query(query) = parse(message) else { return UpstreamOutcome::Failed };
+        match upstreams.ask(query.name(), query.query_type, query.request.wants_signatures(), deadline).await {
             Ok(message) => UpstreamOutcome::Message(Box::new(message)),
             Err(UpstreamError::ErrorReply) => UpstreamOutcome::Failed,
             Err(UpstreamError::NoReply) => UpstreamOutcome::Unreachable,
+            Err(UpstreamError::NoSocket) => UpstreamOutcome::Overloaded,
         }
     }
 }

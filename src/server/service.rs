@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::forward::{Forwarder, ReplyTo};
+use super::forward::{Forwarder, ReplyTo, Submitted};
 use crate::{
-    answer::{Answered, Client, Responder, UpstreamOutcome, Worker},
+    answer::{Answered, Client, ForwardedQuestion, Responder, Worker},
     metrics::ProcessCounters,
     table::{SharedTable, ZoneTable},
 };
@@ -55,15 +55,12 @@ impl Service {
         Replies { out, next }
     }
 
-    /// Forwards a question to the upstreams, without waiting. The reply goes to `reply_to`, unless too many questions are
-    /// in flight: then the reply that says so is in `out`.
+    /// Forwards a question to the upstreams, without waiting. The reply goes to `reply_to`, unless it is in `out` at once:
+    /// with a cached answer, or because too many questions are in flight.
     pub(super) fn forward(&self, message: &[u8], client: &Client, reply_to: ReplyTo, out: &mut Vec<u8>) -> Answered {
         match self.forwarder.submit(message, client, reply_to) {
-            Ok(()) => Answered::Forward,
-            Err(_overloaded) => {
-                let outcome = UpstreamOutcome::Overloaded;
-                self.responder(&self.table.now()).answer_forwarded(message, client, &outcome, out)
-            }
+            Submitted::InFlight => Answered::Forward,
+            Submitted::Done(outcome) => self.forwarder.reply(ForwardedQuestion { message, client }, &outcome, out),
         }
     }
 

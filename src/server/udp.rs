@@ -109,8 +109,8 @@ impl UdpWorker {
             let responder = self.service.responder(&table);
             let now = unix_now();
             for (arrival, message) in received.arrivals() {
-                if arrival.client.port() == 0 {
-                    self.service.counters().ignored.of(IgnoreReason::PortZero).increment();
+                if let Some(reason) = ignored_port(arrival.client.port()) {
+                    self.service.counters().ignored.of(reason).increment();
                     continue;
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
@@ -157,6 +157,18 @@ impl UdpWorker {
     }
 }
 
+/// Ports of services that reply to every datagram: echo, daytime, quote of the day, chargen (RFC 862, 867, 865, 864).
+const REPLYING_PORTS: [u16; 4] = [7, 13, 17, 19];
+
+/// Why a datagram from this port gets no reply; `None`: it is answered.
+fn ignored_port(port: u16) -> Option<IgnoreReason> {
+    match port {
+        0 => Some(IgnoreReason::PortZero),
+        port if REPLYING_PORTS.contains(&port) => Some(IgnoreReason::ServicePort),
+        _ => None,
+    }
+}
+
 /// The last error of a socket, which is logged once and not for every call.
 #[derive(Default)]
 struct LastError(Option<Errno>);
@@ -167,5 +179,16 @@ impl LastError {
             tracing::warn!(%address, %error, "cannot receive datagrams; trying on");
         }
         thread::sleep(ERROR_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_reply_to_everything_get_no_reply() {
+        let ignored: Vec<_> = (0..=u16::MAX).filter(|port| ignored_port(*port).is_some()).collect();
+        assert_eq!(ignored, [0, 7, 13, 17, 19]);
     }
 }

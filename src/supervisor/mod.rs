@@ -47,7 +47,7 @@ use self::{
 };
 pub use self::{error::StartError, threads::control_runtime};
 use crate::{
-    admin::{ServingCheck, View, control},
+    admin::{ServingCheck, View, control, flush},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
     metrics::ProcessCounters,
@@ -234,12 +234,13 @@ impl Supervisor {
         let bound = spawn_blocking(|| control::bind(&control::control_socket_path())).await;
         let error = match bound {
             Ok(Ok(socket)) => {
+                let socket = socket.with_commands(flush::routes(self.forwarding.forwarder(), path.into()));
                 return self.start_control(control::serve(socket, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::warn!("{error}; the command `reload` will not work, SIGHUP will");
+        tracing::warn!("{error}; the commands `reload` and `flush` will not work; SIGHUP reloads");
         // The reloader waits on this channel, which must stay open.
         self.start_control(async move { requests.closed().await });
     }

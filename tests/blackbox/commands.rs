@@ -54,11 +54,13 @@ fn bad_usage_is_exit_2() {
 }
 
 #[test]
-fn reload_without_a_server_says_so() {
-    let output = command(&["reload"]).env("RUNTIME_DIRECTORY", "/nonexistent").output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent"), "{stderr}");
+fn a_command_without_a_server_says_so() {
+    for name in ["reload", "flush"] {
+        let output = command(&[name]).env("RUNTIME_DIRECTORY", "/nonexistent").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent"), "{stderr}");
+    }
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! Names of no zone: forwarded to upstreams for allowed clients only.
 
 use std::{
+    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::unix::net::UnixStream,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use alternator_dns::simulation::SimulatedCluster;
+use hickory_server::proto::op::ResponseCode;
 use nix::sys::signal::Signal;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -15,7 +18,7 @@ use crate::{
     ca::Authority,
     daemon::{Daemon, config, scratch, zone},
     dns::{self, Question, Reply},
-    upstream::Upstream,
+    upstream::{Rejection, SLOW, Upstream},
     wait,
 };
 
@@ -399,20 +402,295 @@ fn a_reply_comes_from_the_address_that_was_asked() {
     }
 }
 
+/// An upstream over TLS, and a server that asks it.
+struct OverTls {
+    upstream: Upstream,
+    daemon: Daemon,
+}
+
+impl OverTls {
+    fn start(name: &str, cluster: &SimulatedCluster) -> Self {
+        let authority = Authority::new("trusted");
+        let upstream = Upstream::start_tls([127, 0, 0, 7], tls_config(&authority));
+        let directory = scratch(name);
+        let authorities = directory.join("authorities.pem");
+        let path = directory.join("config.toml");
+        std::fs::write(&authorities, authority.pem()).unwrap();
+        let section = format!("[forward]\nupstreams = [\"tls://{}#dns.example\"]\n", upstream.address);
+        std::fs::write(&path, file(cluster, &section)).unwrap();
+        let environment = [("RUST_LOG", "debug"), ("SSL_CERT_FILE", authorities.to_str().unwrap())];
+        let mut daemon = Daemon::launch_with(directory, &path, &environment);
+        daemon.wait_ready();
+        Self { upstream, daemon }
+    }
+}
+
+/// TLS with a certificate for `dns.example`.
+fn tls_config(authority: &Authority) -> Arc<rustls::ServerConfig> {
+    let certified = authority.certify(["dns.example"]);
+    let chain = CertificateDer::pem_slice_iter(certified.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Arc::new(config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
+}
+
+#[test]
+fn a_later_upstream_s_denial_or_error_waits_for_an_earlier_one() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let first = upstream(7);
+    let second = upstream(8);
+    first.slow_names();
+    let daemon = start("denial", &cluster, &forward(&[&first, &second], ""));
+    for (number, rcode) in
+        [ResponseCode::NXDomain, ResponseCode::ServFail, ResponseCode::Refused].into_iter().enumerate()
+    {
+        second.only(Some(rcode));
+        let start = Instant::now();
+        assert_eq!(ask(&daemon, &format!("slow{number}.test"), "A").data(), ["192.0.2.1"], "{rcode}");
+        assert!(start.elapsed() >= SLOW);
+        let asked = second.asked().iter().any(|asked| asked.starts_with(&format!("slow{number}.")));
+        assert!(asked, "{rcode}: the second replied meanwhile");
+        assert_eq!(ask(&daemon, &format!("any{number}.test"), "A").data(), ["192.0.2.1"], "the first is asked first");
+    }
+    // It waits until the time is over, and is remembered for seconds only.
+    second.only(Some(ResponseCode::NXDomain));
+    first.silence(true);
+    let start = Instant::now();
+    let reply = ask(&daemon, "none.test", "A");
+    assert_eq!((&*reply.rcode, reply.answers.len(), reply.authorities.len()), ("NXDomain", 0, 1));
+    assert!((Duration::from_millis(3500)..DEADLINE).contains(&start.elapsed()), "{:?}", start.elapsed());
+    let ttl: u32 = reply.authorities[0].split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(ttl <= 10, "{ttl}");
+    wait::until("the first to be distrusted", || {
+        let start = Instant::now();
+        let name = format!("no{}.test", second.asked().len());
+        assert_eq!(ask(&daemon, &name, "A").rcode, "NXDomain");
+        (start.elapsed() < Duration::from_millis(500)).then_some(())
+    });
+}
+
+#[test]
+fn a_slow_name_does_not_make_its_upstream_distrusted() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let first = upstream(7);
+    let second = upstream(8);
+    first.slow_names();
+    let daemon = start("slow_name", &cluster, &forward(&[&first, &second], ""));
+    for number in 0..4 {
+        // The second has the name after 0.75 s, and the first after 1.2 s.
+        second.only(None);
+        let start = Instant::now();
+        assert_eq!(ask(&daemon, &format!("slow{number}.test"), "A").data(), ["192.0.2.1"]);
+        assert!(start.elapsed() < SLOW, "records are not waited for");
+        second.only(Some(ResponseCode::NXDomain));
+        assert_eq!(ask(&daemon, &format!("any{number}.test"), "A").data(), ["192.0.2.1"], "of the first");
+    }
+    assert!(!second.asked().iter().any(|asked| asked.starts_with("any")), "{:?}", second.asked());
+}
+
+#[test]
+fn ttls_are_capped_at_a_day_and_an_hour() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let daemon = start("capped", &cluster, &forward(&[&upstream], ""));
+    for is_cached in [false, true] {
+        let ttl = ask(&daemon, "week.test", "A").ttls()[0];
+        assert!((86_300..=86_400).contains(&ttl), "{ttl} {is_cached}");
+        let denial = ask(&daemon, "no-week.test", "A");
+        let ttl: u32 = denial.authorities[0].split(' ').nth(1).unwrap().parse().unwrap();
+        assert!((3500..=3600).contains(&ttl), "{ttl} {is_cached}");
+    }
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[test]
+fn flush_removes_cached_answers() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let daemon = start("flush", &cluster, &forward(&[&upstream], ""));
+    let names = ["a.test", "alias.test", "any1.test", "none.other"];
+    let asked_again = || {
+        let before = upstream.asked().len();
+        names.iter().for_each(|name| _ = ask(&daemon, name, "A"));
+        upstream.asked()[before..].iter().map(|asked| asked.split('.').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(asked_again().len(), names.len());
+    assert_eq!(asked_again(), [""; 0]);
+    let server = format!("process {} with the file {}", daemon.pid(), daemon.config_path().display());
+    let (status, stdout, stderr) = daemon.command(&["flush", "a.test"]);
+    let sentence = format!("{server}: 2 cached answers of upstreams for a.test. and names below it removed\n");
+    assert_eq!((status, stdout, stderr), (0, sentence, String::new()));
+    assert_eq!(asked_again(), ["a", "alias"]);
+    assert_eq!(daemon.command(&["flush", "test."]).1.split(": ").nth(1).unwrap().split(' ').next(), Some("3"));
+    assert_eq!(asked_again(), ["a", "alias", "any1"]);
+    let (status, stdout, _) = daemon.command(&["flush"]);
+    assert_eq!((status, stdout), (0, format!("{server}: 4 cached answers of upstreams removed\n")));
+    assert_eq!(asked_again().len(), names.len());
+
+    let (status, _, stderr) = daemon.command(&["flush", "a..test"]);
+    assert_eq!(status, 2, "{stderr}");
+    for (request, expected) in [
+        ("GET /flush", "405"),
+        ("POST /flush?name=%00", "422"),
+        ("POST /flush?name=", "422"),
+        ("POST /flush?name=a&name=b", "400"),
+        ("POST /flush?name=other.", "200"),
+    ] {
+        let mut stream = UnixStream::connect(daemon.config_path().with_file_name("control.sock")).unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert_eq!(&reply[9..12], expected, "{request}");
+    }
+    assert_eq!(asked_again(), ["none"], "a request that is refused removes nothing");
+    std::fs::write(daemon.config_path(), file(&cluster, "")).unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    let (status, _, stderr) = daemon.command(&["flush"]);
+    assert_eq!(status, 1);
+    assert!(stderr.contains("forwards nothing, because the file has no section [forward]"), "{stderr}");
+}
+
+#[test]
+fn an_upstream_without_edns_is_asked_again_without_an_opt() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let daemon = start("no_edns", &cluster, &forward(&[&upstream], ""));
+    let rejections = [Rejection::FormErr, Rejection::FormErrWithoutQuestion, Rejection::NotImp];
+    for (number, rejection) in rejections.into_iter().enumerate() {
+        upstream.reject_edns(rejection);
+        let start = Instant::now();
+        assert_eq!(ask(&daemon, &format!("any{number}.test"), "A").data(), ["192.0.2.1"], "{rejection:?}");
+        assert!(start.elapsed() < PROMPT, "{rejection:?} {:?}", start.elapsed());
+    }
+    assert_eq!(upstream.asked().len(), 6);
+}
+
+#[test]
+fn an_alias_into_a_zone_or_domain_is_answered_here() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let daemon = start("alias", &cluster, &forward(&[&upstream], ""));
+    let node = format!("Zone.alt.example. IN A {}", cluster.node(0));
+    let to_zone = "to-zone.test. IN CNAME Zone.alt.example.";
+    let soa_of = |reply: &Reply| reply.authorities.first().map(|line| line.split(' ').next().unwrap().to_lowercase());
+    // The second time from the cache.
+    for question in [Question::new, |name: &str, qtype: &str| Question::new(name, qtype).edns(PAYLOAD)] {
+        let ask = |name: &str, qtype: &str| {
+            let reply = dns::udp(daemon.address(), &question(name, qtype));
+            assert!(!reply.authoritative && reply.recursion_available && !reply.truncated);
+            reply
+        };
+        let lines = |reply: &Reply| reply.answers.iter().map(|line| without_ttl(line)).collect::<Vec<_>>();
+        let reply = ask("to-zone.test", "A");
+        assert_eq!((&*reply.rcode, lines(&reply)), ("NoError", vec![to_zone.to_owned(), node.clone()]));
+        assert_eq!((reply.ttls()[1], soa_of(&reply)), (4, None), "the TTL of the zone");
+        let reply = ask("far-from-zone.test", "A");
+        let mut expected = vec![to_zone.to_owned(), "far-from-zone.test. IN CNAME to-zone.test.".into(), node.clone()];
+        assert_eq!((&*reply.rcode, lines(&reply)), ("NoError", expected.clone()));
+        let reply = ask("to-unknown-zone.test", "A");
+        expected = vec!["to-unknown-zone.test. IN CNAME Zone.alt.example.".into(), node.clone()];
+        assert_eq!((&*reply.rcode, lines(&reply), soa_of(&reply)), ("NoError", expected, None));
+        let reply = ask("to-zone.test", "AAAA");
+        assert_eq!((&*reply.rcode, lines(&reply)), ("NoError", vec![to_zone.to_owned()]));
+        assert_eq!(soa_of(&reply).as_deref(), Some("zone.alt.example."));
+        let reply = ask("to-below.test", "A");
+        assert_eq!((&*reply.rcode, reply.answers.len()), ("NXDomain", 1));
+        assert_eq!(soa_of(&reply).as_deref(), Some("zone.alt.example."));
+        let reply = ask("to-domain.test", "A");
+        assert_eq!((&*reply.rcode, reply.answers.len()), ("NoError", 1));
+        assert_eq!(soa_of(&reply).as_deref(), Some("alt.example."));
+        assert_eq!(
+            ask("to-zone.test", "TYPE5").data(),
+            ["Zone.alt.example.", "203.0.113.9"],
+            "the alias itself is wanted"
+        );
+        assert_eq!(ask("loop.test", "A").answers.len(), 2, "a loop ends");
+    }
+}
+
+#[test]
+fn an_alias_into_a_zone_that_is_closed_to_the_client_is_refused() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let text = file(&cluster, &forward(&[&upstream], "")) + "clients = [\"127.0.0.2\"]\n";
+    let daemon = Daemon::with_config("closed_alias", &text);
+    let reply = ask(&daemon, "to-zone.test", "A");
+    assert_eq!((&*reply.rcode, reply.answers.len(), &reply.extended_errors[..]), ("Refused", 1, &[18][..]));
+}
+
+#[test]
+fn a_dead_connection_is_replaced_within_the_question() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let OverTls { upstream, daemon } = OverTls::start("dead_tls", &cluster);
+    assert_eq!(ask(&daemon, "any1.test", "A").data(), ["192.0.2.1"]);
+    upstream.kill_connections_silently();
+    assert_eq!(ask(&daemon, "any2.test", "A").data(), ["192.0.2.1"]);
+    let start = Instant::now();
+    assert_eq!(ask(&daemon, "any3.test", "A").data(), ["192.0.2.1"]);
+    assert!(start.elapsed() < Duration::from_millis(900), "the fresh connection is kept: {:?}", start.elapsed());
+    upstream.kill_connections_silently();
+    let replies: Vec<_> = thread::scope(|scope| {
+        let daemon = &daemon;
+        let ask = |number| scope.spawn(move || ask(daemon, &format!("any-more-{number}.test"), "A").rcode);
+        let threads: Vec<_> = (0..20).map(ask).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(replies, ["NoError"; 20]);
+}
+
+#[test]
+fn a_message_with_another_question_or_none_is_no_reply() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    upstream.forge();
+    let daemon = start("forged", &cluster, &forward(&[&upstream], ""));
+    assert_eq!(ask(&daemon, "a.test", "A").data(), ["192.0.2.1"]);
+    let big = dns::tcp(daemon.address(), &Question::new("big.test", "TXT"));
+    assert_eq!((&*big.rcode, big.answers.len()), ("NoError", 200), "over TCP");
+    assert!(upstream.asked().contains(&"big.test. TXT tcp".into()));
+    let OverTls { upstream, daemon } = OverTls::start("forged_tls", &cluster);
+    upstream.forge();
+    assert_eq!(ask(&daemon, "a.test", "A").data(), ["192.0.2.1"], "over TLS");
+}
+
+#[test]
+fn a_client_with_many_dead_names_costs_others_nothing() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstreams = [upstream(7), upstream(8), upstream(9)];
+    let section = forward(&upstreams.each_ref(), "clients = [\"127.0.0.0/8\"]");
+    let daemon = start("fair", &cluster, &section);
+    let sockets = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    assert_eq!(ask(&daemon, "a.test", "A").rcode, "NoError");
+    let sockets_before = sockets();
+    let flood = UdpSocket::bind((OTHER_CLIENT, 0)).unwrap();
+    flood.connect(daemon.address()).unwrap();
+    let start = Instant::now();
+    let mut most_sockets = 0;
+    for round in 0..4 {
+        for number in 0..300 {
+            flood.send(&Question::new(&format!("n{round}-{number}.dead.test"), "A").wire()).unwrap();
+        }
+        for number in 0..50 {
+            assert_eq!(ask(&daemon, "a.test", "A").data(), ["192.0.2.1"], "a cached name");
+            assert_eq!(ask(&daemon, &format!("any-{round}-{number}.test"), "A").rcode, "NoError", "a fresh name");
+            most_sockets = most_sockets.max(sockets() - sockets_before);
+        }
+        wait::until("a second", || {
+            most_sockets = most_sockets.max(sockets() - sockets_before);
+            (start.elapsed() > Duration::from_secs(round + 1)).then_some(())
+        });
+    }
+    assert!(most_sockets <= 464, "{most_sockets} sockets for 256 questions to three upstreams");
+    assert!(most_sockets > 256, "more than one for each question: {most_sockets}");
+}
+
 #[test]
 fn an_upstream_over_tls_must_have_a_certificate_for_its_name() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let trusted = Authority::new("trusted");
     let other = Authority::new("other");
-    let upstream = |last: u8, authority: &Authority| {
-        let certified = authority.certify(["dns.example"]);
-        let chain = CertificateDer::pem_slice_iter(certified.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
-        let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
-        Upstream::start_tls([127, 0, 0, last], Arc::new(config))
-    };
+    let upstream = |last: u8, authority: &Authority| Upstream::start_tls([127, 0, 0, last], tls_config(authority));
     let good = upstream(7, &trusted);
     let false_friend = upstream(8, &other);
     let directory = scratch("tls-upstream");

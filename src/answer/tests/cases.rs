@@ -308,13 +308,6 @@ c1.alt.test. 5 IN SOA ns.c1.alt.test. hostmaster.c1.alt.test. 7 60 10 1209600 5
 NOERROR aa
 ; authority
 one.alt.test. 4 IN SOA one.alt.test. hostmaster.one.alt.test. 7 60 10 1209600 4
-
-> all.alt.test. A
-NOERROR aa tc
-
-> all.alt.test. A +4096
-NOERROR aa tc
-; opt 1232
 ";
 
 #[test]

@@ -70,6 +70,21 @@ fn a_number_of_answers_is_never_truncated_and_tcp_carries_all() {
 }
 
 #[test]
+fn a_truncated_answer_holds_the_addresses_that_fit() {
+    for (question, octets_max, opt_octets) in
+        [("all.alt.test. A", 512, 0), ("all.alt.test. A +700", 700, 11), ("all.alt.test. A +4096", 1232, 11)]
+    {
+        let octets = reply(question);
+        let message = Message::from_vec(&octets).unwrap();
+        assert!(message.metadata.truncation && octets.len() <= octets_max, "{question}");
+        assert_eq!(message.edns.is_some(), opt_octets > 0);
+        assert_eq!(message.answers.len(), (octets_max - 12 - 18 - opt_octets) / 16, "{question}");
+        let distinct: BTreeSet<_> = message.answers.iter().map(|record| record.data.to_string()).collect();
+        assert_eq!(distinct.len(), message.answers.len());
+    }
+}
+
+#[test]
 fn glue_that_does_not_fit_is_left_out_without_truncation() {
     let servers = (0..13).map(|n| {
         let name = ZoneName::parse(&format!("ns{n}.glue.test")).unwrap();

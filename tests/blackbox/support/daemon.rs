@@ -231,7 +231,12 @@ impl Daemon {
 
     /// `alternator-dns reload` for this server: exit status, standard output, standard error.
     pub fn reload(&self) -> (i32, String, String) {
-        let output = command(&["reload"]).env("RUNTIME_DIRECTORY", &self.directory).output().unwrap();
+        self.command(&["reload"])
+    }
+
+    /// A command for this server: exit status, standard output, standard error.
+    pub fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = command(arguments).env("RUNTIME_DIRECTORY", &self.directory).output().unwrap();
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
     }

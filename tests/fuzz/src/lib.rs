@@ -4,12 +4,12 @@ use std::{
     collections::HashSet,
     net::IpAddr,
     num::NonZeroU16,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use alternator_dns::{
     answer::{
-        Answered, Client, Responder, UpstreamOutcome, Worker,
+        Answered, Client, ForwardedQuestion, Responder, UpstreamOutcome, Worker,
         wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
     metrics::{ProcessCounters, Transport},
@@ -53,7 +53,8 @@ pub fn answered(message: &[u8], transport: Transport) -> Option<Vec<u8>> {
 /// The reply to a message that was forwarded to an upstream.
 pub fn forwarded(message: &[u8], transport: Transport, outcome: &UpstreamOutcome) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let answered = responder().answer_forwarded(message, &client(transport), outcome, &mut out);
+    let question = ForwardedQuestion { message, client: &client(transport) };
+    let answered = responder().answer_forwarded(question, outcome, &Mutex::new(Worker::seeded(1)), &mut out);
     (answered == Answered::Reply).then_some(out)
 }
 

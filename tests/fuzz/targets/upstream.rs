@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use alternator_dns::{answer::UpstreamOutcome, metrics::Transport};
+use alternator_dns::{answer::UpstreamOutcome, forward::read_reply, metrics::Transport};
 use alternator_dns_fuzz::{check_reply, forwarded};
 use hickory_server::proto::op::{Message, Metadata, OpCode, ResponseCode};
 use libfuzzer_sys::fuzz_target;
@@ -14,7 +14,18 @@ const PLAIN: &[u8] = b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\0\x08uPstream\x07example\0
 const WITH_OPT: &[u8] =
     b"\xAB\xCD\x01\0\0\x01\0\0\0\0\0\x01\x08uPstream\x07example\0\0\x01\0\x01\0\0\x29\x04\xD0\0\0\0\0\0\0";
 
+/// The question's name and type.
+const NAME: &[u8] = b"\x08upstream\x07example\0";
+const TYPE_A: u16 = 1;
+
+/// TTLs are at most a day.
+const TTL_MAX: u32 = 86_400;
+
 fuzz_target!(|reply: &[u8]| {
+    if let Some(answer) = read_reply(NAME, TYPE_A, reply) {
+        assert!(answer.all_sections().all(|record| record.ttl <= TTL_MAX));
+        assert!(answer.queries.iter().any(|query| query.query_type() == TYPE_A.into()), "it replies to the question");
+    }
     let Ok(message) = Message::from_vec(reply) else { return };
     // Of any other rcode only the client's SERVFAIL remains. And in an update a record may lack its data, which the parser
     // that reads the reply back rejects.
