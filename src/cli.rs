@@ -112,7 +112,7 @@ impl Failure {
         }
         telemetry::write_last(&text);
         ExitCode::from(match self {
-            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
+            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -138,7 +138,7 @@ async fn serve(path: &Path) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let supervisor = Supervisor::start(path, config).await?;
+    let supervisor = Supervisor::start(path, config, control::control_socket_path()).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
         signals.next().await;
@@ -208,8 +208,8 @@ async fn unusable_secret_keys(config: &Config) -> Vec<String> {
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?;
-    print(std::io::stdout(), &summary);
+    let outcome = runtime.block_on(control::reload(&control::control_socket_path()))?;
+    print(std::io::stdout(), &outcome.to_string());
     Ok(())
 }
 

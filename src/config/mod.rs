@@ -66,6 +66,8 @@ pub struct Server {
     pub encryption: Option<Encryption>,
     /// Status page, metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
+    /// Further names under which the status page and `/api` answer.
+    pub admin_hosts: Vec<ZoneName>,
     /// The name servers in NS and SOA records; empty: `ns.<zone>` with the `listen` addresses.
     pub nameservers: Vec<(ZoneName, Vec<IpAddr>)>,
     /// Names that are delegated to this server and are not zones themselves; zones lie below them.
@@ -534,6 +536,14 @@ mod tests {
                 "z.toml:3:11: 0 is out of range; expected 1, 2, ... or \"all\"",
             ),
         ]);
+    }
+
+    #[test]
+    fn bad_admin_hosts_are_located() {
+        assert_errors(&[(
+            "[server]\nadmin_hosts = [\"a.b\", \"10.0.0.1\", \"http://a/\", \"a b\", \".\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+            "z.toml:2:23: \"10.0.0.1\" is not needed here; every address is allowed\nz.toml:2:35: \"http://a/\" is no host name; write the name alone, without scheme, port and path\nz.toml:2:48: \"a b\" has the character ' '; letters, digits, '-' and '_' are allowed\nz.toml:2:55: \".\" is no host",
+        )]);
     }
 
     #[test]

@@ -180,6 +180,20 @@ pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
     }
 }
 
+/// A name under which the pages of the admin interface answer.
+pub(super) fn page_host(value: &Value<'_>) -> Read<ZoneName> {
+    let text = text(value, "a host name in quotes")?;
+    match ZoneName::parse(text) {
+        Ok(name) if !name.is_root() => Ok(name),
+        Ok(_) => invalid(value, "\".\" is no host"),
+        Err(NameError::Address) => invalid(value, format!("{text:?} is not needed here; every address is allowed")),
+        Err(_) if text.contains([':', '/']) => {
+            invalid(value, format!("{text:?} is no host name; write the name alone, without scheme, port and path"))
+        }
+        Err(error) => invalid(value, format!("{text:?} {error}")),
+    }
+}
+
 /// A name that a certificate can have.
 pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
     let text = text(value, "a host name or an address")?;

@@ -9,6 +9,7 @@ use super::error::{AdminRefusal, StartError};
 use crate::{
     admin::{self, ServingCriteria, View},
     config::collide,
+    types::ZoneName,
 };
 
 /// The admin interface, which may move or go.
@@ -51,6 +52,11 @@ impl Admin {
     /// What `/serving` requires from now on.
     pub(super) fn require(&self, criteria: ServingCriteria) {
         self.view.serving.require(criteria);
+    }
+
+    /// The names under which the pages answer from now on.
+    pub(super) fn allow_hosts(&self, names: &[ZoneName]) {
+        self.view.hosts.replace(names.to_vec());
     }
 
     /// Binds the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.

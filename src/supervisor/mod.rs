@@ -47,7 +47,10 @@ use self::{
 };
 pub use self::{error::StartError, threads::control_runtime};
 use crate::{
-    admin::{ServingCheck, View, control},
+    admin::{
+        AllowedHosts, ServingCheck, View,
+        control::{self, RunningServer},
+    },
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
     metrics::ProcessCounters,
@@ -95,12 +98,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Binds every socket and starts every poller. Must be called on [`control_runtime`].
+    /// Binds every socket and starts every poller. Commands reach the server through the control socket. Must be called
+    /// on [`control_runtime`].
     ///
     /// # Errors
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
-    pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, config: Config, control_socket: PathBuf) -> Result<Self, StartError> {
         threads::raise_open_files_limit();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
@@ -151,7 +155,8 @@ impl Supervisor {
             counters: shared.counters,
             reader,
         };
-        supervisor.start_reloads(path, config, channels, requests).await;
+        supervisor.start_reloads(path, config, channels);
+        supervisor.serve_control(control_socket, path, requests).await;
         Ok(supervisor)
     }
 
@@ -221,20 +226,20 @@ impl Supervisor {
         }
     }
 
-    /// Starts what brings other configurations (the file, the control socket), and readiness.
-    async fn start_reloads(
-        &mut self,
-        path: &Path,
-        config: Arc<Config>,
-        channels: ReloadChannels,
-        requests: mpsc::Sender<ReloadRequest>,
-    ) {
+    /// Starts what reads the file again, and readiness.
+    fn start_reloads(&mut self, path: &Path, config: Arc<Config>, channels: ReloadChannels) {
         let reloader = Reloader::new(PathBuf::from(path), config, channels);
         self.tasks.spawn("reload".into(), async { match reloader.run().await {} });
-        let bound = spawn_blocking(|| control::bind(&control::control_socket_path())).await;
+        self.tasks.spawn("readiness".into(), readiness::become_ready(self.table.snapshot(), self.ready.clone()));
+    }
+
+    /// Serves the commands that come through the control socket. `path` is the configuration, which their replies name.
+    async fn serve_control(&mut self, socket: PathBuf, path: &Path, requests: mpsc::Sender<ReloadRequest>) {
+        let server = RunningServer { pid: std::process::id(), file: path.into() };
+        let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
-                return self.start_control(control::serve(socket, requests, self.stopping.clone()));
+                return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
@@ -246,7 +251,6 @@ impl Supervisor {
 
     fn start_control(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn("control".into(), task);
-        self.tasks.spawn("readiness".into(), readiness::become_ready(self.table.snapshot(), self.ready.clone()));
     }
 
     /// What `systemctl status` shows.
@@ -330,6 +334,7 @@ impl Shared {
             config: self.status.clone(),
             ready,
             serving,
+            hosts: AllowedHosts::default(),
             started: Instant::now(),
         }
     }

@@ -1,7 +1,10 @@
-//! `/metrics`: the counters of the process and of every zone, as OpenMetrics text.
+//! `/metrics`: the counters of the process and of every zone, as OpenMetrics text; `format.rs` writes it as the older
+//! text format for clients that want that.
 //!
 //! Each scrape reads the zones that exist now, so the series of a removed zone end with it. Counters of a zone that are
 //! still zero are left out, because ten thousand zones have many of them.
+
+mod format;
 
 use std::{
     fmt, fs,
@@ -16,6 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(super) use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
@@ -25,9 +29,6 @@ use crate::{
     table::ZoneEntry,
     types::{NodeState, ZoneState},
 };
-
-/// The media type of the text.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Every metric's name starts with it.
 const PREFIX: &str = "alternator_dns";
