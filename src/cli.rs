@@ -1,7 +1,6 @@
 //! What the command line says, and the commands that need little more than that.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,10 +11,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::control::{self, ControlError},
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity, NodeLoad, node_loads},
-    discovery::{SECRET_FILE_OCTETS_MAX, SecretKey},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
     net::watched::{FileReader, ReadError, read_any},
-    supervisor::{StartError, Supervisor, control_runtime},
+    supervisor::{StartError, Supervisor, control_runtime, file_warnings},
+    systemd::unit::ServiceUnit,
     telemetry::{self, FilterError, LogFilter, LogFormat},
 };
 
@@ -171,35 +170,13 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let path = &arguments.config;
     let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let unusable = runtime.block_on(unusable_secret_keys(&config));
+    let unusable = runtime.block_on(file_warnings(&config, ServiceUnit::installed().as_ref()));
     // A file system that hangs must not keep the process.
     runtime.shutdown_background();
     let warnings = config.warnings().into_iter().chain(unusable);
     let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
     print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())
-}
-
-/// A sentence for each file of a secret key that cannot be used as it is now. The server starts nevertheless.
-async fn unusable_secret_keys(config: &Config) -> Vec<String> {
-    let mut zones = BTreeMap::new();
-    for (name, zone) in &config.zones {
-        if let Identity::Signed(keys) = &zone.identity {
-            zones.entry(&*keys.secret_key_file).or_insert(name);
-        }
-    }
-    let reader = FileReader::new();
-    let mut sentences = Vec::new();
-    for (file, zone) in zones {
-        let why = match reader.read(file, SECRET_FILE_OCTETS_MAX).await {
-            Ok(content) => SecretKey::parse(&content.octets).err().map(|error| format!("{}: {error}", file.display())),
-            Err(error) => Some(error.to_string()),
-        };
-        let sentence =
-            |why| format!("identity of zone {zone}: {why}; without the key no node is asked for the id of its cluster");
-        sentences.extend(why.map(sentence));
-    }
-    sentences
 }
 
 /// `alternator-dns reload`.

@@ -11,6 +11,7 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
+mod named_files;
 mod node_load;
 mod server_keys;
 mod value;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
+pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
@@ -370,6 +372,7 @@ impl Config {
                     .into(),
             );
         }
+        warnings.extend(self.credential_warning());
         let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
         warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings

@@ -132,7 +132,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
         clients: keys.get("clients", value::clients),
         nsid: keys.get("nsid", value::identity_text),
         version: keys.get("version", value::identity_text),
-        cookie_secret_file: keys.get("cookie_secret_file", value::path),
+        cookie_secret_file: keys.get("cookie_secret_file", value::file),
         tcp: keys.get("tcp", tcp),
         rate_limit: keys.get("rate_limit", rate_limit),
         state_dir: keys.get("state_dir", value::path),

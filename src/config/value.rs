@@ -16,9 +16,12 @@ use toml::{
 };
 
 use super::diagnostic::SpannedError;
-use crate::types::{
-    AllowedClients, AnswerCount, CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterLabel, INTERVAL_MAX, NameError,
-    REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+use crate::{
+    systemd::credential::{credential_name, is_credential_name},
+    types::{
+        AllowedClients, AnswerCount, CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterLabel, INTERVAL_MAX, NameError,
+        REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+    },
 };
 
 /// The shortest timeout. With a shorter one a healthy node in the next city would look dead.
@@ -170,6 +173,20 @@ pub(super) fn is_https(value: &Value<'_>) -> Read<bool> {
         "http" => Ok(false),
         "https" => Ok(true),
         other => invalid(value, format!("{other:?} is no scheme; expected \"http\" or \"https\"")),
+    }
+}
+
+/// A file of a certificate, key or secret: its path, or the credential of systemd that has it.
+pub(super) fn file(value: &Value<'_>) -> Read<PathBuf> {
+    let path = path(value)?;
+    match credential_name(&path) {
+        Some(name) if !is_credential_name(name) => invalid(
+            value,
+            format!(
+                "{name:?} is no name of a credential; write \"credential:NAME\" with the NAME of LoadCredential=NAME:/path"
+            ),
+        ),
+        _ => Ok(path),
     }
 }
 

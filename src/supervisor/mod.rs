@@ -8,6 +8,8 @@ mod apply;
 mod certificates;
 mod cookies;
 mod error;
+mod expiry;
+mod file_check;
 mod forwarding;
 mod listeners;
 mod plan;
@@ -38,6 +40,7 @@ use self::{
     apply::drain,
     certificates::Certificates,
     cookies::Cookies,
+    expiry::WatchedCertificates,
     forwarding::Forwarding,
     listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
     pollers::Pollers,
@@ -45,7 +48,7 @@ use self::{
     snapshot_settings::SnapshotSettings,
     threads::Runtimes,
 };
-pub use self::{error::StartError, threads::control_runtime};
+pub use self::{error::StartError, file_check::file_warnings, threads::control_runtime};
 use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
@@ -84,6 +87,7 @@ pub struct Supervisor {
     listeners: Listeners,
     admin: Admin,
     certificates: Certificates,
+    watched_certificates: WatchedCertificates,
     cookies: Cookies,
     forwarding: Forwarding,
     accepted: mpsc::Receiver<Accepted>,
@@ -120,6 +124,7 @@ impl Supervisor {
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
         let (accept, accepted) = mpsc::channel(1);
         let (serving, self_query) = ServingCheck::new(shared.table.clone());
+        let (watched_certificates, expiry_task) = WatchedCertificates::new();
         let mut supervisor = Self {
             in_force: None,
             pollers,
@@ -128,6 +133,7 @@ impl Supervisor {
             listeners,
             admin: Admin::new(shared.view(is_ready, serving)),
             certificates: Certificates::new(reader.clone()),
+            watched_certificates,
             cookies: Cookies::new(reader.clone()),
             forwarding,
             table: shared.table,
@@ -141,6 +147,8 @@ impl Supervisor {
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
+        let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
+        supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
         supervisor.write_snapshots(writer, &config);
         let config = Arc::new(config);
         let prepared = supervisor.prepare(config.clone()).await?;

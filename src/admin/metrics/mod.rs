@@ -23,8 +23,8 @@ pub(super) use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
-        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult, QueryType, Rcode,
-        ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
+        CertificateUse, DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult,
+        QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     types::{NodeState, ZoneState},
@@ -62,6 +62,7 @@ impl Collector for Scrape {
         self.node_changes(&mut families)?;
         self.snapshot(&mut families)?;
         self.configuration(&mut families)?;
+        self.certificates(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -207,6 +208,18 @@ impl Scrape {
         families.gauge("config_last_success_timestamp", help, Some(Unit::Seconds), loaded)?;
         families.info("config", "The configuration in force.", [("hash", config.hash.as_str())])?;
         families.info("build", "This program.", [("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    /// Certificates.
+    fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.view.process;
+        let expiries = CertificateUse::ALL.iter().map(|&purpose| {
+            let expiry = process.certificate_expiry.of(purpose).value();
+            ([("use", purpose.word())], expiry)
+        });
+        let help = "Unix time at which the first certificate that the configuration names expires, by its use.";
+        let known = expiries.filter(|(_, expiry)| *expiry > 0);
+        families.gauges("certificate_expiry_timestamp", help, Some(Unit::Seconds), known)
     }
 
     /// Figures of the kernel about the process; left out where there is no `/proc`.
@@ -412,6 +425,7 @@ mod tests {
             "zone_answerable_nodes",
             "config_reload_success",
             "config_last_success_timestamp_seconds",
+            "certificate_expiry_timestamp_seconds",
             "uptime_seconds",
             "process_resident_memory_bytes",
             "process_open_fds",

@@ -13,7 +13,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::net::pem::{self, PemError};
+use crate::net::{
+    certificate::{CertificateDefect, CertificateFacts},
+    pem::{self, PemError},
+};
 
 /// The certificate in force, and its key. Clones share it; open connections keep the one that they began with.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +45,8 @@ pub enum CertificateError {
     Pem(#[from] PemError),
     #[error("{} is not the key of {}", key.display(), cert.display())]
     OtherKey { cert: PathBuf, key: PathBuf },
+    #[error("{} holds a certificate that {defect}", path.display())]
+    Defect { path: PathBuf, defect: CertificateDefect },
     #[error("{} has no certificate that can be used", .0.display())]
     Unusable(PathBuf),
     #[error("{} has no key that can be used; RSA, ECDSA P-256 or P-384, and Ed25519 can", .0.display())]
@@ -59,6 +64,10 @@ pub fn certified_key(
 ) -> Result<CertifiedKey, CertificateError> {
     let chain = pem::certificates(cert, cert_pem)?;
     let secret = pem::private_key(key, key_pem)?;
+    let defect = chain.first().and_then(|own| CertificateFacts::parse(own)?.own_defect());
+    if let Some(defect) = defect {
+        return Err(CertificateError::Defect { path: cert.into(), defect });
+    }
     CertifiedKey::from_der(chain, secret, &ring::default_provider()).map_err(|error| match error {
         TlsError::InconsistentKeys(_) => CertificateError::OtherKey { cert: cert.into(), key: key.into() },
         TlsError::InvalidCertificate(_) => CertificateError::Unusable(cert.into()),
@@ -98,6 +107,29 @@ mod tests {
         assert_eq!(error(empty, &key), "cert has no certificate that can be used");
         let odd = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         assert!(error(&certificate, odd).starts_with("key has no key that can be used"));
+    }
+
+    #[test]
+    fn certificates_that_openssl_makes_are_refused_with_the_reason() {
+        let file = |name: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name);
+            std::fs::read(path).unwrap()
+        };
+        let error = |name: &str| {
+            let (cert, key) = (file(&format!("{name}.pem")), file(&format!("{name}.key")));
+            certified_key((Path::new("cert"), &cert), (Path::new("key"), &key)).err().map(|error| error.to_string())
+        };
+        for (name, expected) in [
+            ("self-signed", None),
+            ("common-name", None),
+            ("v1", Some("cert holds a certificate that is of X.509 version 1, ")),
+            ("rsa-1024", Some("cert holds a certificate that has an RSA key of 1024 bits, ")),
+            ("p-521", Some("cert holds a certificate that has an ECDSA key on the curve P-521, ")),
+        ] {
+            let error = error(name);
+            assert_eq!(error.is_some(), expected.is_some(), "{name}: {error:?}");
+            assert!(error.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{name}");
+        }
     }
 
     #[test]
