@@ -48,7 +48,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// The largest file that is read. The bundle of all public authorities takes a quarter of a megabyte.
-pub const TLS_FILE_OCTETS_MAX: u64 = 16 << 20;
+pub const TLS_FILE_OCTETS_MAX: u64 = 2 << 20;
 
 /// Files that no zone uses are forgotten after so long. It is more than the longest refresh, so that a zone never loses
 /// the last good contents of its files.
