@@ -43,6 +43,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::hosts::AllowedHosts;
+#[doc(hidden)]
+pub use self::metrics::Format as MetricsFormat;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
 use self::{connections::Bounds, http::HttpLimits, metrics::Format};
 use crate::{

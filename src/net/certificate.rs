@@ -249,7 +249,7 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
 }
 
 fn shown(name: &str) -> String {
-    name.chars().take(NAME_SHOWN_MAX).collect()
+    name.chars().take(NAME_SHOWN_MAX).map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// A format.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::admin) enum Format {
+pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus' text format 0.0.4.
@@ -16,7 +16,7 @@ pub(in crate::admin) enum Format {
 
 impl Format {
     /// The format for a client with these `Accept` headers: OpenMetrics only if it names it, and prefers no other.
-    pub(in crate::admin) fn negotiate<'h>(headers: impl Iterator<Item = &'h str>) -> Self {
+    pub fn negotiate<'h>(headers: impl Iterator<Item = &'h str>) -> Self {
         let mut open_metrics = 0.0_f32;
         let mut text = None;
         let mut any = 0.0_f32;
@@ -36,7 +36,8 @@ impl Format {
         if open_metrics > 0.0 && open_metrics >= text.unwrap_or(any) { Self::OpenMetrics } else { Self::Text }
     }
 
-    pub(in crate::admin) fn content_type(self) -> &'static str {
+    /// The media type.
+    pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -44,7 +45,7 @@ impl Format {
     }
 
     /// Writes OpenMetrics in this format.
-    pub(in crate::admin) fn write(self, open_metrics: String) -> String {
+    pub fn write(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
             Self::Text => to_text(&open_metrics),

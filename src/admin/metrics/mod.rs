@@ -19,7 +19,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub(super) use self::format::Format;
+pub use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
