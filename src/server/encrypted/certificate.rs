@@ -45,6 +45,8 @@ pub enum CertificateError {
     Pem(#[from] PemError),
     #[error("{} is not the key of {}", key.display(), cert.display())]
     OtherKey { cert: PathBuf, key: PathBuf },
+    #[error("the first certificate in {} is not that of the key in {}, but a later one is; put it first", cert.display(), key.display())]
+    Order { cert: PathBuf, key: PathBuf },
     #[error("{} holds a certificate that {defect}", path.display())]
     Defect { path: PathBuf, defect: CertificateDefect },
     #[error("{} has no certificate that can be used", .0.display())]
@@ -68,7 +70,13 @@ pub fn certified_key(
     if let Some(defect) = defect {
         return Err(CertificateError::Defect { path: cert.into(), defect });
     }
-    CertifiedKey::from_der(chain, secret, &ring::default_provider()).map_err(|error| match error {
+    let provider = ring::default_provider();
+    let later = chain.get(1..).unwrap_or_default().to_vec();
+    let fits = |certificate| CertifiedKey::from_der(vec![certificate], secret.clone_key(), &provider).is_ok();
+    CertifiedKey::from_der(chain, secret.clone_key(), &provider).map_err(|error| match error {
+        TlsError::InconsistentKeys(_) if later.into_iter().any(fits) => {
+            CertificateError::Order { cert: cert.into(), key: key.into() }
+        }
         TlsError::InconsistentKeys(_) => CertificateError::OtherKey { cert: cert.into(), key: key.into() },
         TlsError::InvalidCertificate(_) => CertificateError::Unusable(cert.into()),
         _ => CertificateError::UnusableKey(key.into()),
@@ -92,13 +100,22 @@ mod tests {
     #[test]
     fn every_bad_file_is_named_with_what_is_wrong() {
         let (certificate, key) = certified("a");
-        let (_, other_key) = certified("b");
+        let (certificate_of_another, other_key) = certified("b");
         let made = |cert: &str, key: &str| {
             certified_key((Path::new("cert"), cert.as_bytes()), (Path::new("key"), key.as_bytes()))
         };
         let error = |cert: &str, key: &str| made(cert, key).unwrap_err().to_string();
         assert!(made(&certificate, &key).is_ok());
         assert_eq!(error(&certificate, &other_key), "key is not the key of cert");
+        let reversed = [&*certificate_of_another, &certificate].concat();
+        let order = "the first certificate in cert is not that of the key in key, but a later one is; put it first";
+        assert_eq!(error(&reversed, &key), order);
+        let binary = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let error_of = certified_key((Path::new("cert"), &binary), (Path::new("key"), key.as_bytes())).unwrap_err();
+        assert_eq!(
+            error_of.to_string(),
+            "cert is in binary form (DER or PKCS#12), not in PEM; convert it with openssl"
+        );
         assert_eq!(error(&certificate, &certificate), "key has no private key in PEM, or only an encrypted one");
         assert_eq!(error(&key, &key), "cert has no certificate in PEM");
         let half = &certificate[..certificate.len() / 2];
