@@ -3,14 +3,14 @@
 //! The server starts with some of these faults, and others appear while it runs; so all are warnings.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, Metadata},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use nix::unistd::{Group, User};
+use nix::unistd::{Group, User, geteuid};
 
 use super::{certificates, cookies, expiry};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     discovery::{SECRET_FILE_OCTETS_MAX, SecretKey, TLS_FILE_OCTETS_MAX, check_tls_files, tls_files},
     net::{
         certificate::unix_seconds,
-        watched::{FileReader, ReadError},
+        watched::{FileReader, ReadError, ReadFailure},
     },
     server::certified_key,
     systemd::{
@@ -59,70 +59,76 @@ struct FileCheck<'u> {
 impl FileCheck<'_> {
     /// Files that cannot be read, or whose contents cannot be used.
     async fn contents(&self, config: &Config) -> Vec<String> {
+        const NO_START: &str = "the server will not start";
+        const NO_NODE: &str = "no node can be asked";
+        const NO_IDS: &str = "without the key no node is asked for the id of its cluster";
         let mut warnings = Vec::new();
-        if let Some(Encryption { cert, key, .. }) = &config.server.encryption {
-            let why = self.server_certificate(cert, key).await.err();
-            warnings.extend(why.map(|why| format!("tls of [server]: {why}; the server will not start")));
+        let server = &config.server;
+        if let Some(Encryption { cert, key, .. }) = &server.encryption {
+            let checked = self.server_certificate(cert, key).await;
+            warnings.extend(warning("tls of [server]", checked, NO_START));
         }
-        if let Some(file) = &config.server.cookie_secret_file {
-            let why = match self.read(file, cookies::FILE_OCTETS_MAX).await {
-                Ok(octets) => cookies::check(&octets).err().map(|error| format!("{}: {error}", file.display())),
-                Err(error) => Some(error.to_string()),
-            };
-            warnings.extend(why.map(|why| format!("cookie_secret_file: {why}; the server will not start")));
+        if let Some(file) = &server.cookie_secret_file {
+            warnings.extend(warning("cookie_secret_file", self.cookie_secrets(file).await, NO_START));
         }
-        let mut known_tls: Vec<&Tls> = Vec::new();
-        let mut known_keys = BTreeSet::new();
+        let mut known_tls = HashSet::new();
+        let mut known_keys = HashSet::new();
         for (name, zone) in &config.zones {
             if let Scheme::Https(tls) = &zone.cluster.scheme
-                && !known_tls.contains(&tls)
+                && known_tls.insert(tls)
             {
-                known_tls.push(tls);
-                let why = self.node_tls(tls).await.err();
-                warnings.extend(why.map(|why| format!("tls of zone {name}: {why}; no node can be asked")));
+                warnings.extend(warning(&format!("tls of zone {name}"), self.node_tls(tls).await, NO_NODE));
             }
             if let Identity::Signed(keys) = &zone.identity
-                && known_keys.insert(&*keys.secret_key_file)
+                && known_keys.insert(&keys.secret_key_file)
             {
-                let why = self.secret_key(&keys.secret_key_file).await.err();
-                warnings.extend(why.map(|why| {
-                    format!(
-                        "identity of zone {name}: {why}; without the key no node is asked for the id of its cluster"
-                    )
-                }));
+                let checked = self.secret_key(&keys.secret_key_file).await;
+                warnings.extend(warning(&format!("identity of zone {name}"), checked, NO_IDS));
             }
         }
         warnings
     }
 
-    async fn server_certificate(&self, cert: &Path, key: &Path) -> Result<(), String> {
-        let mut contents = Vec::new();
-        for path in [cert, key] {
-            contents.push(self.read(path, certificates::FILE_OCTETS_MAX).await.map_err(|error| error.to_string())?);
-        }
-        let [cert_pem, key_pem] = contents.as_slice() else { return Ok(()) };
-        certified_key((cert, cert_pem), (key, key_pem)).map(drop).map_err(|error| error.to_string())
+    async fn server_certificate(&self, cert: &Path, key: &Path) -> Result<(), Problem> {
+        let cert_pem = self.read(cert, certificates::FILE_OCTETS_MAX).await?;
+        let key_pem = self.read(key, certificates::FILE_OCTETS_MAX).await?;
+        certified_key((cert, &cert_pem), (key, &key_pem)).map(drop).map_err(Problem::content)
     }
 
-    async fn node_tls(&self, tls: &Tls) -> Result<(), String> {
+    async fn cookie_secrets(&self, file: &Path) -> Result<(), Problem> {
+        let octets = self.read(file, cookies::FILE_OCTETS_MAX).await?;
+        cookies::check(&octets).map_err(|error| Problem::content(format!("{}: {error}", file.display())))
+    }
+
+    async fn node_tls(&self, tls: &Tls) -> Result<(), Problem> {
         let mut contents = Vec::new();
         for path in tls_files(tls) {
-            contents.push(self.read(&path, TLS_FILE_OCTETS_MAX).await.map_err(|error| error.to_string())?);
+            contents.push(self.read(&path, TLS_FILE_OCTETS_MAX).await?);
         }
-        check_tls_files(tls, contents).map_err(|error| error.to_string())
+        check_tls_files(tls, contents).map_err(Problem::content)
     }
 
-    async fn secret_key(&self, file: &Path) -> Result<(), String> {
-        let octets = self.read(file, SECRET_FILE_OCTETS_MAX).await.map_err(|error| error.to_string())?;
-        SecretKey::parse(&octets).map(drop).map_err(|error| format!("{}: {error}", file.display()))
+    async fn secret_key(&self, file: &Path) -> Result<(), Problem> {
+        let octets = self.read(file, SECRET_FILE_OCTETS_MAX).await?;
+        let parsed = SecretKey::parse(&octets).map(drop);
+        parsed.map_err(|error| Problem::content(format!("{}: {error}", file.display())))
     }
 
     /// A credential is read from where systemd will copy it from, because `check` has no credentials of its own.
-    async fn read(&self, path: &Path, size_max: u64) -> Result<Vec<u8>, ReadError> {
-        let source = credential_name(path).filter(|_| credentials_directory().is_none());
-        let source = source.and_then(|name| self.unit?.credentials.get(name)?.as_deref());
-        let content = self.reader.read(source.unwrap_or(path), size_max).await?;
-        Ok(content.octets)
+    async fn read(&self, path: &Path, size_max: u64) -> Result<Vec<u8>, Problem> {
+        let mut real = path;
+        if let Some(name) = credential_name(path)
+            && credentials_directory().is_none()
+        {
+            match self.unit.map(|unit| unit.credentials.get(name)) {
+                Some(Some(Some(source))) => real = source,
+                // Without the unit on this machine, or where systemd does not take it from a file, only the service knows.
+                None | Some(Some(None)) => return Err(Problem::Unknown),
+                // The error says that the unit lacks it.
+                Some(None) => {}
+            }
+        }
+        Ok(self.reader.read(real, size_max).await?.octets)
     }
 
     /// Why the service will not be able to read a file that exists.
@@ -149,6 +155,43 @@ impl FileCheck<'_> {
             if blocking.is_directory { "enter" } else { "read" },
             blocking.remedy(),
         ))
+    }
+}
+
+/// Why a file cannot be used.
+enum Problem {
+    /// `check` cannot know.
+    Unknown,
+    /// The user who runs `check` may not read it; the user of the service may.
+    Denied(ReadError),
+    /// In a sentence.
+    Found(String),
+}
+
+impl Problem {
+    fn content(error: impl ToString) -> Self {
+        Self::Found(error.to_string())
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        if error.reason == ReadFailure::Denied && !geteuid().is_root() {
+            Self::Denied(error)
+        } else {
+            Self::Found(error.to_string())
+        }
+    }
+}
+
+/// The warning about what is named at a place, if its check found something.
+fn warning(place: &str, checked: Result<(), Problem>, consequence: &str) -> Option<String> {
+    match checked {
+        Ok(()) | Err(Problem::Unknown) => None,
+        Err(Problem::Denied(error)) => {
+            Some(format!("{place}: {error}; run check as root, or as the user of the server"))
+        }
+        Err(Problem::Found(why)) => Some(format!("{place}: {why}; {consequence}")),
     }
 }
 
@@ -198,12 +241,16 @@ impl UnitReader {
     fn blocking(&self, path: &Path) -> Option<Blocking> {
         let mut way: Vec<_> = path.ancestors().collect();
         way.reverse();
-        way.into_iter().find_map(|path| {
+        self.first_blocking(&way)
+    }
+
+    fn first_blocking(&self, way: &[&Path]) -> Option<Blocking> {
+        way.iter().find_map(|path| {
             let metadata = fs::metadata(path).ok()?;
             // Reading a file, or entering a directory.
             let bit = if metadata.is_dir() { 0o1 } else { 0o4 };
             (!self.may(&metadata, bit)).then(|| Blocking {
-                path: path.into(),
+                path: path.to_path_buf(),
                 is_directory: metadata.is_dir(),
                 group: Group::from_gid(metadata.gid().into()).ok().flatten().map(|group| group.name),
                 group_may: metadata.mode() & (bit << 3) != 0,
@@ -260,12 +307,13 @@ mod tests {
         let stranger = UnitReader { is_root: false, user: None, groups: vec![] };
         set_mode(&directory.file("keys"), 0o755);
         set_mode(&file, 0o644);
-        let found =
-            |reader: &UnitReader| reader.blocking(&file).map(|blocking| (blocking.path.clone(), blocking.allowed()));
-        // Directories above the test's own may be closed to others.
-        if found(&stranger).is_some() {
-            return;
-        }
+        // Without the directories above the test's own, which may be closed to others.
+        let way = [&*directory.file("keys"), &*file].map(Path::to_path_buf);
+        let found = |reader: &UnitReader| {
+            let blocking = reader.first_blocking(&[&*way[0], &*way[1]]);
+            blocking.map(|blocking| (blocking.path.clone(), blocking.allowed()))
+        };
+        assert_eq!(found(&stranger), None);
         set_mode(&file, 0o600);
         assert_eq!(found(&stranger), Some((file.clone(), "its owner".into())));
         let group = fs::metadata(&file).unwrap().gid();

@@ -132,6 +132,8 @@ fn check_says_what_the_user_of_the_service_cannot_read() {
 
     fs::write(units.join("alternator-dns.service.d/root.conf"), "").unwrap();
     let content = encrypted(&fixture("self-signed.pem"), Path::new("credential:server.key"));
+    let elsewhere = check_alone(&directory, &content);
+    assert!(!elsewhere.contains("cannot read"), "without the unit only the service knows: {elsewhere}");
     let said = check(&directory, &content, &environment);
     assert!(
         said.contains("cannot read credential:server.key") && said.contains("LoadCredential=server.key:"),
