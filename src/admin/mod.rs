@@ -2,7 +2,7 @@
 //!
 //! The HTTP pages only read, through a [`View`]. Commands that change the server go through [`control`], whose socket is
 //! guarded by file permissions. The pages for people and scripts (`/`, `/api`) answer only under names of this server,
-//! so that a web page of a stranger cannot read them through a browser; see [`hosts`]. To add a page: its route in `router`, its row in this table, and the README.
+//! so that a web page of a stranger cannot read them through a browser; see `hosts.rs`. To add a page: its route in `router`, its row in this table, and the README.
 //!
 //! | path         | content                                                              |
 //! |--------------|----------------------------------------------------------------------|

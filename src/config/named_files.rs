@@ -12,7 +12,7 @@ pub struct NamedFile<'c> {
     pub path: &'c Path,
     /// What certificates in it are for; `None` for keys and secrets.
     pub certificates: Option<CertificateUse>,
-    /// Where the configuration names it: "tls of [server]". Of several zones the first.
+    /// Where the configuration names it: `tls of [server]`. Of several zones the first.
     pub place: String,
 }
 
