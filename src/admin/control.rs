@@ -119,7 +119,8 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    fn of(headers: &HeaderMap) -> Self {
+    /// The server that a reply names.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
         let pid = std::str::from_utf8(value(PROCESS_HEADER)).ok().and_then(|digits| digits.parse().ok());
         Self { pid: pid.unwrap_or_default(), file: Path::new(OsStr::from_bytes(value(FILE_HEADER))).into() }
@@ -220,7 +221,7 @@ pub async fn serve(
         Ok(listener) => {
             let whole = RELOAD_TIME_MAX + EXCHANGE_TIME_MAX;
             let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole };
-            http::serve(listener, router(requests, server), limits, stop).await;
+            http::serve(listener, name_server(router(requests), server), limits, stop).await;
         }
         Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
     }
@@ -293,17 +294,20 @@ fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result
     }
 }
 
-fn router(requests: mpsc::Sender<ReloadRequest>, server: RunningServer) -> Router {
-    let name_server = move |mut response: Response| {
+/// Has every reply name the server.
+fn name_server(router: Router, server: RunningServer) -> Router {
+    router.layer(middleware::map_response(move |mut response: Response| {
         server.name_in(response.headers_mut());
         std::future::ready(response)
-    };
+    }))
+}
+
+fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || (StatusCode::NOT_FOUND, "the only path is POST /reload\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is POST\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
-        .layer(middleware::map_response(name_server))
         .with_state(requests)
 }
 
@@ -468,7 +472,7 @@ mod tests {
             let request = inbox.recv().await;
             request.is_some_and(|request| request.reply.send(Ok("done".to_owned())).is_ok())
         };
-        let (reloaded, ()) = tokio::join!(reloads, http::serve_alone(server, router(requests, self::server())));
+        let (reloaded, ()) = tokio::join!(reloads, http::serve_alone(server, router(requests)));
         let mut reply = String::new();
         operator.read_to_string(&mut reply).await.unwrap();
         (reloaded, reply)
