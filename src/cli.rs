@@ -1,7 +1,6 @@
 //! What the command line says, and the commands that need little more than that.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -15,10 +14,10 @@ use crate::{
         self,
         control::{self, ControlError},
     },
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, Identity, NodeLoad, node_loads},
-    discovery::{SECRET_FILE_OCTETS_MAX, SecretKey},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
     net::watched::{FileReader, ReadError, read_any},
-    supervisor::{StartError, Supervisor, control_runtime},
+    supervisor::{StartError, Supervisor, control_runtime, file_warnings},
+    systemd::unit::ServiceUnit,
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
 };
@@ -130,7 +129,7 @@ impl Failure {
         }
         telemetry::write_last(&text);
         ExitCode::from(match self {
-            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused(_)) => EXIT_CONFIG,
+            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
@@ -156,7 +155,7 @@ async fn serve(path: &Path) -> Result<(), Failure> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let supervisor = Supervisor::start(path, config).await?;
+    let supervisor = Supervisor::start(path, config, control::control_socket_path()).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
         signals.next().await;
@@ -189,7 +188,7 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     let path = &arguments.config;
     let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let unusable = runtime.block_on(unusable_secret_keys(&config));
+    let unusable = runtime.block_on(file_warnings(&config, ServiceUnit::installed().as_ref()));
     // A file system that hangs must not keep the process.
     runtime.shutdown_background();
     let warnings = config.warnings().into_iter().chain(unusable);
@@ -198,36 +197,14 @@ pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A sentence for each file of a secret key that cannot be used as it is now. The server starts nevertheless.
-async fn unusable_secret_keys(config: &Config) -> Vec<String> {
-    let mut zones = BTreeMap::new();
-    for (name, zone) in &config.zones {
-        if let Identity::Signed(keys) = &zone.identity {
-            zones.entry(&*keys.secret_key_file).or_insert(name);
-        }
-    }
-    let reader = FileReader::new();
-    let mut sentences = Vec::new();
-    for (file, zone) in zones {
-        let why = match reader.read(file, SECRET_FILE_OCTETS_MAX).await {
-            Ok(content) => SecretKey::parse(&content.octets).err().map(|error| format!("{}: {error}", file.display())),
-            Err(error) => Some(error.to_string()),
-        };
-        let sentence =
-            |why| format!("identity of zone {zone}: {why}; without the key no node is asked for the id of its cluster");
-        sentences.extend(why.map(sentence));
-    }
-    sentences
-}
-
 /// `alternator-dns reload`.
 ///
 /// # Errors
 /// No server can be reached, or the file is refused.
 pub fn reload() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let summary = runtime.block_on(control::reload(&control::control_socket_path()))?;
-    print(std::io::stdout(), &summary);
+    let outcome = runtime.block_on(control::reload(&control::control_socket_path()))?;
+    print(std::io::stdout(), &outcome.to_string());
     Ok(())
 }
 

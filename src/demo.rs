@@ -5,6 +5,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -21,8 +22,11 @@ use crate::{
 /// The port of the resolver, unless it is taken.
 const DNS_PORT: u16 = 5300;
 
-/// The port of the status page, unless it is taken.
-const ADMIN_PORT: u16 = 9153;
+/// The port of the status page, unless it is taken. Not 9153, which a server in production probably has, or gets later.
+const ADMIN_PORT: u16 = 5380;
+
+/// The state directory, beside the configuration.
+const STATE: &str = "state";
 
 /// Nodes in each cluster.
 const NODES: usize = 3;
@@ -55,7 +59,8 @@ async fn play() -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let clusters = [Simulated::start("east")?, Simulated::start("west")?];
     let file = ConfigFile::write(&clusters)?;
-    let supervisor = Supervisor::start(&file.path, cli::load(&file.path).await?).await?;
+    let config = cli::load(&file.path).await?;
+    let supervisor = Supervisor::start(&file.path, config, file.directory().join("control.sock")).await?;
     let table = supervisor.table();
     introduce(&clusters, &file.path, &supervisor);
     let stop = async {
@@ -87,34 +92,42 @@ impl Simulated {
     }
 }
 
-/// The demo's configuration, in a temporary directory that is removed when the demo ends.
+/// The demo's configuration, in a temporary directory that is removed when the demo ends. The control socket and the
+/// state of the server are there, too, so that a server in production on this machine never meets the demo.
 struct ConfigFile {
     path: PathBuf,
 }
 
 impl ConfigFile {
     fn write(clusters: &[Simulated]) -> std::io::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("alternator-dns-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
+        let name = format!("alternator-dns-demo-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let directory = std::env::temp_dir().join(name);
+        // It must not exist: in a directory for all users another one could have made it.
+        std::fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        std::fs::create_dir(directory.join(STATE))?;
         let file = Self { path: directory.join("config.toml") };
-        std::fs::write(&file.path, file_content(clusters))?;
+        std::fs::write(&file.path, file_content(clusters, &directory))?;
         Ok(file)
+    }
+
+    fn directory(&self) -> &Path {
+        // The path has a last part, which `write` has joined to it.
+        self.path.parent().unwrap_or(&self.path)
     }
 }
 
 impl Drop for ConfigFile {
     fn drop(&mut self) {
-        if let Some(directory) = self.path.parent() {
-            // If this fails, one small file is left in the temporary directory.
-            let _ = std::fs::remove_dir_all(directory);
-        }
+        // If this fails, some small files are left in the temporary directory.
+        let _ = std::fs::remove_dir_all(self.directory());
     }
 }
 
-fn file_content(clusters: &[Simulated]) -> String {
+fn file_content(clusters: &[Simulated], directory: &Path) -> String {
     let dns = free_port(DNS_PORT);
     let admin = free_port(ADMIN_PORT);
     let mut text = format!("[server]\nlisten = [\"127.0.0.1:{dns}\"]\nadmin  = \"127.0.0.1:{admin}\"\n");
+    text += &format!("state_dir = {:?}\n", directory.join(STATE).display().to_string());
     for simulated in clusters {
         let host = simulated.host();
         let seed = simulated.cluster.node(0);

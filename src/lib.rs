@@ -16,7 +16,7 @@
 //! 4  server (udp, tcp, tls, https, quic)   sockets
 //! 3  discovery   forward   answer          decisions
 //! 2  snapshot                              the known nodes, kept for the next start
-//! 1  config  table  net                    the file; the zone table; HTTP client, TLS roots, PEM, watched files
+//! 1  config  table  net                    the file; the zone table; HTTP client, certificates, watched files
 //! 0  types  metrics  systemd  telemetry    shared types and plumbing
 //! -  simulation                            a simulated cluster, used only by `demo` and tests
 //! ```
@@ -89,6 +89,8 @@
 //!    cannot fail.
 //! 4. `supervisor/plan.rs` says which zones are added, removed or changed; `supervisor/pollers.rs` starts and stops
 //!    pollers; `supervisor/listeners.rs` binds new sockets and drains old ones.
+//!    `supervisor/file_check.rs` says for `check` what is wrong with the files that it names, and `supervisor/expiry.rs`
+//!    when their certificates expire.
 //! 5. `table/mod.rs` gets the new table. `admin/` shows the result; `admin/control.rs` returns it to `alternator-dns
 //!    reload`.
 //!

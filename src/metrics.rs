@@ -116,6 +116,18 @@ labels! {
 }
 
 labels! {
+    /// What a certificate is for.
+    CertificateUse {
+        /// This server shows it to clients of encrypted DNS.
+        Server = "server",
+        /// This server shows it to nodes.
+        Client = "client",
+        /// Nodes' certificates are checked with it.
+        Ca = "ca",
+    }
+}
+
+labels! {
     /// The response code of a reply.
     Rcode {
         /// An answer, or no data of that type.
@@ -403,6 +415,8 @@ pub struct ProcessCounters {
     pub snapshots_ignored: PerLabel<SnapshotIgnored>,
     /// Writes of the known nodes.
     pub snapshot_writes: PerLabel<SnapshotWrite>,
+    /// Unix time at which the first certificate expires; 0 without one.
+    pub certificate_expiry: PerLabel<CertificateUse, Gauge>,
 }
 
 /// Upper bounds of the histogram's buckets, in seconds: from the cost of a local step to what a person notices.

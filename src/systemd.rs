@@ -1,8 +1,11 @@
-//! What is reported to systemd (that the server is ready, what it does, that it stops), and the directory that systemd
-//! provides.
+//! What is reported to systemd (that the server is ready, what it does, that it stops), and what systemd provides: a
+//! directory, credentials, and the unit's own settings.
 //!
 //! Without `$NOTIFY_SOCKET` nothing is sent. A message that cannot be sent is no reason to stop serving: it is logged at
 //! `debug` and forgotten. The caller never waits for systemd to read.
+
+pub mod credential;
+pub mod unit;
 
 use std::{
     env,

@@ -1,12 +1,16 @@
 //! The control socket: a Unix socket for commands that change the server. File permissions guard it.
 //!
-//! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. [`reload`] is the client.
+//! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. Each reply names the
+//! server in two headers, because a host may have several. [`reload`] is the client.
 
 use std::{
     env,
+    ffi::OsStr,
+    fmt,
     fs::{self, Permissions},
     io,
     os::unix::{
+        ffi::OsStrExt as _,
         fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net,
     },
@@ -14,7 +18,14 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, http::StatusCode, middleware, routing::post};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    middleware,
+    response::Response,
+    routing::post,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
@@ -23,7 +34,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::http::{self, HttpLimits};
+use super::{
+    connections::Bounds,
+    http::{self, HttpLimits},
+};
 use crate::{config::ReloadRequest, net::http::plain};
 
 /// The socket's directory when systemd sets none.
@@ -35,8 +49,12 @@ const SOCKET_NAME: &str = "control.sock";
 /// The owner of the socket and its group may change the server.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Concurrent connections. Commands are typed by hand.
-const OPERATORS_MAX: usize = 16;
+/// Commands are typed by hand, and their replies are small. All operators count as one client.
+const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 20 };
+
+/// The headers that name the server: its process, and its configuration file.
+const PROCESS_HEADER: HeaderName = HeaderName::from_static("server-process");
+const FILE_HEADER: HeaderName = HeaderName::from_static("server-file");
 
 /// The longest duration of a reload. Usually it takes a few seconds: it reads a file twice and binds sockets.
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(60);
@@ -82,8 +100,64 @@ pub enum ControlError {
     #[error("{0}")]
     Unable(String),
     /// The new configuration is refused; nothing has changed.
-    #[error("the reload was refused, and nothing has changed: {0}")]
-    ReloadRefused(String),
+    #[error("the reload of {server} was refused, and nothing has changed: {reason}")]
+    ReloadRefused {
+        /// The server that refused.
+        server: RunningServer,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A server that a command reached.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RunningServer {
+    /// Its process; 0 where an older server does not say.
+    pub pid: u32,
+    /// Its configuration file.
+    pub file: PathBuf,
+}
+
+impl RunningServer {
+    /// The server that a reply names.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        let pid = std::str::from_utf8(value(PROCESS_HEADER)).ok().and_then(|digits| digits.parse().ok());
+        Self { pid: pid.unwrap_or_default(), file: Path::new(OsStr::from_bytes(value(FILE_HEADER))).into() }
+    }
+
+    /// Puts it into a reply.
+    fn name_in(&self, headers: &mut HeaderMap) {
+        headers.insert(PROCESS_HEADER, self.pid.into());
+        // A path with control characters is left out.
+        if let Ok(file) = HeaderValue::from_bytes(self.file.as_os_str().as_bytes()) {
+            headers.insert(FILE_HEADER, file);
+        }
+    }
+}
+
+impl fmt::Display for RunningServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pid {
+            0 => write!(f, "the server"),
+            pid => write!(f, "process {pid} with the file {}", self.file.display()),
+        }
+    }
+}
+
+/// A reload that succeeded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reloaded {
+    /// The server that has reloaded.
+    pub server: RunningServer,
+    /// What has changed.
+    pub summary: String,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.server, self.summary)
+    }
 }
 
 /// `control.sock` in `$RUNTIME_DIRECTORY`, else in `/run/alternator-dns`.
@@ -141,17 +215,23 @@ pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
     Ok(ControlSocket { listener, file, commands: Router::new() })
 }
 
-/// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops.
+/// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops. Replies
+/// name `server`.
 ///
 /// # Panics
 /// Outside a runtime, and when a handler panics, so that the owner of this task notices.
-pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>, stop: CancellationToken) {
+pub async fn serve(
+    socket: ControlSocket,
+    server: RunningServer,
+    requests: mpsc::Sender<ReloadRequest>,
+    stop: CancellationToken,
+) {
     let ControlSocket { listener, file, commands } = socket;
     match UnixListener::from_std(listener) {
         Ok(listener) => {
             let whole = RELOAD_TIME_MAX + EXCHANGE_TIME_MAX;
-            let limits = HttpLimits { connections: OPERATORS_MAX, head: http::HEAD_TIME_MAX, whole };
-            http::serve(listener, router(requests).merge(commands), limits, stop).await;
+            let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole };
+            http::serve(listener, name_server(router(requests).merge(commands), server), limits, stop).await;
         }
         Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
     }
@@ -161,7 +241,7 @@ pub async fn serve(socket: ControlSocket, requests: mpsc::Sender<ReloadRequest>,
 ///
 /// # Errors
 /// No server can be reached, it does not reply, or it refuses the file.
-pub async fn reload(path: &Path) -> Result<String, ControlError> {
+pub async fn reload(path: &Path) -> Result<Reloaded, ControlError> {
     let failed = |error: reqwest::Error| client_error(path, &error);
     let client = plain().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
     // The host only fills the Host header; the connection goes to the socket.
@@ -175,9 +255,10 @@ pub async fn reload(path: &Path) -> Result<String, ControlError> {
         text.extend_from_slice(&chunk);
     }
     let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+    let server = RunningServer::of(response.headers());
     match response.status() {
-        reqwest::StatusCode::OK => Ok(text),
-        reqwest::StatusCode::UNPROCESSABLE_ENTITY => Err(ControlError::ReloadRefused(text)),
+        StatusCode::OK => Ok(Reloaded { server, summary: text }),
+        StatusCode::UNPROCESSABLE_ENTITY => Err(ControlError::ReloadRefused { server, reason: text }),
         _ if !text.is_empty() => Err(ControlError::Unable(text)),
         status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
     }
@@ -221,6 +302,14 @@ fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result
         // A server is there, or its queue is full.
         Ok(()) | Err(_) => Err(ControlError::Taken(path.to_owned())),
     }
+}
+
+/// Has every reply name the server.
+fn name_server(router: Router, server: RunningServer) -> Router {
+    router.layer(middleware::map_response(move |mut response: Response| {
+        server.name_in(response.headers_mut());
+        std::future::ready(response)
+    }))
 }
 
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
@@ -272,11 +361,15 @@ mod tests {
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    fn server() -> RunningServer {
+        RunningServer { pid: 4242, file: "/etc/\u{fc}/config.toml".into() }
+    }
+
     /// A server whose reloads all have this outcome.
     fn serving(path: &Path, outcome: Result<&str, &str>) -> CancellationToken {
         let (requests, mut inbox) = mpsc::channel::<ReloadRequest>(1);
         let stop = CancellationToken::new();
-        tokio::spawn(serve(bind(path).unwrap(), requests, stop.clone()));
+        tokio::spawn(serve(bind(path).unwrap(), server(), requests, stop.clone()));
         let refused =
             |text| ReloadError::Refused(std::sync::Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(text)));
         let outcome = outcome.map(str::to_owned).map_err(refused);
@@ -292,13 +385,16 @@ mod tests {
     async fn a_reload_returns_the_summary_or_why_the_file_is_refused() {
         let directory = TestDirectory::new("reload");
         let stop = serving(&directory.file(SOCKET_NAME), Ok("1 zone added"));
-        assert_eq!(reload(&directory.file(SOCKET_NAME)).await.unwrap(), "1 zone added");
+        let reloaded = reload(&directory.file(SOCKET_NAME)).await.unwrap();
+        assert_eq!(reloaded, Reloaded { server: server(), summary: "1 zone added".into() });
+        assert_eq!(reloaded.to_string(), "process 4242 with the file /etc/\u{fc}/config.toml: 1 zone added");
         assert_eq!(fs::metadata(directory.file(SOCKET_NAME)).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         stop.cancel();
         let refusal = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
         let other = directory.file("other.sock");
         serving(&other, Err(refusal));
-        assert!(matches!(reload(&other).await, Err(ControlError::ReloadRefused(text)) if text == refusal));
+        let expected = format!("the reload of {} was refused, and nothing has changed: {refusal}", reloaded.server);
+        assert_eq!(reload(&other).await.unwrap_err().to_string(), expected);
     }
 
     #[tokio::test]
@@ -318,7 +414,8 @@ mod tests {
         let directory = TestDirectory::new("stopping");
         let (requests, inbox) = mpsc::channel(1);
         drop(inbox);
-        tokio::spawn(serve(bind(&directory.file(SOCKET_NAME)).unwrap(), requests, CancellationToken::new()));
+        let socket = bind(&directory.file(SOCKET_NAME)).unwrap();
+        tokio::spawn(serve(socket, server(), requests, CancellationToken::new()));
         assert_eq!(reload(&directory.file(SOCKET_NAME)).await.unwrap_err().to_string(), "the server is stopping");
     }
 
@@ -385,8 +482,7 @@ mod tests {
             let request = inbox.recv().await;
             request.is_some_and(|request| request.reply.send(Ok("done".to_owned())).is_ok())
         };
-        let (reloaded, ()) =
-            tokio::join!(reloads, http::serve_connection(server, router(requests), http::HEAD_TIME_MAX));
+        let (reloaded, ()) = tokio::join!(reloads, http::serve_alone(server, router(requests)));
         let mut reply = String::new();
         operator.read_to_string(&mut reply).await.unwrap();
         (reloaded, reply)

@@ -1,6 +1,16 @@
 //! An HTTP server with limits on the number, duration and size of requests.
 
-use std::time::Duration;
+use std::{
+    io,
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -9,15 +19,25 @@ use axum::{
     http::StatusCode,
     middleware::Next,
     response::{IntoResponse, Response},
-    serve::Listener,
 };
-use hyper::server::conn::http1;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
+
+use super::connections::{Bounds, ConnectionGuard, OpenConnections};
 
 /// From accept to the end of a request's head.
 pub(super) const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
@@ -28,29 +48,100 @@ const HEAD_OCTETS_MAX: usize = 16 * 1024;
 /// How long open connections may continue after `stop`.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// The first pause after a failed accept (no descriptor is left, for instance), so that it does not spin. Each further
+/// failure in a row doubles it.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+
+/// The longest pause: a health check must get its reply soon after the shortage.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Between two log lines about failed accepts, however many fail and succeed meanwhile.
+const REPORT_INTERVAL: Duration = Duration::from_secs(600);
+
 /// The limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HttpLimits {
-    /// Concurrent connections; more wait in the kernel's queue.
-    pub(super) connections: usize,
+    /// How many connections, and octets of replies.
+    pub(super) bounds: Bounds,
     /// From accept to the end of the request's head.
     pub(super) head: Duration,
     /// From accept to the last octet of the reply.
     pub(super) whole: Duration,
 }
 
+/// A listening socket.
+pub(super) trait Listen {
+    /// Its connections.
+    type Stream: AsyncRead + AsyncWrite + ResetOnClose + Unpin + Send + 'static;
+
+    /// The next connection, and the address of its client, if clients have addresses.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        self.accept().await.map(|(stream, client)| (stream, Some(client.ip().to_canonical())))
+    }
+}
+
+impl Listen for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Option<IpAddr>)> {
+        self.accept().await.map(|(stream, _)| (stream, None))
+    }
+}
+
+/// A stream whose close can discard what the kernel still holds for the client.
+pub(super) trait ResetOnClose {
+    /// Makes the close a reset.
+    fn reset_on_close(&self);
+}
+
+impl ResetOnClose for TcpStream {
+    fn reset_on_close(&self) {
+        // If it fails, the kernel keeps a few megabytes until it gives up on the client.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl ResetOnClose for UnixStream {
+    fn reset_on_close(&self) {}
+}
+
 /// Serves until `stop`, one request on each connection.
 ///
-/// Connections are not kept alive, so none is idle, and `limits.whole` bounds each of them.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: Router, limits: HttpLimits, stop: CancellationToken) {
+/// Connections are not kept alive, so `limits.whole` bounds each of them. Where there are too many, a new one takes the
+/// place of another, so that silent clients keep no one out.
+pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLimits, stop: CancellationToken) {
+    let open = OpenConnections::new(limits.bounds);
+    let mut failures = AcceptFailures::default();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => propagate(ended),
-            (stream, _) = listener.accept(), if connections.len() < limits.connections => {
-                connections.spawn(timeout(limits.whole, serve_connection(stream, router.clone(), limits.head)));
-            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, client)) => {
+                    failures.succeed();
+                    let guard = open.enter(client);
+                    let number = guard.number();
+                    let served = serve_connection(stream, router.clone(), limits.head, guard);
+                    open.set_task(number, connections.spawn(timeout(limits.whole, served)));
+                    // The new connection reads its request before the next one may take its place.
+                    tokio::task::yield_now().await;
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    open.close_longest_idle();
+                    if failures.fail(Instant::now()) {
+                        tracing::warn!(%error, "the admin interface cannot accept connections; trying on");
+                    }
+                    let _ = timeout(failures.pause, stop.cancelled()).await;
+                }
+            },
         }
     }
     drop(listener);
@@ -73,15 +164,103 @@ pub(super) async fn refuse_bodies(request: Request, next: Next) -> Response {
 }
 
 /// Serves one request.
-pub(super) async fn serve_connection(
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + ResetOnClose + Unpin,
     router: Router,
     head: Duration,
+    guard: ConnectionGuard,
 ) {
+    let guard = Arc::new(guard);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stream = GuardedStream { stream, guard: guard.clone(), is_over: is_over.clone() };
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        guard.handle();
+        let reply = service.call(request);
+        let guard = guard.clone();
+        async move {
+            let reply = reply.await?;
+            guard.send(usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX));
+            Ok::<_, std::convert::Infallible>(reply)
+        }
+    });
     let mut builder = http1::Builder::new();
     builder.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD_OCTETS_MAX);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Errors are the client's: hyper has already replied with 400 to bad HTTP, and closes a silent connection.
-    let _ = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await;
+    let _ = connection.as_mut().await;
+    is_over.store(true, Relaxed);
+}
+
+/// Tells the guard what the client takes. If it is dropped in the middle of an exchange (the connection was closed to
+/// make place, or took too long), its close discards the octets that the kernel holds for the client.
+struct GuardedStream<S: ResetOnClose> {
+    stream: S,
+    guard: Arc<ConnectionGuard>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl<S: ResetOnClose> Drop for GuardedStream<S> {
+    fn drop(&mut self) {
+        if !self.is_over.load(Relaxed) {
+            self.stream.reset_on_close();
+        }
+    }
+}
+
+impl<S: AsyncRead + ResetOnClose + Unpin> AsyncRead for GuardedStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + ResetOnClose + Unpin> AsyncWrite for GuardedStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, octets);
+        if written.is_ready() {
+            this.guard.touch();
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Whether only the connection that was to be accepted has failed.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Failed accepts: how long to pause, and when to log.
+#[derive(Debug, Default)]
+struct AcceptFailures {
+    /// After the last failure.
+    pause: Duration,
+    reported: Option<Instant>,
+}
+
+impl AcceptFailures {
+    fn succeed(&mut self) {
+        self.pause = Duration::ZERO;
+    }
+
+    /// Returns whether this failure is to be logged.
+    fn fail(&mut self, now: Instant) -> bool {
+        self.pause = (self.pause * 2).clamp(ACCEPT_PAUSE_MIN, ACCEPT_PAUSE_MAX);
+        let is_due = self.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_INTERVAL);
+        if is_due {
+            self.reported = Some(now);
+        }
+        is_due
+    }
 }
 
 /// Ignores how a connection ended, but continues a panic of its handler in the task that owns the server.
@@ -89,6 +268,18 @@ fn propagate<T>(ended: Result<T, tokio::task::JoinError>) {
     if let Err(Ok(panic)) = ended.map_err(tokio::task::JoinError::try_into_panic) {
         std::panic::resume_unwind(panic);
     }
+}
+
+#[cfg(test)]
+impl ResetOnClose for tokio::io::DuplexStream {
+    fn reset_on_close(&self) {}
+}
+
+/// Serves one request of a test.
+#[cfg(test)]
+pub(super) async fn serve_alone(stream: tokio::io::DuplexStream, router: Router) {
+    let bounds = Bounds { connections: 1, per_client: 1, octets: 1 };
+    serve_connection(stream, router, HEAD_TIME_MAX, OpenConnections::new(bounds).enter(None)).await;
 }
 
 #[cfg(test)]
@@ -104,7 +295,8 @@ mod tests {
         task::JoinHandle,
     };
 
-    const LIMITS: HttpLimits = HttpLimits { connections: 2, head: HEAD_TIME_MAX, whole: Duration::from_secs(60) };
+    const BOUNDS: Bounds = Bounds { connections: 2, per_client: 2, octets: 1 << 20 };
+    const LIMITS: HttpLimits = HttpLimits { bounds: BOUNDS, head: HEAD_TIME_MAX, whole: Duration::from_secs(60) };
 
     async fn serving(limits: HttpLimits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,28 +329,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_bounded_and_the_next_one_waits() {
+    async fn connections_are_bounded_and_a_new_one_takes_the_place_of_the_longest_silent() {
         let (address, _stop, _served) = serving(LIMITS).await;
-        let first = TcpStream::connect(address).await.unwrap();
-        let _second = TcpStream::connect(address).await.unwrap();
-        let third = tokio::spawn(async move {
-            let mut third = TcpStream::connect(address).await.unwrap();
-            send(&mut third, HELLO).await
-        });
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!third.is_finished(), "both connections are taken");
-        drop(first);
-        let reply = timeout(Duration::from_secs(10), third).await.unwrap().unwrap();
-        assert!(reply.ends_with("hello"));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(b"GET / HT").await.unwrap();
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert!(timeout(Duration::from_secs(10), send(&mut third, HELLO)).await.unwrap().ends_with("hello"));
+        let closed = timeout(Duration::from_secs(10), first.read(&mut [0; 1])).await.unwrap();
+        assert!(closed.is_err() || closed.is_ok_and(|octets| octets == 0), "the first one is closed");
+        assert!(send(&mut second, "TP/1.1\r\nhost: x\r\n\r\n").await.ends_with("hello"), "there is a place for it");
     }
 
     #[tokio::test]
     async fn a_connection_ends_at_its_time_limit() {
-        let (address, _stop, _served) =
-            serving(HttpLimits { connections: 1, head: HEAD_TIME_MAX, whole: Duration::from_millis(200) }).await;
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let mut other = TcpStream::connect(address).await.unwrap();
-        assert!(timeout(Duration::from_secs(10), send(&mut other, HELLO)).await.unwrap().ends_with("hello"));
+        let (address, _stop, _served) = serving(HttpLimits { whole: Duration::from_millis(200), ..LIMITS }).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        let closed = timeout(HEAD_TIME_MAX, silent.read(&mut [0; 1])).await.expect("before the limit of a head");
+        assert!(closed.is_err() || closed.is_ok_and(|octets| octets == 0));
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_no_client_takes_is_dropped_when_another_is_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // More than the kernel takes for a client that does not read.
+        let router = Router::new().route("/", get(async || "x".repeat(32 << 20)));
+        let bounds = Bounds { connections: 10, per_client: 10, octets: 48 << 20 };
+        let _served = tokio::spawn(serve(listener, router, HttpLimits { bounds, ..LIMITS }, CancellationToken::new()));
+        let mut stalled = TcpStream::connect(address).await.unwrap();
+        stalled.write_all(HELLO.as_bytes()).await.unwrap();
+        stalled.readable().await.unwrap();
+        let reading = async { send(&mut TcpStream::connect(address).await.unwrap(), HELLO).await.len() };
+        assert!(timeout(Duration::from_secs(30), reading).await.unwrap() > 32 << 20);
+        let mut octets = Vec::new();
+        let rest = timeout(Duration::from_secs(30), stalled.read_to_end(&mut octets)).await.unwrap();
+        assert_eq!(rest.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[test]
+    fn failed_accepts_pause_longer_each_time_and_are_logged_every_ten_minutes() {
+        let mut failures = AcceptFailures::default();
+        let start = Instant::now();
+        let mut logged = Vec::new();
+        for second in 0..1300_u64 {
+            if failures.fail(start + Duration::from_secs(second)) {
+                logged.push(second);
+            }
+            if second == 9 {
+                assert_eq!(failures.pause, ACCEPT_PAUSE_MAX);
+            }
+            failures.fail(start + Duration::from_secs(second));
+            if second % 10 == 9 {
+                failures.succeed();
+                assert_eq!(failures.pause, Duration::ZERO);
+            }
+        }
+        assert_eq!(logged, [0, 600, 1200]);
     }
 
     #[tokio::test]
@@ -190,7 +417,7 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             client.write_all(octets).await.unwrap();
             client.shutdown().await.unwrap();
-            serve_connection(server, router, HEAD_TIME_MAX).await;
+            serve_alone(server, router).await;
             let mut reply = String::new();
             client.read_to_string(&mut reply).await.unwrap();
             reply

@@ -1,7 +1,8 @@
 //! The admin interface: state and metrics over HTTP, and the Unix socket for commands that change the server.
 //!
 //! The HTTP pages only read, through a [`View`]. Commands that change the server go through [`control`], whose socket is
-//! guarded by file permissions. To add a page: its route in `router`, its row in this table, and the README.
+//! guarded by file permissions. The pages for people and scripts (`/`, `/api`) answer only under names of this server,
+//! so that a web page of a stranger cannot read them through a browser; see `hosts.rs`. To add a page: its route in `router`, its row in this table, and the README.
 //!
 //! | path         | content                                                              |
 //! |--------------|----------------------------------------------------------------------|
@@ -9,12 +10,14 @@
 //! | `/healthz`   | 200 while the process runs                                           |
 //! | `/readyz`    | 200 once the server is ready, else 503 and the reason                |
 //! | `/serving`   | 200 while its sockets answer and a zone is learnt, else 503 and why  |
-//! | `/metrics`   | OpenMetrics text                                                     |
+//! | `/metrics`   | OpenMetrics text, or the older text format: what the client accepts  |
 //! | `/api/zones` | every zone as JSON                                                   |
 
 mod api;
+mod connections;
 pub mod control;
 pub mod flush;
+mod hosts;
 mod http;
 mod metrics;
 mod page;
@@ -29,7 +32,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -40,17 +43,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::http::HttpLimits;
+pub use self::hosts::AllowedHosts;
+#[doc(hidden)]
+pub use self::metrics::Format as MetricsFormat;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
+use self::{connections::Bounds, http::HttpLimits, metrics::Format};
 use crate::{
     config::ConfigStatus,
     metrics::ProcessCounters,
     table::{SharedTable, ZoneEntry},
 };
 
-/// Concurrent connections. A scraper, a few people and a load balancer's checks are a dozen; more wait in the kernel's
-/// queue.
-const CONNECTIONS_MAX: usize = 64;
+/// A scraper, a few people and a load balancer's checks are a dozen connections; one address needs no more than half of
+/// all. Metrics of ten thousand zones are 11 MB, so five slow scrapers of them fit; with ten zones all connections do.
+const BOUNDS: Bounds = Bounds { connections: 64, per_client: 32, octets: 64 << 20 };
 
 /// From accept to the last octet of the reply. Metrics of ten thousand zones are 11 MB: a second on a slow network.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
@@ -71,6 +77,8 @@ pub struct View {
     pub ready: watch::Receiver<bool>,
     /// Whether clients should be sent here.
     pub serving: ServingCheck,
+    /// The names under which the pages answer.
+    pub hosts: AllowedHosts,
     /// When the process started.
     pub started: Instant,
 }
@@ -119,18 +127,20 @@ impl View {
 /// # Panics
 /// When a handler panics, so that the owner of this task notices.
 pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
-    let limits = HttpLimits { connections: CONNECTIONS_MAX, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
+    let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
     http::serve(listener, router(view), limits, stop).await;
 }
 
 fn router(view: View) -> Router {
-    Router::new()
+    let pages = Router::new()
         .route("/", get(status_page))
+        .route("/api/zones", get(zones))
+        .route_layer(middleware::from_fn_with_state(view.hosts.clone(), hosts::refuse_other_hosts));
+    pages
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .route("/serving", get(serving_state))
-        .route("/metrics", get(openmetrics))
-        .route("/api/zones", get(zones))
+        .route("/metrics", get(metrics))
         .fallback(async || (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
@@ -185,8 +195,11 @@ async fn serving_state(State(pages): State<Pages>) -> Response {
     }
 }
 
-async fn openmetrics(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], pages.render(metrics::render).await).into_response()
+async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::negotiate(accepted);
+    let text = pages.render(move |view| format.write(metrics::render(view))).await;
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
 }
 
 async fn zones(State(pages): State<Pages>) -> Response {
@@ -252,13 +265,15 @@ mod tests {
             config: Arc::new(ArcSwap::from_pointee(config)),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
+            hosts: AllowedHosts::default(),
             started: Instant::now(),
         }
     }
 
     async fn ask(view: View, method: &str, path: &str) -> (StatusCode, Vec<(String, String)>, String) {
         use hyper::service::Service as _;
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:9153");
+        let request = request.body(Body::empty()).unwrap();
         let response = TowerToHyperService::new(router(view)).call(request).await.unwrap();
         let headers = response
             .headers()
@@ -299,7 +314,7 @@ mod tests {
             ("/", "text/html; charset=utf-8"),
             ("/healthz", "text/plain; charset=utf-8"),
             ("/readyz", "text/plain; charset=utf-8"),
-            ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
             ("/api/zones", "application/json"),
         ] {
             let (status, headers, text) = ask(view(vec![known("a", &["::1"], false)]), "GET", path).await;

@@ -95,8 +95,8 @@ fn tls(value: &Value<'_>) -> Read<(PathBuf, PathBuf)> {
     let table = value::table(value.clone(), "a table, tls = { cert = \"...\", key = \"...\" }")?;
     let mut keys = Keys::new(table, "tls of [server]");
     let missing: Vec<_> = TLS_KEYS.into_iter().filter(|key| !keys.table.contains_key(*key)).collect();
-    let cert = keys.get("cert", value::path);
-    let key = keys.get("key", value::path);
+    let cert = keys.get("cert", value::file);
+    let key = keys.get("key", value::file);
     let mut errors = keys.finish(&TLS_KEYS, &[]);
     errors.extend(missing.into_iter().map(|key| {
         let what = if key == "cert" { "the PEM file of the certificate" } else { "the PEM file of its private key" };

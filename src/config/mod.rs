@@ -11,6 +11,7 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod keys;
+mod named_files;
 mod node_load;
 mod server_keys;
 mod value;
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Lines, SpannedError};
+pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
@@ -66,6 +68,8 @@ pub struct Server {
     pub encryption: Option<Encryption>,
     /// Status page, metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
+    /// Further names under which the status page and `/api` answer.
+    pub admin_hosts: Vec<ZoneName>,
     /// The name servers in NS and SOA records; empty: `ns.<zone>` with the `listen` addresses.
     pub nameservers: Vec<(ZoneName, Vec<IpAddr>)>,
     /// Names that are delegated to this server and are not zones themselves; zones lie below them.
@@ -368,6 +372,7 @@ impl Config {
                     .into(),
             );
         }
+        warnings.extend(self.credential_warning());
         let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
         warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings
@@ -534,6 +539,14 @@ mod tests {
                 "z.toml:3:11: 0 is out of range; expected 1, 2, ... or \"all\"",
             ),
         ]);
+    }
+
+    #[test]
+    fn bad_admin_hosts_are_located() {
+        assert_errors(&[(
+            "[server]\nadmin_hosts = [\"a.b\", \"10.0.0.1\", \"http://a/\", \"a b\", \".\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
+            "z.toml:2:23: \"10.0.0.1\" is not needed here; every address is allowed\nz.toml:2:35: \"http://a/\" is no host name; write the name alone, without scheme, port and path\nz.toml:2:48: \"a b\" has the character ' '; letters, digits, '-' and '_' are allowed\nz.toml:2:55: \".\" is no host",
+        )]);
     }
 
     #[test]

@@ -19,13 +19,14 @@ use super::{
 };
 use crate::types::{AllowedClients, RateLimit, ZoneName};
 
-const SERVER_KEYS: [&str; 17] = [
+const SERVER_KEYS: [&str; 18] = [
     "listen",
     "listen_tls",
     "listen_https",
     "listen_quic",
     "tls",
     "admin",
+    "admin_hosts",
     "nameservers",
     "domains",
     "clients",
@@ -63,6 +64,7 @@ pub(super) struct ServerKeys {
     listen: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     encryption: EncryptionKeys,
     admin: Option<Spanned<SocketAddr>>,
+    admin_hosts: Vec<Spanned<ZoneName>>,
     pub(super) nameservers: Vec<Spanned<(ZoneName, Vec<IpAddr>)>>,
     pub(super) domains: Vec<Spanned<ZoneName>>,
     pub(super) clients: Option<AllowedClients>,
@@ -99,6 +101,7 @@ impl ServerKeys {
             listen_by_default: self.listen.is_none(),
             encryption: self.encryption.resolve(),
             admin: self.admin.map(Spanned::into_inner),
+            admin_hosts: self.admin_hosts.into_iter().map(Spanned::into_inner).collect(),
             nameservers,
             domains: self.domains.into_iter().map(Spanned::into_inner).collect(),
             clients: self.clients.unwrap_or_default(),
@@ -119,6 +122,9 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
         listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
         encryption: EncryptionKeys::read(&mut keys),
         admin: keys.spanned("admin", value::socket_address),
+        admin_hosts: keys
+            .get("admin_hosts", |list| value::list(list, "a list of host names in quotes", value::page_host))
+            .unwrap_or_default(),
         nameservers: keys
             .get("nameservers", |list| value::list(list, "a list of { name, addresses }", nameserver))
             .unwrap_or_default(),
@@ -126,7 +132,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
         clients: keys.get("clients", value::clients),
         nsid: keys.get("nsid", value::identity_text),
         version: keys.get("version", value::identity_text),
-        cookie_secret_file: keys.get("cookie_secret_file", value::path),
+        cookie_secret_file: keys.get("cookie_secret_file", value::file),
         tcp: keys.get("tcp", tcp),
         rate_limit: keys.get("rate_limit", rate_limit),
         state_dir: keys.get("state_dir", value::path),

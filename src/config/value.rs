@@ -16,9 +16,12 @@ use toml::{
 };
 
 use super::diagnostic::SpannedError;
-use crate::types::{
-    AllowedClients, AnswerCount, CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterLabel, INTERVAL_MAX, NameError,
-    REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+use crate::{
+    systemd::credential::{credential_name, is_credential_name},
+    types::{
+        AllowedClients, AnswerCount, CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterLabel, INTERVAL_MAX, NameError,
+        REFRESH_MIN, Seed, TTL_MAX_SECONDS, Ttl, ZoneName, canonical, is_publishable,
+    },
 };
 
 /// The shortest timeout. With a shorter one a healthy node in the next city would look dead.
@@ -173,10 +176,38 @@ pub(super) fn is_https(value: &Value<'_>) -> Read<bool> {
     }
 }
 
+/// A file of a certificate, key or secret: its path, or the credential of systemd that has it.
+pub(super) fn file(value: &Value<'_>) -> Read<PathBuf> {
+    let path = path(value)?;
+    match credential_name(&path) {
+        Some(name) if !is_credential_name(name) => invalid(
+            value,
+            format!(
+                "{name:?} is no name of a credential; write \"credential:NAME\" with the NAME of LoadCredential=NAME:/path"
+            ),
+        ),
+        _ => Ok(path),
+    }
+}
+
 pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
     match text(value, "a path in quotes")? {
         "" => invalid(value, "the path is empty"),
         path => Ok(path.into()),
+    }
+}
+
+/// A name under which the pages of the admin interface answer.
+pub(super) fn page_host(value: &Value<'_>) -> Read<ZoneName> {
+    let text = text(value, "a host name in quotes")?;
+    match ZoneName::parse(text) {
+        Ok(name) if !name.is_root() => Ok(name),
+        Ok(_) => invalid(value, "\".\" is no host"),
+        Err(NameError::Address) => invalid(value, format!("{text:?} is not needed here; every address is allowed")),
+        Err(_) if text.contains([':', '/']) => {
+            invalid(value, format!("{text:?} is no host name; write the name alone, without scheme, port and path"))
+        }
+        Err(error) => invalid(value, format!("{text:?} {error}")),
     }
 }
 

@@ -154,10 +154,10 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec
 fn tls(value: &Value<'_>) -> Read<TlsKeys> {
     let mut keys = Keys::new(value::table(value.clone(), "a table, tls = { ca = \"...\" }")?, "tls");
     let tls = TlsKeys {
-        ca: keys.get("ca", value::path),
+        ca: keys.get("ca", value::file),
         server_name: keys.get("server_name", value::server_name),
-        cert: keys.get("cert", value::path),
-        key: keys.get("key", value::path),
+        cert: keys.get("cert", value::file),
+        key: keys.get("key", value::file),
         insecure: keys.get("insecure", value::boolean),
     };
     value::unless_errors(tls, keys.finish(&TLS_KEYS, &[]))
@@ -186,7 +186,7 @@ fn identity(value: &Value<'_>) -> Read<IdentityTable> {
     let mut keys = Keys::new(value::table(value.clone(), what)?, "identity");
     let table = IdentityTable::Keys {
         access_key: keys.get("access_key", value::access_key),
-        secret_key_file: keys.get("secret_key_file", value::path),
+        secret_key_file: keys.get("secret_key_file", value::file),
     };
     value::unless_errors(table, keys.finish(&IDENTITY_KEYS, &[]))
 }

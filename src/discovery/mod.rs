@@ -27,7 +27,8 @@ pub use self::{
     node::{
         BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
         ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
-        SecretKeyError, SetUpError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
+        SecretKeyError, SetUpError, TLS_FILE_OCTETS_MAX, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, check_tls_files,
+        parse, parse_identity, tls_files,
     },
     poll::SharedReplies,
     poller::{Poller, Resources, Start},

@@ -16,6 +16,9 @@ pub enum PemError {
     /// It is PEM, or empty, and has no private key that can be read.
     #[error("{} has no private key in PEM, or only an encrypted one", .0.display())]
     NoKey(PathBuf),
+    /// It is DER or PKCS#12.
+    #[error("{} is in binary form (DER or PKCS#12), not in PEM; convert it with openssl", .0.display())]
+    Binary(PathBuf),
     /// It is not PEM.
     #[error("{} is not good PEM: {defect}", path.display())]
     Malformed {
@@ -33,7 +36,11 @@ pub enum PemError {
 pub fn certificates(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(octets).collect();
     let found = found.map_err(|error| malformed(path, &error))?;
-    if found.is_empty() { Err(PemError::NoCertificate(path.into())) } else { Ok(found) }
+    match found.is_empty() {
+        false => Ok(found),
+        true if is_binary(octets) => Err(PemError::Binary(path.into())),
+        true => Err(PemError::NoCertificate(path.into())),
+    }
 }
 
 /// The private key of a PEM file. `path` only names it in errors.
@@ -42,9 +49,15 @@ pub fn certificates(path: &Path, octets: &[u8]) -> Result<Vec<CertificateDer<'st
 /// The content is not PEM, or has no private key without a password.
 pub fn private_key(path: &Path, octets: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(octets).map_err(|error| match error {
+        Error::NoItemsFound if is_binary(octets) => PemError::Binary(path.into()),
         Error::NoItemsFound => PemError::NoKey(path.into()),
         error => malformed(path, &error),
     })
+}
+
+/// Whether this begins like DER: a sequence whose length takes one or two octets more.
+fn is_binary(octets: &[u8]) -> bool {
+    matches!(octets, [0x30, 0x81 | 0x82, ..])
 }
 
 fn malformed(path: &Path, error: &Error) -> PemError {

@@ -6,6 +6,7 @@
 //! file, and at most `READS_MAX` for one [`FileReader`].
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     fs::{File, Metadata, OpenOptions},
@@ -23,6 +24,8 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
+
+use crate::systemd::credential::{credential_name, credentials_directory, resolve};
 
 /// How long reading a file may take. A local file takes a millisecond, and all the system's authorities four.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
@@ -59,6 +62,11 @@ pub enum ReadFailure {
     TooLarge(u64),
     #[error("the file system does not answer")]
     TimedOut,
+    #[error(
+        "systemd has given this process no credential of that name; add LoadCredential={0}:/path/of/the/file to the \
+         service (systemctl edit alternator-dns) and restart it"
+    )]
+    NoCredential(String),
     #[error("{0}")]
     Other(String),
 }
@@ -363,7 +371,7 @@ pub fn read_any(path: &Path, size_max: u64) -> Result<Vec<u8>, ReadError> {
 
 fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(real_path(path)?)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(ReadFailure::Directory);
@@ -377,6 +385,14 @@ fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<
         return Ok(None);
     }
     Ok(Some(FileContent { octets: read_all(file, size_max)?, stamp, has_settled }))
+}
+
+/// The path to open: a credential's lies in the directory that systemd has made for this process.
+fn real_path(path: &Path) -> Result<Cow<'_, Path>, ReadFailure> {
+    let Some(name) = credential_name(path) else { return Ok(path.into()) };
+    let directory = credentials_directory();
+    let file = resolve(path, directory.as_deref().map(Path::as_os_str)).filter(|file| file.exists());
+    file.ok_or_else(|| ReadFailure::NoCredential(name.to_owned()))
 }
 
 fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
@@ -9,7 +10,12 @@ use super::error::{AdminRefusal, StartError};
 use crate::{
     admin::{self, ServingCriteria, View},
     config::collide,
+    types::ZoneName,
 };
+
+/// Connections that wait to be accepted. With the standard library's 128, a burst of silent ones makes the next one's SYN
+/// wait for a second.
+const BACKLOG: i32 = 1024;
 
 /// The admin interface, which may move or go.
 pub(super) struct Admin {
@@ -53,6 +59,11 @@ impl Admin {
         self.view.serving.require(criteria);
     }
 
+    /// The names under which the pages answer from now on.
+    pub(super) fn allow_hosts(&self, names: &[ZoneName]) {
+        self.view.hosts.replace(names.to_vec());
+    }
+
     /// Binds the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
     pub(super) fn prepare(
         &self,
@@ -63,11 +74,7 @@ impl Admin {
             return Ok(PreparedAdmin::Unchanged);
         }
         let Some(wanted) = wanted else { return Ok(PreparedAdmin::Off) };
-        let listener = std::net::TcpListener::bind(wanted).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            TcpListener::from_std(listener)
-        });
-        match listener {
+        match bind(wanted) {
             Ok(listener) => Ok(PreparedAdmin::Bound { wanted, listener }),
             Err(error) => Err(self.refusal(wanted, listening, &error)),
         }
@@ -106,4 +113,13 @@ impl Admin {
             former.stop.cancel();
         }
     }
+}
+
+/// Binds an address as the standard library does, with a longer queue.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }

@@ -77,6 +77,8 @@ impl Supervisor {
             self.draining.spawn(drain(closed));
         }
         self.admin.require(serving_criteria(self.addresses(), &config));
+        self.watched_certificates.replace(&config);
+        self.admin.allow_hosts(&config.server.admin_hosts);
         self.admin.commit(admin, &mut self.tasks);
         let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
         self.in_force = Some(config);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The largest certificate chain, or key, that is read.
-const FILE_OCTETS_MAX: u64 = 1 << 20;
+pub(super) const FILE_OCTETS_MAX: u64 = 1 << 20;
 
 /// The task that looks at the files.
 const TASK: &str = "certificate";

@@ -18,7 +18,7 @@ use crate::{
 const SECRETS_MAX: usize = 8;
 
 /// The largest file that is read: that many secrets, and comments about them.
-const FILE_OCTETS_MAX: u64 = 4096;
+pub(super) const FILE_OCTETS_MAX: u64 = 4096;
 
 /// The task that looks at the file.
 const TASK: &str = "cookie secrets";
@@ -118,6 +118,11 @@ fn reason(error: &WatchError<SecretsError>) -> String {
         WatchError::Read(error) => error.reason.to_string(),
         WatchError::Content(error) => error.to_string(),
     }
+}
+
+/// Checks the content of a file.
+pub(super) fn check(octets: &[u8]) -> Result<(), SecretsError> {
+    make(vec![octets.to_vec()]).map(drop)
 }
 
 fn make(contents: Vec<Vec<u8>>) -> Result<CookieSecrets, SecretsError> {

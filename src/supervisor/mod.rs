@@ -8,6 +8,8 @@ mod apply;
 mod certificates;
 mod cookies;
 mod error;
+mod expiry;
+mod file_check;
 mod forwarding;
 mod listeners;
 mod plan;
@@ -38,6 +40,7 @@ use self::{
     apply::drain,
     certificates::Certificates,
     cookies::Cookies,
+    expiry::WatchedCertificates,
     forwarding::Forwarding,
     listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
     pollers::Pollers,
@@ -45,9 +48,13 @@ use self::{
     snapshot_settings::SnapshotSettings,
     threads::Runtimes,
 };
-pub use self::{error::StartError, threads::control_runtime};
+pub use self::{error::StartError, file_check::file_warnings, threads::control_runtime};
 use crate::{
-    admin::{ServingCheck, View, control, flush},
+    admin::{
+        AllowedHosts, ServingCheck, View,
+        control::{self, RunningServer},
+        flush,
+    },
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
     metrics::ProcessCounters,
@@ -81,6 +88,7 @@ pub struct Supervisor {
     listeners: Listeners,
     admin: Admin,
     certificates: Certificates,
+    watched_certificates: WatchedCertificates,
     cookies: Cookies,
     forwarding: Forwarding,
     accepted: mpsc::Receiver<Accepted>,
@@ -95,12 +103,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Binds every socket and starts every poller. Must be called on [`control_runtime`].
+    /// Binds every socket and starts every poller. Commands reach the server through the control socket. Must be called
+    /// on [`control_runtime`].
     ///
     /// # Errors
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
-    pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, config: Config, control_socket: PathBuf) -> Result<Self, StartError> {
         threads::raise_open_files_limit();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
@@ -116,6 +125,7 @@ impl Supervisor {
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
         let (accept, accepted) = mpsc::channel(1);
         let (serving, self_query) = ServingCheck::new(shared.table.clone());
+        let (watched_certificates, expiry_task) = WatchedCertificates::new();
         let mut supervisor = Self {
             in_force: None,
             pollers,
@@ -124,6 +134,7 @@ impl Supervisor {
             listeners,
             admin: Admin::new(shared.view(is_ready, serving)),
             certificates: Certificates::new(reader.clone()),
+            watched_certificates,
             cookies: Cookies::new(reader.clone()),
             forwarding,
             table: shared.table,
@@ -137,6 +148,8 @@ impl Supervisor {
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
+        let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
+        supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
         supervisor.write_snapshots(writer, &config);
         let config = Arc::new(config);
         let prepared = supervisor.prepare(config.clone()).await?;
@@ -151,7 +164,8 @@ impl Supervisor {
             counters: shared.counters,
             reader,
         };
-        supervisor.start_reloads(path, config, channels, requests).await;
+        supervisor.start_reloads(path, config, channels);
+        supervisor.serve_control(control_socket, path, requests).await;
         Ok(supervisor)
     }
 
@@ -221,21 +235,21 @@ impl Supervisor {
         }
     }
 
-    /// Starts what brings other configurations (the file, the control socket), and readiness.
-    async fn start_reloads(
-        &mut self,
-        path: &Path,
-        config: Arc<Config>,
-        channels: ReloadChannels,
-        requests: mpsc::Sender<ReloadRequest>,
-    ) {
+    /// Starts what reads the file again, and readiness.
+    fn start_reloads(&mut self, path: &Path, config: Arc<Config>, channels: ReloadChannels) {
         let reloader = Reloader::new(PathBuf::from(path), config, channels);
         self.tasks.spawn("reload".into(), async { match reloader.run().await {} });
-        let bound = spawn_blocking(|| control::bind(&control::control_socket_path())).await;
+        self.tasks.spawn("readiness".into(), readiness::become_ready(self.table.snapshot(), self.ready.clone()));
+    }
+
+    /// Serves the commands that come through the control socket. `path` is the configuration, which their replies name.
+    async fn serve_control(&mut self, socket: PathBuf, path: &Path, requests: mpsc::Sender<ReloadRequest>) {
+        let server = RunningServer { pid: std::process::id(), file: path.into() };
+        let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
                 let socket = socket.with_commands(flush::routes(self.forwarding.forwarder(), path.into()));
-                return self.start_control(control::serve(socket, requests, self.stopping.clone()));
+                return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
@@ -247,7 +261,6 @@ impl Supervisor {
 
     fn start_control(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn("control".into(), task);
-        self.tasks.spawn("readiness".into(), readiness::become_ready(self.table.snapshot(), self.ready.clone()));
     }
 
     /// What `systemctl status` shows.
@@ -331,6 +344,7 @@ impl Shared {
             config: self.status.clone(),
             ready,
             serving,
+            hosts: AllowedHosts::default(),
             started: Instant::now(),
         }
     }

@@ -3,13 +3,14 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use alternator_dns::simulation::SimulatedCluster;
 
 use crate::{
-    daemon::{Daemon, zone},
+    daemon::{Daemon, config, zone},
+    files::rename_over,
     http, wait,
 };
 
@@ -121,4 +122,114 @@ fn garbage_on_the_admin_port_does_not_disturb_other_clients() {
     let _ = rubbish.read_to_end(&mut answer);
     assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().0, 200);
     assert_eq!(daemon.ask("a.example", "SOA").rcode, "NoError");
+}
+
+/// Status and body of a request with these lines.
+fn exchange(daemon: &Daemon, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(daemon.admin()).unwrap();
+    stream.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// How long `/healthz` takes.
+fn health_time(daemon: &Daemon) -> Duration {
+    let start = Instant::now();
+    assert_eq!(http::get(daemon.admin(), "/healthz").unwrap().0, 200);
+    start.elapsed()
+}
+
+#[test]
+fn silent_clients_keep_no_health_check_waiting() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("silent", &zone("a.example", &cluster));
+    let silent: Vec<_> = (0..300).map(|_| TcpStream::connect(daemon.admin()).unwrap()).collect();
+    // It took more than ten seconds while each silent client kept its place until its deadline.
+    let took = health_time(&daemon);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(daemon.zone("a.example.")["state"], "live");
+    drop(silent);
+}
+
+#[test]
+fn clients_that_do_not_read_keep_no_health_check_waiting() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    // Together their replies are more than the kernel takes for clients that do not read.
+    let zones: String = (0..300).map(|n| zone(&format!("z{n}.a-name-of-some-length.example"), &cluster)).collect();
+    let daemon = Daemon::start("slow", &zones);
+    let slow: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(daemon.admin()).unwrap();
+            write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    let took = health_time(&daemon);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    wait::until("a scraper that reads to get everything", || {
+        let (status, text) = http::get(daemon.admin(), "/metrics").ok()?;
+        (status == 200 && text.contains("alternator_dns_build_info")).then_some(())
+    });
+    drop(slow);
+}
+
+#[test]
+fn the_pages_answer_only_under_names_of_this_server() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("hosts", &zone("a.example", &cluster));
+    let status = |path: &str, host: &str| exchange(&daemon, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).0;
+    for path in ["/", "/api/zones"] {
+        assert_eq!(status(path, &daemon.admin().to_string()), 200);
+        assert_eq!(status(path, "localhost:9153"), 200);
+        assert_eq!(status(path, "evil.example"), 421);
+        assert_eq!(exchange(&daemon, &format!("GET {path} HTTP/1.1\r\n\r\n")).0, 421, "no Host");
+        let two = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n");
+        assert_eq!(exchange(&daemon, &two).0, 421);
+        let absolute = format!("GET http://evil.example{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        assert_eq!(exchange(&daemon, &absolute).0, 421);
+    }
+    for path in ["/metrics", "/healthz", "/readyz", "/serving"] {
+        assert_eq!(status(path, "evil.example"), 200, "{path}");
+    }
+    let (_, body) = exchange(&daemon, "GET / HTTP/1.1\r\nHost: Dns-Admin.example:80\r\n\r\n");
+    assert!(body.contains("\"Dns-Admin.example:80\"") && body.contains("admin_hosts"), "{body}");
+    let file =
+        config(&zone("a.example", &cluster)).replacen("[server]", "[server]\nadmin_hosts = [\"dns-admin.example\"]", 1);
+    rename_over(&daemon.config_path(), &file);
+    wait::until("the name to be allowed", || (status("/", "Dns-Admin.example:80") == 200).then_some(()));
+    assert_eq!(status("/", "evil.example"), 421);
+}
+
+#[test]
+fn nothing_that_changes_the_server_is_reachable_over_tcp() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("read-only", &zone("a.example", &cluster));
+    let reloads = || daemon.metric("alternator_dns_config_reloads_total{result=\"ok\"}");
+    let before = reloads();
+    for path in ["/", "/api/zones", "/metrics", "/healthz", "/reload", "/api/reload", "/flush", "/drain"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "FLY"] {
+            let (status, _) = exchange(&daemon, &format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"));
+            assert!([400, 404, 405].contains(&status), "{method} {path}: {status}");
+        }
+    }
+    assert_eq!(exchange(&daemon, "GET /reload HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").0, 404);
+    assert_eq!(reloads(), before);
+}
+
+#[test]
+fn metrics_come_in_the_format_that_a_client_accepts() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("formats", &zone("a.example", &cluster));
+    let metrics = |accept: &str| exchange(&daemon, &format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}\r\n")).1;
+    let open = metrics("Accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3\r\n");
+    assert!(open.ends_with("# EOF\n") && open.contains("# TYPE alternator_dns_queries counter\n"), "{open}");
+    for accept in ["", "Accept: */*\r\n", "Accept: text/plain;version=0.0.4;q=0.3,*/*;q=0.1\r\n"] {
+        let text = metrics(accept);
+        assert!(text.contains("# TYPE alternator_dns_queries_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE alternator_dns_build_info gauge\n"), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    }
 }

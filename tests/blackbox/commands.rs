@@ -65,7 +65,15 @@ fn a_command_without_a_server_says_so() {
 
 #[test]
 fn the_demo_shows_the_main_job() {
-    let mut demo = command(&["demo"]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+    // Directories as systemd gives them to a server in production.
+    let directory = scratch("demo");
+    let mut demo = command(&["demo"])
+        .env("RUNTIME_DIRECTORY", &directory)
+        .env("STATE_DIRECTORY", &directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
     let pid = Pid::from_raw(demo.id().try_into().unwrap());
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
     let dig = lines.find(|line| line.contains("+short alternator.east")).unwrap();
@@ -78,6 +86,11 @@ fn the_demo_shows_the_main_job() {
     assert!(stopped.contains("noticed after"), "{stopped}");
     let restarted = lines.find(|line| line.contains("restarted")).unwrap();
     assert!(restarted.contains("noticed after"), "{restarted}");
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "no socket and no state");
+    let reload = command(&["reload"]).env("RUNTIME_DIRECTORY", &directory).output().unwrap();
+    let stderr = String::from_utf8_lossy(&reload.stderr).into_owned();
+    assert!(stderr.contains("no server is running"), "the demo is not reached: {stderr}");
     kill(pid, Signal::SIGINT).unwrap();
     assert_eq!(demo.wait().unwrap().code(), Some(0));
+    std::fs::remove_dir_all(directory).unwrap();
 }

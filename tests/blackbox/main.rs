@@ -9,6 +9,7 @@ mod support;
 mod access;
 mod admin;
 mod answers;
+mod certificate_files;
 mod chaos;
 mod cluster_ids;
 mod commands;

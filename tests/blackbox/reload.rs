@@ -177,11 +177,12 @@ fn reload_and_sighup_wait_for_nothing_but_the_file() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::with_config("asked", &zones("abcdefgh", &cluster));
     let (code, stdout, _) = daemon.reload();
-    assert_eq!((code, stdout.trim()), (0, "nothing has changed"));
+    let server = format!("process {} with the file {}", daemon.pid(), daemon.config_path().display());
+    assert_eq!((code, stdout.trim()), (0, &*format!("{server}: nothing has changed")));
     fs::write(daemon.config_path(), zones("a", &cluster)).unwrap();
     let (code, stdout, stderr) = daemon.reload();
     assert_eq!(code, 0, "{stderr}");
-    assert_eq!(stdout.trim(), "7 zones removed, 1 zone untouched");
+    assert_eq!(stdout.trim(), format!("{server}: 7 zones removed, 1 zone untouched"));
     assert!(!serves(&daemon, "h.example"), "applied when the command returns");
     fs::write(daemon.config_path(), zones("abcd", &cluster)).unwrap();
     follows(&daemon, "abcd", "");

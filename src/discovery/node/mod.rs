@@ -6,6 +6,7 @@ mod expiring;
 mod identity;
 mod localnodes;
 mod tls;
+mod verifier;
 
 pub use self::{
     client::{Endpoint, FetchError, ListReply, Location, NodeClient, SetUpError},
@@ -15,4 +16,5 @@ pub use self::{
         SIGNED_REFUSED_PAUSE, SecretKey, SecretKeyError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse_identity,
     },
     localnodes::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
+    tls::{TLS_FILE_OCTETS_MAX, check_tls_files, tls_files},
 };

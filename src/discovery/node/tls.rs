@@ -7,20 +7,17 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use reqwest::{Client, Url};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-    client::{
-        Resumption, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    ClientConfig, Error as TlsError, RootCertStore,
+    client::Resumption,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::ServerName,
 };
 use tokio::{
     sync::{Mutex as Turn, OwnedMutexGuard},
@@ -31,10 +28,12 @@ use tracing::{info, warn};
 use super::{
     connections::{Clients, Keep, client},
     expiring::ExpiringCache,
+    verifier::{NodeVerifier, Trust, TrustError},
 };
 use crate::{
     config::Tls,
     net::{
+        certificate::{CertificateDefect, CertificateFacts},
         pem::{self, PemError},
         roots::{RootsError, SystemRoots},
         watched::{FileReader, Look, WatchError, WatchedFiles},
@@ -49,7 +48,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// The largest file that is read. The bundle of all public authorities takes a quarter of a megabyte.
-const FILE_OCTETS_MAX: u64 = 16 << 20;
+pub const TLS_FILE_OCTETS_MAX: u64 = 2 << 20;
 
 /// Files that no zone uses are forgotten after so long. It is more than the longest refresh, so that a zone never loses
 /// the last good contents of its files.
@@ -138,6 +137,9 @@ pub fn sentence(error: &TlsError) -> String {
         TlsError::InvalidCertificate(Unfit::Expired | Unfit::ExpiredContext { .. }) => {
             "has a certificate that has expired".into()
         }
+        TlsError::InvalidCertificate(Unfit::Other(other)) if other.0.is::<CertificateDefect>() => {
+            format!("has a certificate that {}", other.0)
+        }
         TlsError::InvalidCertificate(unfit) => format!("has a certificate that does not fit: {unfit}"),
         TlsError::AlertReceived(Alert::CertificateRequired) => "demands a client certificate".into(),
         TlsError::AlertReceived(alert) => format!("does not accept our TLS: {alert:?}"),
@@ -175,7 +177,7 @@ struct State {
 
 impl Files {
     fn new(tls: Tls) -> Self {
-        let watched = WatchedFiles::new(paths(&tls), FILE_OCTETS_MAX);
+        let watched = WatchedFiles::new(tls_files(&tls), TLS_FILE_OCTETS_MAX);
         Self { tls, watched: Arc::new(Turn::new(watched)), state: Mutex::default() }
     }
 
@@ -231,8 +233,19 @@ impl Files {
     }
 }
 
+/// Checks the contents of the files that a value of `tls` names, in the order of [`tls_files`].
+///
+/// # Errors
+/// No node could be asked with them.
+pub fn check_tls_files(tls: &Tls, contents: Vec<Vec<u8>>) -> Result<(), TlsFileError> {
+    let builder = TlsBuilder { provider: Arc::new(ring::default_provider()) };
+    // Whether the system has authorities is not asked.
+    let system = Ok(Arc::new(RootCertStore::empty()));
+    builder.setup(tls, &PemFiles::new(tls, contents), Some(system)).map(drop)
+}
+
 /// The files that are needed: authorities, then the client's certificate and key. Without checks no authority is.
-fn paths(tls: &Tls) -> Vec<PathBuf> {
+pub fn tls_files(tls: &Tls) -> Vec<PathBuf> {
     let ca = tls.ca.clone().filter(|_| !tls.insecure);
     let client = tls.client.iter().flat_map(|(cert, key)| [cert.clone(), key.clone()]);
     ca.into_iter().chain(client).collect()
@@ -245,7 +258,7 @@ struct PemFiles {
 }
 
 impl PemFiles {
-    /// Takes the contents of [`paths`] apart again.
+    /// Takes the contents of [`tls_files`] apart again.
     fn new(tls: &Tls, contents: Vec<Vec<u8>>) -> Self {
         let mut contents = contents.into_iter();
         let ca = if tls.ca.is_some() && !tls.insecure { contents.next() } else { None };
@@ -261,8 +274,10 @@ pub enum TlsFileError {
     Pem(#[from] PemError),
     #[error(transparent)]
     Roots(#[from] RootsError),
-    #[error("{} has no certificate that can be used", .0.display())]
-    NoAuthority(PathBuf),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("{} holds a certificate that {defect}", path.display())]
+    Defect { path: PathBuf, defect: CertificateDefect },
     #[error("{} is not the key of {}", key.display(), cert.display())]
     OtherKey { cert: PathBuf, key: PathBuf },
     #[error("{} and {} cannot be used: {reason}", cert.display(), key.display())]
@@ -289,12 +304,16 @@ impl TlsBuilder {
         let library = |error: &dyn std::fmt::Display| TlsFileError::Library(error.to_string());
         let builder = ClientConfig::builder_with_provider(self.provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| library(&error))?;
-        let verifier = Arc::new(self.check(tls, contents, system)?);
+        let verifier = Arc::new(self.verifier(tls, contents, system)?);
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match (&tls.client, &contents.client) {
             (Some((cert, key)), Some((cert_pem, key_pem))) => {
                 let chain = pem::certificates(cert, cert_pem)?;
                 let secret = pem::private_key(key, key_pem)?;
+                let defect = chain.first().and_then(|own| CertificateFacts::parse(own)?.own_defect());
+                if let Some(defect) = defect {
+                    return Err(TlsFileError::Defect { path: cert.clone(), defect });
+                }
                 builder.with_client_auth_cert(chain, secret).map_err(|error| match error {
                     TlsError::InconsistentKeys(_) => TlsFileError::OtherKey { cert: cert.clone(), key: key.clone() },
                     error => TlsFileError::Client { cert: cert.clone(), key: key.clone(), reason: error.to_string() },
@@ -310,29 +329,18 @@ impl TlsBuilder {
         Ok(TlsSetup { config, clients, host, nodes: Mutex::new(ExpiringCache::new(NODE_KEPT)) })
     }
 
-    fn check(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<Check, TlsFileError> {
-        let schemes = self.provider.signature_verification_algorithms.supported_schemes();
+    fn verifier(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<NodeVerifier, TlsFileError> {
         if tls.insecure {
-            return Ok(Check { verifier: None, name: None, schemes });
+            return Ok(NodeVerifier::accepting_all(&self.provider));
         }
         let name = tls.server_name.clone().map(|name| ServerName::try_from(name).map_err(|_| TlsFileError::ServerName));
-        let roots = match (&tls.ca, &contents.ca, system) {
-            (Some(path), Some(octets), _) => Arc::new(authorities(path, octets)?),
-            (_, _, Some(system)) => system?,
+        let trust = match (&tls.ca, &contents.ca, system) {
+            (Some(path), Some(octets), _) => Trust::of_file(path, octets)?,
+            (_, _, Some(system)) => Trust::of_system(system?),
             _ => return Err(RootsError::None { why: String::new() }.into()),
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone()).build();
-        let verifier = verifier.map_err(|error| TlsFileError::Authorities(error.to_string()))?;
-        Ok(Check { verifier: Some(verifier), name: name.transpose()?, schemes })
-    }
-}
-
-/// The authorities of a PEM file. Bundles have odd ones among them, so one that can be used is enough.
-fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, TlsFileError> {
-    let mut roots = RootCertStore::empty();
-    match roots.add_parsable_certificates(pem::certificates(path, octets)?) {
-        (0, _) => Err(TlsFileError::NoAuthority(path.into())),
-        _ => Ok(roots),
+        let verifier = NodeVerifier::new(trust, name.transpose()?, &self.provider);
+        verifier.map_err(|error| TlsFileError::Authorities(error.to_string()))
     }
 }
 
@@ -341,54 +349,6 @@ fn authorities(path: &Path, octets: &[u8]) -> Result<RootCertStore, TlsFileError
 fn in_url(name: &str) -> Option<String> {
     let url = Url::parse(&format!("https://{name}/")).ok()?;
     url.domain().filter(|domain| domain.eq_ignore_ascii_case(name)).map(str::to_owned)
-}
-
-/// Checks a node's certificate.
-#[derive(Debug)]
-struct Check {
-    /// `None`: everything is accepted.
-    verifier: Option<Arc<WebPkiServerVerifier>>,
-    /// The name that the certificate must be for, in place of the one in the request.
-    name: Option<ServerName<'static>>,
-    schemes: Vec<SignatureScheme>,
-}
-
-impl ServerCertVerifier for Check {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        asked: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let Some(verifier) = &self.verifier else { return Ok(ServerCertVerified::assertion()) };
-        verifier.verify_server_cert(certificate, intermediates, self.name.as_ref().unwrap_or(asked), ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let Some(verifier) = &self.verifier else { return Ok(HandshakeSignatureValid::assertion()) };
-        verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let Some(verifier) = &self.verifier else { return Ok(HandshakeSignatureValid::assertion()) };
-        verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
 }
 
 /// What is made of the files of one value of `tls`.

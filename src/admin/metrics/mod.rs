@@ -1,7 +1,10 @@
-//! `/metrics`: the counters of the process and of every zone, as OpenMetrics text.
+//! `/metrics`: the counters of the process and of every zone, as OpenMetrics text; `format.rs` writes it as the older
+//! text format for clients that want that.
 //!
 //! Each scrape reads the zones that exist now, so the series of a removed zone end with it. Counters of a zone that are
 //! still zero are left out, because ten thousand zones have many of them.
+
+mod format;
 
 use std::{
     fmt, fs,
@@ -16,18 +19,16 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
-        DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult, QueryType, Rcode,
-        ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
+        CertificateUse, DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult,
+        QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     types::{NodeState, ZoneState},
 };
-
-/// The media type of the text.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Every metric's name starts with it.
 const PREFIX: &str = "alternator_dns";
@@ -61,6 +62,7 @@ impl Collector for Scrape {
         self.node_changes(&mut families)?;
         self.snapshot(&mut families)?;
         self.configuration(&mut families)?;
+        self.certificates(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -206,6 +208,18 @@ impl Scrape {
         families.gauge("config_last_success_timestamp", help, Some(Unit::Seconds), loaded)?;
         families.info("config", "The configuration in force.", [("hash", config.hash.as_str())])?;
         families.info("build", "This program.", [("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    /// Certificates.
+    fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
+        let process = &self.view.process;
+        let expiries = CertificateUse::ALL.iter().map(|&purpose| {
+            let expiry = process.certificate_expiry.of(purpose).value();
+            ([("use", purpose.word())], expiry)
+        });
+        let help = "Unix time at which the first certificate that the configuration names expires, by its use.";
+        let known = expiries.filter(|(_, expiry)| *expiry > 0);
+        families.gauges("certificate_expiry_timestamp", help, Some(Unit::Seconds), known)
     }
 
     /// Figures of the kernel about the process; left out where there is no `/proc`.
@@ -411,6 +425,7 @@ mod tests {
             "zone_answerable_nodes",
             "config_reload_success",
             "config_last_success_timestamp_seconds",
+            "certificate_expiry_timestamp_seconds",
             "uptime_seconds",
             "process_resident_memory_bytes",
             "process_open_fds",
