@@ -182,8 +182,10 @@ labels! {
         TooLarge = "too_large",
         /// The list has no address that can be a node's.
         Empty = "empty",
-        /// The node's certificate is not accepted, the node does not accept ours, or a TLS file cannot be used.
+        /// The node's certificate is not accepted, or the node does not accept ours.
         Tls = "tls",
+        /// This host lacks what a request needs (descriptors, ports, memory, a TLS file), so the node was not asked.
+        NotAsked = "not_asked",
     }
 }
 
@@ -208,7 +210,7 @@ labels! {
         Broken = "broken",
         /// The node's certificate is not accepted, or the node does not accept ours.
         Tls = "tls",
-        /// A TLS file cannot be used, so the node was not asked.
+        /// This host lacks what a request needs (descriptors, ports, memory, a TLS file), so the node was not asked.
         NotAsked = "not_asked",
         /// The probe panicked.
         Panic = "panic",

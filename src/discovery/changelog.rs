@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,7 +13,10 @@ use humantime_serde::re::humantime::format_rfc3339_seconds;
 
 use tracing::{info, warn};
 
-use super::membership::{Contest, Notice};
+use super::{
+    clock::now,
+    membership::{Contest, Notice},
+};
 use crate::{
     table::{Answers, Knowledge, ZoneDescription, ZoneEntry},
     types::{ZoneName, ZoneState},
@@ -23,6 +28,32 @@ const NODES_LOGGED_MAX: usize = 100;
 
 /// A state that lasts is logged again so often: seldom enough for a quiet log, often enough for a person who opens it.
 const REPEAT: Duration = Duration::from_secs(600);
+
+/// Between two lines about nodes that were not asked, for all zones together: a shortage of ours concerns every node, and
+/// an operator is to learn of it, not of each request.
+const NOT_ASKED_REPEAT: Duration = Duration::from_secs(60);
+
+/// Limits the lines about nodes that were not asked, for want of something of ours. Clones share the limit.
+#[derive(Clone, Debug, Default)]
+pub struct NotAskedLog(Arc<Mutex<Option<Instant>>>);
+
+impl NotAskedLog {
+    /// Logs why a node was not asked, unless there was such a line a short time ago.
+    pub fn log(&self, zone: &ZoneName, node: IpAddr, why: &dyn fmt::Display) {
+        if self.is_due(now()) {
+            warn!(%zone, %node, "the node {why}; nodes that are not asked keep their states");
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= NOT_ASKED_REPEAT);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
 
 /// What is seen of a zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -232,6 +263,14 @@ mod tests {
         assert_eq!(log.observe(fallback(1), now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
         assert_eq!(log.observe(fallback(1), now), None);
         assert_eq!(log.observe(fallback(2), now), Some(StateLine::Trouble { from: ZoneState::Degraded }));
+    }
+
+    #[test]
+    fn nodes_that_are_not_asked_cause_a_line_a_minute() {
+        let log = NotAskedLog::default();
+        let start = Instant::now();
+        let lines = (0..600).filter(|&s| log.clone().is_due(start + SECOND * s)).count();
+        assert_eq!(lines, 10);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod probes;
 mod seeds;
 
 pub use self::{
+    changelog::NotAskedLog,
     clock::Pauses,
     membership::AddressOwnership,
     node::{

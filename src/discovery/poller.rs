@@ -22,7 +22,7 @@ use tracing::warn;
 
 use self::cycle::{BetterScopes, PollError};
 use super::{
-    changelog::{self, StateLog},
+    changelog::{self, NotAskedLog, StateLog},
     clock::{Pauses, now, pause},
     membership::{
         Actions, AddressOwnership, Decision, Event, Inheritance, Membership, MembershipView, OtherZones, Publication,
@@ -74,6 +74,8 @@ pub struct Resources {
     pub shared: SharedReplies,
     /// How often the process was held up.
     pub pauses: Pauses,
+    /// Limits the log lines about nodes that were not asked.
+    pub not_asked: NotAskedLog,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
     /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.

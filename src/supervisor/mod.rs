@@ -49,7 +49,9 @@ pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{ServingCheck, View, control},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
+    discovery::{
+        AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SetUpError, SharedReplies,
+    },
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
@@ -339,6 +341,7 @@ impl Shared {
         Ok(Resources {
             shared: SharedReplies::default(),
             pauses: Pauses::default(),
+            not_asked: NotAskedLog::default(),
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),

@@ -30,6 +30,7 @@ mod rules;
 mod scopes;
 mod serving;
 mod shipped;
+mod shortage;
 mod snapshot;
 mod stories;
 mod tls;

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{Scheme, Zone},
     metrics::PollResult,
-    net::http,
+    net::{http, shortage::Shortage},
     types::ProbeFailure,
 };
 
@@ -122,6 +122,9 @@ pub enum FetchError {
     /// A file that TLS needs cannot be used.
     #[error("was not asked: {0}")]
     Files(TlsClientError),
+    /// This host lacks what a connection needs.
+    #[error("was not asked: {0}")]
+    Shortage(Shortage),
 }
 
 /// The client cannot be built: the system does not provide what it needs.
@@ -140,7 +143,8 @@ impl FetchError {
             Self::List(ListError::Malformed { .. }) => PollResult::Malformed,
             Self::List(ListError::TooLarge) | Self::TooLong => PollResult::TooLarge,
             Self::List(ListError::Empty | ListError::Useless) => PollResult::Empty,
-            Self::Tls(_) | Self::Files(_) => PollResult::Tls,
+            Self::Tls(_) => PollResult::Tls,
+            Self::Files(_) | Self::Shortage(_) => PollResult::NotAsked,
         }
     }
 
@@ -149,6 +153,11 @@ impl FetchError {
     /// nodes away at once.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
+    }
+
+    /// Whether the node was not asked at all, for want of something of ours. That says nothing about the node.
+    pub fn is_not_asked(&self) -> bool {
+        matches!(self, Self::Files(_) | Self::Shortage(_))
     }
 }
 
@@ -164,6 +173,7 @@ impl From<FetchError> for ProbeFailure {
             FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
             FetchError::Tls(why) => Self::Tls(why.into()),
             FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
+            FetchError::Shortage(shortage) => Self::NotAsked(shortage.to_string().into()),
         }
     }
 }
@@ -370,9 +380,12 @@ async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u
     Ok(Some(body))
 }
 
-/// Finds the cause of an error: a refusal and an error of TLS have variants of their own; of any other error the
-/// innermost message is kept.
+/// Finds the cause of an error: a refusal, a shortage and an error of TLS have variants of their own; of any other error
+/// the innermost message is kept.
 fn explain(error: &reqwest::Error) -> FetchError {
+    if let Some(shortage) = Shortage::of(error) {
+        return FetchError::Shortage(shortage);
+    }
     let mut cause: &(dyn Error + 'static) = error;
     loop {
         if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
@@ -395,8 +408,7 @@ fn short(text: String) -> String {
     text.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
-/// The error of the network for a node that cannot be connected to. An error of our own host (files, ports, a
-/// permission, an interface) is no evidence about the node.
+/// The error of the network for a node that cannot be connected to.
 fn absence(error: &io::Error) -> Option<FetchError> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some(FetchError::Refused),
@@ -669,7 +681,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_our_own_host_are_no_refusal() {
+    fn only_what_the_network_says_is_a_refusal() {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, PermissionDenied, TimedOut};
         for kind in [HostUnreachable, NetworkUnreachable] {
             assert_eq!(absence(&kind.into()), Some(FetchError::Unreachable));
@@ -677,5 +689,17 @@ mod tests {
         for kind in [AddrNotAvailable, PermissionDenied, TimedOut] {
             assert_eq!(absence(&kind.into()), None);
         }
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_is_counted_apart() {
+        let shortage = FetchError::Shortage(Shortage::ProcessDescriptors);
+        let files = FetchError::Files(TlsClientError::NotRead);
+        for error in [shortage, files] {
+            assert!(error.is_not_asked() && !error.is_refusal());
+            assert_eq!(error.result(), PollResult::NotAsked);
+            assert!(matches!(ProbeFailure::from(error), ProbeFailure::NotAsked(_)));
+        }
+        assert!(!FetchError::Refused.is_not_asked() && !FetchError::Timeout(SHORT).is_not_asked());
     }
 }

@@ -475,7 +475,7 @@ mod tests {
         let start = Instant::now();
         let mut all = Vec::new();
         while let Ok((node, finished)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, finished.outcome()));
+            all.push((start.elapsed(), node, finished.outcome().unwrap()));
         }
         all
     }
@@ -755,7 +755,7 @@ mod tests {
 
     async fn next(subscription: &ProbeSubscription) -> (IpAddr, ProbeOutcome) {
         let (node, finished) = timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives");
-        (node, finished.outcome())
+        (node, finished.outcome().unwrap())
     }
 
     #[tokio::test]
