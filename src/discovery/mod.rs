@@ -28,7 +28,7 @@ pub use self::{
     node::{
         BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
         ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
-        SecretKeyError, SetUpError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
+        SecretKeyError, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, parse, parse_identity,
     },
     poll::SharedReplies,
     poller::{Poller, Resources, Start},

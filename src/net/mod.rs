@@ -1,6 +1,7 @@
 //! The edges to the network and to the file system: HTTP clients, PEM files, certificate authorities, files that may
 //! change while the program runs, and what this host may lack.
 
+pub mod client;
 pub mod http;
 pub mod pem;
 pub mod roots;

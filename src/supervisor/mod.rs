@@ -49,9 +49,7 @@ pub use self::{error::StartError, threads::control_runtime};
 use crate::{
     admin::{ServingCheck, View, control},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
-    discovery::{
-        AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SetUpError, SharedReplies,
-    },
+    discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
@@ -115,7 +113,7 @@ impl Supervisor {
         let forwarding = shared.forwarding(&runtimes, failed.clone());
         let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));
         let (ready, is_ready) = watch::channel(false);
-        let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
+        let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let (accept, accepted) = mpsc::channel(1);
         let (serving, self_query) = ServingCheck::new(shared.table.clone());
         let mut supervisor = Self {
@@ -336,9 +334,9 @@ impl Shared {
         }
     }
 
-    fn resources(&self, snapshot: Option<SnapshotStore>) -> Result<Resources, SetUpError> {
-        let alternator = NodeClient::new()?;
-        Ok(Resources {
+    fn resources(&self, snapshot: Option<SnapshotStore>) -> Resources {
+        let alternator = NodeClient::new();
+        Resources {
             shared: SharedReplies::default(),
             pauses: Pauses::default(),
             not_asked: NotAskedLog::default(),
@@ -349,6 +347,6 @@ impl Shared {
             counters: self.counters.clone(),
             at_scale: Default::default(),
             snapshot,
-        })
+        }
     }
 }

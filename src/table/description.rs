@@ -135,9 +135,8 @@ impl Record {
         let Some(record) = self.node_mut(node) else { return };
         record.last_probe = Some(last);
         // A node that was not asked is down for the reason that was recorded before.
-        let is_cause = |failure: &&ProbeFailure| {
-            record.state != NodeState::Down || !matches!(failure, ProbeFailure::NotAsked(_))
-        };
+        let is_cause =
+            |failure: &&ProbeFailure| record.state != NodeState::Down || !matches!(failure, ProbeFailure::NotAsked(_));
         if let Some(failure) = failure.filter(is_cause) {
             record.failure = Some(failure.clone());
         }

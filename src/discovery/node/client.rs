@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use hyper::{
+    Method, Request, StatusCode,
+    header::{CONNECTION, HOST},
+};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -24,13 +27,20 @@ use super::{
 use crate::{
     config::{Scheme, Zone},
     metrics::PollResult,
-    net::{http, shortage::Shortage},
+    net::{
+        client::{BodyError, Client, Excess, Reply},
+        shortage::Shortage,
+    },
     types::ProbeFailure,
 };
 
 /// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
 /// is not Alternator.
 pub const HEALTH_OCTETS_MAX: usize = 4096;
+
+/// The ports that an URL does not name.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Characters shown of the cause of an error.
 const CAUSE_CHARS_MAX: usize = 120;
@@ -70,12 +80,14 @@ pub struct Location<'a> {
 #[derive(Debug)]
 pub struct ProbeConnection(Target);
 
-/// How one node is asked: a client, and what comes before the path of a request.
+/// How one node is asked.
 #[derive(Debug)]
 struct Target {
-    node: IpAddr,
+    node: SocketAddr,
     client: Client,
-    base: String,
+    scheme: &'static str,
+    /// A name or an address, and a port unless it is that of the scheme.
+    host: String,
     /// The connection is closed after the answer.
     close: bool,
 }
@@ -113,6 +125,9 @@ pub enum FetchError {
     /// The body is no usable list.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The answer has more octets, or comes in more pieces, than any that can be used.
+    #[error(transparent)]
+    Excess(#[from] Excess),
     /// The answer to a health check is too long.
     #[error("sent more than {HEALTH_OCTETS_MAX} bytes to say whether it is healthy")]
     TooLong,
@@ -127,11 +142,6 @@ pub enum FetchError {
     Shortage(Shortage),
 }
 
-/// The client cannot be built: the system does not provide what it needs.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up HTTP")]
-pub struct SetUpError(#[source] reqwest::Error);
-
 impl FetchError {
     /// The label under which the attempt is counted.
     pub fn result(&self) -> PollResult {
@@ -141,7 +151,7 @@ impl FetchError {
             Self::Reset | Self::Unreachable | Self::Broken(_) => PollResult::Broken,
             Self::Status(_) => PollResult::Status,
             Self::List(ListError::Malformed { .. }) => PollResult::Malformed,
-            Self::List(ListError::TooLarge) | Self::TooLong => PollResult::TooLarge,
+            Self::List(ListError::TooLarge) | Self::TooLong | Self::Excess(_) => PollResult::TooLarge,
             Self::List(ListError::Empty | ListError::Useless) => PollResult::Empty,
             Self::Tls(_) => PollResult::Tls,
             Self::Files(_) | Self::Shortage(_) => PollResult::NotAsked,
@@ -170,7 +180,9 @@ impl From<FetchError> for ProbeFailure {
             FetchError::Timeout(within) => Self::Timeout(within),
             FetchError::Broken(why) => Self::Broken(why.into()),
             FetchError::Status(status) => Self::Status(status),
-            FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
+            FetchError::List(_) | FetchError::TooLong | FetchError::Excess(_) => {
+                Self::Malformed(error.to_string().into())
+            }
             FetchError::Tls(why) => Self::Tls(why.into()),
             FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
             FetchError::Shortage(shortage) => Self::NotAsked(shortage.to_string().into()),
@@ -179,13 +191,9 @@ impl From<FetchError> for ProbeFailure {
 }
 
 impl NodeClient {
-    /// Sets up connections. Files that TLS needs are read when they are needed.
-    ///
-    /// # Errors
-    /// The system lacks what the client needs.
-    pub fn new() -> Result<Self, SetUpError> {
-        let plain = Clients::new(&http::no_authorities()).map_err(SetUpError)?;
-        Ok(Self { plain, tls: TlsClients::new(), identities: IdentityQueries::default() })
+    /// A client that has no connection yet. Files that TLS needs are read when they are needed.
+    pub fn new() -> Self {
+        Self { plain: Clients::new(None), tls: TlsClients::new(), identities: IdentityQueries::default() }
     }
 
     /// Asks one node which nodes are alive, in one location or without parameters. `within` bounds everything from the
@@ -201,9 +209,9 @@ impl NodeClient {
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
         let asked = async {
-            let mut response = sent(self.target(endpoint, keep).await?.get(&path_to(location))).await?;
+            let reply = self.target(endpoint, keep).await?.get(&path_to(location)).await?;
             let arrived = Instant::now();
-            let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
+            let body = body(reply, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
@@ -264,14 +272,23 @@ impl NodeClient {
     /// How a node is asked.
     async fn target(&self, endpoint: &Endpoint, keep: Keep) -> Result<Target, FetchError> {
         let node = SocketAddr::new(endpoint.address, endpoint.port.get());
-        let (client, base) = match &endpoint.scheme {
-            Scheme::Http => (self.plain.of(keep).map_err(|error| explain(&error))?, format!("http://{node}")),
+        let (scheme, default_port, Ready { client, host }) = match &endpoint.scheme {
+            Scheme::Http => {
+                ("http", HTTP_PORT, Ready { client: self.plain.of(keep), host: tls::in_brackets(endpoint.address) })
+            }
             Scheme::Https(tls) => {
-                let Ready { client, authority } = self.tls.ready(tls, node, keep).await.map_err(FetchError::Files)?;
-                (client, format!("https://{authority}"))
+                let ready = self.tls.ready(tls, endpoint.address, keep).await.map_err(FetchError::Files)?;
+                ("https", HTTPS_PORT, ready)
             }
         };
-        Ok(Target { node: endpoint.address, client, base, close: keep == Keep::Never })
+        let host = if node.port() == default_port { host } else { format!("{host}:{}", node.port()) };
+        Ok(Target { node, client, scheme, host, close: keep == Keep::Never })
+    }
+}
+
+impl Default for NodeClient {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -284,45 +301,59 @@ impl ProbeConnection {
 }
 
 impl Target {
-    fn get(&self, path: &str) -> RequestBuilder {
-        self.closing(self.client.get(format!("{}{path}", self.base)))
-    }
-
-    fn closing(&self, request: RequestBuilder) -> RequestBuilder {
-        if self.close { request.header(header::CONNECTION, "close") } else { request }
-    }
-
-    async fn is_healthy(&self) -> Result<(), FetchError> {
-        let mut response = sent(self.get("/")).await?;
-        body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
-        Ok(())
-    }
-
-    async fn identify(&self, query: &IdentityQuery) -> Option<IdentityReply> {
-        let url = format!("{}/", self.base);
-        let Prepared { headers, grant } = match query.prepare(self.node, &url).await {
-            Ok(prepared) => prepared,
-            Err(outcome) => return outcome,
-        };
-        let mut request = self.closing(self.client.post(&url)).body(IDENTITY_BODY);
-        for (name, value) in IDENTITY_HEADERS {
-            request = request.header(name, value);
+    /// Sends a request, and waits for the head of the answer.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: impl IntoIterator<Item = (&str, &str)>,
+        body: &str,
+    ) -> Result<Reply, FetchError> {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.node));
+        request = request.header(HOST, &self.host);
+        if self.close {
+            request = request.header(CONNECTION, "close");
         }
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let reply = identity_reply(request).await.unwrap_or_else(|error| no_answer(&error));
+        let request = request.body(body.to_owned()).map_err(|error| explain(&error))?;
+        self.client.send(request).await.map_err(|error| explain(&error))
+    }
+
+    /// The head of an answer with status 200.
+    async fn get(&self, path: &str) -> Result<Reply, FetchError> {
+        let reply = self.send(Method::GET, path, [], "").await?;
+        match reply.status() {
+            StatusCode::OK => Ok(reply),
+            other => Err(FetchError::Status(other.as_u16())),
+        }
+    }
+
+    async fn is_healthy(&self) -> Result<(), FetchError> {
+        body(self.get("/").await?, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
+        Ok(())
+    }
+
+    async fn identify(&self, query: &IdentityQuery) -> Option<IdentityReply> {
+        let url = format!("{}://{}/", self.scheme, self.host);
+        let Prepared { headers, grant } = match query.prepare(self.node.ip(), &url).await {
+            Ok(prepared) => prepared,
+            Err(outcome) => return outcome,
+        };
+        let reply = self.identity(&headers).await.unwrap_or_else(|error| no_answer(&error));
         grant.report(&reply);
         Some(reply)
     }
-}
 
-/// Sends an identity query and reads the answer.
-async fn identity_reply(request: RequestBuilder) -> Result<IdentityReply, FetchError> {
-    let mut response = request.send().await.map_err(|error| explain(&error))?;
-    let status = response.status().as_u16();
-    let body = body(&mut response, IDENTITY_OCTETS_MAX).await?;
-    Ok(IdentityReply::read(status, body.as_deref()))
+    /// Sends an identity query and reads the answer.
+    async fn identity(&self, signature: &[(String, String)]) -> Result<IdentityReply, FetchError> {
+        let signature = signature.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let reply = self.send(Method::POST, "/", IDENTITY_HEADERS.into_iter().chain(signature), IDENTITY_BODY).await?;
+        let status = reply.status().as_u16();
+        let body = body(reply, IDENTITY_OCTETS_MAX).await?;
+        Ok(IdentityReply::read(status, body.as_deref()))
+    }
 }
 
 fn no_answer(error: &FetchError) -> IdentityReply {
@@ -359,37 +390,27 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
-/// Sends a request; the head of the answer, if its status is 200.
-async fn sent(request: RequestBuilder) -> Result<Response, FetchError> {
-    let response = request.send().await.map_err(|error| explain(&error))?;
-    match response.status() {
-        StatusCode::OK => Ok(response),
-        other => Err(FetchError::Status(other.as_u16())),
-    }
-}
-
 /// The whole body; `None` when it has more octets than this.
-async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u8>>, FetchError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
-        if body.len() + chunk.len() > octets_max {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
+async fn body(reply: Reply, octets_max: usize) -> Result<Option<Vec<u8>>, FetchError> {
+    reply.body(octets_max).await.map_err(|error| match error {
+        BodyError::Excess(excess) => excess.into(),
+        BodyError::Lost(error) => explain(&error),
+    })
 }
 
 /// Finds the cause of an error: a refusal, a shortage and an error of TLS have variants of their own; of any other error
 /// the innermost message is kept.
-fn explain(error: &reqwest::Error) -> FetchError {
+fn explain(error: &(dyn Error + 'static)) -> FetchError {
     if let Some(shortage) = Shortage::of(error) {
         return FetchError::Shortage(shortage);
     }
-    let mut cause: &(dyn Error + 'static) = error;
+    let mut cause = error;
     loop {
         if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
             return absence;
+        }
+        if let Some(excess) = cause.downcast_ref::<Excess>() {
+            return (*excess).into();
         }
         if let Some(error) = cause.downcast_ref::<rustls::Error>() {
             return FetchError::Tls(short(tls::sentence(error)));
@@ -449,7 +470,7 @@ mod tests {
             let cluster = SimulatedCluster::start(1).unwrap();
             let node = cluster.node(0);
             let endpoint = endpoint(&cluster);
-            Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
+            Self { cluster, alternator: NodeClient::new(), node, endpoint, within: LONG }
         }
 
         async fn ask(&self) -> Result<ListReply, FetchError> {
@@ -586,6 +607,10 @@ mod tests {
         let error = bench.sends(Delivery::ResetMidBody).await.unwrap_err();
         assert_eq!((error.result(), error.is_refusal()), (PollResult::Broken, true), "{error}");
         assert_eq!(bench.sends(Delivery::Endless).await.unwrap_err().result(), PollResult::TooLarge);
+        let error = bench.sends(Delivery::EndlessHead).await.unwrap_err();
+        assert_eq!(error.to_string(), "could not be asked: message head is too large");
+        assert_eq!(bench.sends(Delivery::EndlessContinue).await.unwrap_err(), FetchError::Excess(Excess::Head));
+        assert_eq!(bench.sends(Delivery::EndlessChunks).await.unwrap_err(), FetchError::Excess(Excess::Pieces));
         bench.within = SHORT;
         for delivery in [Delivery::Hang, Delivery::Drip(SHORT / 10)] {
             let start = Clock::now();
@@ -599,7 +624,7 @@ mod tests {
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let reply = NodeClient::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
+        let reply = NodeClient::new().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
     }
@@ -664,6 +689,8 @@ mod tests {
         for (delivery, error) in [
             (Delivery::ResetMidBody, FetchError::Reset),
             (Delivery::Endless, FetchError::TooLong),
+            (Delivery::EndlessContinue, FetchError::Excess(Excess::Head)),
+            (Delivery::EndlessChunks, FetchError::Excess(Excess::Pieces)),
             (Delivery::Hang, FetchError::Timeout(SHORT)),
             (Delivery::Drip(SHORT / 10), FetchError::Timeout(SHORT)),
         ] {

@@ -6,13 +6,13 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Url};
+use reqwest::Url;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
     client::{
@@ -29,12 +29,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    connections::{Clients, Keep, client},
+    connections::{Clients, Keep},
     expiring::ExpiringCache,
 };
 use crate::{
     config::Tls,
     net::{
+        client::{self, Client},
         pem::{self, PemError},
         roots::{RootsError, SystemRoots},
         watched::{FileReader, Look, WatchError, WatchedFiles},
@@ -55,10 +56,6 @@ const FILE_OCTETS_MAX: u64 = 16 << 20;
 /// the last good contents of its files.
 const FILES_KEPT: Duration = Duration::from_secs(2 * 3600);
 
-/// The client of a node that is not asked is forgotten after so long: it has long lost its connection, and the node has
-/// probably left.
-const NODE_KEPT: Duration = Duration::from_secs(300);
-
 /// Clients for every value of `tls`. Clones share them.
 #[derive(Clone, Debug)]
 pub struct TlsClients(Arc<Shared>);
@@ -75,8 +72,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Ready {
     pub client: Client,
-    /// What stands between `https://` and the path.
-    pub authority: String,
+    /// The name or address in the URL of a request, without a port.
+    pub host: String,
 }
 
 /// Why there is no client for a node. Each reads as a sentence: what is wrong with which file.
@@ -88,9 +85,6 @@ pub enum TlsClientError {
     /// The files cannot be used.
     #[error(transparent)]
     Files(#[from] WatchError<TlsFileError>),
-    /// The HTTP client cannot be built.
-    #[error("{0}")]
-    Client(String),
 }
 
 impl TlsClients {
@@ -108,12 +102,11 @@ impl TlsClients {
     ///
     /// # Errors
     /// A file cannot be used.
-    pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
+    pub async fn ready(&self, tls: &Tls, node: IpAddr, keep: Keep) -> Result<Ready, TlsClientError> {
         let known = || Ok::<_, Infallible>(Arc::new(Files::new(tls.clone())));
         let Ok(files) = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known);
         files.freshen(&self.0).await;
-        let setup = files.setup()?;
-        setup.ready(node, keep)
+        Ok(files.setup()?.ready(node, keep))
     }
 }
 
@@ -305,9 +298,10 @@ impl TlsBuilder {
         // A resumed session would spare a node from showing its certificate, which may have expired since; a client
         // that is new to the node would see it.
         config.resumption = Resumption::disabled();
-        let clients = Clients::new(&config).map_err(|error| library(&error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let host = tls.server_name.as_deref().and_then(in_url);
-        Ok(TlsSetup { config, clients, host, nodes: Mutex::new(ExpiringCache::new(NODE_KEPT)) })
+        let name = host.clone().and_then(|host| ServerName::try_from(host).ok());
+        Ok(TlsSetup { clients: Clients::new(Some(client::Tls { config: Arc::new(config), name })), host })
     }
 
     fn check(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<Check, TlsFileError> {
@@ -394,31 +388,23 @@ impl ServerCertVerifier for Check {
 /// What is made of the files of one value of `tls`.
 #[derive(Debug)]
 struct TlsSetup {
-    config: ClientConfig,
-    /// For nodes that are asked by their address.
     clients: Clients,
-    /// The host name of the requests, which nodes get as SNI. It resolves to another address for each node, so each node
-    /// has a client of its own.
+    /// The host name of the requests, which nodes get as SNI; `None`: each is asked by its address.
     host: Option<String>,
-    nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
 
 impl TlsSetup {
-    fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
-        let failed = |error: reqwest::Error| TlsClientError::Client(error.to_string());
-        let Some(host) = &self.host else {
-            let client = self.clients.of(keep).map_err(failed)?;
-            return Ok(Ready { client, authority: node.to_string() });
-        };
-        let make = || client(&self.config, keep).resolve(host, node).build().map_err(failed);
-        let client = match keep {
-            // It keeps no connection, or keeps it for one caller, so it need not be kept.
-            Keep::Never | Keep::ForCaller => make()?,
-            Keep::Shortly | Keep::Long => {
-                lock(&self.nodes).get_or_make((node.ip(), node.port(), keep), Instant::now(), make)?
-            }
-        };
-        Ok(Ready { client, authority: format!("{host}:{}", node.port()) })
+    fn ready(&self, node: IpAddr, keep: Keep) -> Ready {
+        let host = self.host.clone().unwrap_or_else(|| in_brackets(node));
+        Ready { client: self.clients.of(keep), host }
+    }
+}
+
+/// An address as an URL has it.
+pub fn in_brackets(node: IpAddr) -> String {
+    match node {
+        IpAddr::V4(node) => node.to_string(),
+        IpAddr::V6(node) => format!("[{node}]"),
     }
 }
 
@@ -463,7 +449,7 @@ mod tests {
     async fn polls_keep_their_connection_and_probes_do_not() {
         let directory = TestDirectory::new("connections");
         let (cluster, ca) = cluster(&directory, 2, &[]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
         for _ in 0..3 {
@@ -485,7 +471,7 @@ mod tests {
         let directory = TestDirectory::new("names");
         let (cluster, ca) =
             cluster(&directory, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
             for round in 1..=2 {
@@ -507,7 +493,7 @@ mod tests {
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
         let directory = TestDirectory::new("unfit");
         let (cluster, ca) = cluster(&directory, 1, &["node.internal".into()]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
         let sentence = "has a certificate that is not for other.internal, but for node.internal";
@@ -524,7 +510,7 @@ mod tests {
         let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
-            let node = "127.0.0.1:1".parse().unwrap();
+            let node = "127.0.0.1".parse().unwrap();
             let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
             made.map(drop).map_err(|error| error.to_string().replace(&directory.path().display().to_string(), ""))
         };

@@ -28,7 +28,8 @@ const BETTER_SCOPES_INTERVAL: Duration = Duration::from_secs(3);
 const EMPTY_REPLIES_ENOUGH: usize = 3;
 
 /// Why a list is set aside while nodes that it depends on are not asked; it ends a sentence that begins with the sender.
-const NOT_ASKED: &str = "sends a list that cannot be checked: other nodes were not asked, for want of something of ours";
+const NOT_ASKED: &str =
+    "sends a list that cannot be checked: other nodes were not asked, for want of something of ours";
 
 /// The question to each candidate.
 #[derive(Clone, Copy)]

@@ -130,7 +130,7 @@ impl Running {
 }
 
 fn resources(lookup: HostLookup) -> Resources {
-    let alternator = NodeClient::new().unwrap();
+    let alternator = NodeClient::new();
     Resources {
         shared: SharedReplies::default(),
         prober: Prober::new(alternator.clone()),

@@ -742,7 +742,7 @@ mod tests {
 
     /// A zone of a simulated cluster, probed over real connections so rarely that only the probes that the test asks for happen.
     fn real(cluster: &SimulatedCluster) -> ProbeSubscription {
-        let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
+        let mut subscription = zone(&Prober::new(NodeClient::new()));
         wait_for(&mut subscription, cluster, LONG);
         subscription
     }
@@ -813,7 +813,7 @@ mod tests {
 
     impl RealProbes {
         fn new(nodes: usize) -> Self {
-            let client = NodeClient::new().unwrap();
+            let client = NodeClient::new();
             let prober = Prober::new(client.clone());
             Self { cluster: SimulatedCluster::start(nodes).unwrap(), client, prober }
         }

@@ -36,7 +36,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(nodes: usize) -> Self {
-        Self { cluster: SimulatedCluster::start(nodes).unwrap(), client: NodeClient::new().unwrap() }
+        Self { cluster: SimulatedCluster::start(nodes).unwrap(), client: NodeClient::new() }
     }
 
     /// A zone of the cluster with these keys.
@@ -281,7 +281,7 @@ async fn a_signature_holds_for_an_ipv6_address() {
     let cluster = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
     let file = SecretFile::new("ipv6", SECRET);
     cluster.authorize(Authorization::Enforce, &[role(true)]);
-    let fixture = Fixture { cluster, client: NodeClient::new().unwrap() };
+    let fixture = Fixture { cluster, client: NodeClient::new() };
     assert_eq!(fixture.ask(&fixture.query(&file.keys())).await, fixture.id());
 }
 
