@@ -5,18 +5,22 @@
 //! To add a metric: a counter in [`ZoneCounters`] or [`ProcessCounters`], its family in `admin::metrics` (whose test lists
 //! all names), and the metrics list of the README.
 
+mod node_requests;
 mod workers;
 
 use std::{
     fmt,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-pub use self::workers::{AllWorkers, WorkerCounters, ZoneId};
+pub use self::{
+    node_requests::NodeRequests,
+    workers::{AllWorkers, WorkerCounters, ZoneId},
+};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -218,6 +222,18 @@ labels! {
 }
 
 labels! {
+    /// What a node is asked for.
+    NodeRequest {
+        /// `/localnodes`: polls, reports and scopes.
+        List = "localnodes",
+        /// `/`: probes.
+        Health = "health",
+        /// The id of its cluster.
+        Identity = "identity",
+    }
+}
+
+labels! {
     /// Why an entry of a list was left out.
     DropReason {
         /// Not a string.
@@ -390,6 +406,8 @@ pub struct ProcessCounters {
     pub ignored: PerLabel<IgnoreReason>,
     /// Replies that the kernel did not take.
     pub send_errors: Counter,
+    /// Requests to nodes.
+    pub node_requests: Arc<NodeRequests>,
     /// Questions for the upstreams.
     pub forwarded: PerLabel<ForwardResult>,
     /// TCP connections open now.

@@ -1,6 +1,8 @@
 //! An HTTP server with limits on the number, duration and size of requests.
 
-use std::time::Duration;
+mod before_1970;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
     Router,
@@ -78,6 +80,11 @@ pub(super) async fn serve_connection(
     router: Router,
     head: Duration,
 ) {
+    if SystemTime::now() < UNIX_EPOCH {
+        // It ends as the client does.
+        let _ = before_1970::serve_connection(stream, router, head).await;
+        return;
+    }
     let mut builder = http1::Builder::new();
     builder.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD_OCTETS_MAX);
     // Errors are the client's: hyper has already replied with 400 to bad HTTP, and closes a silent connection.

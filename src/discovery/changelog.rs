@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     table::{Answers, Knowledge, ZoneDescription, ZoneEntry},
-    types::{ZoneName, ZoneState},
+    types::{ZoneName, ZoneState, printable},
 };
 
 /// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
@@ -132,7 +132,7 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
         StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "zone state changed"),
         StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "zone state changed"),
         StateLine::Lasts => {
-            warn!(%zone, why, since = %format_rfc3339_seconds(since), "the zone is still {to}");
+            warn!(%zone, why, since = %format_rfc3339_seconds(printable(since)), "the zone is still {to}");
         }
     }
 }

@@ -335,7 +335,7 @@ impl Shared {
     }
 
     fn resources(&self, snapshot: Option<SnapshotStore>) -> Resources {
-        let alternator = NodeClient::new();
+        let alternator = NodeClient::counting(self.counters.node_requests.clone());
         Resources {
             shared: SharedReplies::default(),
             pauses: Pauses::default(),

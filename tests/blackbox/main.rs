@@ -10,6 +10,7 @@ mod access;
 mod admin;
 mod answers;
 mod chaos;
+mod clocks;
 mod cluster_ids;
 mod commands;
 mod encrypted;

@@ -38,8 +38,14 @@ fn without_a_descriptor_left_no_node_goes_down() {
     });
     let before = getrlimit(Resource::Nofile).current;
     limit_descriptors(&daemon, Some(3));
-    wait::until("a line about it", || daemon.log().contains("keep their states").then_some(()));
-    let (polls, probes) = (cluster.total(Path::LocalNodes), cluster.total(Path::Health));
+    wait::until("the probes under way to end", || {
+        let probes = cluster.total(Path::Health);
+        let polls = cluster.total(Path::LocalNodes);
+        wait::until("a poll", || (cluster.total(Path::LocalNodes) > polls + 5).then_some(()));
+        (cluster.total(Path::Health) == probes).then_some(())
+    });
+    let polls = cluster.total(Path::LocalNodes);
+    let probes = cluster.total(Path::Health);
     // Polls go on over connections that are kept; every probe needs a new one.
     stays(&daemon, "a.example", &nodes, "more polls", || cluster.total(Path::LocalNodes) >= polls + POLLS_OBSERVED);
     assert_eq!(cluster.total(Path::Health), probes, "no node is probed");

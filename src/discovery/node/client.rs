@@ -6,16 +6,19 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
+    sync::Arc,
     time::Duration,
 };
 
 use hyper::{
     Method, Request, StatusCode,
     header::{CONNECTION, HOST},
+    http::request,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
+    super::clock,
     connections::{Clients, Keep},
     identity::{
         IDENTITY_BODY, IDENTITY_HEADERS, IDENTITY_OCTETS_MAX, IDENTITY_QUERY_MAX, IdentityQueries, IdentityQuery,
@@ -26,7 +29,7 @@ use super::{
 };
 use crate::{
     config::{Scheme, Zone},
-    metrics::PollResult,
+    metrics::{NodeRequest, NodeRequests, PollResult},
     net::{
         client::{BodyError, Client, Excess, Reply},
         shortage::Shortage,
@@ -54,6 +57,8 @@ pub struct NodeClient {
     tls: TlsClients,
     /// How nodes are asked which cluster is theirs.
     identities: IdentityQueries,
+    /// Where requests are counted.
+    requests: Arc<NodeRequests>,
 }
 
 /// How one node is reached. Equal endpoints are one endpoint for all zones.
@@ -90,6 +95,7 @@ struct Target {
     host: String,
     /// The connection is closed after the answer.
     close: bool,
+    requests: Arc<NodeRequests>,
 }
 
 /// A usable list.
@@ -193,7 +199,12 @@ impl From<FetchError> for ProbeFailure {
 impl NodeClient {
     /// A client that has no connection yet. Files that TLS needs are read when they are needed.
     pub fn new() -> Self {
-        Self { plain: Clients::new(None), tls: TlsClients::new(), identities: IdentityQueries::default() }
+        Self::counting(Arc::default())
+    }
+
+    /// The same, which counts its requests here.
+    pub fn counting(requests: Arc<NodeRequests>) -> Self {
+        Self { plain: Clients::new(None), tls: TlsClients::new(), identities: IdentityQueries::default(), requests }
     }
 
     /// Asks one node which nodes are alive, in one location or without parameters. `within` bounds everything from the
@@ -209,7 +220,7 @@ impl NodeClient {
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
         let asked = async {
-            let reply = self.target(endpoint, keep).await?.get(&path_to(location)).await?;
+            let reply = self.target(endpoint, keep).await?.get(&path_to(location), NodeRequest::List).await?;
             let arrived = Instant::now();
             let body = body(reply, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
@@ -282,7 +293,8 @@ impl NodeClient {
             }
         };
         let host = if node.port() == default_port { host } else { format!("{host}:{}", node.port()) };
-        Ok(Target { node, client, scheme, host, close: keep == Keep::Never })
+        let requests = self.requests.clone();
+        Ok(Target { node, client, scheme, host, close: keep == Keep::Never, requests })
     }
 }
 
@@ -301,29 +313,23 @@ impl ProbeConnection {
 }
 
 impl Target {
+    /// A request without a body.
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.node));
+        let request = request.header(HOST, &self.host);
+        if self.close { request.header(CONNECTION, "close") } else { request }
+    }
+
     /// Sends a request, and waits for the head of the answer.
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        headers: impl IntoIterator<Item = (&str, &str)>,
-        body: &str,
-    ) -> Result<Reply, FetchError> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.node));
-        request = request.header(HOST, &self.host);
-        if self.close {
-            request = request.header(CONNECTION, "close");
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
+    async fn send(&self, request: request::Builder, body: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
         let request = request.body(body.to_owned()).map_err(|error| explain(&error))?;
+        self.requests.count(self.node.ip(), kind, clock::now());
         self.client.send(request).await.map_err(|error| explain(&error))
     }
 
     /// The head of an answer with status 200.
-    async fn get(&self, path: &str) -> Result<Reply, FetchError> {
-        let reply = self.send(Method::GET, path, [], "").await?;
+    async fn get(&self, path: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
+        let reply = self.send(self.request(Method::GET, path), "", kind).await?;
         match reply.status() {
             StatusCode::OK => Ok(reply),
             other => Err(FetchError::Status(other.as_u16())),
@@ -331,7 +337,7 @@ impl Target {
     }
 
     async fn is_healthy(&self) -> Result<(), FetchError> {
-        body(self.get("/").await?, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
+        body(self.get("/", NodeRequest::Health).await?, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
         Ok(())
     }
 
@@ -348,8 +354,14 @@ impl Target {
 
     /// Sends an identity query and reads the answer.
     async fn identity(&self, signature: &[(String, String)]) -> Result<IdentityReply, FetchError> {
-        let signature = signature.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let reply = self.send(Method::POST, "/", IDENTITY_HEADERS.into_iter().chain(signature), IDENTITY_BODY).await?;
+        let mut request = self.request(Method::POST, "/");
+        for (name, value) in IDENTITY_HEADERS {
+            request = request.header(name, value);
+        }
+        for (name, value) in signature {
+            request = request.header(name, value);
+        }
+        let reply = self.send(request, IDENTITY_BODY, NodeRequest::Identity).await?;
         let status = reply.status().as_u16();
         let body = body(reply, IDENTITY_OCTETS_MAX).await?;
         Ok(IdentityReply::read(status, body.as_deref()))

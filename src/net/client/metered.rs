@@ -17,9 +17,9 @@ pub const HEAD_OCTETS_MAX: usize = 64 * 1024;
 /// Octets of a TLS handshake, which end with the first request. The largest message that TLS allows has 64 KiB.
 const HANDSHAKE_OCTETS_MAX: usize = 256 * 1024;
 
-/// Reads of one reply, and chunks of its body. A megabyte in the smallest packets of the Internet (536 octets) has half as
-/// many; beyond it the reply comes octet by octet.
-pub const PIECES_MAX: usize = 4096;
+/// Reads of one reply, and chunks of its body. A megabyte in the smallest packets of the Internet (536 octets) has fewer;
+/// beyond it the reply comes octet by octet.
+pub const PIECES_MAX: usize = 2048;
 
 /// A server sends more than any reply needs. Each reads as the end of a sentence that starts with the server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
