@@ -56,7 +56,7 @@ pub struct KeepIdle {
 pub struct Tls {
     /// Authorities, certificates and how they are checked.
     pub config: Arc<ClientConfig>,
-    /// The name of all servers, which they are told; `None`: each has its address for a name.
+    /// The name of all servers, which the handshake has; `None`: each has its address for a name.
     pub name: Option<ServerName<'static>>,
 }
 

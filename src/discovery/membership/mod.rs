@@ -14,7 +14,7 @@ use std::{net::IpAddr, time::Instant};
 
 pub use self::{
     evidence::{ListReport, ScopeReport},
-    groups::Contest,
+    groups::{Contest, ForeignReason},
     health::ProbeOutcome,
     ownership::{AddressOwnership, OtherZones},
     view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing, ZoneReason},
