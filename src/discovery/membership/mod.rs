@@ -43,7 +43,7 @@ pub enum Event<'e> {
     Reported { node: IpAddr, scopes: &'e [Option<NodeSet>], unscoped: bool },
     /// A node has not answered a poll, or a request for its report.
     Silent(IpAddr),
-    /// A node was not asked for its list, for want of something of ours: it is asked again later.
+    /// A node was not asked for its list or its cluster, for want of something of ours: it is asked again later.
     NotAsked(IpAddr),
     /// A node has refused a poll.
     Refused(IpAddr),

@@ -369,7 +369,11 @@ impl Target {
 }
 
 fn no_answer(error: &FetchError) -> IdentityReply {
-    IdentityReply::Unknown(UnknownIdentity::NoAnswer(error.to_string()))
+    IdentityReply::Unknown(match error {
+        FetchError::Files(why) => UnknownIdentity::NotAsked(why.to_string()),
+        FetchError::Shortage(shortage) => UnknownIdentity::NotAsked(shortage.to_string()),
+        error => UnknownIdentity::NoAnswer(error.to_string()),
+    })
 }
 
 /// Bounds an identity query in time.

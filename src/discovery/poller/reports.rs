@@ -15,7 +15,7 @@ use super::{
     super::{
         clock::now,
         membership::Event,
-        node::{IDENTITY_INTERVAL, IdentityQuery, IdentityReply, Keep},
+        node::{IDENTITY_INTERVAL, IdentityQuery, IdentityReply, Keep, UnknownIdentity},
         poll::Ask,
     },
     Poller, TIMER_GRAIN,
@@ -172,6 +172,11 @@ impl<A: Ask> Poller<A> {
     fn handle_identity(&self, node: IpAddr, reply: &IdentityReply) {
         match reply {
             IdentityReply::Id(_) => {}
+            IdentityReply::Unknown(why @ UnknownIdentity::NotAsked(_)) => {
+                self.resources.not_asked.log(self.entry.name(), node, why);
+                self.handle(Event::NotAsked(node));
+                return;
+            }
             IdentityReply::Unknown(why) => debug!(zone = %self.entry.name(), %node, "the node {why}"),
             IdentityReply::Refused(refusal) => {
                 debug!(zone = %self.entry.name(), %node, "the node gives no cluster id: {refusal}");

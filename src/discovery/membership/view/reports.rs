@@ -280,7 +280,8 @@ impl MembershipView {
     pub fn due_identities(&self, now: Instant, every: Duration) -> DueRequests {
         let mut due = DueRequests::default();
         for &node in self.reports.keys().filter(|_| self.identifies) {
-            match self.identified.get(&node).map(|last| *last + spread(node, every)) {
+            let due_again = self.identified.get(&node).map(|last| *last + spread(node, every));
+            match due_again.max(self.not_asked.get(&node).map(|at| *at + self.timing.refresh)) {
                 Some(at) if at > now => due.next = Some(due.next.map_or(at, |next| next.min(at))),
                 _ => due.ask.push(node),
             }
@@ -479,6 +480,25 @@ mod tests {
         view.accept(0, node(1), list(&[1, 2, 3]), start);
         assert!(!view.is_identified_first(node(1), &[node(1), node(3)]), "that is a node of the zone");
         assert!(view.is_identified_first(node(1), &[node(1), node(9)]));
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_keeps_what_it_said_and_is_asked_again_after_a_refresh() {
+        let start = Instant::now();
+        let mut view = view(start).identifying();
+        report(&mut view, 1, &[1, 2], start);
+        view.accept(0, node(1), list(&[1, 2]), start);
+        view.ask(node(1));
+        view.not_asked(node(1), start);
+        let retry = start + view.timing.refresh;
+        assert!(view.has_report(node(1)));
+        for due in [view.due_reports(start, EVERY), view.due_identities(start, EVERY)] {
+            assert!(!due.ask.contains(&node(1)) && due.next == Some(retry), "{due:?}");
+        }
+        assert!(view.due_reports(retry, EVERY).ask.contains(&node(1)));
+        assert!(view.due_identities(retry, EVERY).ask.contains(&node(1)));
+        report(&mut view, 1, &[1, 2], start);
+        assert!(view.due_identities(start, EVERY).ask.contains(&node(1)), "it can be asked again");
     }
 
     #[test]

@@ -244,7 +244,7 @@ async fn without_its_secret_key_nothing_is_asked() {
     let file = SecretFile::new("missing", "");
     let empty = fixture.ask(&fixture.query(&file.keys())).await;
     let why = format!("{}: it has no secret key; write the role's salted_hash into it", file.0.display());
-    assert_eq!(empty, unknown(UnknownIdentity::NotSigned(why)));
+    assert_eq!(empty, unknown(UnknownIdentity::NotAsked(why)));
     fs::remove_file(&file.0).unwrap();
     let missing = fixture.query("identity = { access_key = \"a\", secret_key_file = \"/nonexistent/s\" }");
     let Some(IdentityReply::Unknown(why)) = fixture.ask(&missing).await else { panic!("there is no key") };
