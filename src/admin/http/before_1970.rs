@@ -80,6 +80,7 @@ fn convert(parsed: &httparse::Request<'_, '_>) -> Option<Request> {
 #[cfg(test)]
 mod tests {
     use axum::{middleware, routing::get};
+    use proptest::prelude::*;
 
     use super::{super::refuse_bodies, *};
 
@@ -110,5 +111,16 @@ mod tests {
             assert_eq!(reply.split(' ').nth(1), Some(status), "{reply}");
         }
         assert_eq!(reply("GET /a HTT").await, "");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_request_or_none(mut octets: Vec<u8>, path in "[ -~]{0,40}", header in "[ -~]{0,40}") {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            octets.extend(format!("GET {path} HTTP/1.1\r\n{header}\r\n\r\n").into_bytes());
+            for octets in [&octets[..], &octets[octets.len().min(7)..]] {
+                let _ = runtime.block_on(read_request(&mut &*octets));
+            }
+        }
     }
 }
