@@ -32,11 +32,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 use tower_service::Service;
 
-use self::metered::{Allowance, Metered, PIECES_MAX, What};
-pub use self::metered::{Excess, HEAD_OCTETS_MAX};
+use self::metered::{Allowance, Metered, What};
+pub use self::metered::{Excess, HEAD_OCTETS_MAX, PIECES_MAX};
 
 /// Octets in one read, and thus in the head of a reply: servers and proxies send a few hundred.
-const READ_OCTETS: usize = 8 * 1024;
+pub const READ_OCTETS: usize = 8 * 1024;
 
 /// Sends requests. Clones share their connections; one client serves any number of servers.
 #[derive(Clone, Debug)]

@@ -74,8 +74,8 @@ impl MembershipView {
             Verdict::Foreign(reason) => {
                 let earlier = self.foreign.insert(node, reason);
                 // Ids come after lists: that a node is only in another datacenter calls for another remedy.
-                let is_news = matches!(reason, ForeignReason::Datacenter(_)) && earlier != Some(reason);
-                if earlier.is_none() || is_news {
+                let is_noteworthy = matches!(reason, ForeignReason::Datacenter(_)) && earlier != Some(reason);
+                if earlier.is_none() || is_noteworthy {
                     self.notices.push(Notice::Foreign(node, reason));
                 }
                 self.trusted.remove(&node);
