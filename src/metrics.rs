@@ -5,18 +5,22 @@
 //! To add a metric: a counter in [`ZoneCounters`] or [`ProcessCounters`], its family in `admin::metrics` (whose test lists
 //! all names), and the metrics list of the README.
 
+mod node_requests;
 mod workers;
 
 use std::{
     fmt,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-pub use self::workers::{AllWorkers, WorkerCounters, ZoneId};
+pub use self::{
+    node_requests::NodeRequests,
+    workers::{AllWorkers, WorkerCounters, ZoneId},
+};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -194,8 +198,10 @@ labels! {
         TooLarge = "too_large",
         /// The list has no address that can be a node's.
         Empty = "empty",
-        /// The node's certificate is not accepted, the node does not accept ours, or a TLS file cannot be used.
+        /// The node's certificate is not accepted, or the node does not accept ours.
         Tls = "tls",
+        /// This host lacks what a request needs (descriptors, ports, memory, a TLS file), so the node was not asked.
+        NotAsked = "not_asked",
     }
 }
 
@@ -220,10 +226,22 @@ labels! {
         Broken = "broken",
         /// The node's certificate is not accepted, or the node does not accept ours.
         Tls = "tls",
-        /// A TLS file cannot be used, so the node was not asked.
+        /// This host lacks what a request needs (descriptors, ports, memory, a TLS file), so the node was not asked.
         NotAsked = "not_asked",
         /// The probe panicked.
         Panic = "panic",
+    }
+}
+
+labels! {
+    /// What a node is asked for.
+    NodeRequest {
+        /// `/localnodes`: polls, reports and scopes.
+        List = "localnodes",
+        /// `/`: probes.
+        Health = "health",
+        /// The id of its cluster.
+        Identity = "identity",
     }
 }
 
@@ -403,6 +421,8 @@ pub struct ProcessCounters {
     pub ignored: PerLabel<IgnoreReason>,
     /// Replies that the kernel did not take.
     pub send_errors: Counter,
+    /// Requests to nodes.
+    pub node_requests: Arc<NodeRequests>,
     /// Questions for the upstreams.
     pub forwarded: PerLabel<ForwardResult>,
     /// TCP connections open now.

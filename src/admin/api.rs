@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::View;
 use crate::{
+    metrics::NodeRequests,
     table::{LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
     types::{self, ClusterId},
 };
@@ -24,7 +25,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
     let config = view.config.load();
     let zones = view.zones();
     let document = Document {
-        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, now)).collect(),
+        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, &view.process.node_requests, now)).collect(),
         config: File {
             path: &config.path,
             hash: &config.hash,
@@ -92,6 +93,8 @@ struct Node {
     #[serde(serialize_with = "seconds")]
     since: SystemTime,
     last_probe: Option<Probe>,
+    /// What this server sends to it, for all zones together.
+    requests_per_second: f64,
     /// The address that is answered instead, if `map` translates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     answered_as: Option<IpAddr>,
@@ -115,11 +118,12 @@ impl From<&types::Scope> for Scope {
     }
 }
 
-impl From<NodeDescription> for Node {
-    fn from(node: NodeDescription) -> Self {
+impl Node {
+    fn of(node: NodeDescription, requests_per_second: f64) -> Self {
         let NodeDescription { address, state, answered, answered_as, reason, since, last_probe } = node;
         let last_probe = last_probe.map(Probe::from);
-        Self { address, state: state.word(), answered, reason, since, last_probe, answered_as }
+        let requests_per_second = tenth(requests_per_second);
+        Self { address, state: state.word(), answered, reason, since, last_probe, requests_per_second, answered_as }
     }
 }
 
@@ -146,10 +150,14 @@ struct Server {
 }
 
 impl<'v> Zone<'v> {
-    fn of(name: &'v str, entry: &ZoneEntry, now: Instant) -> Self {
+    fn of(name: &'v str, entry: &ZoneEntry, requests: &NodeRequests, now: Instant) -> Self {
         let ZoneDescription { state, reason, since, answers: addresses, nodes } = entry.describe();
         let answers = entry.answers();
         let status = entry.poll_status();
+        let node = |node: NodeDescription| {
+            let per_second = requests.per_second(node.address, now);
+            Node::of(node, per_second)
+        };
         Self {
             name,
             state: state.word(),
@@ -160,7 +168,7 @@ impl<'v> Zone<'v> {
             cluster_id: status.cluster_id,
             scope: status.active_scope.as_ref().map(Scope::from),
             answers: addresses,
-            nodes: nodes.into_iter().map(Node::from).collect(),
+            nodes: nodes.into_iter().map(node).collect(),
             last_success_seconds_ago: status.last_success.map(|then| tenths(now.saturating_duration_since(then))),
             last_error: status.last_error.clone(),
             source: status.source,
@@ -171,17 +179,22 @@ impl<'v> Zone<'v> {
 
 /// RFC 3339, in UTC.
 fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_rfc3339_seconds(*time))
+    serializer.collect_str(&format_rfc3339_seconds(types::printable(*time)))
 }
 
 /// The same with milliseconds.
 fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_rfc3339_millis(*time))
+    serializer.collect_str(&format_rfc3339_millis(types::printable(*time)))
 }
 
 /// Seconds, rounded to a tenth.
 fn tenths(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 10.0).round() / 10.0
+    tenth(duration.as_secs_f64())
+}
+
+/// Rounded to a tenth.
+fn tenth(number: f64) -> f64 {
+    (number * 10.0).round() / 10.0
 }
 
 #[cfg(test)]
@@ -193,7 +206,7 @@ mod tests {
         *,
     };
     use crate::{
-        metrics::ProbeResult,
+        metrics::{NodeRequest, ProbeResult},
         table::{Knowledge, PollStatus},
         types::{NodeSet, ProbeFailure, Scope},
     };
@@ -219,6 +232,9 @@ mod tests {
         dead.report(PollStatus { ticks: 1, last_error: Some("10.0.0.9: \"refused\"".into()), ..PollStatus::default() });
         let mut view = view(vec![east, dead]);
         view.started = now;
+        for kind in [NodeRequest::Health, NodeRequest::List] {
+            view.process.node_requests.count("10.0.1.10".parse().unwrap(), kind, now);
+        }
         view.config.rcu(|config| crate::config::ConfigStatus { loaded: today, ..(**config).clone() });
         let later = Duration::from_millis(12_449);
         assert_eq!(
@@ -235,9 +251,9 @@ mod tests {
                 r#""answers":["10.0.1.10","10.0.1.11"],"#,
                 r#""nodes":[{"address":"10.0.1.10","state":"up","answered":true,"reason":null,"#,
                 r#""since":"2026-11-22T20:40:00Z","#,
-                r#""last_probe":{"result":"ok","milliseconds":1.2,"at":"2026-11-22T20:40:01.250Z"}},"#,
+                r#""last_probe":{"result":"ok","milliseconds":1.2,"at":"2026-11-22T20:40:01.250Z"},"requests_per_second":2.0},"#,
                 r#"{"address":"10.0.1.11","state":"up","answered":true,"reason":null,"#,
-                r#""since":"2026-11-22T20:40:00Z","last_probe":null}],"#,
+                r#""since":"2026-11-22T20:40:00Z","last_probe":null,"requests_per_second":0.0}],"#,
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
                 r#""loaded_seconds_ago":12.4,"error":null},"#,

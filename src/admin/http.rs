@@ -1,5 +1,7 @@
 //! An HTTP server with limits on the number, duration and size of requests.
 
+mod before_1970;
+
 use std::{
     io,
     net::IpAddr,
@@ -9,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
@@ -173,6 +175,12 @@ async fn serve_connection(
     let guard = Arc::new(guard);
     let is_over = Arc::new(AtomicBool::new(false));
     let stream = GuardedStream { stream, guard: guard.clone(), is_over: is_over.clone() };
+    if SystemTime::now() < UNIX_EPOCH {
+        // It ends as the client does.
+        let _ = before_1970::serve_connection(stream, router, head).await;
+        is_over.store(true, Relaxed);
+        return;
+    }
     let service = TowerToHyperService::new(router);
     let service = service_fn(|request: hyper::Request<Incoming>| {
         guard.handle();

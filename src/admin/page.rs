@@ -291,7 +291,8 @@ fn zone(row: &Row, now: Instant) -> String {
 fn reason(row: &Row) -> String {
     let reason = row.description.reason.as_deref().unwrap_or_default();
     let error = row.status.last_error.as_deref().filter(|error| !reason.contains(error)).unwrap_or_default();
-    let disagree = if row.status.seeds_disagree { "<small>a seed is of another cluster</small>" } else { "" };
+    let disagree =
+        if row.status.seeds_disagree { "<small>a seed is of another cluster or datacenter</small>" } else { "" };
     match (reason, error) {
         ("", error) | (error, "") => format!("{}{disagree}", Text(error)),
         (reason, error) => format!("{}<small>last poll: {}</small>{disagree}", Text(reason), Text(error)),

@@ -210,7 +210,7 @@ impl Responder<'_> {
         if cookie.is_some_and(|cookie| cookie::is_valid(&server.cookies.load(), &cookie, client.address, client.now)) {
             return RateLimited::No;
         }
-        match limiter.admit(client.address, client.now) {
+        match limiter.admit(client.address) {
             Admission::Reply => RateLimited::No,
             Admission::Slip if cookie.is_some() => RateLimited::Slip(Slip::BadCookie),
             Admission::Slip => RateLimited::Slip(Slip::Truncated),

@@ -6,11 +6,11 @@
 //!
 //! | requests | of | number |
 //! |---|---|---|
-//! | polls | each zone | (1 / `refresh` + 1 / 30 s) × lists / nodes: a poll goes to one node, and every 30 s one to a seed |
+//! | polls | each zone | 1 / `refresh` × lists / nodes: a poll goes to one node |
 //! | polls | each zone with `scope` | the same / lists, at most 1 / 10 s: whether the node knows scopes |
 //! | probes | each scheme | 1 / the shortest health interval of its zones, which share the probes |
 //! | reports | each scheme and list | 1 / 30 s: what the node itself lists, asked once for all zones |
-//! | identity | each scheme | 1 / 60 s |
+//! | identity | each scheme, unless all its zones have `identity = false` | 1 / 60 s |
 //!
 //! A zone without `scope` asks for one list, a zone with `scope` for one of each datacenter of each scope.
 
@@ -20,15 +20,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Scheme, Zone};
+use super::{Identity, Scheme, Zone};
 use crate::types::{Seed, ZoneName};
 
 /// Above so many requests a second `check` warns: a node has its own clients to serve, and each replica of this server
 /// sends as many.
 pub const NODE_REQUESTS_MAX: f64 = 50.0;
-
-/// Between two polls of a seed, beside those of nodes.
-const SEED_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Between two queries whether a node knows scopes. Discovery keeps to this and the next two.
 pub const SCOPE_SUPPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -106,6 +103,7 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
     let nodes = seeds.len().max(1);
     let mut probe_intervals: HashMap<&Scheme, Option<Duration>> = HashMap::new();
     let mut reports: HashSet<(&Scheme, ListKey<'c>)> = HashSet::new();
+    let mut identifies: HashSet<&Scheme> = HashSet::new();
     let mut polls = 0.0;
     for (_, zone) in zones {
         polls += polls_at_node(zone, nodes);
@@ -113,6 +111,9 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
         let shortest = probe_intervals.entry(scheme).or_default();
         let interval = zone.health.map(|health| health.interval);
         *shortest = shortest.iter().copied().chain(interval).min();
+        if zone.identity != Identity::Off {
+            identifies.insert(scheme);
+        }
         reports.extend(lists(zone).into_iter().map(|list| (scheme, list)));
     }
     NodeLoad {
@@ -121,12 +122,12 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
         polls,
         probes: probe_intervals.values().flatten().fold(0.0, |sum, interval| sum + rate(*interval)),
         reports: rate(REPORT_INTERVAL) * reports.len() as f64,
-        identity: rate(IDENTITY_INTERVAL) * probe_intervals.len() as f64,
+        identity: rate(IDENTITY_INTERVAL) * identifies.len() as f64,
     }
 }
 
 fn polls_at_node(zone: &Zone, nodes: usize) -> f64 {
-    let polls = (rate(zone.refresh) + rate(SEED_POLL_INTERVAL)) / nodes as f64;
+    let polls = rate(zone.refresh) / nodes as f64;
     let support = if zone.cluster.scope.is_empty() { 0.0 } else { polls.min(rate(SCOPE_SUPPORT_INTERVAL)) };
     let lists: usize = zone.cluster.scope.iter().map(|scope| scope.datacenters.len()).sum();
     polls * lists.max(1) as f64 + support
@@ -211,15 +212,16 @@ mod tests {
         let scope =
             "scope = [{ datacenter = \"a\", rack = \"r\" }, { datacenter = \"a\" }, { datacenter = [\"b\", \"c\"] }]";
         for (zones, expected) in [
-            (zone("a", one, ""), "a. on 1: 1.033 1.000 0.033 0.017"),
-            (zone("a", three, ""), "a. on 3: 0.344 1.000 0.033 0.017"),
-            (zone("a", one, "refresh = \"100ms\""), "a. on 1: 10.033 1.000 0.033 0.017"),
-            (zone("a", one, "health = { interval = \"250ms\" }"), "a. on 1: 1.033 4.000 0.033 0.017"),
-            (zone("a", one, "health = false"), "a. on 1: 1.033 0.000 0.033 0.017"),
+            (zone("a", one, ""), "a. on 1: 1.000 1.000 0.033 0.017"),
+            (zone("a", three, ""), "a. on 3: 0.333 1.000 0.033 0.017"),
+            (zone("a", one, "refresh = \"100ms\""), "a. on 1: 10.000 1.000 0.033 0.017"),
+            (zone("a", one, "health = { interval = \"250ms\" }"), "a. on 1: 1.000 4.000 0.033 0.017"),
+            (zone("a", one, "identity = false"), "a. on 1: 1.000 1.000 0.033 0.000"),
+            (zone("a", one, "health = false"), "a. on 1: 1.000 0.000 0.033 0.017"),
             // Four lists instead of one, and whether the node knows scopes.
-            (zone("a", one, scope), "a. on 1: 4.233 1.000 0.133 0.017"),
-            (zone("a", three, scope), "a. on 3: 1.478 1.000 0.133 0.017"),
-            (zone("a", one, &format!("refresh = \"60s\"\n{scope}")), "a. on 1: 0.250 1.000 0.133 0.017"),
+            (zone("a", one, scope), "a. on 1: 4.100 1.000 0.133 0.017"),
+            (zone("a", three, scope), "a. on 3: 1.433 1.000 0.133 0.017"),
+            (zone("a", one, &format!("refresh = \"60s\"\n{scope}")), "a. on 1: 0.083 1.000 0.133 0.017"),
         ] {
             assert_eq!(loads(&zones), [expected], "{zones}");
         }
@@ -229,13 +231,13 @@ mod tests {
     fn zones_of_one_cluster_share_probes_and_reports_and_not_polls() {
         let two = |first: &str, second: &str| loads(&format!("{first}{second}"));
         let a = || zone("a", "10.0.0.1", "");
-        assert_eq!(two(&a(), &zone("b", "10.0.0.1", "")), ["a. b. on 1: 2.067 1.000 0.033 0.017"]);
-        assert_eq!(two(&a(), &zone("b", "10.0.0.1 10.0.0.2", "")), ["a. b. on 2: 1.033 1.000 0.033 0.017"]);
+        assert_eq!(two(&a(), &zone("b", "10.0.0.1", "")), ["a. b. on 1: 2.000 1.000 0.033 0.017"]);
+        assert_eq!(two(&a(), &zone("b", "10.0.0.1 10.0.0.2", "")), ["a. b. on 2: 1.000 1.000 0.033 0.017"]);
         let fast = zone("b", "10.0.0.1", "health = { interval = \"500ms\" }");
-        assert_eq!(two(&a(), &fast), ["a. b. on 1: 2.067 2.000 0.033 0.017"], "the shortest interval");
+        assert_eq!(two(&a(), &fast), ["a. b. on 1: 2.000 2.000 0.033 0.017"], "the shortest interval");
         let https = zone("b", "10.0.0.1", "scheme = \"https\"");
-        assert_eq!(two(&a(), &https), ["a. b. on 1: 2.067 2.000 0.067 0.033"], "another scheme shares nothing");
-        let apart = ["a. on 1: 1.033 1.000 0.033 0.017", "b. on 1: 1.033 1.000 0.033 0.017"];
+        assert_eq!(two(&a(), &https), ["a. b. on 1: 2.000 2.000 0.067 0.033"], "another scheme shares nothing");
+        let apart = ["a. on 1: 1.000 1.000 0.033 0.017", "b. on 1: 1.000 1.000 0.033 0.017"];
         assert_eq!(two(&a(), &zone("b", "10.0.0.2", "")), apart);
         assert_eq!(two(&a(), &zone("b", "10.0.0.1", "port = 9000")), apart, "another port is another cluster");
     }
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn zones_are_of_one_cluster_through_others() {
         let chain = zone("a", "10.0.0.1", "") + &zone("b", "10.0.0.2", "") + &zone("c", "10.0.0.2 10.0.0.1", "");
-        assert_eq!(loads(&chain), ["a. b. c. on 2: 1.550 1.000 0.033 0.017"]);
+        assert_eq!(loads(&chain), ["a. b. c. on 2: 1.500 1.000 0.033 0.017"]);
     }
 
     #[test]
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "zones z00., z01., z02. and 57 more send each node of their cluster up to 63 requests a second (62 polls, 1 \
+                "zones z00., z01., z02. and 57 more send each node of their cluster up to 61 requests a second (60 polls, 1 \
               probes, 0 reports and identity queries), if it has as many nodes as seeds in the file (1), and each replica of \
               this server sends as many; raise refresh or the interval of health, or shorten scope"
             ]

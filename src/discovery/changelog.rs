@@ -2,8 +2,9 @@
 //! operator should know of.
 
 use std::{
-    collections::BTreeSet,
+    fmt,
     net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,10 +12,13 @@ use humantime_serde::re::humantime::format_rfc3339_seconds;
 
 use tracing::{info, warn};
 
-use super::membership::{Contest, Notice};
+use super::{
+    clock::now,
+    membership::{Contest, ForeignReason, Notice},
+};
 use crate::{
-    table::{Answers, Knowledge, ZoneDescription, ZoneEntry},
-    types::{ZoneName, ZoneState},
+    table::{Answers, Node, ZoneDescription, ZoneEntry},
+    types::{NodeSet, NodeState, ZoneName, ZoneState, printable},
 };
 
 /// Nodes that one change logs one by one; of further nodes only the number is logged. Few clusters are so large, and a
@@ -23,6 +27,32 @@ const NODES_LOGGED_MAX: usize = 100;
 
 /// A state that lasts is logged again so often: seldom enough for a quiet log, often enough for a person who opens it.
 const REPEAT: Duration = Duration::from_secs(600);
+
+/// Between two lines about nodes that were not asked, for all zones together: a shortage of ours concerns every node, and
+/// an operator is to learn of it, not of each request.
+const NOT_ASKED_REPEAT: Duration = Duration::from_secs(60);
+
+/// Limits the lines about nodes that were not asked, for want of something of ours. Clones share the limit.
+#[derive(Clone, Debug, Default)]
+pub struct NotAskedLog(Arc<Mutex<Option<Instant>>>);
+
+impl NotAskedLog {
+    /// Logs why a node was not asked, unless there was such a line a short time ago.
+    pub fn log(&self, zone: &ZoneName, node: IpAddr, why: &dyn fmt::Display) {
+        if self.is_due(now()) {
+            warn!(%zone, %node, "the node {why}; nodes that are not asked keep their states");
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= NOT_ASKED_REPEAT);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
 
 /// What is seen of a zone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -101,26 +131,58 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
         StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "zone state changed"),
         StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "zone state changed"),
         StateLine::Lasts => {
-            warn!(%zone, why, since = %format_rfc3339_seconds(since), "the zone is still {to}");
+            warn!(%zone, why, since = %format_rfc3339_seconds(printable(since)), "the zone is still {to}");
         }
     }
 }
 
-/// Logs which nodes joined and left.
-pub fn log_nodes(zone: &ZoneName, before: &Answers, after: &Answers) {
-    let old = nodes(before);
-    let new = nodes(after);
-    let mut joined = new.difference(&old);
-    for node in joined.by_ref().take(NODES_LOGGED_MAX) {
+/// Which nodes the log has as those of a zone. Pure.
+///
+/// A node joins when it is answered and up, and leaves when it is answered no more. One that is answered although it is not
+/// up, because no node is up or too few are, neither joins nor leaves by that.
+#[derive(Clone, Debug, Default)]
+pub struct NodeLog(Option<NodeSet>);
+
+impl NodeLog {
+    /// As if the nodes that are answered and were ever up had been logged.
+    pub fn new(answers: &Answers) -> Self {
+        Self(NodeSet::new(answered(answers).filter(|node| node.ever_up).map(|node| node.address)))
+    }
+
+    /// The nodes that have joined, and those that have left.
+    pub fn observe(&mut self, answers: &Answers) -> (Vec<IpAddr>, Vec<IpAddr>) {
+        let is_logged = |node: &IpAddr| self.0.as_ref().is_some_and(|logged| logged.contains(node));
+        let stays = |node: &&Node| node.state == NodeState::Up || is_logged(&node.address);
+        let next = NodeSet::new(answered(answers).filter(stays).map(|node| node.address));
+        let (old, new) = (slice(self.0.as_ref()), slice(next.as_ref()));
+        let joined = new.iter().copied().filter(|node| old.binary_search(node).is_err()).collect();
+        let left = old.iter().copied().filter(|node| new.binary_search(node).is_err()).collect();
+        self.0 = next;
+        (joined, left)
+    }
+}
+
+/// The listed nodes that are answered. Seeds are no nodes yet.
+fn answered(answers: &Answers) -> impl Iterator<Item = &Node> {
+    let addresses = answers.answered.as_ref();
+    answers.nodes().iter().filter(move |node| addresses.is_some_and(|answered| answered.contains(&node.address)))
+}
+
+fn slice(set: Option<&NodeSet>) -> &[IpAddr] {
+    set.map(NodeSet::as_slice).unwrap_or_default()
+}
+
+/// Logs which nodes have joined and left.
+pub fn log_nodes(zone: &ZoneName, joined: &[IpAddr], left: &[IpAddr], after: &Answers) {
+    for node in joined.iter().take(NODES_LOGGED_MAX) {
         info!(%zone, %node, "node joined");
     }
-    let mut left = old.difference(&new);
-    for node in left.by_ref().take(NODES_LOGGED_MAX) {
+    for node in left.iter().take(NODES_LOGGED_MAX) {
         let now = state_of(*node, after);
         info!(%zone, %node, now, "node left");
     }
-    let joined = joined.count();
-    let left = left.count();
+    let joined = joined.len().saturating_sub(NODES_LOGGED_MAX);
+    let left = left.len().saturating_sub(NODES_LOGGED_MAX);
     if joined + left > 0 {
         info!(%zone, joined, left, "further nodes joined or left");
     }
@@ -130,10 +192,17 @@ pub fn log_nodes(zone: &ZoneName, before: &Answers, after: &Answers) {
 pub fn log_notice(zone: &ZoneName, notice: &Notice) {
     const REMEDY: &str = "edit seeds, or set cluster_id";
     match notice {
+        Notice::Foreign(node, reason @ ForeignReason::Datacenter(_)) => {
+            warn!(%zone, %node, "node of another datacenter: {reason}");
+        }
         Notice::Foreign(node, reason) => warn!(%zone, %node, "node of another cluster: {reason}"),
         Notice::Returned(node) => info!(%zone, %node, "node is of the zone's cluster again"),
         Notice::Contested(Contest::SeedsDisagree) => {
-            warn!(%zone, "seeds disagree: they are of several clusters; {REMEDY}");
+            warn!(
+                %zone,
+                "seeds disagree: they do not list each other, so they are of several clusters, or of several datacenters \
+                 and the zone has no scope; edit seeds, or set scope or cluster_id"
+            );
         }
         Notice::Contested(Contest::NoneEligible) => {
             warn!(%zone, "it is not known which of the nodes that answer are of the zone's cluster; {REMEDY}");
@@ -143,18 +212,10 @@ pub fn log_notice(zone: &ZoneName, notice: &Notice) {
     }
 }
 
-/// The nodes that are answered and were up at least once. Seeds are no nodes yet, and a node that is answered only because
-/// none is known to be up has not joined.
-fn nodes(answers: &Answers) -> BTreeSet<IpAddr> {
-    let Some(answered) = &answers.answered else { return BTreeSet::new() };
-    let nodes = answers.nodes().iter().filter(|node| node.ever_up && answered.contains(&node.address));
-    nodes.map(|node| node.address).collect()
-}
-
 /// The state of a node that is no longer answered.
 fn state_of(node: IpAddr, answers: &Answers) -> &'static str {
-    let Knowledge::Known(known) = &answers.knowledge else { return "unlisted" };
-    known.nodes.iter().find(|known| known.address == node).map_or("unlisted", |known| known.state.word())
+    let known = answers.nodes().iter().find(|known| known.address == node);
+    known.map_or("unlisted", |known| answers.node_state(known).word())
 }
 
 #[cfg(test)]
@@ -169,10 +230,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        table::{Known, Node, ZoneSettings},
-        types::{NodeSet, NodeState},
-    };
+    use crate::table::{Knowledge, Known, ZoneSettings};
 
     /// Counts the lines.
     #[derive(Clone, Default)]
@@ -235,19 +293,49 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_are_not_asked_cause_a_line_a_minute() {
+        let log = NotAskedLog::default();
+        let start = Instant::now();
+        let lines = (0..600).filter(|&s| log.clone().is_due(start + SECOND * s)).count();
+        assert_eq!(lines, 10);
+    }
+
+    fn answers(nodes: &[Node]) -> Answers {
+        let known = Known { nodes: nodes.into(), state: ZoneState::Live, expired: false };
+        Answers::new(ZoneSettings::example(), Knowledge::Known(known), 1)
+    }
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    #[test]
     fn a_node_that_is_answered_as_a_guess_has_not_joined() {
-        let answers = |nodes: &[Node]| {
-            let known = Known { nodes: nodes.into(), state: ZoneState::Live, expired: false };
-            Answers::new(ZoneSettings::example(), Knowledge::Known(known), 1)
-        };
-        let up = Node::up(Ipv4Addr::new(10, 0, 0, 1).into());
+        let up = Node::up(address(1));
         let guess = answers(&[Node { state: NodeState::Down, ever_up: false, ..up }]);
         assert!(guess.answered.is_some(), "no node is up, so each listed one is answered");
-        assert_eq!(nodes(&guess), BTreeSet::new());
-        assert_eq!(nodes(&answers(&[up])), BTreeSet::from([up.address]));
+        let mut log = NodeLog::new(&guess);
+        assert_eq!(log.observe(&guess), (vec![], vec![]));
+        assert_eq!(log.observe(&answers(&[up])), (vec![up.address], vec![]));
         let waiting = Answers::new(ZoneSettings::example(), Knowledge::Waiting(NodeSet::new([up.address])), 1);
         assert!(waiting.answered.is_some());
-        assert_eq!(nodes(&waiting), BTreeSet::new(), "a seed is no node yet");
+        assert_eq!(NodeLog::new(&waiting).observe(&waiting), (vec![], vec![]), "a seed is no node yet");
+    }
+
+    #[test]
+    fn when_no_node_is_up_the_nodes_that_are_answered_again_have_not_joined() {
+        let up = [Node::up(address(1)), Node::up(address(2))];
+        let down = up.map(|node| Node { state: NodeState::Down, ..node });
+        let mut log = NodeLog::new(&answers(&up));
+        assert_eq!(log.observe(&answers(&[up[0], down[1]])), (vec![], vec![address(2)]));
+        let open = answers(&down);
+        assert!(open.answered.as_ref().is_some_and(|answered| answered.contains(&address(2))));
+        assert_eq!(log.observe(&open), (vec![], vec![]), "the first stays, and the second is a guess");
+        let pending = Node { pending: true, ..down[1] };
+        assert_eq!(log.observe(&answers(&[up[0], pending])), (vec![], vec![]));
+        assert_eq!(log.observe(&answers(&[up[0], down[1]])), (vec![], vec![]), "it had not joined");
+        assert_eq!(log.observe(&answers(&up)), (vec![address(2)], vec![]));
+        assert_eq!(log.observe(&answers(&up[1..])), (vec![], vec![address(1)]));
     }
 
     #[test]
@@ -261,10 +349,11 @@ mod tests {
             let nodes = NodeSet::new((first..first + 50_000).map(|bits| Ipv4Addr::from_bits(bits).into())).unwrap();
             Answers::new(ZoneSettings::example(), Knowledge::up(&nodes, ZoneState::Live), 1)
         };
-        let before = list(0x0a00_0000);
+        let mut nodes = NodeLog::new(&list(0x0a00_0000));
         let after = list(0x0b00_0000);
         let start = Instant::now();
-        tracing::subscriber::with_default(log, || log_nodes(&zone, &before, &after));
+        let (joined, left) = nodes.observe(&after);
+        tracing::subscriber::with_default(log, || log_nodes(&zone, &joined, &left, &after));
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
         assert_eq!(lines.0.load(Relaxed), 2 * NODES_LOGGED_MAX + 1);
     }

@@ -39,7 +39,10 @@ impl Pauses {
             sleep(CLOCK_CHECK).await;
             let passed = wall.elapsed().unwrap_or_default().max(started.elapsed());
             if passed > CLOCK_CHECK + PAUSE_MAX {
-                tracing::warn!(seconds = passed.as_secs(), "the process was held up: every node is verified anew");
+                tracing::warn!(
+                    seconds = passed.as_secs(),
+                    "the process was held up, or the clock was set forward: every node is verified anew"
+                );
                 self.0.fetch_add(1, Relaxed);
             }
         }

@@ -22,13 +22,14 @@ mod probes;
 mod seeds;
 
 pub use self::{
+    changelog::NotAskedLog,
     clock::Pauses,
     membership::AddressOwnership,
     node::{
         BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
         ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
-        SecretKeyError, SetUpError, TLS_FILE_OCTETS_MAX, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, check_tls_files,
-        parse, parse_identity, tls_files,
+        SecretKeyError, TLS_FILE_OCTETS_MAX, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, check_tls_files, parse,
+        parse_identity, tls_files,
     },
     poll::SharedReplies,
     poller::{Poller, Resources, Start},

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use self::cycle::{BetterScopes, PollError};
 use super::{
-    changelog::{self, StateLog},
+    changelog::{self, NodeLog, NotAskedLog, StateLog},
     clock::{Pauses, now, pause},
     membership::{
         Actions, AddressOwnership, Decision, Event, Inheritance, Membership, MembershipView, OtherZones, Publication,
@@ -74,6 +74,8 @@ pub struct Resources {
     pub shared: SharedReplies,
     /// How often the process was held up.
     pub pauses: Pauses,
+    /// Limits the log lines about nodes that were not asked.
+    pub not_asked: NotAskedLog,
     /// Where the time to a changed answer is counted.
     pub counters: Arc<ProcessCounters>,
     /// Whether zones are many: each then keeps one connection, and first polls are spread over a whole refresh.
@@ -117,6 +119,8 @@ pub struct Poller<A = Nodes> {
     phase: f64,
     /// What was last logged of the zone's state.
     state_log: Mutex<StateLog>,
+    /// The nodes that were logged.
+    node_log: Mutex<NodeLog>,
 }
 
 impl Poller {
@@ -153,6 +157,7 @@ impl<A: Ask> Poller<A> {
         let is_waiting = matches!(published, Knowledge::Waiting(_));
         let state = if is_waiting { ZoneState::Waiting } else { entry.state() };
         let state_log = StateLog::new(state, status_scope, now());
+        let node_log = NodeLog::new(&entry.answers());
         let poller = Self {
             queries: ListQueries::new(asks, entry.clone()),
             entry,
@@ -165,6 +170,7 @@ impl<A: Ask> Poller<A> {
             pauses_seen: AtomicU64::new(resources.pauses.count()),
             phase: rand::random(),
             state_log: Mutex::new(state_log),
+            node_log: Mutex::new(node_log),
         };
         poller.handle(Event::Time);
         poller
@@ -326,7 +332,8 @@ impl<A: Ask> Poller<A> {
         {
             self.resources.counters.node_change.observe(arrived.elapsed());
         }
-        changelog::log_nodes(self.entry.name(), &before, &after);
+        let (joined, left) = self.node_log.lock().unwrap_or_else(PoisonError::into_inner).observe(&after);
+        changelog::log_nodes(self.entry.name(), &joined, &left, &after);
         self.explain();
         self.log_state();
     }

@@ -1,32 +1,21 @@
-//! HTTP clients: the settings that every client of this program shares.
+//! The HTTP client of commands, and TLS of clients in general. Nodes are asked by `client`.
 
 use std::sync::Arc;
 
 use reqwest::{Client, ClientBuilder, redirect::Policy};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-/// The builder of a client for plain HTTP. A client without a TLS configuration would look for cryptography that is
-/// not built in, and panic; so every client starts here or at [`with_tls`].
-pub fn plain() -> ClientBuilder {
-    with_tls(&no_authorities())
-}
-
-/// The builder of a client that speaks TLS as configured. Proxies of the environment and redirects are ignored: an
-/// answer counts only if it comes from the server that was asked.
+/// The builder of a client for plain HTTP. A client without a TLS configuration would look for cryptography that is not
+/// built in, and panic; one that sets up TLS by itself would read the system's authorities (120 kB, four milliseconds).
+/// Proxies of the environment and redirects are ignored: an answer counts only if it comes from the server that was asked.
 #[allow(clippy::disallowed_methods)]
-pub fn with_tls(tls: &ClientConfig) -> ClientBuilder {
+pub fn plain() -> ClientBuilder {
     Client::builder()
-        .tls_backend_preconfigured(tls.clone())
+        .tls_backend_preconfigured(trusting(RootCertStore::empty()))
         .no_proxy()
         .redirect(Policy::none())
         .referer(false)
         .http1_only()
-}
-
-/// A TLS configuration that trusts no authority, for clients that never speak TLS. It costs nothing, while a client
-/// that sets up TLS by itself reads the system's authorities (120 kB, four milliseconds).
-pub fn no_authorities() -> ClientConfig {
-    trusting(RootCertStore::empty())
 }
 
 /// A TLS configuration that trusts these authorities and shows no certificate of its own.

@@ -1,8 +1,10 @@
-//! The edges to the network and to the file system: HTTP clients, PEM files, certificate authorities, and files that may
-//! change while the program runs.
+//! The edges to the network and to the file system: HTTP clients, PEM files, certificate authorities, files that may
+//! change while the program runs, and what this host may lack.
 
 pub mod certificate;
+pub mod client;
 pub mod http;
 pub mod pem;
 pub mod roots;
+pub mod shortage;
 pub mod watched;

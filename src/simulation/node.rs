@@ -267,11 +267,27 @@ async fn send(stream: &mut Connection, reply: HttpReply, delivery: Delivery, kee
         }
         Delivery::Endless => {
             stream.write_all(&message(&reply, "", false, b"[")).await?;
-            let piece = ENDLESS_ENTRY.repeat(ENDLESS_PIECE_OCTETS / ENDLESS_ENTRY.len());
-            loop {
-                stream.write_all(&piece).await?;
-            }
+            endless(stream, ENDLESS_ENTRY).await
         }
+        Delivery::EndlessContinue => endless(stream, b"HTTP/1.1 100 Continue\r\n\r\n").await,
+        Delivery::EndlessHead => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
+            endless(stream, b"X-Filler: filler\r\n").await
+        }
+        Delivery::EndlessChunks => {
+            stream.write_all(&message(&reply, "Transfer-Encoding: chunked", keep, b"1\r\n[\r\n")).await?;
+            let entry: Vec<u8> =
+                ENDLESS_ENTRY.iter().flat_map(|&octet| [b'1', b'\r', b'\n', octet, b'\r', b'\n']).collect();
+            endless(stream, &entry).await
+        }
+    }
+}
+
+/// Repeats octets until the client closes.
+async fn endless(stream: &mut Connection, octets: &[u8]) -> io::Result<()> {
+    let piece = octets.repeat(ENDLESS_PIECE_OCTETS / octets.len());
+    loop {
+        stream.write_all(&piece).await?;
     }
 }
 

@@ -46,6 +46,12 @@ pub enum Delivery {
     Chunked,
     /// A list that never ends, as fast as it is read.
     Endless,
+    /// Interim replies (`100 Continue`) that never end, as fast as they are read.
+    EndlessContinue,
+    /// A head that never ends, as fast as it is read.
+    EndlessHead,
+    /// A list that never ends, in chunks of one octet, as fast as they are read.
+    EndlessChunks,
     /// These octets in place of an HTTP answer, then an orderly close.
     Verbatim(Vec<u8>),
     /// An orderly close in place of an answer.

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::cookies::SecretsFileError;
 use crate::{
-    discovery::SetUpError,
     net::watched::WatchError,
     server::{BindError, CertificateError},
     snapshot::SnapshotError,
@@ -25,8 +24,6 @@ pub enum StartError {
     Admin { address: SocketAddr, reason: AdminRefusal },
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
-    #[error(transparent)]
-    Polling(#[from] SetUpError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error("cannot serve encrypted DNS: {0}; correct that, or change tls in [server]")]

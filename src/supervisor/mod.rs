@@ -56,7 +56,7 @@ use crate::{
         flush,
     },
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, Pauses, Prober, Resources, SetUpError, SharedReplies},
+    discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
@@ -122,7 +122,7 @@ impl Supervisor {
         let forwarding = shared.forwarding(&runtimes, failed.clone());
         let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));
         let (ready, is_ready) = watch::channel(false);
-        let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
+        let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let (accept, accepted) = mpsc::channel(1);
         let (serving, self_query) = ServingCheck::new(shared.table.clone());
         let (watched_certificates, expiry_task) = WatchedCertificates::new();
@@ -349,11 +349,12 @@ impl Shared {
         }
     }
 
-    fn resources(&self, snapshot: Option<SnapshotStore>) -> Result<Resources, SetUpError> {
-        let alternator = NodeClient::new()?;
-        Ok(Resources {
+    fn resources(&self, snapshot: Option<SnapshotStore>) -> Resources {
+        let alternator = NodeClient::counting(self.counters.node_requests.clone());
+        Resources {
             shared: SharedReplies::default(),
             pauses: Pauses::default(),
+            not_asked: NotAskedLog::default(),
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),
@@ -361,6 +362,6 @@ impl Shared {
             counters: self.counters.clone(),
             at_scale: Default::default(),
             snapshot,
-        })
+        }
     }
 }

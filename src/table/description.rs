@@ -134,7 +134,10 @@ impl Record {
     pub(super) fn probed(&mut self, node: IpAddr, last: LastProbe, failure: Option<&ProbeFailure>) {
         let Some(record) = self.node_mut(node) else { return };
         record.last_probe = Some(last);
-        if let Some(failure) = failure {
+        // A node that was not asked is down for the reason that was recorded before.
+        let is_cause =
+            |failure: &&ProbeFailure| record.state != NodeState::Down || !matches!(failure, ProbeFailure::NotAsked(_));
+        if let Some(failure) = failure.filter(is_cause) {
             record.failure = Some(failure.clone());
         }
     }

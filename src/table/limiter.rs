@@ -4,6 +4,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Instant,
 };
 
 use crate::types::RateLimit;
@@ -27,6 +28,8 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Limiter {
     limit: RateLimit,
+    /// Seconds are counted from here, so that a clock that is set changes no limit.
+    started: Instant,
     hasher: RandomState,
     /// The second in the upper half, the questions in it in the lower.
     places: Box<[AtomicU64]>,
@@ -35,7 +38,8 @@ pub struct Limiter {
 impl Limiter {
     /// A limiter that no client has used yet.
     pub fn new(limit: RateLimit) -> Self {
-        Self { limit, hasher: RandomState::new(), places: (0..PLACES).map(|_| AtomicU64::new(0)).collect() }
+        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Self { limit, started: Instant::now(), hasher: RandomState::new(), places }
     }
 
     /// The limit that it keeps.
@@ -43,8 +47,13 @@ impl Limiter {
         self.limit
     }
 
-    /// Counts a question of a client at this second, and decides about it.
-    pub fn admit(&self, client: IpAddr, second: u32) -> Admission {
+    /// Counts a question of a client that arrives now, and decides about it.
+    pub fn admit(&self, client: IpAddr) -> Admission {
+        // The number wraps after 136 years.
+        self.admit_at(client, self.started.elapsed().as_secs() as u32)
+    }
+
+    fn admit_at(&self, client: IpAddr, second: u32) -> Admission {
         let place = self.hasher.hash_one(self.limit.network(client)) as usize % PLACES;
         let Some(place) = self.places.get(place) else { return Admission::Reply };
         let count = |seen: u64| match (seen >> 32, seen & u64::from(u32::MAX)) {
@@ -74,7 +83,7 @@ mod tests {
     }
 
     fn actions(limiter: &Limiter, client: &str, second: u32, questions: usize) -> String {
-        let letter = |_| match limiter.admit(client.parse().unwrap(), second) {
+        let letter = |_| match limiter.admit_at(client.parse().unwrap(), second) {
             Admission::Reply => 'r',
             Admission::Slip => 's',
             Admission::Silence => '.',
@@ -87,9 +96,18 @@ mod tests {
         let limiter = limiter(3, 2);
         assert_eq!(actions(&limiter, "192.0.2.1", 100, 8), "rrr.s.s.");
         assert_eq!(actions(&limiter, "192.0.2.200", 100, 2), "s.", "one network");
-        assert_eq!(actions(&limiter, "192.0.2.1", 99, 1), "s", "a clock that is late");
+        assert_eq!(actions(&limiter, "192.0.2.1", 99, 1), "s", "a worker that is late");
         assert_eq!(actions(&limiter, "192.0.2.1", 101, 4), "rrr.");
         assert_eq!(actions(&limiter, "2001:db8::1", 101, 3), "rrr");
+    }
+
+    #[test]
+    fn seconds_are_counted_from_the_first_and_not_by_the_clock_of_the_day() {
+        let limiter = limiter(1, 0);
+        let client = "192.0.2.1".parse().unwrap();
+        assert_eq!(limiter.admit(client), Admission::Reply);
+        let later = Limiter { started: limiter.started - std::time::Duration::from_secs(1), ..limiter };
+        assert_eq!(later.admit(client), Admission::Reply, "a second later");
     }
 
     #[test]

@@ -147,6 +147,16 @@ pub fn unix_now() -> u32 {
     since.as_secs() as u32
 }
 
+/// The time as RFC 3339 can have it: the nearest moment of the years 1970 to 9999. A host may have any time, above all at
+/// its start.
+pub fn printable(time: SystemTime) -> SystemTime {
+    let newest = UNIX_EPOCH + Duration::from_secs(NEWEST_PRINTABLE);
+    time.clamp(UNIX_EPOCH, newest)
+}
+
+/// The last second of the year 9999.
+const NEWEST_PRINTABLE: u64 = 253_402_300_799;
+
 /// A name in wire format and all its ancestors, from the longest to the root: the candidates of a look-up.
 ///
 /// `wire` must be an uncompressed, complete name; a malformed one ends the iteration early.
@@ -354,6 +364,16 @@ impl NodeState {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_time_that_cannot_be_printed_becomes_the_nearest_that_can() {
+        let second = Duration::from_secs(1);
+        assert_eq!(printable(UNIX_EPOCH - second), UNIX_EPOCH);
+        assert_eq!(printable(UNIX_EPOCH + second), UNIX_EPOCH + second);
+        let newest = UNIX_EPOCH + second * 2 * u32::MAX * 100;
+        let printed = humantime_serde::re::humantime::format_rfc3339_seconds(printable(newest)).to_string();
+        assert_eq!(printed, "9999-12-31T23:59:59Z");
+    }
 
     #[test]
     fn a_name_is_lower_cased_and_printed_with_its_final_dot() {

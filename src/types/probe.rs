@@ -29,7 +29,8 @@ pub enum ProbeFailure {
     /// It does not speak TLS, its certificate is not valid, or it refuses ours.
     #[error("{0}")]
     Tls(Arc<str>),
-    /// A file that TLS needs cannot be used.
+    /// This host lacks what a request needs: a descriptor, a port, memory, or a file for TLS. The node's state does not
+    /// depend on it.
     #[error("was not asked: {0}")]
     NotAsked(Arc<str>),
     /// The probe ended by a defect of this program.

@@ -33,7 +33,7 @@ async fn ask(client: &NodeClient, zone: &Zone, address: IpAddr) -> Option<Identi
 async fn a_cluster_that_refuses_sees_one_unsigned_query() {
     let cluster = SimulatedCluster::start(5).unwrap();
     cluster.authorize(Authorization::Enforce, &[]);
-    let client = NodeClient::new().unwrap();
+    let client = NodeClient::new();
     for round in 0..20 {
         for node in cluster.nodes() {
             let reply = ask(&client, &zone(&cluster, &format!("ttl = \"{round}s\"\n")), node).await;
@@ -63,7 +63,7 @@ async fn a_signed_query_over_https_is_answered() {
         ca.display(),
         secret.display()
     );
-    let client = NodeClient::new().unwrap();
+    let client = NodeClient::new();
     for node in cluster.nodes() {
         let id = cluster.cluster_id().map(IdentityReply::Id);
         assert_eq!(ask(&client, &zone(&cluster, &keys), node).await, id);

@@ -29,15 +29,40 @@ fn a_zone_that_hangs_does_not_delay_another() {
     }
     let slow = zone_with("hung.example", &hung.nodes(), hung.port(), "refresh = \"200ms\"\ntimeout = \"10s\"\n");
     let daemon = Daemon::launch("hung", &config(&(zone("healthy.example", &healthy) + &slow)));
-    wait::until("thirty polls", || (healthy.count(healthy.node(0), Path::LocalNodes) > 30).then_some(()));
-    let polls: Vec<Instant> = healthy.requests(healthy.node(0)).into_iter().map(|request| request.at).collect();
+    assert_polled_in_time(&healthy);
+    assert_eq!(daemon.zone("hung.example.")["state"], "waiting");
+    assert_eq!(daemon.ask("hung.example", "A").ttls(), [2], "its seeds are answered meanwhile");
+}
+
+/// Waits for thirty polls of a cluster that is polled every 200 ms, and sees that they came in time.
+#[track_caller]
+fn assert_polled_in_time(cluster: &SimulatedCluster) {
+    wait::until("thirty polls", || (cluster.count(cluster.node(0), Path::LocalNodes) > 30).then_some(()));
+    let polls: Vec<Instant> = cluster.requests(cluster.node(0)).into_iter().map(|request| request.at).collect();
     let mut gaps: Vec<Duration> = polls.windows(2).map(|pair| pair[1] - pair[0]).collect();
     gaps.sort();
     let median = gaps[gaps.len() / 2];
     assert!((180..=240).contains(&median.as_millis()), "the median gap is {median:?}");
     assert!(gaps[gaps.len() * 9 / 10] < Duration::from_millis(400), "{gaps:?}");
-    assert_eq!(daemon.zone("hung.example.")["state"], "waiting");
-    assert_eq!(daemon.ask("hung.example", "A").ttls(), [2], "its seeds are answered meanwhile");
+}
+
+#[test]
+fn a_node_that_sends_without_end_delays_no_other_zone() {
+    let _alone = alone();
+    for delivery in [Delivery::EndlessContinue, Delivery::EndlessHead, Delivery::EndlessChunks] {
+        let healthy = SimulatedCluster::start(1).unwrap();
+        let endless = SimulatedCluster::start(1).unwrap();
+        for path in [Path::LocalNodes, Path::Health] {
+            endless.deliver(endless.node(0), path, delivery.clone());
+        }
+        let keys = "refresh = \"200ms\"\nhealth = { interval = \"200ms\", timeout = \"1s\" }\n";
+        let bad = zone_with("bad.example", &endless.nodes(), endless.port(), keys);
+        let daemon = Daemon::launch("endless", &config(&(zone("healthy.example", &healthy) + &bad)));
+        assert_polled_in_time(&healthy);
+        let refused = "alternator_dns_polls_total{zone=\"bad.example.\",result=";
+        let (too_large, broken) = (format!("{refused}\"too_large\"}}"), format!("{refused}\"broken\"}}"));
+        assert!(daemon.metric(&too_large) + daemon.metric(&broken) > 10.0, "{delivery:?}");
+    }
 }
 
 #[test]

@@ -116,4 +116,14 @@ fn nodes_get_as_many_requests_as_check_says() {
     eprintln!("{measured:.2} requests a second to each node, {stated:.2} are stated");
     // A busy machine sends fewer.
     assert!(measured < stated * 1.15 && measured > stated * 0.6, "{measured} instead of {stated}");
+    for node in daemon.zone("a.example.")["nodes"].as_array().unwrap() {
+        // The start is in it, when nodes are asked more.
+        let shown = node["requests_per_second"].as_f64().unwrap();
+        assert!(shown < stated * 1.6 && shown > stated * 0.5, "{shown} of {node} instead of {stated}");
+    }
+    let highest = daemon.metric("alternator_dns_node_requests_per_second{zone=\"b.example.\"}");
+    assert!(highest < stated * 1.6 && highest > stated * 0.5, "{highest} instead of {stated}");
+    let probes = daemon.metric("alternator_dns_node_requests_total{kind=\"health\"}");
+    let (sent, got) = (probes as u64, cluster.total(Path::Health));
+    assert!(sent.abs_diff(got) <= 6, "{sent} and {got}: a request may be on its way between both");
 }

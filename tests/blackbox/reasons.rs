@@ -155,6 +155,24 @@ fn a_first_poll_that_fails_is_a_warning_with_its_cause_and_seeds_do_not_join() {
 }
 
 #[test]
+fn nodes_that_are_answered_because_none_is_up_have_not_joined() {
+    let cluster = SimulatedCluster::start(2).unwrap();
+    let nodes = cluster.nodes();
+    let daemon = Daemon::start("open", &file(&cluster, ""));
+    let joined = || daemon.log().lines().filter(|line| line.contains("node joined")).count();
+    wait::until("both to join", || (joined() == 2).then_some(()));
+    cluster.crash(nodes[1]);
+    logged(&daemon, &["INFO", "node left", &nodes[1].to_string(), "now=down"]);
+    cluster.crash(nodes[0]);
+    becomes(&daemon, ZONE, &nodes);
+    cluster.restart(nodes[0]).unwrap();
+    becomes(&daemon, ZONE, &nodes[..1]);
+    assert_eq!(joined(), 2, "{}", daemon.log());
+    cluster.restart(nodes[1]).unwrap();
+    wait::until("it to join again", || (joined() == 3).then_some(()));
+}
+
+#[test]
 fn a_stale_zone_and_one_that_has_expired_say_since_when_and_why() {
     let cluster = SimulatedCluster::start(2).unwrap();
     let daemon = Daemon::start("expired", &file(&cluster, "max_stale = \"8s\"\n"));
@@ -182,7 +200,9 @@ fn a_fallback_scope_in_force_is_degraded_and_named() {
     let scope = "scope = [{ datacenter = \"west\", rack = \"a\" }, { datacenter = \"west\" }]\n";
     let daemon = Daemon::start("fallback", &file(&cluster, scope));
     becomes(&daemon, ZONE, &nodes[1..2]);
-    assert_eq!(zone_in(&daemon, "live")["scope"], serde_json::json!({ "datacenter": "west", "rack": "a" }));
+    let first = serde_json::json!({ "datacenter": "west", "rack": "a" });
+    // The scope is shown at the end of the poll.
+    wait::until("the first scope", || (zone_in(&daemon, "live")["scope"] == first).then_some(()));
     cluster.stop(nodes[1]);
     becomes(&daemon, ZONE, &nodes[2..]);
     let fallback = zone_in(&daemon, "degraded");

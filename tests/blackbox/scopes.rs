@@ -31,6 +31,19 @@ fn start(name: &str, cluster: &SimulatedCluster, scope: &str) -> Daemon {
 }
 
 #[test]
+fn seeds_in_two_datacenters_without_a_scope_disagree() {
+    let cluster = SimulatedCluster::start_in(&[("east", "a"), ("east", "b"), ("west", "a"), ("west", "b")]).unwrap();
+    let nodes = cluster.nodes();
+    let seeds = [nodes[0], nodes[2]];
+    let daemon = Daemon::start("apart", &zone_with("a.example", &seeds, cluster.port(), KEYS));
+    for line in ["seeds disagree", "of several datacenters and the zone has no scope", "node of another datacenter"] {
+        wait::until(&format!("a warning: {line}"), || daemon.log().contains(line).then_some(()));
+    }
+    becomes(&daemon, "a.example", &nodes[..2]);
+    wait::until("the API to say so", || (daemon.zone("a.example.")["seeds_disagree"] == true).then_some(()));
+}
+
+#[test]
 fn the_first_scope_with_a_healthy_node_wins_and_a_better_one_takes_over_again() {
     let cluster = SimulatedCluster::start_in(&[("east", "a"), ("west", "a"), ("west", "b")]).unwrap();
     let nodes = cluster.nodes();

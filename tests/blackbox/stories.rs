@@ -4,6 +4,9 @@
 //! (gossip lags); then they are settled. While a story runs, the zone is asked without a pause: an answer that names an
 //! address of another cluster, or that leaves out a survivor, fails the test.
 
+mod identity;
+mod scopes;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -35,10 +38,6 @@ const KEYS: &str = "refresh = \"400ms\"\ntimeout = \"1s\"\nanswers = \"all\"\n\
 
 /// Polls of a cluster after which a state counts as lasting.
 const POLLS_OBSERVED: u64 = 10;
-
-/// A scope whose nodes have died is left, and returns, within this time: it is asked about every 3 s, and two probes verify
-/// its nodes.
-const FALL_BACK: Duration = Duration::from_secs(8);
 
 /// A node is asked for its report every 30 s, ± 10 %, and the machine may be busy.
 const REPORT_DUE: Duration = Duration::from_secs(35);
@@ -241,39 +240,6 @@ fn v2_one_of_two_addresses_goes_to_another_cluster() {
 #[test]
 fn v5_the_survivor_is_the_seed_and_lists_its_dead_peer_indefinitely() {
     one_of_two_is_recycled("V5", 1, false);
-}
-
-#[test]
-fn v3_a_zone_falls_back_to_the_nodes_of_another_zone_of_its_cluster_and_returns() {
-    for west_scope in ["scope = [{ datacenter = \"west\" }]\n", ""] {
-        let places = [("east", "a"), ("east", "a"), ("west", "a"), ("west", "a")];
-        let cluster = SimulatedCluster::start_in(&places).unwrap();
-        let nodes = cluster.nodes();
-        let east = format!("{KEYS}scope = [{{ datacenter = \"east\" }}, {{ datacenter = \"west\" }}]\n");
-        let zones = zone_with("east.example", &nodes[..1], cluster.port(), &east)
-            + &zone_with("west.example", &nodes[2..3], cluster.port(), &format!("{KEYS}{west_scope}"));
-        let process = Process::new("v3");
-        let daemon = Daemon::with_config("v3", &process.config(&zones));
-        becomes(&daemon, "east.example", &nodes[..2]);
-        becomes(&daemon, "west.example", &nodes[2..]);
-        for node in &nodes[..2] {
-            cluster.crash(*node);
-        }
-        becomes_within(FALL_BACK, &daemon, "east.example", &nodes[2..]);
-        for node in &nodes[..2] {
-            cluster.stop(*node);
-        }
-        process.end(daemon, "east.example", &nodes[2..]);
-        let daemon = Daemon::with_config("v3", &process.config(&zones));
-        let observer = Observer::start(&daemon, "east.example", &[], &[]);
-        becomes_within(FALL_BACK, &daemon, "east.example", &nodes[2..]);
-        for node in &nodes[..2] {
-            cluster.restart(*node).unwrap();
-        }
-        becomes_within(FALL_BACK, &daemon, "east.example", &nodes[..2]);
-        becomes(&daemon, "west.example", &nodes[2..]);
-        observer.finish("V3");
-    }
 }
 
 #[test]

@@ -23,8 +23,8 @@ pub use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
-        CertificateUse, DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, PollResult, ProbeResult,
-        QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
+        CertificateUse, DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, NodeRequest, PollResult,
+        ProbeResult, QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     types::{NodeState, ZoneState},
@@ -58,6 +58,7 @@ impl Collector for Scrape {
         self.traffic(&mut families)?;
         self.polls(&mut families)?;
         self.probes(&mut families)?;
+        self.node_requests(&mut families)?;
         self.zone_states(&mut families)?;
         self.node_changes(&mut families)?;
         self.snapshot(&mut families)?;
@@ -108,6 +109,20 @@ impl Scrape {
             .filter_map(|(name, entry)| Some((zone(name), entry.poll_status().probe_interval?.as_secs_f64())));
         let help = "Time between two probes of a node, longer when a zone has many nodes; absent without probes.";
         families.gauges("probe_interval", help, Some(Unit::Seconds), intervals)
+    }
+
+    /// What nodes get from this server.
+    fn node_requests(&self, families: &mut Families<'_>) -> fmt::Result {
+        let requests = &self.view.process.node_requests;
+        let by_kind = NodeRequest::ALL.iter().map(|&kind| ([("kind", kind.word())], requests.total(kind)));
+        families.counters("node_requests", "Requests sent to nodes, for all zones together.", by_kind)?;
+        let now = Instant::now();
+        let highest = self.zones.iter().map(|(name, entry)| {
+            let rates = entry.nodes().iter().map(|node| requests.per_second(node.address, now)).fold(0.0, f64::max);
+            (zone(name), rates)
+        });
+        let help = "Requests a second that a node of the zone got in the last minute, for all zones together: the most asked node.";
+        families.gauges("node_requests_per_second", help, None, highest)
     }
 
     /// Polls.
@@ -408,6 +423,7 @@ mod tests {
             "send_errors",
             "polls",
             "probes",
+            "node_requests",
             "entries_dropped",
             "poller_restarts",
             "lists_set_aside",
@@ -420,6 +436,7 @@ mod tests {
             "tcp_connections",
             "poll_age_seconds",
             "probe_interval_seconds",
+            "node_requests_per_second",
             "nodes",
             "zone_state",
             "zone_answerable_nodes",
@@ -446,9 +463,11 @@ mod tests {
         zone.counters().polls.of(PollResult::Timeout).add(2);
         zone.counters().dropped.of(DropReason::NotAddress).increment();
         zone.counters().probes.of(ProbeResult::Refused).add(4);
+        let node = "10.0.0.2".parse().unwrap();
         let view = view(vec![zone, waiting("b")]);
         view.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
         view.process.node_change.observe(Duration::from_millis(2));
+        view.process.node_requests.count(node, NodeRequest::Health, Instant::now());
         let (_, samples) = read(&render(&view));
         let east = r#"zone="alternator.east.example.""#;
         let value = |series: String| samples.get(&format!("alternator_dns_{series}")).copied();
@@ -459,6 +478,9 @@ mod tests {
         assert_eq!(value(format!(r#"entries_dropped_total{{{east},reason="not_address"}}"#)), Some(1.0));
         assert_eq!(value(format!(r#"probes_total{{{east},result="refused"}}"#)), Some(4.0));
         assert_eq!(value(format!(r#"probes_total{{{east},result="ok"}}"#)), None, "no zeros");
+        assert_eq!(value(r#"node_requests_total{kind="health"}"#.into()), Some(1.0));
+        assert_eq!(value(format!("node_requests_per_second{{{east}}}")), Some(1.0));
+        assert_eq!(value(r#"node_requests_per_second{zone="b."}"#.into()), Some(0.0));
         assert_eq!(value(format!("zone_answerable_nodes{{{east}}}")), Some(2.0));
         assert_eq!(value(r#"zone_answerable_nodes{zone="b."}"#.into()), Some(0.0));
         assert_eq!(value(r#"zone_state{zone="b.",state="unanswered"}"#.into()), Some(1.0));

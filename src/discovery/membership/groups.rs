@@ -99,6 +99,8 @@ pub enum ForeignReason {
     Names(IpAddr),
     /// It gives another id than the zone's cluster, and no node of the zone's group lists it back.
     Id(ClusterId),
+    /// It gives the id of the zone's cluster, lists this node, and neither group lists the other.
+    Datacenter(IpAddr),
     /// An earlier poller or process found it so.
     Remembered,
 }
@@ -107,6 +109,11 @@ impl fmt::Display for ForeignReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Names(node) => write!(f, "it lists {node}, and the zone's nodes do not list it back"),
+            Self::Datacenter(node) => write!(
+                f,
+                "it names the zone's cluster and lists {node}, and the zone's nodes do not list it back; set scope, or it is \
+                 of a clone of the cluster"
+            ),
             Self::Id(id) => write!(f, "it names the cluster {id}"),
             Self::Remembered => {
                 f.write_str("it was another cluster's before the start, and no node of the zone lists it")
@@ -309,6 +316,7 @@ impl Evidence<'_> {
             return if self.standing.contains(&node) { Verdict::Isolated } else { Verdict::Waits };
         }
         match self.strangers(group).next() {
+            Some(stranger) if self.has_id(group) => Verdict::Foreign(ForeignReason::Datacenter(stranger)),
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),
             None => Verdict::Split,
         }

@@ -14,7 +14,7 @@ use std::{net::IpAddr, time::Instant};
 
 pub use self::{
     evidence::{ListReport, ScopeReport},
-    groups::Contest,
+    groups::{Contest, ForeignReason},
     health::ProbeOutcome,
     ownership::{AddressOwnership, OtherZones},
     view::{AskFirst, Decision, Inheritance, MembershipView, Notice, Timing, ZoneReason},
@@ -43,6 +43,8 @@ pub enum Event<'e> {
     Reported { node: IpAddr, scopes: &'e [Option<NodeSet>], unscoped: bool },
     /// A node has not answered a poll, or a request for its report.
     Silent(IpAddr),
+    /// A node was not asked for its list or its cluster, for want of something of ours: it is asked again later.
+    NotAsked(IpAddr),
     /// A node has refused a poll.
     Refused(IpAddr),
     /// A probe of a node has ended.
@@ -119,6 +121,7 @@ impl Membership {
                 self.view.record_report(node, scopes.to_vec(), unscoped, now);
             }
             Event::Silent(node) => self.view.record_failure(node, now),
+            Event::NotAsked(node) => self.view.not_asked(node, now),
             Event::Refused(node) => self.view.refused(node, now),
             Event::Probed(node, outcome) => {
                 let change = self.view.probed(node, outcome, now);

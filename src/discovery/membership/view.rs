@@ -71,6 +71,8 @@ pub struct MembershipView {
     awaited: BTreeSet<IpAddr>,
     /// When each was last asked for its report.
     asked: BTreeMap<IpAddr, Instant>,
+    /// When each was last to be asked and was not, for want of something of ours.
+    not_asked: BTreeMap<IpAddr, Instant>,
     /// The zone's group, as it was last determined.
     group: Group,
     verdicts: BTreeMap<IpAddr, Verdict>,

@@ -6,13 +6,19 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
+    sync::Arc,
     time::Duration,
 };
 
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header};
+use hyper::{
+    Method, Request, StatusCode,
+    header::{CONNECTION, HOST},
+    http::request,
+};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    super::clock,
     connections::{Clients, Keep},
     identity::{
         IDENTITY_BODY, IDENTITY_HEADERS, IDENTITY_OCTETS_MAX, IDENTITY_QUERY_MAX, IdentityQueries, IdentityQuery,
@@ -23,14 +29,21 @@ use super::{
 };
 use crate::{
     config::{Scheme, Zone},
-    metrics::PollResult,
-    net::http,
+    metrics::{NodeRequest, NodeRequests, PollResult},
+    net::{
+        client::{BodyError, Client, Excess, Reply},
+        shortage::Shortage,
+    },
     types::ProbeFailure,
 };
 
 /// The largest body of a health check's answer. Alternator sends less than a hundred octets; what sends more than this
 /// is not Alternator.
 pub const HEALTH_OCTETS_MAX: usize = 4096;
+
+/// The ports that an URL does not name.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Characters shown of the cause of an error.
 const CAUSE_CHARS_MAX: usize = 120;
@@ -44,6 +57,8 @@ pub struct NodeClient {
     tls: TlsClients,
     /// How nodes are asked which cluster is theirs.
     identities: IdentityQueries,
+    /// Where requests are counted.
+    requests: Arc<NodeRequests>,
 }
 
 /// How one node is reached. Equal endpoints are one endpoint for all zones.
@@ -70,14 +85,17 @@ pub struct Location<'a> {
 #[derive(Debug)]
 pub struct ProbeConnection(Target);
 
-/// How one node is asked: a client, and what comes before the path of a request.
+/// How one node is asked.
 #[derive(Debug)]
 struct Target {
-    node: IpAddr,
+    node: SocketAddr,
     client: Client,
-    base: String,
+    scheme: &'static str,
+    /// A name or an address, and a port unless it is that of the scheme.
+    host: String,
     /// The connection is closed after the answer.
     close: bool,
+    requests: Arc<NodeRequests>,
 }
 
 /// A usable list.
@@ -113,6 +131,9 @@ pub enum FetchError {
     /// The body is no usable list.
     #[error(transparent)]
     List(#[from] ListError),
+    /// The answer has more octets, or comes in more pieces, than any that can be used.
+    #[error(transparent)]
+    Excess(#[from] Excess),
     /// The answer to a health check is too long.
     #[error("sent more than {HEALTH_OCTETS_MAX} bytes to say whether it is healthy")]
     TooLong,
@@ -122,12 +143,10 @@ pub enum FetchError {
     /// A file that TLS needs cannot be used.
     #[error("was not asked: {0}")]
     Files(TlsClientError),
+    /// This host lacks what a connection needs.
+    #[error("was not asked: {0}")]
+    Shortage(Shortage),
 }
-
-/// The client cannot be built: the system does not provide what it needs.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up HTTP")]
-pub struct SetUpError(#[source] reqwest::Error);
 
 impl FetchError {
     /// The label under which the attempt is counted.
@@ -138,9 +157,10 @@ impl FetchError {
             Self::Reset | Self::Unreachable | Self::Broken(_) => PollResult::Broken,
             Self::Status(_) => PollResult::Status,
             Self::List(ListError::Malformed { .. }) => PollResult::Malformed,
-            Self::List(ListError::TooLarge) | Self::TooLong => PollResult::TooLarge,
+            Self::List(ListError::TooLarge) | Self::TooLong | Self::Excess(_) => PollResult::TooLarge,
             Self::List(ListError::Empty | ListError::Useless) => PollResult::Empty,
-            Self::Tls(_) | Self::Files(_) => PollResult::Tls,
+            Self::Tls(_) => PollResult::Tls,
+            Self::Files(_) | Self::Shortage(_) => PollResult::NotAsked,
         }
     }
 
@@ -149,6 +169,11 @@ impl FetchError {
     /// nodes away at once.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused | Self::Reset | Self::Unreachable)
+    }
+
+    /// Whether the node was not asked at all, for want of something of ours. That says nothing about the node.
+    pub fn is_not_asked(&self) -> bool {
+        matches!(self, Self::Files(_) | Self::Shortage(_))
     }
 }
 
@@ -161,21 +186,25 @@ impl From<FetchError> for ProbeFailure {
             FetchError::Timeout(within) => Self::Timeout(within),
             FetchError::Broken(why) => Self::Broken(why.into()),
             FetchError::Status(status) => Self::Status(status),
-            FetchError::List(_) | FetchError::TooLong => Self::Malformed(error.to_string().into()),
+            FetchError::List(_) | FetchError::TooLong | FetchError::Excess(_) => {
+                Self::Malformed(error.to_string().into())
+            }
             FetchError::Tls(why) => Self::Tls(why.into()),
             FetchError::Files(why) => Self::NotAsked(why.to_string().into()),
+            FetchError::Shortage(shortage) => Self::NotAsked(shortage.to_string().into()),
         }
     }
 }
 
 impl NodeClient {
-    /// Sets up connections. Files that TLS needs are read when they are needed.
-    ///
-    /// # Errors
-    /// The system lacks what the client needs.
-    pub fn new() -> Result<Self, SetUpError> {
-        let plain = Clients::new(&http::no_authorities()).map_err(SetUpError)?;
-        Ok(Self { plain, tls: TlsClients::new(), identities: IdentityQueries::default() })
+    /// A client that has no connection yet. Files that TLS needs are read when they are needed.
+    pub fn new() -> Self {
+        Self::counting(Arc::default())
+    }
+
+    /// The same, which counts its requests here.
+    pub fn counting(requests: Arc<NodeRequests>) -> Self {
+        Self { plain: Clients::new(None), tls: TlsClients::new(), identities: IdentityQueries::default(), requests }
     }
 
     /// Asks one node which nodes are alive, in one location or without parameters. `within` bounds everything from the
@@ -191,9 +220,9 @@ impl NodeClient {
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
         let asked = async {
-            let mut response = sent(self.target(endpoint, keep).await?.get(&path_to(location))).await?;
+            let reply = self.target(endpoint, keep).await?.get(&path_to(location), NodeRequest::List).await?;
             let arrived = Instant::now();
-            let body = body(&mut response, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
+            let body = body(reply, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
         };
         timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
@@ -254,14 +283,24 @@ impl NodeClient {
     /// How a node is asked.
     async fn target(&self, endpoint: &Endpoint, keep: Keep) -> Result<Target, FetchError> {
         let node = SocketAddr::new(endpoint.address, endpoint.port.get());
-        let (client, base) = match &endpoint.scheme {
-            Scheme::Http => (self.plain.of(keep).map_err(|error| explain(&error))?, format!("http://{node}")),
+        let (scheme, default_port, Ready { client, host }) = match &endpoint.scheme {
+            Scheme::Http => {
+                ("http", HTTP_PORT, Ready { client: self.plain.of(keep), host: tls::in_brackets(endpoint.address) })
+            }
             Scheme::Https(tls) => {
-                let Ready { client, authority } = self.tls.ready(tls, node, keep).await.map_err(FetchError::Files)?;
-                (client, format!("https://{authority}"))
+                let ready = self.tls.ready(tls, endpoint.address, keep).await.map_err(FetchError::Files)?;
+                ("https", HTTPS_PORT, ready)
             }
         };
-        Ok(Target { node: endpoint.address, client, base, close: keep == Keep::Never })
+        let host = if node.port() == default_port { host } else { format!("{host}:{}", node.port()) };
+        let requests = self.requests.clone();
+        Ok(Target { node, client, scheme, host, close: keep == Keep::Never, requests })
+    }
+}
+
+impl Default for NodeClient {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -274,49 +313,67 @@ impl ProbeConnection {
 }
 
 impl Target {
-    fn get(&self, path: &str) -> RequestBuilder {
-        self.closing(self.client.get(format!("{}{path}", self.base)))
+    /// A request without a body.
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.node));
+        let request = request.header(HOST, &self.host);
+        if self.close { request.header(CONNECTION, "close") } else { request }
     }
 
-    fn closing(&self, request: RequestBuilder) -> RequestBuilder {
-        if self.close { request.header(header::CONNECTION, "close") } else { request }
+    /// Sends a request, and waits for the head of the answer.
+    async fn send(&self, request: request::Builder, body: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
+        let request = request.body(body.to_owned()).map_err(|error| explain(&error))?;
+        self.requests.count(self.node.ip(), kind, clock::now());
+        self.client.send(request).await.map_err(|error| explain(&error))
+    }
+
+    /// The head of an answer with status 200.
+    async fn get(&self, path: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
+        let reply = self.send(self.request(Method::GET, path), "", kind).await?;
+        match reply.status() {
+            StatusCode::OK => Ok(reply),
+            other => Err(FetchError::Status(other.as_u16())),
+        }
     }
 
     async fn is_healthy(&self) -> Result<(), FetchError> {
-        let mut response = sent(self.get("/")).await?;
-        body(&mut response, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
+        body(self.get("/", NodeRequest::Health).await?, HEALTH_OCTETS_MAX).await?.ok_or(FetchError::TooLong)?;
         Ok(())
     }
 
     async fn identify(&self, query: &IdentityQuery) -> Option<IdentityReply> {
-        let url = format!("{}/", self.base);
-        let Prepared { headers, grant } = match query.prepare(self.node, &url).await {
+        let url = format!("{}://{}/", self.scheme, self.host);
+        let Prepared { headers, grant } = match query.prepare(self.node.ip(), &url).await {
             Ok(prepared) => prepared,
             Err(outcome) => return outcome,
         };
-        let mut request = self.closing(self.client.post(&url)).body(IDENTITY_BODY);
-        for (name, value) in IDENTITY_HEADERS {
-            request = request.header(name, value);
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let reply = identity_reply(request).await.unwrap_or_else(|error| no_answer(&error));
+        let reply = self.identity(&headers).await.unwrap_or_else(|error| no_answer(&error));
         grant.report(&reply);
         Some(reply)
     }
-}
 
-/// Sends an identity query and reads the answer.
-async fn identity_reply(request: RequestBuilder) -> Result<IdentityReply, FetchError> {
-    let mut response = request.send().await.map_err(|error| explain(&error))?;
-    let status = response.status().as_u16();
-    let body = body(&mut response, IDENTITY_OCTETS_MAX).await?;
-    Ok(IdentityReply::read(status, body.as_deref()))
+    /// Sends an identity query and reads the answer.
+    async fn identity(&self, signature: &[(String, String)]) -> Result<IdentityReply, FetchError> {
+        let mut request = self.request(Method::POST, "/");
+        for (name, value) in IDENTITY_HEADERS {
+            request = request.header(name, value);
+        }
+        for (name, value) in signature {
+            request = request.header(name, value);
+        }
+        let reply = self.send(request, IDENTITY_BODY, NodeRequest::Identity).await?;
+        let status = reply.status().as_u16();
+        let body = body(reply, IDENTITY_OCTETS_MAX).await?;
+        Ok(IdentityReply::read(status, body.as_deref()))
+    }
 }
 
 fn no_answer(error: &FetchError) -> IdentityReply {
-    IdentityReply::Unknown(UnknownIdentity::NoAnswer(error.to_string()))
+    IdentityReply::Unknown(match error {
+        FetchError::Files(why) => UnknownIdentity::NotAsked(why.to_string()),
+        FetchError::Shortage(shortage) => UnknownIdentity::NotAsked(shortage.to_string()),
+        error => UnknownIdentity::NoAnswer(error.to_string()),
+    })
 }
 
 /// Bounds an identity query in time.
@@ -349,34 +406,27 @@ fn encoded(text: &str) -> String {
     encoded
 }
 
-/// Sends a request; the head of the answer, if its status is 200.
-async fn sent(request: RequestBuilder) -> Result<Response, FetchError> {
-    let response = request.send().await.map_err(|error| explain(&error))?;
-    match response.status() {
-        StatusCode::OK => Ok(response),
-        other => Err(FetchError::Status(other.as_u16())),
-    }
-}
-
 /// The whole body; `None` when it has more octets than this.
-async fn body(response: &mut Response, octets_max: usize) -> Result<Option<Vec<u8>>, FetchError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| explain(&error))? {
-        if body.len() + chunk.len() > octets_max {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
+async fn body(reply: Reply, octets_max: usize) -> Result<Option<Vec<u8>>, FetchError> {
+    reply.body(octets_max).await.map_err(|error| match error {
+        BodyError::Excess(excess) => excess.into(),
+        BodyError::Lost(error) => explain(&error),
+    })
 }
 
-/// Finds the cause of an error: a refusal and an error of TLS have variants of their own; of any other error the
-/// innermost message is kept.
-fn explain(error: &reqwest::Error) -> FetchError {
-    let mut cause: &(dyn Error + 'static) = error;
+/// Finds the cause of an error: a refusal, a shortage and an error of TLS have variants of their own; of any other error
+/// the innermost message is kept.
+fn explain(error: &(dyn Error + 'static)) -> FetchError {
+    if let Some(shortage) = Shortage::of(error) {
+        return FetchError::Shortage(shortage);
+    }
+    let mut cause = error;
     loop {
         if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
             return absence;
+        }
+        if let Some(excess) = cause.downcast_ref::<Excess>() {
+            return (*excess).into();
         }
         if let Some(error) = cause.downcast_ref::<rustls::Error>() {
             return FetchError::Tls(short(tls::sentence(error)));
@@ -395,8 +445,7 @@ fn short(text: String) -> String {
     text.chars().take(CAUSE_CHARS_MAX).collect()
 }
 
-/// The error of the network for a node that cannot be connected to. An error of our own host (files, ports, a
-/// permission, an interface) is no evidence about the node.
+/// The error of the network for a node that cannot be connected to.
 fn absence(error: &io::Error) -> Option<FetchError> {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Some(FetchError::Refused),
@@ -437,7 +486,7 @@ mod tests {
             let cluster = SimulatedCluster::start(1).unwrap();
             let node = cluster.node(0);
             let endpoint = endpoint(&cluster);
-            Self { cluster, alternator: NodeClient::new().unwrap(), node, endpoint, within: LONG }
+            Self { cluster, alternator: NodeClient::new(), node, endpoint, within: LONG }
         }
 
         async fn ask(&self) -> Result<ListReply, FetchError> {
@@ -574,6 +623,10 @@ mod tests {
         let error = bench.sends(Delivery::ResetMidBody).await.unwrap_err();
         assert_eq!((error.result(), error.is_refusal()), (PollResult::Broken, true), "{error}");
         assert_eq!(bench.sends(Delivery::Endless).await.unwrap_err().result(), PollResult::TooLarge);
+        let error = bench.sends(Delivery::EndlessHead).await.unwrap_err();
+        assert_eq!(error.to_string(), "could not be asked: message head is too large");
+        assert_eq!(bench.sends(Delivery::EndlessContinue).await.unwrap_err(), FetchError::Excess(Excess::Head));
+        assert_eq!(bench.sends(Delivery::EndlessChunks).await.unwrap_err(), FetchError::Excess(Excess::Pieces));
         bench.within = SHORT;
         for delivery in [Delivery::Hang, Delivery::Drip(SHORT / 10)] {
             let start = Clock::now();
@@ -587,7 +640,7 @@ mod tests {
     #[tokio::test]
     async fn ipv6_nodes_are_asked_in_brackets() {
         let cluster = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
-        let reply = NodeClient::new().unwrap().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
+        let reply = NodeClient::new().local_nodes(&endpoint(&cluster), None, LONG, Keep::Shortly).await;
         assert_eq!(listed(reply), ["::1"]);
         assert_eq!(cluster.requests(cluster.node(0))[0].host, format!("[::1]:{}", cluster.port()));
     }
@@ -652,6 +705,8 @@ mod tests {
         for (delivery, error) in [
             (Delivery::ResetMidBody, FetchError::Reset),
             (Delivery::Endless, FetchError::TooLong),
+            (Delivery::EndlessContinue, FetchError::Excess(Excess::Head)),
+            (Delivery::EndlessChunks, FetchError::Excess(Excess::Pieces)),
             (Delivery::Hang, FetchError::Timeout(SHORT)),
             (Delivery::Drip(SHORT / 10), FetchError::Timeout(SHORT)),
         ] {
@@ -669,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_our_own_host_are_no_refusal() {
+    fn only_what_the_network_says_is_a_refusal() {
         use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable, PermissionDenied, TimedOut};
         for kind in [HostUnreachable, NetworkUnreachable] {
             assert_eq!(absence(&kind.into()), Some(FetchError::Unreachable));
@@ -677,5 +732,17 @@ mod tests {
         for kind in [AddrNotAvailable, PermissionDenied, TimedOut] {
             assert_eq!(absence(&kind.into()), None);
         }
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_is_counted_apart() {
+        let shortage = FetchError::Shortage(Shortage::ProcessDescriptors);
+        let files = FetchError::Files(TlsClientError::NotRead);
+        for error in [shortage, files] {
+            assert!(error.is_not_asked() && !error.is_refusal());
+            assert_eq!(error.result(), PollResult::NotAsked);
+            assert!(matches!(ProbeFailure::from(error), ProbeFailure::NotAsked(_)));
+        }
+        assert!(!FetchError::Refused.is_not_asked() && !FetchError::Timeout(SHORT).is_not_asked());
     }
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder};
-use rustls::ClientConfig;
-
-use crate::net::http;
+use crate::net::client::{Client, KeepIdle, Tls};
 
 /// How long an idle connection of [`Keep::Shortly`] is kept. A few nodes polled in turn every second are asked again
 /// within it; one node of hundreds is not, and its connection (17 kB) would be of no use.
@@ -50,39 +47,38 @@ impl Keep {
 #[derive(Clone, Debug)]
 pub struct Clients {
     /// What clients of single callers are made of.
-    tls: ClientConfig,
+    tls: Option<Tls>,
     never: Client,
     shortly: Client,
     long: Client,
 }
 
 impl Clients {
-    pub fn new(tls: &ClientConfig) -> Result<Self, reqwest::Error> {
-        let build = |keep| client(tls, keep).build();
-        let tls = tls.clone();
-        Ok(Self { tls, never: build(Keep::Never)?, shortly: build(Keep::Shortly)?, long: build(Keep::Long)? })
+    /// Clients that have no connection yet; without `tls` they speak plain HTTP.
+    pub fn new(tls: Option<Tls>) -> Self {
+        let client = |keep| client(tls.clone(), keep);
+        let (never, shortly, long) = (client(Keep::Never), client(Keep::Shortly), client(Keep::Long));
+        Self { tls, never, shortly, long }
     }
 
-    /// # Errors
-    /// The client of a single caller cannot be made.
-    pub fn of(&self, keep: Keep) -> Result<Client, reqwest::Error> {
+    /// The client that keeps connections so.
+    pub fn of(&self, keep: Keep) -> Client {
         match keep {
-            Keep::Never => Ok(self.never.clone()),
-            Keep::Shortly => Ok(self.shortly.clone()),
-            Keep::Long => Ok(self.long.clone()),
-            Keep::ForCaller => client(&self.tls, keep).build(),
+            Keep::Never => self.never.clone(),
+            Keep::Shortly => self.shortly.clone(),
+            Keep::Long => self.long.clone(),
+            Keep::ForCaller => client(self.tls.clone(), keep),
         }
     }
 }
 
-/// A builder of a client that keeps connections so.
-pub fn client(tls: &ClientConfig, keep: Keep) -> ClientBuilder {
-    let (connections, idle) = match keep {
+fn client(tls: Option<Tls>, keep: Keep) -> Client {
+    let (connections, timeout) = match keep {
         Keep::Never => (0, Duration::ZERO),
         Keep::Shortly | Keep::ForCaller => (IDLE_CONNECTIONS_MAX, IDLE),
         Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
     };
-    http::with_tls(tls).pool_max_idle_per_host(connections).pool_idle_timeout(idle)
+    Client::new(tls, KeepIdle { connections, timeout })
 }
 
 #[cfg(test)]

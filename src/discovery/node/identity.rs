@@ -122,7 +122,7 @@ impl IdentityQuery {
     /// The query is not sent. With a reply, that is its outcome; without one, another query is on its way that finds out
     /// whether the cluster answers at all, and this one is to be repeated later.
     pub async fn prepare(&self, node: IpAddr, url: &str) -> Result<Prepared, Option<IdentityReply>> {
-        let not_signed = |why: String| Some(IdentityReply::Unknown(UnknownIdentity::NotSigned(why)));
+        let not_signed = |why: String| Some(IdentityReply::Unknown(UnknownIdentity::NotAsked(why)));
         let Some(signer) = &self.0.signer else {
             return Ok(Prepared { headers: Vec::new(), grant: self.grant(node).await? });
         };
@@ -167,7 +167,9 @@ impl Grant {
                 let newly_refused = self.query.permission().refused(self.node, refusal.clone(), clock::now());
                 self.log_refusal(newly_refused, refusal);
             }
-            IdentityReply::Unknown(UnknownIdentity::Status(_) | UnknownIdentity::NoAnswer(_)) => return,
+            IdentityReply::Unknown(
+                UnknownIdentity::Status(_) | UnknownIdentity::NoAnswer(_) | UnknownIdentity::NotAsked(_),
+            ) => return,
             IdentityReply::Id(_) | IdentityReply::Unknown(_) => self.query.permission().accepted(),
         }
         self.is_reported = true;

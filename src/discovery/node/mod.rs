@@ -9,7 +9,7 @@ mod tls;
 mod verifier;
 
 pub use self::{
-    client::{Endpoint, FetchError, ListReply, Location, NodeClient, SetUpError},
+    client::{Endpoint, FetchError, ListReply, Location, NodeClient},
     connections::Keep,
     identity::{
         IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Refusal, SECRET_FILE_OCTETS_MAX,

@@ -6,13 +6,13 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, Url};
+use reqwest::Url;
 use rustls::{
     ClientConfig, Error as TlsError, RootCertStore,
     client::Resumption,
@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    connections::{Clients, Keep, client},
+    connections::{Clients, Keep},
     expiring::ExpiringCache,
     verifier::{NodeVerifier, Trust, TrustError},
 };
@@ -34,6 +34,7 @@ use crate::{
     config::Tls,
     net::{
         certificate::{CertificateDefect, CertificateFacts},
+        client::{self, Client},
         pem::{self, PemError},
         roots::{RootsError, SystemRoots},
         watched::{FileReader, Look, WatchError, WatchedFiles},
@@ -54,10 +55,6 @@ pub const TLS_FILE_OCTETS_MAX: u64 = 2 << 20;
 /// the last good contents of its files.
 const FILES_KEPT: Duration = Duration::from_secs(2 * 3600);
 
-/// The client of a node that is not asked is forgotten after so long: it has long lost its connection, and the node has
-/// probably left.
-const NODE_KEPT: Duration = Duration::from_secs(300);
-
 /// Clients for every value of `tls`. Clones share them.
 #[derive(Clone, Debug)]
 pub struct TlsClients(Arc<Shared>);
@@ -74,8 +71,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Ready {
     pub client: Client,
-    /// What stands between `https://` and the path.
-    pub authority: String,
+    /// The name or address in the URL of a request, without a port.
+    pub host: String,
 }
 
 /// Why there is no client for a node. Each reads as a sentence: what is wrong with which file.
@@ -87,9 +84,6 @@ pub enum TlsClientError {
     /// The files cannot be used.
     #[error(transparent)]
     Files(#[from] WatchError<TlsFileError>),
-    /// The HTTP client cannot be built.
-    #[error("{0}")]
-    Client(String),
 }
 
 impl TlsClients {
@@ -107,12 +101,11 @@ impl TlsClients {
     ///
     /// # Errors
     /// A file cannot be used.
-    pub async fn ready(&self, tls: &Tls, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
+    pub async fn ready(&self, tls: &Tls, node: IpAddr, keep: Keep) -> Result<Ready, TlsClientError> {
         let known = || Ok::<_, Infallible>(Arc::new(Files::new(tls.clone())));
         let Ok(files) = lock(&self.0.values).get_or_make(tls.clone(), Instant::now(), known);
         files.freshen(&self.0).await;
-        let setup = files.setup()?;
-        setup.ready(node, keep)
+        Ok(files.setup()?.ready(node, keep))
     }
 }
 
@@ -324,9 +317,10 @@ impl TlsBuilder {
         // A resumed session would spare a node from showing its certificate, which may have expired since; a client
         // that is new to the node would see it.
         config.resumption = Resumption::disabled();
-        let clients = Clients::new(&config).map_err(|error| library(&error))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let host = tls.server_name.as_deref().and_then(in_url);
-        Ok(TlsSetup { config, clients, host, nodes: Mutex::new(ExpiringCache::new(NODE_KEPT)) })
+        let name = host.clone().and_then(|host| ServerName::try_from(host).ok());
+        Ok(TlsSetup { clients: Clients::new(Some(client::Tls { config: Arc::new(config), name })), host })
     }
 
     fn verifier(&self, tls: &Tls, contents: &PemFiles, system: Option<Roots>) -> Result<NodeVerifier, TlsFileError> {
@@ -354,31 +348,23 @@ fn in_url(name: &str) -> Option<String> {
 /// What is made of the files of one value of `tls`.
 #[derive(Debug)]
 struct TlsSetup {
-    config: ClientConfig,
-    /// For nodes that are asked by their address.
     clients: Clients,
-    /// The host name of the requests, which nodes get as SNI. It resolves to another address for each node, so each node
-    /// has a client of its own.
+    /// The host name of the requests, which nodes get as SNI; `None`: each is asked by its address.
     host: Option<String>,
-    nodes: Mutex<ExpiringCache<(IpAddr, u16, Keep), Client>>,
 }
 
 impl TlsSetup {
-    fn ready(&self, node: SocketAddr, keep: Keep) -> Result<Ready, TlsClientError> {
-        let failed = |error: reqwest::Error| TlsClientError::Client(error.to_string());
-        let Some(host) = &self.host else {
-            let client = self.clients.of(keep).map_err(failed)?;
-            return Ok(Ready { client, authority: node.to_string() });
-        };
-        let make = || client(&self.config, keep).resolve(host, node).build().map_err(failed);
-        let client = match keep {
-            // It keeps no connection, or keeps it for one caller, so it need not be kept.
-            Keep::Never | Keep::ForCaller => make()?,
-            Keep::Shortly | Keep::Long => {
-                lock(&self.nodes).get_or_make((node.ip(), node.port(), keep), Instant::now(), make)?
-            }
-        };
-        Ok(Ready { client, authority: format!("{host}:{}", node.port()) })
+    fn ready(&self, node: IpAddr, keep: Keep) -> Ready {
+        let host = self.host.clone().unwrap_or_else(|| in_brackets(node));
+        Ready { client: self.clients.of(keep), host }
+    }
+}
+
+/// An address as an URL has it.
+pub fn in_brackets(node: IpAddr) -> String {
+    match node {
+        IpAddr::V4(node) => node.to_string(),
+        IpAddr::V6(node) => format!("[{node}]"),
     }
 }
 
@@ -423,7 +409,7 @@ mod tests {
     async fn polls_keep_their_connection_and_probes_do_not() {
         let directory = TestDirectory::new("connections");
         let (cluster, ca) = cluster(&directory, 2, &[]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         let tls = Tls { ca: Some(ca), ..Tls::default() };
         let first = endpoint(&cluster, 0, &tls);
         for _ in 0..3 {
@@ -445,7 +431,7 @@ mod tests {
         let directory = TestDirectory::new("names");
         let (cluster, ca) =
             cluster(&directory, 3, &["Node.internal".into(), "192.0.2.7".into(), "a_b.internal".into()]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         for name in ["node.internal", "192.0.2.7", "a_b.internal"] {
             let tls = Tls { ca: Some(ca.clone()), server_name: Some(name.into()), ..Tls::default() };
             for round in 1..=2 {
@@ -467,7 +453,7 @@ mod tests {
     async fn a_certificate_that_does_not_fit_is_no_refusal() {
         let directory = TestDirectory::new("unfit");
         let (cluster, ca) = cluster(&directory, 1, &["node.internal".into()]);
-        let alternator = NodeClient::new().unwrap();
+        let alternator = NodeClient::new();
         let tls = Tls { ca: Some(ca), server_name: Some("other.internal".into()), ..Tls::default() };
         let error = alternator.health(&endpoint(&cluster, 0, &tls), LONG).await.unwrap_err();
         let sentence = "has a certificate that is not for other.internal, but for node.internal";
@@ -484,7 +470,7 @@ mod tests {
         let refusal = async |ca: &PathBuf, client: Option<(&PathBuf, &PathBuf)>| {
             let client = client.map(|(cert, key)| (cert.clone(), key.clone()));
             let tls = Tls { ca: Some(ca.clone()), client, ..Tls::default() };
-            let node = "127.0.0.1:1".parse().unwrap();
+            let node = "127.0.0.1".parse().unwrap();
             let made = TlsClients::new().ready(&tls, node, Keep::Never).await;
             made.map(drop).map_err(|error| error.to_string().replace(&directory.path().display().to_string(), ""))
         };

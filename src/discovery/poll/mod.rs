@@ -23,6 +23,7 @@ pub use self::{
 };
 use super::node::{
     Dropped, Endpoint, FetchError, IdentityQuery, IdentityReply, Keep, ListError, ListReply, Location, NodeClient,
+    UnknownIdentity,
 };
 use crate::{
     config::{self, Scheme, Scope},
@@ -155,6 +156,9 @@ impl Ask for Nodes {
             Err(flight) => flight,
         };
         let reply = self.alternator.identify(&endpoint, query, self.timeout, keep).await?;
+        if let IdentityReply::Unknown(UnknownIdentity::NotAsked(_)) = reply {
+            return Some(reply);
+        }
         self.shared.ids.keep(&endpoint, None, SharedId { reply: reply.clone(), arrived: Instant::now() });
         Some(reply)
     }

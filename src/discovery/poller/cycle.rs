@@ -27,6 +27,10 @@ const BETTER_SCOPES_INTERVAL: Duration = Duration::from_secs(3);
 /// After this many nodes have listed no node in a scope, no further node is asked.
 const EMPTY_REPLIES_ENOUGH: usize = 3;
 
+/// Why a list is set aside while nodes that it depends on are not asked; it ends a sentence that begins with the sender.
+const NOT_ASKED: &str =
+    "sends a list that cannot be checked: other nodes were not asked, for want of something of ours";
+
 /// The question to each candidate.
 #[derive(Clone, Copy)]
 struct ScopeQuery<'q> {
@@ -224,8 +228,12 @@ impl<A: Ask> Poller<A> {
                 // Nodes that are left out have to contradict this very list.
                 .chain(some.map(|&node| self.ask_report(node, None)))
                 .collect();
-            asked.collect::<()>().await;
-            decision = self.handle_arrived(Event::AskedFirst(about), arrived);
+            // A list must not remove a node that was not asked for want of something of ours.
+            let are_asked = asked.all(std::future::ready).await;
+            decision = match are_asked {
+                true => self.handle_arrived(Event::AskedFirst(about), arrived),
+                false => Some(Decision::SetAside(NOT_ASKED.to_owned())),
+            };
         }
         let decision = decision.unwrap_or(Decision::ScopeEmpty);
         if let Decision::SetAside(why) = &decision {
@@ -235,7 +243,7 @@ impl<A: Ask> Poller<A> {
         decision
     }
 
-    /// Asks one node about a scope, and counts a failure against it.
+    /// Asks one node about a scope, and counts a failure against it, unless the node was not asked at all.
     pub(super) async fn query(
         &self,
         node: IpAddr,
@@ -244,6 +252,11 @@ impl<A: Ask> Poller<A> {
     ) -> Result<ScopeReply, FetchError> {
         let reply = self.queries.ask(node, scope, self.keep(node), after).await;
         if let Err(error) = &reply {
+            if error.is_not_asked() {
+                self.resources.not_asked.log(self.entry.name(), node, error);
+                self.handle(Event::NotAsked(node));
+                return reply;
+            }
             self.handle(Event::Silent(node));
             if error.is_refusal() {
                 self.entry.record_failure(node, error.clone().into());

@@ -27,8 +27,13 @@ impl<A: Ask> Poller<A> {
         let label = finished.label();
         self.entry.counters().probes.of(label).increment();
         let last = LastProbe { result: label, duration: finished.duration, at: SystemTime::now() };
-        self.entry.record_probe(node, last, finished.result.as_ref().err());
-        self.handle(Event::Probed(node, finished.outcome()));
+        let failure = finished.result.as_ref().err();
+        self.entry.record_probe(node, last, failure);
+        let Some(outcome) = finished.outcome() else {
+            failure.inspect(|why| self.resources.not_asked.log(self.entry.name(), node, why));
+            return;
+        };
+        self.handle(Event::Probed(node, outcome));
     }
 
     /// Shows the reasons as they are now.

@@ -15,7 +15,7 @@ use super::{
     super::{
         clock::now,
         membership::Event,
-        node::{IDENTITY_INTERVAL, IdentityQuery, IdentityReply, Keep},
+        node::{IDENTITY_INTERVAL, IdentityQuery, IdentityReply, Keep, UnknownIdentity},
         poll::Ask,
     },
     Poller, TIMER_GRAIN,
@@ -107,7 +107,7 @@ impl<A: Ask> Poller<A> {
 
     async fn send(&self, request: Request) {
         match request {
-            Request::Report(node) => self.ask_report(node, Some(self.shared_after(node))).await,
+            Request::Report(node) => _ = self.ask_report(node, Some(self.shared_after(node))).await,
             Request::Identity(node) => {
                 let Some(query) = self.queries.identity_query() else { return };
                 if let Some(reply) = self.queries.identify(node, query, self.shared_after(node), Keep::Never).await {
@@ -122,18 +122,22 @@ impl<A: Ask> Poller<A> {
         TokioInstant::from_std(self.membership().view().shared_after(node, now()))
     }
 
-    /// Asks a node for its own lists, of every scope.
-    pub(super) async fn ask_report(&self, node: IpAddr, after: Option<TokioInstant>) {
+    /// Asks a node for its own lists, of every scope. Returns whether it was asked: it is not for want of something of ours.
+    pub(super) async fn ask_report(&self, node: IpAddr, after: Option<TokioInstant>) -> bool {
         let scopes = &self.zone.cluster.scope;
         let replies = match scopes.as_slice() {
             [] => self.query(node, None, after).await.map(|reply| vec![reply]),
             scopes => try_join_all(scopes.iter().map(|scope| self.query(node, Some(scope), after))).await,
         };
-        if let Ok(replies) = replies {
-            let unscoped = replies.iter().any(|reply| reply.unscoped);
-            let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
-            self.identify_first(node, lists.iter().flatten()).await;
-            self.handle(Event::Reported { node, scopes: &lists, unscoped });
+        match replies {
+            Ok(replies) => {
+                let unscoped = replies.iter().any(|reply| reply.unscoped);
+                let lists: Vec<_> = replies.into_iter().map(|reply| reply.nodes).collect();
+                self.identify_first(node, lists.iter().flatten()).await;
+                self.handle(Event::Reported { node, scopes: &lists, unscoped });
+                true
+            }
+            Err(error) => !error.is_not_asked(),
         }
     }
 
@@ -168,6 +172,11 @@ impl<A: Ask> Poller<A> {
     fn handle_identity(&self, node: IpAddr, reply: &IdentityReply) {
         match reply {
             IdentityReply::Id(_) => {}
+            IdentityReply::Unknown(why @ UnknownIdentity::NotAsked(_)) => {
+                self.resources.not_asked.log(self.entry.name(), node, why);
+                self.handle(Event::NotAsked(node));
+                return;
+            }
             IdentityReply::Unknown(why) => debug!(zone = %self.entry.name(), %node, "the node {why}"),
             IdentityReply::Refused(refusal) => {
                 debug!(zone = %self.entry.name(), %node, "the node gives no cluster id: {refusal}");

@@ -1,7 +1,7 @@
 //! Tests of one zone, most of them on a paused clock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU16,
     sync::{
         Mutex,
@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     discovery::node::{FetchError, Keep, ListReply, Location, parse},
     metrics::{DropReason, PollResult},
+    net::shortage::Shortage,
     simulation::{Content, Delivery, Path, SimulatedCluster},
     table::ZoneSettings,
     types::{AddressRules, AnswerCount, Seed, Ttl, ZoneName, ZoneState},
@@ -30,6 +31,8 @@ struct World(Arc<Mutex<FakeState>>);
 struct FakeState {
     lists: BTreeMap<IpAddr, (String, Duration)>,
     asked: Vec<(IpAddr, Instant)>,
+    /// Nodes that cannot be asked, for want of something of ours.
+    unasked: BTreeSet<IpAddr>,
 }
 
 impl World {
@@ -61,6 +64,9 @@ impl Ask for World {
         let state = {
             let mut state = self.0.lock().unwrap();
             state.asked.push((node, Instant::now()));
+            if state.unasked.contains(&node) {
+                return Err(FetchError::Shortage(Shortage::ProcessDescriptors));
+            }
             state.lists.get(&node).cloned()
         };
         let (list, delay) = state.ok_or(FetchError::Refused)?;
@@ -124,7 +130,7 @@ impl Running {
 }
 
 fn resources(lookup: HostLookup) -> Resources {
-    let alternator = NodeClient::new().unwrap();
+    let alternator = NodeClient::new();
     Resources {
         shared: SharedReplies::default(),
         prober: Prober::new(alternator.clone()),
@@ -132,6 +138,7 @@ fn resources(lookup: HostLookup) -> Resources {
         lookup,
         ownership: AddressOwnership::default(),
         pauses: Pauses::default(),
+        not_asked: NotAskedLog::default(),
         snapshot: None,
         counters: Arc::default(),
         at_scale: AtScale::default(),
@@ -258,6 +265,45 @@ async fn a_zone_goes_stale_on_time_while_a_tick_is_under_way() {
     assert_eq!(zone.state(), ZoneState::Live);
     sleep(SECOND * 3).await;
     assert_eq!(zone.state(), ZoneState::Stale);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shortage_of_ours_removes_no_node_and_is_no_reason_to_hurry() {
+    let nodes = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+    let world = World::default();
+    nodes.iter().for_each(|node| world.lists(node, &nodes));
+    let zone = Running::start(&world, &nodes[..1]);
+    sleep(SECOND * 3).await;
+    assert_eq!(zone.answered(), nodes);
+    world.0.lock().unwrap().unasked = nodes.map(address).into();
+    let asked = world.0.lock().unwrap().asked.len();
+    sleep(SECOND * 60).await;
+    assert_eq!((zone.answered(), zone.state()), (nodes.map(str::to_owned).to_vec(), ZoneState::Stale));
+    assert!(zone.polls(PollResult::NotAsked) > 60, "{}", zone.polls(PollResult::NotAsked));
+    // Each poll tries all three nodes; reports are tried once a refresh at most.
+    let tries = world.0.lock().unwrap().asked.len() - asked;
+    assert!(tries < 60 * 3 * 3, "{tries} tries in a minute");
+    world.0.lock().unwrap().unasked.clear();
+    sleep(SECOND * 3).await;
+    assert_eq!((zone.answered(), zone.state()), (nodes.map(str::to_owned).to_vec(), ZoneState::Live));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_a_list_leaves_out_stays_until_it_can_be_asked() {
+    let nodes = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
+    let world = World::default();
+    nodes.iter().for_each(|node| world.lists(node, &nodes));
+    let zone = Running::start(&world, &nodes[..1]);
+    sleep(SECOND * 3).await;
+    let rest = &nodes[..2];
+    rest.iter().for_each(|node| world.lists(node, rest));
+    world.refuses(nodes[2]);
+    world.0.lock().unwrap().unasked.insert(address(nodes[2]));
+    sleep(SECOND * 20).await;
+    assert_eq!(zone.answered(), nodes, "it is not known whether it is gone");
+    world.0.lock().unwrap().unasked.clear();
+    sleep(SECOND * 3).await;
+    assert_eq!(zone.answered(), rest);
 }
 
 /// Notes which node is asked, and for how long its connection is kept.

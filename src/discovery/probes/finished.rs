@@ -15,12 +15,13 @@ pub struct FinishedProbe {
 }
 
 impl FinishedProbe {
-    /// What the policy counts.
-    pub fn outcome(&self) -> ProbeOutcome {
+    /// What the policy counts; `None`: the node was not asked, so there is nothing to count.
+    pub fn outcome(&self) -> Option<ProbeOutcome> {
         match &self.result {
-            Ok(()) => ProbeOutcome::Up,
-            Err(failure) if failure.is_refusal() => ProbeOutcome::Refused,
-            Err(_) => ProbeOutcome::Slow,
+            Ok(()) => Some(ProbeOutcome::Up),
+            Err(ProbeFailure::NotAsked(_)) => None,
+            Err(failure) if failure.is_refusal() => Some(ProbeOutcome::Refused),
+            Err(_) => Some(ProbeOutcome::Slow),
         }
     }
 

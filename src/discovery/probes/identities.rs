@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn an_id_serves_all_zones_and_another_reply_those_that_ask_alike() {
-        let client = NodeClient::new().unwrap();
+        let client = NodeClient::new();
         let unsigned = query(&client, "");
         let signed = query(&client, KEYS);
         let mut identities = Identities::default();
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn queries_in_flight_are_bounded() {
-        let query = query(&NodeClient::new().unwrap(), "");
+        let query = query(&NodeClient::new(), "");
         let mut identities = Identities::default();
         let zone = zones(&mut identities, 1)[0];
         (0..=200).for_each(|n| identities.want(zone, &endpoint(n), &query));
@@ -219,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn both_sides_agree_on_what_is_wanted(steps in prop::collection::vec(step(), 0..60)) {
-            let client = NodeClient::new().unwrap();
+            let client = NodeClient::new();
             let queries = [query(&client, ""), query(&client, KEYS), query(&client, "cluster = \"x\"")];
             let mut identities = Identities::default();
             let zones = zones(&mut identities, 3);

@@ -475,7 +475,7 @@ mod tests {
         let start = Instant::now();
         let mut all = Vec::new();
         while let Ok((node, finished)) = timeout(within - start.elapsed(), subscription.next()).await {
-            all.push((start.elapsed(), node, finished.outcome()));
+            all.push((start.elapsed(), node, finished.outcome().unwrap()));
         }
         all
     }
@@ -742,7 +742,7 @@ mod tests {
 
     /// A zone of a simulated cluster, probed over real connections so rarely that only the probes that the test asks for happen.
     fn real(cluster: &SimulatedCluster) -> ProbeSubscription {
-        let mut subscription = zone(&Prober::new(NodeClient::new().unwrap()));
+        let mut subscription = zone(&Prober::new(NodeClient::new()));
         wait_for(&mut subscription, cluster, LONG);
         subscription
     }
@@ -755,7 +755,7 @@ mod tests {
 
     async fn next(subscription: &ProbeSubscription) -> (IpAddr, ProbeOutcome) {
         let (node, finished) = timeout(LONG * 2, subscription.next()).await.expect("an outcome arrives");
-        (node, finished.outcome())
+        (node, finished.outcome().unwrap())
     }
 
     #[tokio::test]
@@ -813,7 +813,7 @@ mod tests {
 
     impl RealProbes {
         fn new(nodes: usize) -> Self {
-            let client = NodeClient::new().unwrap();
+            let client = NodeClient::new();
             let prober = Prober::new(client.clone());
             Self { cluster: SimulatedCluster::start(nodes).unwrap(), client, prober }
         }

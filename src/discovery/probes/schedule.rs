@@ -590,7 +590,7 @@ mod tests {
             fixture.now += SECOND;
         }
         let outcome: Vec<_> =
-            std::iter::from_fn(|| fixture.schedule.take(zone)).map(|(_, finished)| finished.outcome()).collect();
+            std::iter::from_fn(|| fixture.schedule.take(zone)).filter_map(|(_, finished)| finished.outcome()).collect();
         assert_eq!(outcome, [ProbeOutcome::Slow, ProbeOutcome::Slow, ProbeOutcome::Up, ProbeOutcome::Up]);
     }
 

@@ -1,4 +1,4 @@
-//! Files that are replaced, that become pipes, and that lie on a file system that hangs.
+//! Files that are replaced, that become pipes, and that lie on a file system that hangs; a clock that is set.
 
 use std::{
     ffi::OsString,
@@ -62,18 +62,43 @@ impl HangingDirectory {
     }
 }
 
+/// A clock of the day that a test sets, for a process with [`Self::environment`] and for no other.
+pub struct SettableClock(PathBuf);
+
+impl SettableClock {
+    /// A clock that goes right at first; its file is in this directory.
+    pub fn new(directory: &Path) -> Self {
+        Self(directory.join("clock"))
+    }
+
+    /// Sets it so many seconds ahead, or back.
+    pub fn set(&self, seconds: i64) {
+        rename_over(&self.0, &seconds.to_string());
+    }
+
+    /// What makes a process use it. Needs a C compiler, as Rust itself does.
+    pub fn environment(&self) -> [(&'static str, &str); 2] {
+        static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+        let library = LIBRARY.get_or_init(|| compile("clock"));
+        [("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_OFFSET_FILE", self.0.to_str().unwrap())]
+    }
+}
+
 /// The library of `hang.c`, compiled once in a run.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/blackbox/support/hang.c");
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let draft = directory.join(format!("hang-{}", std::process::id()));
-        let library = directory.join("hang.so");
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| OsString::from("cc"));
-        let compiled = Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&draft).arg(source).status();
-        assert!(compiled.expect("a C compiler").success());
-        fs::rename(draft, &library).unwrap();
-        library
-    })
+    LIBRARY.get_or_init(|| compile("hang"))
+}
+
+/// Compiles `NAME.c` to a library.
+fn compile(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/blackbox/support/{name}.c"));
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let draft = directory.join(format!("{name}-{}", std::process::id()));
+    let library = directory.join(format!("{name}.so"));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| OsString::from("cc"));
+    let compiled = Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&draft).arg(source).status();
+    assert!(compiled.expect("a C compiler").success());
+    fs::rename(draft, &library).unwrap();
+    library
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    super::groups::{Assessment, Evidence, Group, KnownId, Verdict, assess},
+    super::groups::{Assessment, Evidence, ForeignReason, Group, KnownId, Verdict, assess},
     MembershipView, Notice, Origin,
 };
 use crate::{table::Knowledge, types::ClusterId};
@@ -31,6 +31,7 @@ impl MembershipView {
             self.apply(node, verdict);
         }
         self.verdicts = assessment.verdicts;
+        let earlier_id = self.id;
         if let Some(group) = assessment.group {
             self.learn_id(&group);
             let former = std::mem::replace(&mut self.group, group);
@@ -40,8 +41,8 @@ impl MembershipView {
             }
         }
         self.forget_untracked();
-        // What follows from it is taken into account already.
-        self.evidence_changed = false;
+        // What follows from it is taken into account already, except from an id that was learned just now.
+        self.evidence_changed = self.id != earlier_id;
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
@@ -71,7 +72,10 @@ impl MembershipView {
                 self.standing.insert(node);
             }
             Verdict::Foreign(reason) => {
-                if self.foreign.insert(node, reason).is_none() {
+                let earlier = self.foreign.insert(node, reason);
+                // Ids come after lists: that a node is only in another datacenter calls for another remedy.
+                let is_noteworthy = matches!(reason, ForeignReason::Datacenter(_)) && earlier != Some(reason);
+                if earlier.is_none() || is_noteworthy {
                     self.notices.push(Notice::Foreign(node, reason));
                 }
                 self.trusted.remove(&node);

@@ -26,7 +26,10 @@ pub(super) enum Dispute {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ZoneReason {
-    #[error("the seeds are of several clusters; edit seeds, or set cluster_id")]
+    #[error(
+        "the seeds do not list each other: they are of several clusters, or of several datacenters and the zone has no \
+         scope; edit seeds, or set scope or cluster_id"
+    )]
     SeedsDisagree,
     #[error("no node that answers is known to be of the zone's cluster; edit seeds, or set cluster_id")]
     NoneEligible,

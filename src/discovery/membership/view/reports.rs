@@ -107,6 +107,7 @@ impl MembershipView {
 
     fn record(&mut self, node: IpAddr, report: SelfReport, now: Instant) {
         self.asked.insert(node, now);
+        self.not_asked.remove(&node);
         let was_awaited = self.awaited.remove(&node);
         let report = report.of_cluster(self.ids.get(&node).copied());
         let report = match self.reports.get(&node) {
@@ -171,8 +172,16 @@ impl MembershipView {
         self.void(node);
     }
 
+    /// A node was not asked, for want of something of ours. What it has said stays in force, and it is asked again after
+    /// `refresh`.
+    pub fn not_asked(&mut self, node: IpAddr, now: Instant) {
+        self.not_asked.insert(node, now);
+        self.reports_changed = true;
+    }
+
     /// What a node has said is no longer in force.
     fn void(&mut self, node: IpAddr) {
+        self.not_asked.remove(&node);
         let was_awaited = self.awaited.remove(&node);
         let had_report = self.reports.remove(&node).is_some();
         self.ids.remove(&node);
@@ -236,6 +245,7 @@ impl MembershipView {
         self.unidentified.clear();
         self.standing.clear();
         self.asked.clear();
+        self.not_asked.clear();
         self.awaited = self.tracked().into_iter().filter(|node| !self.is_down(*node)).collect();
         self.reports_changed = true;
         self.evidence_changed = true;
@@ -243,14 +253,11 @@ impl MembershipView {
 
     /// Which nodes are to be asked for their reports, when a report is good for `every`.
     pub fn due_reports(&self, now: Instant, every: Duration) -> DueRequests {
-        let mut due = DueRequests { ask: self.awaited.iter().copied().collect(), next: None };
-        for node in self.tracked().into_iter().filter(|node| !self.awaited.contains(node)) {
-            if self.is_down(node) {
-                continue;
-            }
-            let every = if self.is_pressing(node) { self.timing.refresh } else { spread(node, every) };
-            let last = self.reports.get(&node).map(|report| report.at).max(self.asked.get(&node).copied());
-            match last.map(|last| last + every) {
+        let mut due = DueRequests::default();
+        let others = self.tracked().into_iter().filter(|node| !self.awaited.contains(node) && !self.is_down(*node));
+        for node in self.awaited.iter().copied().chain(others) {
+            let retry = self.not_asked.get(&node).map(|at| *at + self.timing.refresh);
+            match self.due_report(node, every).max(retry) {
                 Some(at) if at > now => due.next = Some(due.next.map_or(at, |next| next.min(at))),
                 _ => due.ask.push(node),
             }
@@ -258,12 +265,23 @@ impl MembershipView {
         due
     }
 
+    /// When a node is due to report, if it has been asked before and its report is not awaited.
+    fn due_report(&self, node: IpAddr, every: Duration) -> Option<Instant> {
+        if self.awaited.contains(&node) {
+            return None;
+        }
+        let every = if self.is_pressing(node) { self.timing.refresh } else { spread(node, every) };
+        let last = self.reports.get(&node).map(|report| report.at).max(self.asked.get(&node).copied());
+        last.map(|last| last + every)
+    }
+
     /// Which nodes are to be asked for the ids of their clusters, when an id is good for `every`: those with a report in
     /// force.
     pub fn due_identities(&self, now: Instant, every: Duration) -> DueRequests {
         let mut due = DueRequests::default();
         for &node in self.reports.keys().filter(|_| self.identifies) {
-            match self.identified.get(&node).map(|last| *last + spread(node, every)) {
+            let due_again = self.identified.get(&node).map(|last| *last + spread(node, every));
+            match due_again.max(self.not_asked.get(&node).map(|at| *at + self.timing.refresh)) {
                 Some(at) if at > now => due.next = Some(due.next.map_or(at, |next| next.min(at))),
                 _ => due.ask.push(node),
             }
@@ -331,6 +349,7 @@ impl MembershipView {
         self.identified.retain(|node, _| is_tracked(node));
         self.unidentified.retain(is_tracked);
         self.asked.retain(|node, _| is_tracked(node));
+        self.not_asked.retain(|node, _| is_tracked(node));
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
@@ -461,6 +480,25 @@ mod tests {
         view.accept(0, node(1), list(&[1, 2, 3]), start);
         assert!(!view.is_identified_first(node(1), &[node(1), node(3)]), "that is a node of the zone");
         assert!(view.is_identified_first(node(1), &[node(1), node(9)]));
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_keeps_what_it_said_and_is_asked_again_after_a_refresh() {
+        let start = Instant::now();
+        let mut view = view(start).identifying();
+        report(&mut view, 1, &[1, 2], start);
+        view.accept(0, node(1), list(&[1, 2]), start);
+        view.ask(node(1));
+        view.not_asked(node(1), start);
+        let retry = start + view.timing.refresh;
+        assert!(view.has_report(node(1)));
+        for due in [view.due_reports(start, EVERY), view.due_identities(start, EVERY)] {
+            assert!(!due.ask.contains(&node(1)) && due.next == Some(retry), "{due:?}");
+        }
+        assert!(view.due_reports(retry, EVERY).ask.contains(&node(1)));
+        assert!(view.due_identities(retry, EVERY).ask.contains(&node(1)));
+        report(&mut view, 1, &[1, 2], start);
+        assert!(view.due_identities(start, EVERY).ask.contains(&node(1)), "it can be asked again");
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl MembershipView {
             unidentified: BTreeSet::new(),
             awaited: BTreeSet::new(),
             asked: BTreeMap::new(),
+            not_asked: BTreeMap::new(),
             group: Group::default(),
             verdicts: BTreeMap::new(),
             trusted: BTreeSet::new(),

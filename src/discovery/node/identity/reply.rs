@@ -51,9 +51,9 @@ pub enum UnknownIdentity {
     /// No complete answer in time, or none at all; the sentence says why.
     #[error("{0}")]
     NoAnswer(String),
-    /// The query could not be signed; the sentence says why.
+    /// The query could not be signed, or this host lacks what it needs to send it; the sentence says why.
     #[error("was not asked: {0}")]
-    NotSigned(String),
+    NotAsked(String),
 }
 
 /// A refusal: an HTTP status from 400 to 499.

@@ -36,7 +36,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(nodes: usize) -> Self {
-        Self { cluster: SimulatedCluster::start(nodes).unwrap(), client: NodeClient::new().unwrap() }
+        Self { cluster: SimulatedCluster::start(nodes).unwrap(), client: NodeClient::new() }
     }
 
     /// A zone of the cluster with these keys.
@@ -244,7 +244,7 @@ async fn without_its_secret_key_nothing_is_asked() {
     let file = SecretFile::new("missing", "");
     let empty = fixture.ask(&fixture.query(&file.keys())).await;
     let why = format!("{}: it has no secret key; write the role's salted_hash into it", file.0.display());
-    assert_eq!(empty, unknown(UnknownIdentity::NotSigned(why)));
+    assert_eq!(empty, unknown(UnknownIdentity::NotAsked(why)));
     fs::remove_file(&file.0).unwrap();
     let missing = fixture.query("identity = { access_key = \"a\", secret_key_file = \"/nonexistent/s\" }");
     let Some(IdentityReply::Unknown(why)) = fixture.ask(&missing).await else { panic!("there is no key") };
@@ -281,7 +281,7 @@ async fn a_signature_holds_for_an_ipv6_address() {
     let cluster = SimulatedCluster::start_at(&["::1".parse().unwrap()], 0).unwrap();
     let file = SecretFile::new("ipv6", SECRET);
     cluster.authorize(Authorization::Enforce, &[role(true)]);
-    let fixture = Fixture { cluster, client: NodeClient::new().unwrap() };
+    let fixture = Fixture { cluster, client: NodeClient::new() };
     assert_eq!(fixture.ask(&fixture.query(&file.keys())).await, fixture.id());
 }
 
