@@ -108,7 +108,7 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
         if let Self::Config(diagnostics) = self {
-            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "error"));
+            text += &format!("\nThe configuration has {}.", plural(diagnostics.count(), "error"));
         }
         telemetry::write_last(&text);
         ExitCode::from(match self {
@@ -248,7 +248,7 @@ struct Summary<'c>(&'c Config);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { server, forward, zones, hash } = self.0;
+        let Config { server, forward, zones, hash, .. } = self.0;
         let listen: Vec<_> = server.listen.iter().map(ToString::to_string).collect();
         let admin = server.admin.map_or_else(|| "off".into(), |address| format!("http://{address}/"));
         let seeds: usize = zones.values().map(|zone| zone.cluster.seeds.len()).sum();
