@@ -82,7 +82,7 @@ pub enum ControlError {
     #[error("{0}")]
     Unable(String),
     /// The new configuration is refused; nothing has changed.
-    #[error("the reload was refused, and nothing has changed: {0}")]
+    #[error("the reload was refused, and nothing has changed: an older configuration than the file is served\n{0}")]
     ReloadRefused(String),
 }
 

@@ -244,6 +244,7 @@ mod tests {
             hash: "0123456789abcdef".into(),
             loaded: SystemTime::now(),
             error: None,
+            kept: None,
         };
         View {
             table,

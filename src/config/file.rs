@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
+    path::PathBuf,
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -84,6 +85,16 @@ fn read_tables(text: &str, root: DeTable<'_>, errors: &mut Errors) -> Option<Con
     let zones = zones.into_iter().collect();
     let forward = forward.map(ForwardKeys::resolve);
     errors.is_empty().then(|| Content { server: server.resolve(), forward, zones })
+}
+
+/// `state_dir` of a file that may have errors.
+pub(super) fn state_dir(text: &str) -> Option<PathBuf> {
+    if screen(text, &TOP_KEYS).is_some() {
+        return None;
+    }
+    let (root, _) = DeTable::parse_recoverable(text);
+    let directory = root.get_ref().get("server")?.get_ref().get("state_dir")?.get_ref().as_str()?;
+    (!directory.is_empty()).then(|| directory.into())
 }
 
 /// The first error of each line; the others are mostly consequences of it.

@@ -236,9 +236,9 @@ fn unclosed_list(lines: &Lines<'_>, text: &str) -> Option<SpannedError> {
 /// Where the key or the section of a line is for the first time.
 fn first_of_two(lines: &Lines<'_>, number: usize, key: &str) -> Option<String> {
     let line = lines.text(number).trim();
-    let earlier = (1..number).rev();
     if let Some(section) = section(line) {
-        let first = earlier.filter(|&other| self::section(lines.text(other).trim()) == Some(section.clone())).last()?;
+        let is_same = |other: &usize| self::section(lines.text(*other).trim()).is_some_and(|other| other == section);
+        let first = (1..number).find(is_same)?;
         return Some(match section.strip_prefix("zones.") {
             Some(zone) => format!("zone {zone} is defined twice; it is in line {first} already"),
             None => format!("the section [{section}] is there twice; it is in line {first} already"),
@@ -248,7 +248,7 @@ fn first_of_two(lines: &Lines<'_>, number: usize, key: &str) -> Option<String> {
         let rest = lines.text(*other).trim_start().strip_prefix(key).map(str::trim_start);
         rest.is_some_and(|rest| rest.starts_with('='))
     };
-    let first = earlier.take_while(|&other| section(lines.text(other).trim()).is_none()).find(is_same)?;
+    let first = (1..number).rev().take_while(|&other| section(lines.text(other).trim()).is_none()).find(is_same)?;
     Some(format!("{key} is set twice; it is in line {first} already"))
 }
 
@@ -267,7 +267,7 @@ mod tests {
 
     const ZONE: &str = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
 
-    /// Each text, before and after which there is nothing, and the whole complaint about it.
+    /// Each text, before and after which there is nothing, and all that is said about it.
     #[track_caller]
     fn assert_says(cases: &[(&str, &[&str])]) {
         for (text, expected) in cases {

@@ -30,6 +30,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use humantime_serde::re::humantime::format_rfc3339_seconds;
 use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
@@ -323,6 +324,22 @@ pub struct ConfigStatus {
     pub loaded: SystemTime,
     /// Why the file as it is now was refused; `None` when it is in force.
     pub error: Option<String>,
+    /// The server started with the last good configuration, which had been put in force then.
+    pub kept: Option<SystemTime>,
+}
+
+impl ConfigStatus {
+    /// This configuration of this file comes into force now.
+    pub fn new(path: &Path, config: &Config) -> Self {
+        Self { path: path.into(), hash: config.hash.clone(), loaded: SystemTime::now(), error: None, kept: None }
+    }
+
+    /// Says that an older configuration than the file is in force; `None` when the file is.
+    pub fn older(&self) -> Option<String> {
+        self.error.as_ref()?;
+        let since = format_rfc3339_seconds(self.kept.unwrap_or(self.loaded));
+        Some(format!("AN OLDER CONFIGURATION IS SERVED, that of {since}, because {} is refused", self.path.display()))
+    }
 }
 
 /// A request to reload, from an operator who waits for the outcome.
@@ -388,6 +405,11 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         warnings::warnings(self)
     }
+}
+
+/// `state_dir` of a file that is refused for something else, if it can be read.
+pub fn state_dir_of_refused(content: &[u8]) -> Option<PathBuf> {
+    file::state_dir(std::str::from_utf8(content).ok()?)
 }
 
 /// Whether two addresses cannot be bound at once over one protocol: they are equal, or one is the wildcard of the other.

@@ -38,6 +38,12 @@ pub(super) struct Prepared {
     upstreams: PreparedUpstreams,
 }
 
+impl Prepared {
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}
+
 impl Supervisor {
     /// Binds and reads everything that a configuration needs. It changes nothing, and may be dropped at any moment.
     pub(super) async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, StartError> {
@@ -78,6 +84,9 @@ impl Supervisor {
         }
         self.admin.require(serving_criteria(self.addresses(), &config));
         self.admin.commit(admin, &mut self.tasks);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.keep_configuration(&config.sources);
+        }
         let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
         self.in_force = Some(config);
         if same_snapshot {

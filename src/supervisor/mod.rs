@@ -9,6 +9,7 @@ mod certificates;
 mod cookies;
 mod error;
 mod forwarding;
+mod last_good;
 mod listeners;
 mod plan;
 mod pollers;
@@ -21,7 +22,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -45,7 +46,11 @@ use self::{
     snapshot_settings::SnapshotSettings,
     threads::Runtimes,
 };
-pub use self::{error::StartError, threads::control_runtime};
+pub use self::{
+    error::StartError,
+    last_good::{FileRefusal, Start, state_directories},
+    threads::control_runtime,
+};
 use crate::{
     admin::{ServingCheck, View, control},
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
@@ -83,6 +88,9 @@ pub struct Supervisor {
     certificates: Certificates,
     cookies: Cookies,
     forwarding: Forwarding,
+    /// What is shown about the file.
+    status: Arc<ArcSwap<ConfigStatus>>,
+    counters: Arc<ProcessCounters>,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
@@ -100,8 +108,9 @@ impl Supervisor {
     /// # Errors
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
-    pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, start: impl Into<Start>) -> Result<Self, StartError> {
         threads::raise_open_files_limit();
+        let (config, refused) = start.into().into_parts();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -127,6 +136,8 @@ impl Supervisor {
             cookies: Cookies::new(reader.clone()),
             forwarding,
             table: shared.table,
+            status: shared.status.clone(),
+            counters: shared.counters.clone(),
             accepted,
             failures,
             draining: JoinSet::new(),
@@ -137,10 +148,14 @@ impl Supervisor {
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
+        let (prepared, refused) = supervisor.prepare_start(Arc::new(config), refused).await?;
+        let config = prepared.config().clone();
+        shared.status.store(Arc::new(ConfigStatus::new(path, &config)));
         supervisor.write_snapshots(writer, &config);
-        let config = Arc::new(config);
-        let prepared = supervisor.prepare(config.clone()).await?;
         supervisor.commit(prepared).await;
+        if let Some(refused) = refused {
+            supervisor.report_refused(refused);
+        }
         systemd::status(&supervisor.describe());
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = ReloadChannels {
@@ -262,7 +277,8 @@ impl Supervisor {
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
         let secure = self.listeners.secure_addresses();
         let secure: String = secure.iter().map(|(what, at)| format!("; {} {at}", what.transport().word())).collect();
-        format!("listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
+        let older = self.status.load().older().map(|older| format!("{older}; ")).unwrap_or_default();
+        format!("{older}listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
     }
 
     /// Sends what is under way, then closes everything.
@@ -293,13 +309,8 @@ struct Shared {
 
 impl Shared {
     fn new(path: &Path, config: &Config) -> Self {
-        let status =
-            ConfigStatus { path: path.into(), hash: config.hash.clone(), loaded: SystemTime::now(), error: None };
-        Self {
-            table: SharedTable::default(),
-            counters: Arc::default(),
-            status: Arc::new(ArcSwap::from_pointee(status)),
-        }
+        let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
+        Self { table: SharedTable::default(), counters: Arc::default(), status: Arc::new(status) }
     }
 
     fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {

@@ -19,6 +19,7 @@ mod hanging_files;
 mod health;
 mod identity;
 mod isolation;
+mod last_good;
 mod learning;
 mod leaving;
 mod lifecycle;
