@@ -444,6 +444,22 @@ mod tests {
     }
 
     #[test]
+    fn the_page_says_that_an_older_configuration_is_served_and_of_when() {
+        let view = view(vec![known("a", &["10.0.0.1"], false)]);
+        let refuse = |kept| {
+            let status =
+                ConfigStatus { error: Some("f:1:1: x".into()), kept, ..ConfigStatus::clone(&view.config.load()) };
+            view.config.store(Arc::new(status));
+            render(&view, "0123")
+        };
+        let page = refuse(None);
+        assert!(page.contains("refused: an older configuration is served") && page.contains("Nothing has changed"));
+        let page = refuse(Some(SystemTime::now() - Duration::from_secs(7500)));
+        let since = "started with the last good configuration, which was put in force 2 h 5 min ago";
+        assert!(page.contains("refused: an older configuration is served") && page.contains(since), "{page}");
+    }
+
+    #[test]
     fn zones_with_problems_come_first_and_the_list_is_bounded() {
         let mut zones: Vec<_> =
             (0..300).map(|number| known(&format!("z{number:03}.example"), &["10.0.0.1"], false)).collect();

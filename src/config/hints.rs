@@ -38,7 +38,7 @@ pub(super) fn explain(text: &str, mut errors: Errors) -> Explained {
         if error.message.starts_with(DUPLICATE) {
             let key = text.get(error.span.clone()).unwrap_or_default();
             if let Some(message) = first_of_two(&lines, number, key) {
-                error.message = message;
+                *error = SpannedError::new(error.span.clone(), message);
             }
         } else if let Some((at, message)) = slip(line, error.span.start - start) {
             *error = SpannedError::new(start + at..start + at, message);
@@ -263,6 +263,8 @@ fn section(line: &str) -> Option<String> {
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
     use super::super::Config;
 
     const ZONE: &str = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
@@ -435,5 +437,28 @@ mod tests {
             &format!("\u{feff}prt = 1\n{ZONE}"),
             &["1:1: this file has no key \"prt\"; it knows server, forward, defaults, zones"],
         )]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_wrong_is_said_in_a_line_about_a_place(
+            lines in prop::collection::vec(
+                "([;/]{1,2} |\\[zones\\.\"?[ab]\"?\\]?|\\[|seeds = |- a: |\\{|[a-c]=|\u{feff})\
+                 ([\\[\\],\u{201c}\u{e4}\u{1}\"';# x1.]{0,8})\r?",
+                0..8
+            )
+        ) {
+            let text = lines.join("\n");
+            if let Err(diagnostics) = Config::parse(Path::new("z"), text.as_bytes()) {
+                prop_assert!(!diagnostics.list().is_empty());
+                let readable = text.strip_prefix('\u{feff}').unwrap_or(&text);
+                for found in diagnostics.list() {
+                    let line = readable.split('\n').nth(found.line - 1);
+                    let length = line.map(|line| line.chars().count());
+                    prop_assert!(length.is_some_and(|length| (1..=length + 1).contains(&found.column)), "{found:?}");
+                    prop_assert!(!found.message.contains(char::is_control), "{found:?}");
+                }
+            }
+        }
     }
 }

@@ -314,7 +314,11 @@ impl Shared {
         }
         let Some(files) = known.configuration.clone() else { return Ok(()) };
         drop(known);
-        let kept = LastGood::read(directory.path()).ok().flatten();
+        let path = directory.file(last_good::NAME);
+        let kept = LastGood::read(directory.path()).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), "the last good configuration {error}; it is ignored and replaced");
+            None
+        });
         if kept.is_some_and(|kept| last_good::digest(&kept.files) == last_good::digest(&files)) {
             return Ok(());
         }
