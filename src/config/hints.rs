@@ -25,7 +25,7 @@ pub(super) fn explain(text: &str, mut errors: Errors) -> Explained {
     }
     let lines = Lines::new(text);
     let mut readable_to = text.len() + 1;
-    if let Some(unclosed) = unclosed_list(&lines, text) {
+    if let Some(unclosed) = unclosed(&lines, text) {
         readable_to = unclosed.span.start;
         errors.list_mut().retain(|error| error.span.start < readable_to);
         errors.push(unclosed);
@@ -199,38 +199,52 @@ fn word_at(line: &str, at: usize) -> Option<(usize, &str)> {
     line.get(start..end).filter(|word| !word.is_empty()).map(|word| (start, word))
 }
 
-/// A list that is still open where the next key or section begins.
-fn unclosed_list(lines: &Lines<'_>, text: &str) -> Option<SpannedError> {
-    let mut open: Vec<usize> = Vec::new();
+/// A list or table that is still open where the next key or section begins.
+fn unclosed(lines: &Lines<'_>, text: &str) -> Option<SpannedError> {
+    let mut open = OpenBrackets::default();
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
         let code = code(line);
-        let first = code.iter().find(|(_, character)| !character.is_whitespace());
-        let closes = code.iter().filter(|(_, character)| *character == ']').count();
-        let opens = code.iter().filter(|(_, character)| *character == '[').count();
-        let is_section = first.is_some_and(|(_, character)| *character == '[') && opens == closes;
-        let starts_a_key = code.iter().any(|(_, character)| *character == '=');
-        if let Some(&at) = open.first()
-            && (starts_a_key || is_section)
-        {
-            let message = format!("this list lacks its closing ]; line {number} begins something else");
-            return Some(SpannedError::new(at..at + 1, message));
+        let is_begun = open.0.is_empty() || !is_section_name(&code);
+        if !is_begun || !open.read(&code, lines.start(number)) {
+            return open.error(&format!("; line {number} begins something else"));
         }
-        // Only a value opens a list. Brackets before it are of a section's name.
-        let value = code.iter().position(|(_, character)| *character == '=');
-        if open.is_empty() && value.is_none() {
-            continue;
-        }
-        for (at, character) in &code[value.unwrap_or(0)..] {
-            match character {
-                '[' => open.push(lines.start(number) + at),
-                ']' => _ = open.pop(),
+    }
+    open.error("")
+}
+
+/// Whether a line is a whole `[name]`, and no part of a list.
+fn is_section_name(code: &[(usize, char)]) -> bool {
+    let text: String = code.iter().map(|(_, character)| character).collect();
+    text.trim().starts_with('[') && text.trim().ends_with(']')
+}
+
+/// Brackets of values that are open, and where each opens.
+#[derive(Default)]
+struct OpenBrackets(Vec<(usize, char)>);
+
+impl OpenBrackets {
+    /// Reads a line. Returns whether it can belong to what is open: a list has no keys.
+    fn read(&mut self, code: &[(usize, char)], start: usize) -> bool {
+        // Brackets before a value are of a section's name.
+        let mut is_value = !self.0.is_empty();
+        for (at, character) in code {
+            match (character, self.0.last().map(|(_, open)| *open)) {
+                ('=', Some('[')) => return false,
+                ('=', _) => is_value = true,
+                ('[' | '{', _) if is_value => self.0.push((start + at, *character)),
+                (']', Some('[')) | ('}', Some('{')) => _ = self.0.pop(),
                 _ => {}
             }
         }
+        true
     }
-    let at = *open.first()?;
-    Some(SpannedError::new(at..at + 1, "this list lacks its closing ]"))
+
+    fn error(&self, why: &str) -> Option<SpannedError> {
+        let (at, open) = *self.0.first()?;
+        let what = if open == '[' { "list lacks its closing ]" } else { "table lacks its closing }" };
+        Some(SpannedError::new(at..at + 1, format!("this {what}{why}")))
+    }
 }
 
 /// Where the key or the section of a line is for the first time.
@@ -312,6 +326,14 @@ mod tests {
                 ],
             ),
             ("[zones.\"a\"]\nseeds = [\"10.0.0.1\",\n", &["2:9: this list lacks its closing ]"]),
+            (
+                "[zones.\"a\"]\nhealth = { rise = 2\n[zones.\"b\"]\nseeds = [\"10.0.0.1\"]\n",
+                &["2:10: this table lacks its closing }; line 3 begins something else"],
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nscope = [\n  { datacenter = \"east\" },\n  { datacenter = \"west\" },\n]\nttl = 4s\n",
+                &["7:7: 4s needs quotes; write \"4s\""],
+            ),
         ]);
     }
 
