@@ -115,6 +115,9 @@ impl Supervisor {
             Ok(prepared) => return Ok((prepared, refused)),
             Err(error) => error,
         };
+        if let Some(Refused { reason, .. }) = &refused {
+            tracing::error!("the configuration file is refused, and the last good one cannot be served: {reason}");
+        }
         let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
         let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
         let Some((older, kept)) = older.filter(|(older, _)| older.hash != wanted.hash) else { return Err(error) };
@@ -125,10 +128,10 @@ impl Supervisor {
         }
     }
 
-    /// Says in every place that an older configuration than the file is in force.
-    pub(super) fn report_refused(&self, Refused { reason, kept }: Refused) {
-        let status = self.status.load();
-        let status = ConfigStatus { error: Some(reason.clone()), kept: Some(kept), ..ConfigStatus::clone(&status) };
+    /// Reports the configuration that is in force, and in every place if an older one than the file is.
+    pub(super) fn report_start(&self, status: ConfigStatus, refused: Option<Refused>) {
+        let Some(Refused { reason, kept }) = refused else { return self.status.store(Arc::new(status)) };
+        let status = ConfigStatus { error: Some(reason.clone()), kept: Some(kept), ..status };
         let older = status.older().unwrap_or_default();
         self.status.store(Arc::new(status));
         self.counters.reloads.of(ReloadResult::Refused).increment();

@@ -150,12 +150,9 @@ impl Supervisor {
         supervisor.tasks.spawn("self-query".into(), self_query.run());
         let (prepared, refused) = supervisor.prepare_start(Arc::new(config), refused).await?;
         let config = prepared.config().clone();
-        shared.status.store(Arc::new(ConfigStatus::new(path, &config)));
         supervisor.write_snapshots(writer, &config);
         supervisor.commit(prepared).await;
-        if let Some(refused) = refused {
-            supervisor.report_refused(refused);
-        }
+        supervisor.report_start(ConfigStatus::new(path, &config), refused);
         systemd::status(&supervisor.describe());
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = ReloadChannels {

@@ -107,7 +107,9 @@ fn a_start_with_a_refused_file_serves_the_last_good_configuration_and_says_so_ev
     assert!(said.lines().next().unwrap().contains("an older configuration than the file is served"), "{said}");
     rename_over(&place.file(), &place.config(ANY, "ttl = \"78s\""));
     wait::until("the corrected file to be in force", || (ttl(&daemon) == "78").then_some(()));
-    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 1.0);
+    wait::until("it to count as applied", || {
+        (daemon.metric("alternator_dns_config_reload_success") == 1.0).then_some(())
+    });
     wait::until("the status to be as usual", || daemon.older().is_empty().then_some(()));
     wait::until("the new file to be kept", || fs::read_to_string(place.kept()).unwrap().contains("78s").then_some(()));
 }
