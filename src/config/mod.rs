@@ -403,7 +403,18 @@ impl Config {
 
     /// What is allowed but probably not meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        warnings::warnings(self)
+        let wildcards_only = self.server.listen.iter().all(|address| address.ip().is_unspecified());
+        let mut warnings = warnings::zone_warnings(self);
+        if wildcards_only && self.server.nameservers.is_empty() {
+            warnings.push(
+                "listen has only wildcard addresses and [server] nameservers is empty, so questions for NS \
+                 get no answer; a resolver that this name is delegated to may want them"
+                    .into(),
+            );
+        }
+        let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
+        warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
+        warnings
     }
 }
 

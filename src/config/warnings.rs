@@ -1,27 +1,13 @@
-//! What is allowed in a file but probably not meant.
+//! What is allowed in a zone but probably not meant.
 
-use super::{Config, NODE_REQUESTS_MAX, Zone, node_loads};
+use super::{Config, Zone};
 use crate::types::{Seed, ZoneName};
 
-/// One sentence each. A warning that concerns many zones names the first.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let wildcards_only = config.server.listen.iter().all(|address| address.ip().is_unspecified());
-    let mut warnings = Vec::new();
-    if wildcards_only && config.server.nameservers.is_empty() {
-        warnings.push(
-            "listen has only wildcard addresses and [server] nameservers is empty, so questions for NS \
-             get no answer; a resolver that this name is delegated to may want them"
-                .into(),
-        );
-    }
-    warnings.extend(of_zones(config, slow_timeout));
-    warnings.extend(of_zones(config, seeds_outside));
-    let heavy = node_loads(&config.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
-    warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
-    warnings
+/// One sentence for each kind of warning: about the first zone that has it, and how many others have it too.
+pub(super) fn zone_warnings(config: &Config) -> Vec<String> {
+    [of_zones(config, slow_timeout), of_zones(config, seeds_outside)].into_iter().flatten().collect()
 }
 
-/// The warning about the first zone that has one, and how many others have it too.
 fn of_zones(config: &Config, warning: impl Fn(&ZoneName, &Zone) -> Option<String>) -> Option<String> {
     let mut found = config.zones.iter().filter_map(|(name, zone)| warning(name, zone));
     let first = found.next()?;

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::adapter::Adapter;
 pub use self::certificate::{Certificate, CertificateError, certified_key};
-use super::{BindError, FailureGuard, Port, Service, Serving, Stop, bind_free, bind_tcp};
+use super::{BindError, FailureGuard, Service, Serving, Stop, bind_tcp};
 use crate::config::SecureTransport;
 
 /// How long stopping may take. hickory waits for no client, so this allows for a busy core.
@@ -63,8 +63,7 @@ impl BoundSecure {
         let socket = if transport.is_datagrams() {
             bind_udp(address).and_then(|socket| Ok((socket.local_addr()?, SecureSocket::Datagrams(socket))))
         } else {
-            bind_tcp(address, Port::Exclusive)
-                .and_then(|socket| Ok((socket.local_addr()?, SecureSocket::Streams(socket))))
+            bind_tcp(address).and_then(|socket| Ok((socket.local_addr()?, SecureSocket::Streams(socket))))
         };
         let (bound, socket) = socket.map_err(|reason| BindError::new(transport.key(), address, reason))?;
         Ok(Self { transport, address: bound, socket })
@@ -147,6 +146,6 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    bind_free(&socket, address)?;
+    super::bind_free(&socket, address)?;
     Ok(socket.into())
 }

@@ -223,7 +223,7 @@ impl Bound {
     /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without an error, so only
     /// TCP reports that the address is in use.
     fn try_bind(address: SocketAddr, workers: usize, port: Port) -> io::Result<Self> {
-        let tcp = bind_tcp(address, port)?;
+        let tcp = bind_tcp_port(address, port)?;
         let address = tcp.local_addr()?;
         let udp = (0..workers.max(1)).map(|_| udp::bind(address)).collect::<io::Result<_>>()?;
         Ok(Self { address, tcp, udp })
@@ -247,7 +247,11 @@ fn bind_free(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn bind_tcp(address: SocketAddr, port: Port) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    bind_tcp_port(address, Port::Exclusive)
+}
+
+fn bind_tcp_port(address: SocketAddr, port: Port) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
