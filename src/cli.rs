@@ -216,30 +216,6 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a start would serve if the file, which contains this, were refused.
-fn last_good(content: Option<&[u8]>) -> Result<Config, Failure> {
-    let directories = state_directories(content);
-    let directories = if directories.is_empty() { vec![PathBuf::from(DEFAULT_STATE_DIRECTORY)] } else { directories };
-    for directory in &directories {
-        let path = LastGood::path(directory);
-        let failed = |error| Failure::LastGood { path: path.clone(), error };
-        if let Some(last_good) = LastGood::read(directory).map_err(failed)? {
-            return last_good.config().map_err(failed);
-        }
-    }
-    Err(Failure::NoLastGood(directories.into_iter().next_back().unwrap_or_default()))
-}
-
-/// A sentence for each address that no interface of this machine has.
-fn absent_addresses(config: &Config) -> Vec<String> {
-    let listen = config.server.listen.iter().filter(|_| !config.server.listen_by_default);
-    let secure = config.server.encryption.iter().flat_map(|encryption| &encryption.listen).map(|(_, address)| address);
-    let absent = listen.chain(secure).filter(|address| !has_address(**address));
-    absent
-        .map(|address| format!("no interface of this machine has the address of {address} now; is it right?"))
-        .collect()
-}
-
 /// A sentence for each file of a secret key that cannot be used as it is now. The server starts nevertheless.
 async fn unusable_secret_keys(config: &Config) -> Vec<String> {
     let mut zones = BTreeMap::new();
@@ -301,6 +277,30 @@ impl StopSignals {
             _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
     }
+}
+
+/// What a start would serve if the file, which contains this, were refused.
+fn last_good(content: Option<&[u8]>) -> Result<Config, Failure> {
+    let directories = state_directories(content);
+    let directories = if directories.is_empty() { vec![PathBuf::from(DEFAULT_STATE_DIRECTORY)] } else { directories };
+    for directory in &directories {
+        let path = LastGood::path(directory);
+        let failed = |error| Failure::LastGood { path: path.clone(), error };
+        if let Some(last_good) = LastGood::read(directory).map_err(failed)? {
+            return last_good.config().map_err(failed);
+        }
+    }
+    Err(Failure::NoLastGood(directories.into_iter().next_back().unwrap_or_default()))
+}
+
+/// A sentence for each address that no interface of this machine has.
+fn absent_addresses(config: &Config) -> Vec<String> {
+    let listen = config.server.listen.iter().filter(|_| !config.server.listen_by_default);
+    let secure = config.server.encryption.iter().flat_map(|encryption| &encryption.listen).map(|(_, address)| address);
+    let absent = listen.chain(secure).filter(|address| !has_address(**address));
+    absent
+        .map(|address| format!("no interface of this machine has the address of {address} now; is it right?"))
+        .collect()
 }
 
 /// A good file in a few lines.
