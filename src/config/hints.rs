@@ -8,6 +8,12 @@ const LINES_LOOKED_AT: usize = 20;
 /// Values without quotes from which on a file counts as INI; fewer are slips.
 const INI_VALUES_MIN: usize = 3;
 
+/// Marks that look like those around texts. They come with pasted text.
+const TYPOGRAPHIC: [char; 9] =
+    ['\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{ab}', '\u{bb}', '\u{2018}', '\u{2019}', '\u{201a}'];
+
+const UNCLOSED_QUOTE: &str = "the quotation mark here has no closing one in this line";
+
 /// The message of the parser for a key or a table that is there twice.
 const DUPLICATE: &str = "duplicate key";
 
@@ -118,56 +124,76 @@ fn is_toml_word(value: &str) -> bool {
     ["true", "false"].contains(&word) || word.parse::<f64>().is_ok()
 }
 
-/// The characters of a line that are outside of quotes and comments, with their offsets.
-fn code(line: &str) -> Vec<(usize, char)> {
-    let mut code = Vec::new();
+/// A line without what is in quotes and comments.
+struct Code {
+    /// Its characters, with their offsets.
+    characters: Vec<(usize, char)>,
+    /// Where a quotation mark is that no other one closes.
+    unclosed: Option<usize>,
+}
+
+fn code(line: &str) -> Code {
+    let mut characters = Vec::new();
     let mut quote = None;
     let mut is_escaped = false;
     for (at, character) in line.char_indices() {
         match quote {
-            Some('"') if is_escaped => is_escaped = false,
-            Some('"') if character == '\\' => is_escaped = true,
-            Some(open) if character == open => quote = None,
+            Some((_, '"')) if is_escaped => is_escaped = false,
+            Some((_, '"')) if character == '\\' => is_escaped = true,
+            Some((_, open)) if character == open => quote = None,
             Some(_) => {}
             None if character == '#' => break,
-            None if character == '"' || character == '\'' => quote = Some(character),
-            None => code.push((at, character)),
+            None if character == '"' || character == '\'' => quote = Some((at, character)),
+            None => characters.push((at, character)),
         }
     }
-    code
+    Code { characters, unclosed: quote.map(|(at, _)| at) }
 }
 
 /// What is wrong in a line of which the parser rejects the octet at `at`, and where.
 fn slip(line: &str, at: usize) -> Option<(usize, String)> {
-    let code = code(line);
-    if let Some((at, mark)) = code.iter().find(|(_, character)| {
-        "\u{201c}\u{201d}\u{201e}\u{201f}\u{ab}\u{bb}\u{2018}\u{2019}\u{201a}".contains(*character)
-    }) {
+    let Code { characters: code, unclosed } = code(line);
+    if let Some((at, mark)) = code.iter().find(|(_, character)| TYPOGRAPHIC.contains(character)) {
         let message = format!(
             "the quotation mark {mark} is a typographic one, which word processors and chat programs insert; write \""
         );
         return Some((*at, message));
     }
+    if let Some(at) = unclosed {
+        return Some((at, UNCLOSED_QUOTE.into()));
+    }
     if let Some(found) = comment(&code) {
         return Some(found);
     }
+    let position = |wanted: char| code.iter().find(|(_, character)| *character == wanted).map(|(at, _)| *at);
+    let equals = position('=');
     let count = |wanted: char| code.iter().filter(|(_, character)| *character == wanted).count();
     let indent = line.len() - line.trim_start().len();
-    if line.trim_start().starts_with('[') && count('=') == 0 && count('[') > count(']') {
+    if line.trim_start().starts_with('[') && equals.is_none() && count('[') > count(']') {
         let end = line.split('#').next().unwrap_or_default().trim();
         return Some((indent, format!("the name of this section lacks its closing ]; write {end}]")));
     }
-    let equals = code.iter().find(|(_, character)| *character == '=').map(|(at, _)| *at);
+    if let Some(colon) = position(':').filter(|_| equals.is_none())
+        && let key = line[..colon].trim()
+        && key.starts_with(|first: char| first.is_ascii_alphabetic())
+        && key.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+    {
+        return Some((colon, format!("a key and its value have = between them, not :; write {key} =")));
+    }
     if equals.is_some_and(|equals| at <= equals) {
         return None;
     }
+    bare_word(line, at, equals.is_some())
+}
+
+/// A value without quotes around an offset. Where its key is not in this line it is an entry of a list, alone there.
+fn bare_word(line: &str, at: usize, has_key: bool) -> Option<(usize, String)> {
     let (start, word) = word_at(line, at)?;
-    // Without a key it is an entry of a list, alone in its line.
-    if equals.is_none() && line.split('#').next().map(str::trim)?.trim_end_matches(',') != word {
+    if !has_key && line.split('#').next().map(str::trim)?.trim_end_matches(',') != word {
         return None;
     }
-    let is_value = word.starts_with(|first: char| first.is_ascii_alphanumeric() || first == ':') && !is_toml_word(word);
-    is_value.then(|| (start, format!("{word} needs quotes; write \"{word}\"")))
+    let is_value = word.starts_with(|first: char| first.is_ascii_alphanumeric() || ":[".contains(first));
+    (is_value && !is_toml_word(word)).then(|| (start, format!("{word} needs quotes; write \"{word}\"")))
 }
 
 /// A comment of another language, or the end of a statement of one.
@@ -189,13 +215,15 @@ fn comment(code: &[(usize, char)]) -> Option<(usize, String)> {
     Some((at, message.into()))
 }
 
-/// The word without quotes around an offset, and where it starts.
+/// The word without quotes around an offset, and where it starts. An IPv6 address in brackets belongs to its port.
 fn word_at(line: &str, at: usize) -> Option<(usize, &str)> {
     let ends = |character: char| character.is_whitespace() || ",[]{}\"'=#".contains(character);
     let before = line.get(..at)?;
-    let start = before.rfind(ends).map_or(0, |found| found + 1);
     let after = line.get(at..)?;
+    let start = before.rfind(ends).map_or(0, |found| found + 1);
     let end = at + after.find(ends).unwrap_or(after.len());
+    let is_port = line[start..end].starts_with(':') && line[..start].ends_with(']');
+    let start = line[..start].rfind('[').filter(|_| is_port).unwrap_or(start);
     line.get(start..end).filter(|word| !word.is_empty()).map(|word| (start, word))
 }
 
@@ -204,7 +232,13 @@ fn unclosed(lines: &Lines<'_>, text: &str) -> Option<SpannedError> {
     let mut open = OpenBrackets::default();
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
-        let code = code(line);
+        let Code { characters: code, unclosed } = code(line);
+        if let Some(at) = unclosed {
+            // A bracket behind it does not close what is open.
+            open.read(&code, lines.start(number));
+            let at = lines.start(number) + at;
+            return (!open.0.is_empty()).then(|| SpannedError::new(at..at + 1, UNCLOSED_QUOTE));
+        }
         let is_begun = open.0.is_empty() || !is_section_name(&code);
         if !is_begun || !open.read(&code, lines.start(number)) {
             return open.error(&format!("; line {number} begins something else"));
@@ -367,6 +401,29 @@ mod tests {
                     "2:9: 127.0.0.1:9153 needs quotes; write \"127.0.0.1:9153\"",
                     "3:27: ::1 needs quotes; write \"::1\"",
                 ],
+            ),
+            (
+                &format!("[server]\nadmin = [::1]:9153\nlisten = [ [::1]:53 ]\n{ZONE}"),
+                &[
+                    "2:9: [::1]:9153 needs quotes; write \"[::1]:9153\"",
+                    "3:12: [::1]:53 needs quotes; write \"[::1]:53\"",
+                ],
+            ),
+            (
+                "[zones.\"a]\nseeds = [\"10.0.0.1\"]\n",
+                &["1:8: the quotation mark here has no closing one in this line"],
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nttl = '4s\n",
+                &["3:7: the quotation mark here has no closing one in this line"],
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"10.0.0.1]\nport = 1\n",
+                &["2:10: the quotation mark here has no closing one in this line"],
+            ),
+            (
+                "[zones.\"a\"]\nseeds: [\"10.0.0.1\"]\n",
+                &["2:6: a key and its value have = between them, not :; write seeds ="],
             ),
             (
                 "[zones.\"a\"]\nseeds = [\n  node-1.example,\n]\n",
