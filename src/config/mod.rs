@@ -15,6 +15,7 @@ mod keys;
 mod node_load;
 mod sections;
 mod server_keys;
+mod status;
 mod syntax;
 mod value;
 mod warnings;
@@ -27,10 +28,9 @@ use std::{
     num::{NonZeroU8, NonZeroU16},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use humantime_serde::re::humantime::format_rfc3339_seconds;
 use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
@@ -38,6 +38,7 @@ use self::diagnostic::{Errors, SpannedError};
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
+pub use self::status::ConfigStatus;
 pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
@@ -311,35 +312,6 @@ pub struct Health {
     pub rise: NonZeroU8,
     /// Consecutive failures after which a node leaves.
     pub fall: NonZeroU8,
-}
-
-/// The state of the configuration file, for the admin interface.
-#[derive(Clone, Debug)]
-pub struct ConfigStatus {
-    /// The file.
-    pub path: PathBuf,
-    /// [`Config::hash`] of what is in force.
-    pub hash: String,
-    /// When it came into force.
-    pub loaded: SystemTime,
-    /// Why the file as it is now was refused; `None` when it is in force.
-    pub error: Option<String>,
-    /// The server started with the last good configuration, which had been put in force then.
-    pub kept: Option<SystemTime>,
-}
-
-impl ConfigStatus {
-    /// This configuration of this file comes into force now.
-    pub fn new(path: &Path, config: &Config) -> Self {
-        Self { path: path.into(), hash: config.hash.clone(), loaded: SystemTime::now(), error: None, kept: None }
-    }
-
-    /// Says that an older configuration than the file is in force; `None` when the file is.
-    pub fn older(&self) -> Option<String> {
-        self.error.as_ref()?;
-        let since = format_rfc3339_seconds(self.kept.unwrap_or(self.loaded));
-        Some(format!("AN OLDER CONFIGURATION IS SERVED, that of {since}, because {} is refused", self.path.display()))
-    }
 }
 
 /// A request to reload, from an operator who waits for the outcome.

@@ -12,13 +12,13 @@
 //! at a start.
 
 mod directory;
+mod error;
 mod file;
 mod last_good;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -26,7 +26,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    task::{JoinError, spawn_blocking},
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
@@ -36,7 +36,8 @@ pub use self::{
 };
 use self::{
     directory::{Directory, NODES},
-    file::{Entry, FILE_OCTETS_MAX, FileError, stamp},
+    error::{Unread, WriteError},
+    file::{Entry, FILE_OCTETS_MAX, stamp},
 };
 use crate::{
     config::{self, Cluster, Scheme, SourceFile},
@@ -327,32 +328,6 @@ impl Shared {
     }
 }
 
-/// Why the last known nodes are not written.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error("they take {0} octets; {FILE_OCTETS_MAX} are allowed")]
-    TooLarge(usize),
-    #[error("{}: {error}", path.display())]
-    Io { path: PathBuf, error: io::Error },
-    /// It was removed, and cannot be made or locked again.
-    #[error(transparent)]
-    Directory(#[from] SnapshotError),
-    /// Writing panicked, or the process ends.
-    #[error(transparent)]
-    Lost(#[from] JoinError),
-}
-
-impl WriteError {
-    fn report(&self) {
-        match self {
-            Self::Directory(error @ SnapshotError::Locked { .. }) => {
-                tracing::error!("two servers run beside each other: {error}");
-            }
-            error => tracing::warn!(%error, "the last known nodes cannot be written; trying again"),
-        }
-    }
-}
-
 /// Whether the directory is still locked by this process.
 async fn is_locked(shared: &Arc<Shared>) -> bool {
     let shared = shared.clone();
@@ -370,28 +345,6 @@ fn replace(directory: &Directory, name: &str, text: &str) -> Result<(), WriteErr
         return Err(WriteError::TooLarge(text.len()));
     }
     directory.write(name, text.as_bytes()).map_err(|error| WriteError::Io { path: directory.file(name), error })
-}
-
-/// Why a file is ignored.
-#[derive(Debug, thiserror::Error)]
-enum Unread {
-    #[error("the file cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("the file is larger than {} MiB", FILE_OCTETS_MAX >> 20)]
-    TooLarge,
-    #[error("the file {0}")]
-    Content(#[from] FileError),
-}
-
-impl Unread {
-    fn reason(&self) -> SnapshotIgnored {
-        match self {
-            Self::Io(_) => SnapshotIgnored::Unreadable,
-            Self::TooLarge => SnapshotIgnored::TooLarge,
-            Self::Content(FileError::Version(..)) => SnapshotIgnored::Version,
-            Self::Content(_) => SnapshotIgnored::Corrupt,
-        }
-    }
 }
 
 fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
@@ -724,7 +677,10 @@ mod tests {
         store.flush().await;
         assert_eq!(LastGood::read(directory.path()).unwrap().unwrap().kept, SystemTime::UNIX_EPOCH);
         fs::write(&path, file::seal("{\"version\": 2,".into())).unwrap();
-        assert!(matches!(LastGood::read(directory.path()), Err(LastGoodError::Content(FileError::Version(2, 1)))));
+        assert!(matches!(
+            LastGood::read(directory.path()),
+            Err(LastGoodError::Content(file::FileError::Version(2, 1)))
+        ));
         store.keep_configuration(&files);
         store.flush().await;
         assert!(LastGood::read(directory.path()).unwrap().unwrap().kept > SystemTime::UNIX_EPOCH);
