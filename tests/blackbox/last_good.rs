@@ -100,7 +100,11 @@ fn a_start_with_a_refused_file_serves_the_last_good_configuration_and_says_so_ev
     assert!(status["error"].as_str().unwrap().contains("config.toml:11:7: expected a duration"), "{status}");
     let (_, page) = http::get(daemon.admin(), "/").unwrap();
     assert!(page.contains("an older configuration is served"), "{page}");
-    let errors = daemon.log().lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>();
+    let errors = || {
+        let log = daemon.log();
+        log.lines().filter(|line| line.contains("ERROR")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let errors = wait::until("the error in the log", || Some(errors()).filter(|errors| !errors.is_empty()));
     assert!(errors.len() == 1 && errors[0].contains("config.toml:11:7: expected a duration"), "{errors:?}");
     let (code, _, said) = daemon.reload();
     assert_eq!(code, 78);
