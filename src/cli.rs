@@ -16,7 +16,9 @@ use crate::{
     },
     config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
     net::watched::{FileReader, ReadError, read_any},
-    supervisor::{StartError, Supervisor, control_runtime, file_warnings},
+    server::has_address,
+    snapshot::{LastGood, LastGoodError},
+    supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime, file_warnings, state_directories},
     systemd::unit::ServiceUnit,
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
@@ -24,6 +26,9 @@ use crate::{
 
 /// The configuration when `--config` is left out.
 const DEFAULT_CONFIG: &str = "/etc/alternator-dns/config.toml";
+
+/// The state directory of the packaged service, for `check --last-good` outside of it.
+const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/alternator-dns";
 
 /// Exit status for a file that is refused (EX_CONFIG of sysexits.h). The unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -49,7 +54,7 @@ pub enum Command {
     /// Serve the zones of a configuration file
     Run(RunArguments),
     /// Read a configuration file and list every error in it; uses no network
-    Check(ConfigArguments),
+    Check(CheckArguments),
     /// Run a demonstration: two simulated clusters, the resolver and its status page
     Demo(LogArguments),
     /// Make the running server read its file again, and wait for the outcome
@@ -76,6 +81,17 @@ pub struct ConfigArguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub config: ConfigArguments,
+    /// Check the last good configuration in place of the file: the one that a start with a refused file would serve
+    #[arg(long)]
+    pub last_good: bool,
 }
 
 /// What to log, and how.
@@ -112,6 +128,10 @@ pub enum Failure {
     Usage(#[from] FilterError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("the last good configuration {} {error}", path.display())]
+    LastGood { path: PathBuf, error: LastGoodError },
+    #[error("there is no last good configuration in {}", .0.display())]
+    NoLastGood(PathBuf),
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
     #[error(transparent)]
@@ -125,21 +145,34 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
         if let Self::Config(diagnostics) = self {
-            text += &format!("\nThe configuration has {}.", plural(diagnostics.list().len(), "error"));
+            text += &format!("\nThe configuration has {}.", plural(diagnostics.count(), "error"));
         }
         telemetry::write_last(&text);
         ExitCode::from(match self {
-            Self::Unreadable(_) | Self::Config(_) | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
+            Self::Unreadable(_)
+            | Self::Config(_)
+            | Self::LastGood { .. }
+            | Self::NoLastGood(_)
+            | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         })
     }
 }
 
+impl From<FileRefusal> for Failure {
+    fn from(refusal: FileRefusal) -> Self {
+        match refusal {
+            FileRefusal::Unreadable(error) => error.into(),
+            FileRefusal::Invalid(diagnostics) => diagnostics.into(),
+        }
+    }
+}
+
 /// `alternator-dns run`.
 ///
 /// # Errors
-/// The file is refused, an address cannot be bound, or a part of the server was lost.
+/// The file is refused and there is no last good configuration, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
     telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?)?;
     let runtime = control_runtime()?;
@@ -151,11 +184,11 @@ pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
 
 async fn serve(path: &Path) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
-    let config = load(path).await?;
-    for warning in config.warnings() {
+    let start = Start::read(path).await?;
+    for warning in start.config().warnings() {
         tracing::warn!("{warning}");
     }
-    let supervisor = Supervisor::start(path, config, control::control_socket_path()).await?;
+    let supervisor = Supervisor::start(path, start, control::control_socket_path()).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
         signals.next().await;
@@ -183,15 +216,18 @@ pub async fn load(path: &Path) -> Result<Config, Failure> {
 /// `alternator-dns check`.
 ///
 /// # Errors
-/// The file cannot be read or has errors.
-pub fn check(arguments: &ConfigArguments) -> Result<(), Failure> {
-    let path = &arguments.config;
-    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
+/// The file, or the last good configuration, cannot be read or has errors.
+pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
+    let path = &arguments.config.config;
+    let config = match read_any(path, FILE_OCTETS_MAX) {
+        content if arguments.last_good => last_good(content.ok().as_deref())?,
+        content => Config::parse(path, &content?)?,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let unusable = runtime.block_on(file_warnings(&config, ServiceUnit::installed().as_ref()));
     // A file system that hangs must not keep the process.
     runtime.shutdown_background();
-    let warnings = config.warnings().into_iter().chain(unusable);
+    let warnings = config.warnings().into_iter().chain(absent_addresses(&config)).chain(unusable);
     let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
     print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
     Ok(())
@@ -250,12 +286,36 @@ impl StopSignals {
     }
 }
 
+/// What a start would serve if the file, which contains this, were refused.
+fn last_good(content: Option<&[u8]>) -> Result<Config, Failure> {
+    let directories = state_directories(content);
+    let directories = if directories.is_empty() { vec![PathBuf::from(DEFAULT_STATE_DIRECTORY)] } else { directories };
+    for directory in &directories {
+        let path = LastGood::path(directory);
+        let failed = |error| Failure::LastGood { path: path.clone(), error };
+        if let Some(last_good) = LastGood::read(directory).map_err(failed)? {
+            return last_good.config().map_err(failed);
+        }
+    }
+    Err(Failure::NoLastGood(directories.into_iter().next_back().unwrap_or_default()))
+}
+
+/// A sentence for each address that no interface of this machine has.
+fn absent_addresses(config: &Config) -> Vec<String> {
+    let listen = config.server.listen.iter().filter(|_| !config.server.listen_by_default);
+    let secure = config.server.encryption.iter().flat_map(|encryption| &encryption.listen).map(|(_, address)| address);
+    let absent = listen.chain(secure).filter(|address| !has_address(**address));
+    absent
+        .map(|address| format!("no interface of this machine has the address of {address} now; is it right?"))
+        .collect()
+}
+
 /// A good file in a few lines.
 struct Summary<'c>(&'c Config);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { server, forward, zones, hash } = self.0;
+        let Config { server, forward, zones, hash, .. } = self.0;
         let listen: Vec<_> = server.listen.iter().map(ToString::to_string).collect();
         let admin = server.admin.map_or_else(|| "off".into(), |address| format!("http://{address}/"));
         let seeds: usize = zones.values().map(|zone| zone.cluster.seeds.len()).sum();

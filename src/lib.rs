@@ -15,7 +15,7 @@
 //! 5  reload  admin                         the file; HTTP and the control socket
 //! 4  server (udp, tcp, tls, https, quic)   sockets
 //! 3  discovery   forward   answer          decisions
-//! 2  snapshot                              the known nodes, kept for the next start
+//! 2  snapshot                              the known nodes and the last good configuration, kept for the next start
 //! 1  config  table  net                    the file; the zone table; HTTP client, certificates, watched files
 //! 0  types  metrics  systemd  telemetry    shared types and plumbing
 //! -  simulation                            a simulated cluster, used only by `demo` and tests
@@ -84,7 +84,8 @@
 //! 1. `reload/watch.rs` sees that something changed; `net/watched.rs` reads the file with a deadline;
 //!    `reload/settle.rs` decides when the file is stable.
 //! 2. `config/` parses it: `config/file.rs` walks the tables, `*_keys.rs` take the keys, `value.rs` reads values, and
-//!    `diagnostic.rs` reports what is wrong, with line and column.
+//!    `diagnostic.rs` reports what is wrong, with line and column; `hints.rs` says what was probably meant. `syntax.rs`
+//!    refuses large files that are no configuration before they are parsed whole.
 //! 3. `supervisor/apply.rs` puts it in force in two phases: prepare binds and reads everything and may fail; commit
 //!    cannot fail.
 //! 4. `supervisor/plan.rs` says which zones are added, removed or changed; `supervisor/pollers.rs` starts and stops
@@ -93,6 +94,9 @@
 //!    when their certificates expire.
 //! 5. `table/mod.rs` gets the new table. `admin/` shows the result; `admin/control.rs` returns it to `alternator-dns
 //!    reload`.
+//!
+//! A start reads the file in the same way. If it is refused, `supervisor/last_good.rs` starts with the last good
+//! configuration, which `snapshot/last_good.rs` keeps, and the file is watched as usual.
 //!
 //! `.github/CONTRIBUTING.md` says where to change what, and how to run each test.
 

@@ -31,6 +31,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
             hash: &config.hash,
             loaded_seconds_ago: tenths(today.duration_since(config.loaded).unwrap_or_default()),
             error: config.error.as_deref(),
+            older_is_served: config.error.is_some(),
         },
         server: Server {
             version: env!("CARGO_PKG_VERSION"),
@@ -140,6 +141,8 @@ struct File<'v> {
     hash: &'v str,
     loaded_seconds_ago: f64,
     error: Option<&'v str>,
+    /// The file as it is now is not in force.
+    older_is_served: bool,
 }
 
 #[derive(Serialize)]
@@ -256,7 +259,7 @@ mod tests {
                 r#""since":"2026-11-22T20:40:00Z","last_probe":null,"requests_per_second":0.0}],"#,
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
-                r#""loaded_seconds_ago":12.4,"error":null},"#,
+                r#""loaded_seconds_ago":12.4,"error":null,"older_is_served":false},"#,
                 r#""server":{"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","uptime_seconds":0.4,"ready":true}}"#

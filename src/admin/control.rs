@@ -100,7 +100,10 @@ pub enum ControlError {
     #[error("{0}")]
     Unable(String),
     /// The new configuration is refused; nothing has changed.
-    #[error("the reload of {server} was refused, and nothing has changed: {reason}")]
+    #[error(
+        "the reload of {server} was refused, and nothing has changed: an older configuration than the file is \
+         served\n{reason}"
+    )]
     ReloadRefused {
         /// The server that refused.
         server: RunningServer,

@@ -258,6 +258,7 @@ mod tests {
             hash: "0123456789abcdef".into(),
             loaded: SystemTime::now(),
             error: None,
+            kept: None,
         };
         View {
             table,

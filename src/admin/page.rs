@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -53,6 +54,7 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
     let style = include_str!("page.css");
     let version = env!("CARGO_PKG_VERSION");
     let refused = config.error.as_deref().map(|error| refused(error, &config)).unwrap_or_default();
+    let absent = absent(&view.serving.absent_addresses());
     let facts = facts(view, &config);
     let zones = zones(&rows);
     format!(
@@ -74,7 +76,7 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
 <h1>{headline}</h1>
 <p>{meaning}</p>
 </header>
-{refused}{facts}{zones}<footer>
+{refused}{absent}{facts}{zones}<footer>
 <a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a> <a href="/serving">serving</a>
 <span>reloads every {RELOAD_EVERY} s</span>
 </footer>
@@ -207,15 +209,37 @@ fn rows(view: &View) -> Vec<Row> {
 }
 
 fn refused(error: &str, config: &ConfigStatus) -> String {
+    let since = match config.kept {
+        Some(kept) => {
+            let age = SystemTime::now().duration_since(kept).unwrap_or_default();
+            format!("The server started with the last good configuration, which was put in force {} ago.", Span(age))
+        }
+        None => format!("Nothing has changed: what was loaded {} ago stays in force.", Span(age(config))),
+    };
     format!(
         r#"<section class="refused critical">
-<h2>The configuration file was refused</h2>
-<p>Nothing has changed: what was loaded {} ago stays in force.</p>
+<h2>The configuration file was refused: an older configuration is served</h2>
+<p>{since}</p>
 <pre>{}</pre>
 </section>
 "#,
-        Span(age(config)),
         Text(error)
+    )
+}
+
+/// Addresses that are served and that clients cannot reach.
+fn absent(addresses: &[SocketAddr]) -> String {
+    if addresses.is_empty() {
+        return String::new();
+    }
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    format!(
+        r#"<section class="refused warning">
+<h2>No interface of this host has {}</h2>
+<p>Clients reach this server there once an interface has the address. Check that it is no typing error in <code>listen</code>.</p>
+</section>
+"#,
+        addresses.join(", ")
     )
 }
 
@@ -411,12 +435,29 @@ mod tests {
             hash: hostile.into(),
             loaded: SystemTime::now(),
             error: Some(hostile.into()),
+            kept: None,
         }));
         let page = render(&view, "0123");
         let escaped = "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39; &amp; &quot;y&quot;)&lt;/script&gt;";
         assert_eq!(page.matches(escaped).count(), 4);
         assert!(!page.contains("<script"));
         assert!(page.contains("The configuration file was refused"));
+    }
+
+    #[test]
+    fn the_page_says_that_an_older_configuration_is_served_and_of_when() {
+        let view = view(vec![known("a", &["10.0.0.1"], false)]);
+        let refuse = |kept| {
+            let status =
+                ConfigStatus { error: Some("f:1:1: x".into()), kept, ..ConfigStatus::clone(&view.config.load()) };
+            view.config.store(Arc::new(status));
+            render(&view, "0123")
+        };
+        let page = refuse(None);
+        assert!(page.contains("refused: an older configuration is served") && page.contains("Nothing has changed"));
+        let page = refuse(Some(SystemTime::now() - Duration::from_secs(7500)));
+        let since = "started with the last good configuration, which was put in force 2 h 5 min ago";
+        assert!(page.contains("refused: an older configuration is served") && page.contains(since), "{page}");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{server::self_query, table::SharedTable};
+use crate::{
+    server::{has_address, self_query},
+    table::SharedTable,
+};
 
 /// At least one zone must have been learnt so recently. Shorter failures of a cluster are covered by its last known
 /// nodes, and every server that has the same clusters sees them.
@@ -69,6 +72,11 @@ impl ServingCheck {
     /// Puts other criteria in force.
     pub fn require(&self, criteria: ServingCriteria) {
         self.criteria.send_replace(criteria);
+    }
+
+    /// The addresses that are served and that no interface of this host has now.
+    pub(super) fn absent_addresses(&self) -> Vec<SocketAddr> {
+        self.criteria.borrow().listen.iter().copied().filter(|address| !has_address(*address)).collect()
     }
 
     /// Checks it, or takes the outcome of a check within the last second.

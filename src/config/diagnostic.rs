@@ -2,7 +2,8 @@
 
 use std::{fmt, ops::Range, path::Path};
 
-/// Diagnostics that are printed. When a file has more they usually have one cause, which the rest would hide.
+/// Diagnostics that are kept and printed; more are only counted. When a file has more they usually have one cause, which
+/// the rest would hide, and a file that is no configuration at all would fill the memory with them.
 pub const DIAGNOSTICS_SHOWN_MAX: usize = 100;
 
 /// One diagnostic: `file:line:col: message`.
@@ -16,34 +17,44 @@ pub struct Diagnostic {
     pub message: String,
 }
 
-/// Why a file is refused: all its diagnostics, in the order of the file.
+/// Why a file is refused: its diagnostics, in the order of the file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Diagnostics {
     file: String,
     list: Vec<Diagnostic>,
+    /// Errors that are counted and have no diagnostic.
+    more: usize,
 }
 
 impl Diagnostics {
-    /// Sorts the diagnostics by place; `list` has at least one.
-    pub fn new(file: &Path, mut list: Vec<Diagnostic>) -> Self {
+    /// Finds the lines of the errors, of which there is at least one, and sorts them by place.
+    pub(super) fn new(file: &Path, text: &str, errors: Errors) -> Self {
+        let lines = Lines::new(text);
+        let Errors { list, more } = errors;
+        let mut list: Vec<_> = list.into_iter().map(|error| lines.locate(error)).collect();
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         list.dedup();
-        Self { file: file.display().to_string(), list }
+        Self { file: file.display().to_string(), list, more }
     }
 
-    /// The diagnostics, in the order of the file.
+    /// The diagnostics, in the order of the file: at most [`DIAGNOSTICS_SHOWN_MAX`].
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
+    }
+
+    /// How many errors the file has.
+    pub fn count(&self) -> usize {
+        self.list.len() + self.more
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, diagnostic) in self.list.iter().take(DIAGNOSTICS_SHOWN_MAX).enumerate() {
+        for (n, diagnostic) in self.list.iter().enumerate() {
             let separator = if n == 0 { "" } else { "\n" };
             write!(f, "{separator}{}:{}:{}: {}", self.file, diagnostic.line, diagnostic.column, diagnostic.message)?;
         }
-        match self.list.len().saturating_sub(DIAGNOSTICS_SHOWN_MAX) {
+        match self.more {
             0 => Ok(()),
             more => write!(f, "\n{}: and {more} more", self.file),
         }
@@ -57,15 +68,82 @@ pub(super) struct SpannedError {
     pub message: String,
     /// Something is missing. After a syntax error this may be only a consequence, so it is left out then.
     pub about_missing: bool,
+    /// The key that its table does not know. Another table may.
+    pub unknown_key: Option<String>,
 }
 
 impl SpannedError {
     pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: one_line(&message.into()), about_missing: false }
+        Self { span, message: one_line(&message.into()), about_missing: false, unknown_key: None }
     }
 
     pub(super) fn missing(span: Range<usize>, message: impl Into<String>) -> Self {
         Self { about_missing: true, ..Self::new(span, message) }
+    }
+
+    pub(super) fn unknown_key(span: Range<usize>, message: impl Into<String>, key: &str) -> Self {
+        Self { unknown_key: Some(key.to_owned()), ..Self::new(span, message) }
+    }
+}
+
+/// The errors of a file, or of a part of it: the first [`DIAGNOSTICS_SHOWN_MAX`], and how many more there are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Errors {
+    list: Vec<SpannedError>,
+    more: usize,
+}
+
+impl Errors {
+    pub(super) fn push(&mut self, error: SpannedError) {
+        if self.list.len() < DIAGNOSTICS_SHOWN_MAX { self.list.push(error) } else { self.more += 1 }
+    }
+
+    /// Adds the errors of another part.
+    pub(super) fn append(&mut self, part: Self) {
+        self.extend(part.list);
+        self.more += part.more;
+    }
+
+    /// Counts an error that is not kept.
+    pub(super) fn count_more(&mut self) {
+        self.more += 1;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether there are more errors than are kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.more > 0
+    }
+
+    pub(super) fn list(&self) -> &[SpannedError] {
+        &self.list
+    }
+
+    pub(super) fn list_mut(&mut self) -> &mut Vec<SpannedError> {
+        &mut self.list
+    }
+}
+
+impl From<SpannedError> for Errors {
+    fn from(error: SpannedError) -> Self {
+        Self { list: vec![error], more: 0 }
+    }
+}
+
+impl Extend<SpannedError> for Errors {
+    fn extend<I: IntoIterator<Item = SpannedError>>(&mut self, errors: I) {
+        errors.into_iter().for_each(|error| self.push(error));
+    }
+}
+
+impl FromIterator<SpannedError> for Errors {
+    fn from_iter<I: IntoIterator<Item = SpannedError>>(errors: I) -> Self {
+        let mut all = Self::default();
+        all.extend(errors);
+        all
     }
 }
 
@@ -88,6 +166,17 @@ impl<'t> Lines<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { text, starts }
+    }
+
+    /// The text of a line, from 1, without its end.
+    pub(super) fn text(&self, line: usize) -> &'t str {
+        let start = self.starts.get(line - 1).copied().unwrap_or(self.text.len());
+        self.text[start..].lines().next().unwrap_or_default()
+    }
+
+    /// Where a line, from 1, starts.
+    pub(super) fn start(&self, line: usize) -> usize {
+        self.starts[line - 1]
     }
 
     /// The line of an offset, from 1.

@@ -6,12 +6,12 @@ use toml::Spanned;
 
 use super::{
     Encryption, SecureTransport, collide,
-    diagnostic::SpannedError,
+    diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
 };
 
-const TLS_KEYS: [&str; 2] = ["cert", "key"];
+pub(super) const TLS_KEYS: [&str; 2] = ["cert", "key"];
 
 /// The addresses of one key.
 type List = Spanned<Vec<Spanned<SocketAddr>>>;
@@ -39,8 +39,8 @@ impl EncryptionKeys {
     }
 
     /// Conflicts among these keys, and with the other addresses of the server.
-    pub(super) fn errors(&self, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Vec<SpannedError> {
-        let mut errors = Vec::new();
+    pub(super) fn errors(&self, listen: &[SocketAddr], admin: Option<SocketAddr>) -> Errors {
+        let mut errors = Errors::default();
         for (transport, list) in &self.lists {
             let key = transport.key();
             if list.get_ref().is_empty() {

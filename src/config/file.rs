@@ -1,19 +1,27 @@
 //! Reads a file: takes every known key and reports the keys that are left.
 
-use std::{collections::BTreeSet, fmt, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    path::PathBuf,
+};
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
-    Config, Zone, content_hash,
-    diagnostic::SpannedError,
+    Forward, Server, Zone,
+    diagnostic::{Errors, Lines, SpannedError},
     forward_keys::{ForwardKeys, read_forward},
+    hints::{self, Explained},
     keys::Keys,
+    sections::name_owners,
     server_keys::{ServerKeys, read_server},
+    syntax::screen,
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
 };
@@ -23,53 +31,96 @@ const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
 const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
 
+/// What a file says.
+pub(super) struct Content {
+    pub(super) server: Server,
+    pub(super) forward: Option<Forward>,
+    pub(super) zones: BTreeMap<ZoneName, Zone>,
+}
+
 /// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
-pub(super) fn read(text: &str, errors: &mut Vec<SpannedError>) -> Option<Config> {
+pub(super) fn read(text: &str, errors: &mut Errors) -> Option<Content> {
+    if let Some(screened) = screen(text, &TOP_KEYS) {
+        errors.append(hints::explain(text, screened).errors);
+        return None;
+    }
     let (root, syntax) = DeTable::parse_recoverable(text);
-    let broken = !syntax.is_empty();
-    errors.extend(
-        syntax.into_iter().map(|error| {
-            SpannedError::new(error.span().unwrap_or_default(), error.message().trim().replace('\n', "; "))
-        }),
-    );
-    let mut keys = Keys::new(root.into_inner(), "this file".to_owned());
+    if syntax.is_empty() {
+        return read_tables(text, root.into_inner(), errors);
+    }
+    let syntax = hints::explain(text, syntax_errors(text, syntax));
+    let mut others = Errors::default();
+    read_tables(text, root.into_inner(), &mut others);
+    errors.extend(without_consequences(text, &syntax, others));
+    errors.append(syntax.errors);
+    None
+}
+
+fn read_tables(text: &str, root: DeTable<'_>, errors: &mut Errors) -> Option<Content> {
+    let mut keys = Keys::new(root, "this file".to_owned());
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
-    errors.extend(more);
+    errors.append(more);
     let (forward, more) = read_forward(&mut keys).unzip();
-    errors.extend(more.unwrap_or_default());
+    errors.append(more.unwrap_or_default());
     let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
-    errors.extend(more);
+    errors.append(more);
     if let Some(seeds) = defaults.seeds.take() {
         errors.push(SpannedError::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
     }
     let zones = keys.take("zones", |zones| value::table(zones, "[zones.\"name\"] tables"));
-    errors.extend(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
+    errors.append(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
     let clients = server.clients.clone().unwrap_or_default();
-    let zones = read_zones(zones.unwrap_or_default(), &defaults, &clients, errors);
+    let zones = read_zones(text, zones.unwrap_or_default(), &defaults, &clients, errors);
     if zones.is_empty() && errors.is_empty() {
         errors.push(SpannedError::missing(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
     }
-    errors.extend(cross_checks(&server, &zones));
+    errors.append(cross_checks(&server, &zones));
     if let Some(forward) = &forward {
         let root = zones.get(&ZoneName::root()).map(|root| root.span.clone());
-        errors.extend(forward.cross_checks(&server.addresses(), root));
+        errors.append(forward.cross_checks(&server.addresses(), root));
     }
-    if broken {
-        drop_consequences(text, errors);
-    }
+    name_owners(errors);
     let mut zones: Vec<_> = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
     zones.sort_by_cached_key(|(name, _)| name.clone());
     let zones = zones.into_iter().collect();
-    let hash = content_hash(text.as_bytes());
     let forward = forward.map(ForwardKeys::resolve);
-    errors.is_empty().then(|| Config { server: server.resolve(), forward, zones, hash })
+    errors.is_empty().then(|| Content { server: server.resolve(), forward, zones })
 }
 
-/// After a syntax error, keys that seem missing may only be unreadable, and one error for each line is enough.
-fn drop_consequences(text: &str, errors: &mut Vec<SpannedError>) {
-    let lines = super::diagnostic::Lines::new(text);
+/// `state_dir` of a file that may have errors.
+pub(super) fn state_dir(text: &str) -> Option<PathBuf> {
+    if screen(text, &TOP_KEYS).is_some() {
+        return None;
+    }
+    let (root, _) = DeTable::parse_recoverable(text);
+    let directory = root.get_ref().get("server")?.get_ref().get("state_dir")?.get_ref().as_str()?;
+    (!directory.is_empty()).then(|| directory.into())
+}
+
+/// The first error of each line; the others are mostly consequences of it.
+fn syntax_errors(text: &str, syntax: Vec<toml::de::Error>) -> Errors {
+    let lines = Lines::new(text);
     let mut seen = BTreeSet::new();
-    errors.retain(|error| !error.about_missing && seen.insert(lines.line(error.span.start)));
+    let located = syntax.into_iter().map(|error| (error.span().unwrap_or_default(), error));
+    let first = located.filter(|(span, _)| seen.insert(lines.line(span.start)));
+    first.map(|(span, error)| SpannedError::new(span, error.message().trim().replace('\n', "; "))).collect()
+}
+
+/// The errors that remain beside errors of syntax: keys that seem missing may only be unreadable, a key that seems unknown
+/// may follow the broken name of its section, and one error for each line is enough.
+fn without_consequences(text: &str, syntax: &Explained, mut others: Errors) -> Vec<SpannedError> {
+    let lines = Lines::new(text);
+    let mut seen: BTreeSet<_> = syntax.errors.list().iter().map(|error| lines.line(error.span.start)).collect();
+    let broken = seen.clone();
+    let is_section = |line: &usize| lines.text(*line).trim_start().starts_with('[');
+    let is_consequence = |error: &SpannedError| {
+        let section = || (1..lines.line(error.span.start)).rev().find(is_section);
+        error.about_missing
+            || error.span.start >= syntax.readable_to
+            || error.unknown_key.is_some() && section().is_some_and(|section| broken.contains(&section))
+    };
+    let list = std::mem::take(others.list_mut());
+    list.into_iter().filter(|error| !is_consequence(error) && seen.insert(lines.line(error.span.start))).collect()
 }
 
 /// The zones of a file, unsorted: they are sorted once, when all of them are known.
@@ -83,16 +134,18 @@ struct ReadZone {
 }
 
 fn read_zones(
+    text: &str,
     table: DeTable<'_>,
     defaults: &ZoneKeys,
     clients: &AllowedClients,
-    errors: &mut Vec<SpannedError>,
+    errors: &mut Errors,
 ) -> Zones {
     let mut entries: Vec<_> = table.into_iter().collect();
     // Entries are large; an ordinary sort would move them at each of its steps.
     entries.sort_by_cached_key(|(key, _)| key.span().start);
     let mut zones = Zones::with_capacity_and_hasher(entries.len(), FxBuildHasher);
-    let mut names = FxHashSet::with_capacity_and_hasher(entries.len(), FxBuildHasher);
+    let mut names = FxHashMap::with_capacity_and_hasher(entries.len(), FxBuildHasher);
+    let mut lines = None;
     for (key, value) in entries {
         let span = key.span();
         if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
@@ -103,17 +156,21 @@ fn read_zones(
         let name = match ZoneName::parse(key.get_ref()) {
             Ok(name) => name,
             Err(error) => {
-                errors.push(SpannedError::new(span, format!("zone {:?} {error}", key.get_ref())));
+                let reason = value::name_reason(key.get_ref(), &error);
+                errors.push(SpannedError::new(span, format!("zone {:?} {reason}", key.get_ref())));
                 continue;
             }
         };
-        if !names.insert(name.clone()) {
-            errors.push(SpannedError::new(span, format!("zone {name} is defined twice")));
+        if let Some(first) = names.get(&name) {
+            let first = lines.get_or_insert_with(|| Lines::new(text)).line(*first);
+            let message = format!("zone {name} is defined twice; it is in line {first} already");
+            errors.push(SpannedError::new(span, message));
             continue;
         }
+        names.insert(name.clone(), span.start);
         match read_zone(&name, span, value, defaults, clients) {
             Ok(zone) => _ = zones.insert(name, zone),
-            Err(more) => errors.extend(more),
+            Err(more) => errors.append(more),
         }
     }
     zones
@@ -164,7 +221,7 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
 }
 
 /// Checks that concern more than one key or zone.
-fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
+fn cross_checks(server: &ServerKeys, zones: &Zones) -> Errors {
     let mut errors = Vec::new();
     for read in zones.values() {
         for seed in &read.seeds {
@@ -179,7 +236,8 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Vec<SpannedError> {
             }
         }
     }
-    errors.sort_by_key(|error| error.span.start);
+    errors.sort_by_key(|error: &SpannedError| error.span.start);
+    let mut errors: Errors = errors.into_iter().collect();
     for domain in &server.domains {
         if zones.contains_key(domain.get_ref()) {
             let message = format!("{} is a zone already, so it cannot be in domains as well", domain.get_ref());

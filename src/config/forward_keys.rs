@@ -11,13 +11,13 @@ use toml::Spanned;
 
 use super::{
     Forward, Upstream, collide,
-    diagnostic::SpannedError,
+    diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, canonical, is_publishable};
 
-const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
+pub(super) const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
 
 /// Upstreams in one list. A query that gets no reply goes to each of them in turn, and its client waits five seconds;
 /// more upstreams would never be asked.
@@ -39,7 +39,7 @@ pub(super) struct ForwardKeys {
 }
 
 /// Reads the section, if the file has it.
-pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Vec<SpannedError>)> {
+pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Errors)> {
     let at = file.table.get_key_value("forward").map(|(key, _)| key.span())?;
     let mut keys = file.sub_table("forward")?;
     let has_upstreams = keys.table.contains_key("upstreams");
@@ -61,7 +61,7 @@ pub(super) fn read_forward(file: &mut Keys<'_>) -> Option<(ForwardKeys, Vec<Span
 
 impl ForwardKeys {
     /// Conflicts with the listen addresses, and with a zone "." at `root`.
-    pub(super) fn cross_checks(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Vec<SpannedError> {
+    pub(super) fn cross_checks(&self, listen: &[SocketAddr], root: Option<Range<usize>>) -> Errors {
         let itself = self.upstreams.iter().filter_map(|upstream| {
             let address = upstream.get_ref().address;
             let own = listen.iter().find(|listen| is_same_host(address, **listen))?;
@@ -95,12 +95,12 @@ fn upstreams(value: &Value<'_>) -> Read<Vec<Spanned<Upstream>>> {
         1..=UPSTREAMS_MAX => return Ok(upstreams),
         count => format!("{count} upstreams; at most {UPSTREAMS_MAX} are allowed"),
     };
-    Err(vec![SpannedError::new(value.span(), message)])
+    Err(SpannedError::new(value.span(), message).into())
 }
 
 fn upstream(value: &Value<'_>) -> Read<Upstream> {
     let text = value::text(value, "the address of a resolver in quotes")?;
-    parse_upstream(text).map_err(|error| vec![SpannedError::new(value.span(), error.to_string())])
+    parse_upstream(text).map_err(|error| SpannedError::new(value.span(), error.to_string()).into())
 }
 
 /// Why a text is not an upstream.
@@ -163,7 +163,7 @@ fn clients(value: &Value<'_>) -> Read<AllowedClients> {
             let message = format!(
                 "{all} would make this server an open resolver, which others use for attacks; name your own networks"
             );
-            Err(vec![SpannedError::new(value.span(), message)])
+            Err(SpannedError::new(value.span(), message).into())
         }
         network => Ok(network),
     };

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    diagnostic::SpannedError,
+    diagnostic::{Errors, SpannedError},
     value::{self, Read, Value},
 };
 
@@ -16,18 +16,18 @@ const SUGGESTION_SIMILARITY: f64 = 0.75;
 pub(super) struct Keys<'i, P = String> {
     pub(super) table: DeTable<'i>,
     place: P,
-    pub(super) errors: Vec<SpannedError>,
+    pub(super) errors: Errors,
 }
 
 impl<'i, P: Display> Keys<'i, P> {
     /// `place` names the table in errors.
     pub(super) fn new(table: DeTable<'i>, place: P) -> Self {
-        Self { table, place, errors: Vec::new() }
+        Self { table, place, errors: Errors::default() }
     }
 
     pub(super) fn take<T>(&mut self, key: &str, read: impl FnOnce(Value<'i>) -> Read<T>) -> Option<T> {
         let value = self.table.remove(key)?;
-        read(value).map_err(|more| self.errors.extend(more)).ok()
+        read(value).map_err(|more| self.errors.append(more)).ok()
     }
 
     pub(super) fn get<T>(&mut self, key: &str, read: impl FnOnce(&Value<'i>) -> Read<T>) -> Option<T> {
@@ -44,7 +44,7 @@ impl<'i, P: Display> Keys<'i, P> {
     }
 
     /// Reports every key that is left. `known` are the keys of this version, `later` those of a coming one.
-    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Vec<SpannedError> {
+    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Errors {
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             let place = &self.place;
@@ -55,7 +55,7 @@ impl<'i, P: Display> Keys<'i, P> {
             } else {
                 format!("{place} has no key {name:?}; it knows {}", known.join(", "))
             };
-            self.errors.push(SpannedError::new(key.span(), message));
+            self.errors.push(SpannedError::unknown_key(key.span(), message, name));
         }
         self.errors
     }

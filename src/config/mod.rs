@@ -10,11 +10,16 @@ mod diagnostic;
 mod encryption_keys;
 mod file;
 mod forward_keys;
+mod hints;
 mod keys;
 mod named_files;
 mod node_load;
+mod sections;
 mod server_keys;
+mod status;
+mod syntax;
 mod value;
+mod warnings;
 mod zone_keys;
 
 use std::{
@@ -24,25 +29,29 @@ use std::{
     num::{NonZeroU8, NonZeroU16},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
 
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
-use self::diagnostic::{Lines, SpannedError};
+use self::diagnostic::{Errors, SpannedError};
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
+pub use self::status::ConfigStatus;
 pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
     types::{AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, RateLimit, Seed, Ttl, ZoneName},
 };
 
-/// The largest file that is read. Ten thousand zones take about a megabyte.
-pub const FILE_OCTETS_MAX: u64 = 64 << 20;
+/// The largest file that is read: forty thousand zones. Parsing one takes some fifteen times as much memory.
+pub const FILE_OCTETS_MAX: u64 = 4 << 20;
+
+/// What some editors put before the first character of a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A whole file, parsed and checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,6 +64,17 @@ pub struct Config {
     pub zones: BTreeMap<ZoneName, Zone>,
     /// Identifies the content: sixteen hexadecimal digits.
     pub hash: String,
+    /// What it was parsed from.
+    pub sources: Arc<[SourceFile]>,
+}
+
+/// A file of a configuration, as it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SourceFile {
+    /// Where it was.
+    pub path: PathBuf,
+    /// What it contained.
+    pub text: String,
 }
 
 /// `[server]`.
@@ -298,19 +318,6 @@ pub struct Health {
     pub fall: NonZeroU8,
 }
 
-/// The state of the configuration file, for the admin interface.
-#[derive(Clone, Debug)]
-pub struct ConfigStatus {
-    /// The file.
-    pub path: PathBuf,
-    /// [`Config::hash`] of what is in force.
-    pub hash: String,
-    /// When it came into force.
-    pub loaded: SystemTime,
-    /// Why the file as it is now was refused; `None` when it is in force.
-    pub error: Option<String>,
-}
-
 /// A request to reload, from an operator who waits for the outcome.
 #[derive(Debug)]
 pub struct ReloadRequest {
@@ -349,22 +356,31 @@ impl Config {
     /// # Errors
     /// All diagnostics, in the order of the file.
     pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Diagnostics> {
-        let text = std::str::from_utf8(content).map_err(|error| {
+        let whole = std::str::from_utf8(content).map_err(|error| {
             let readable = String::from_utf8_lossy(&content[..error.valid_up_to()]);
-            let error = SpannedError::new(readable.len()..readable.len(), "the file is not UTF-8 text from here on");
-            Diagnostics::new(path, vec![Lines::new(&readable).locate(error)])
+            let message = if content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
+                "the file is UTF-16 text; save it as UTF-8"
+            } else {
+                "the file is not UTF-8 text from here on"
+            };
+            let error = SpannedError::new(readable.len()..readable.len(), message);
+            Diagnostics::new(path, &readable, error.into())
         })?;
-        let mut errors = Vec::new();
-        file::read(text, &mut errors).ok_or_else(|| {
-            let lines = Lines::new(text);
-            Diagnostics::new(path, errors.into_iter().map(|error| lines.locate(error)).collect())
-        })
+        let text = whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole);
+        let mut errors = Errors::default();
+        match file::read(text, &mut errors) {
+            Some(file::Content { server, forward, zones }) => {
+                let source = SourceFile { path: path.into(), text: whole.into() };
+                Ok(Self { server, forward, zones, hash: content_hash(content), sources: [source].into() })
+            }
+            None => Err(Diagnostics::new(path, text, errors)),
+        }
     }
 
     /// What is allowed but probably not meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let wildcards_only = self.server.listen.iter().all(|address| address.ip().is_unspecified());
-        let mut warnings = Vec::new();
+        let mut warnings = warnings::zone_warnings(self);
         if wildcards_only && self.server.nameservers.is_empty() {
             warnings.push(
                 "listen has only wildcard addresses and [server] nameservers is empty, so questions for NS \
@@ -377,6 +393,11 @@ impl Config {
         warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings
     }
+}
+
+/// `state_dir` of a file that is refused for something else, if it can be read.
+pub fn state_dir_of_refused(content: &[u8]) -> Option<PathBuf> {
+    file::state_dir(std::str::from_utf8(content).ok()?)
 }
 
 /// Whether two addresses cannot be bound at once over one protocol: they are equal, or one is the wildcard of the other.
@@ -465,7 +486,7 @@ mod tests {
             ),
             (
                 "# \u{e4}\u{f6}\u{fc}\n[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"\u{e4}.b\"]\n",
-                "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; letters, digits, '-' and '_' are allowed",
+                "z.toml:3:22: seed \"\u{e4}.b\" has the character '\u{e4}'; write the name as it is in DNS, \"xn--4ca.b\"",
             ),
         ]);
     }
@@ -488,7 +509,7 @@ mod tests {
             ),
             (
                 "[zones.\"a.b\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"A.b.\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:3:8: zone a.b. is defined twice",
+                "z.toml:3:8: zone a.b. is defined twice; it is in line 1 already",
             ),
             (
                 "[server]\nlisten = [\"0.0.0.0:53\"]\n[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n",
@@ -633,7 +654,7 @@ mod tests {
         let first = errors(text);
         assert!(first.starts_with("z.toml:"), "{first}");
         let twice = errors("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nport = 1\nport = 2\n");
-        assert_eq!(twice, "z.toml:4:1: duplicate key");
+        assert_eq!(twice, "z.toml:4:1: port is set twice; it is in line 3 already");
     }
 
     #[test]

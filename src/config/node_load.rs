@@ -261,8 +261,11 @@ mod tests {
               this server sends as many; raise refresh or the interval of health, or shorten scope"
             ]
         );
-        let spread =
-            zone("a", "10.0.0.1", "refresh = \"100ms\"\nhealth = { interval = \"100ms\", timeout = \"100ms\" }");
+        let spread = zone(
+            "a",
+            "10.0.0.1",
+            "refresh = \"100ms\"\ntimeout = \"100ms\"\nhealth = { interval = \"100ms\", timeout = \"100ms\" }",
+        );
         assert_eq!(config(&spread).warnings(), [""; 0]);
     }
 

@@ -12,14 +12,14 @@ use toml::Spanned;
 
 use super::{
     Server, TcpLimits, collide,
-    diagnostic::SpannedError,
+    diagnostic::{Errors, SpannedError},
     encryption_keys::EncryptionKeys,
     keys::Keys,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, RateLimit, ZoneName};
 
-const SERVER_KEYS: [&str; 18] = [
+pub(super) const SERVER_KEYS: [&str; 18] = [
     "listen",
     "listen_tls",
     "listen_https",
@@ -42,9 +42,9 @@ const SERVER_KEYS: [&str; 18] = [
 
 const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
 
-const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "message"];
+pub(super) const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "message"];
 
-const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
+pub(super) const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
 
 /// Every second query over the limit gets a truncated reply, so that a real client retries over TCP; as in BIND and Knot.
 const SLIP: u8 = 2;
@@ -116,7 +116,7 @@ impl ServerKeys {
     }
 }
 
-pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>) {
+pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Errors) {
     let what = "a list of addresses with ports";
     let server = ServerKeys {
         listen: keys.spanned("listen", |list| value::list(list, what, value::socket_address)),
@@ -161,7 +161,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
         keys.errors.push(SpannedError::new(admin.span(), message));
     }
     let admin = server.admin.as_ref().map(|admin| *admin.get_ref());
-    keys.errors.extend(server.encryption.errors(&server.addresses(), admin));
+    keys.errors.append(server.encryption.errors(&server.addresses(), admin));
     for twice in repeated(&server.domains, |name| Some(name.clone())) {
         keys.errors.push(SpannedError::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
     }
@@ -174,7 +174,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Vec<SpannedError>)
 fn domain(value: &Value<'_>) -> Read<ZoneName> {
     match value::name(value)? {
         root if root.is_root() => {
-            Err(vec![SpannedError::new(value.span(), "the root cannot be delegated to you; name a domain of yours")])
+            Err(SpannedError::new(value.span(), "the root cannot be delegated to you; name a domain of yours").into())
         }
         name => Ok(name),
     }

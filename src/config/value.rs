@@ -1,7 +1,7 @@
 //! Single values: converts a TOML value to a checked type, or returns errors with their spans.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     num::{NonZeroU8, NonZeroU16, NonZeroU32},
     ops::RangeInclusive,
     path::PathBuf,
@@ -15,7 +15,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::diagnostic::SpannedError;
+use super::diagnostic::{Errors, SpannedError};
 use crate::{
     systemd::credential::{credential_name, is_credential_name},
     types::{
@@ -52,10 +52,10 @@ const TCP_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 pub(super) const LIST_MAX: usize = 1024;
 
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
-pub(super) type Read<T> = Result<T, Vec<SpannedError>>;
+pub(super) type Read<T> = Result<T, Errors>;
 
 fn invalid<T>(value: &Value<'_>, message: impl Into<String>) -> Read<T> {
-    Err(vec![SpannedError::new(value.span(), message)])
+    Err(SpannedError::new(value.span(), message).into())
 }
 
 fn mismatch<T>(value: &Value<'_>, what: &str) -> Read<T> {
@@ -92,7 +92,7 @@ pub(super) fn table<'i>(value: Value<'i>, what: &str) -> Read<DeTable<'i>> {
     let span = value.span();
     match value.into_inner() {
         DeValue::Table(table) => Ok(table),
-        other => Err(vec![SpannedError::new(span, format!("expected {what}, found {}", kind(&other)))]),
+        other => Err(SpannedError::new(span, format!("expected {what}, found {}", kind(&other))).into()),
     }
 }
 
@@ -104,12 +104,12 @@ pub(super) fn list<T>(value: &Value<'_>, what: &str, read: impl Fn(&Value<'_>) -
     if entries.len() > LIST_MAX {
         return invalid(value, format!("a list of {} entries; at most {LIST_MAX} are allowed", entries.len()));
     }
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     let mut list = Vec::with_capacity(entries.len());
     for entry in entries.iter() {
         match read(entry) {
             Ok(read) => list.push(Spanned::new(entry.span(), read)),
-            Err(more) => errors.extend(more),
+            Err(more) => errors.append(more),
         }
     }
     if errors.is_empty() { Ok(list) } else { Err(errors) }
@@ -217,7 +217,7 @@ pub(super) fn server_name(value: &Value<'_>) -> Read<String> {
     match ZoneName::parse(text) {
         Ok(name) => Ok(name.to_string().trim_end_matches('.').into()),
         Err(NameError::Address) => Ok(text.into()),
-        Err(error) => invalid(value, format!("{text:?} {error}")),
+        Err(error) => invalid(value, format!("{text:?} {}", name_reason(text, &error))),
     }
 }
 
@@ -334,7 +334,7 @@ pub(super) fn small(value: &Value<'_>, range: RangeInclusive<u8>) -> Read<u8> {
 }
 
 /// The value, unless its parts have errors.
-pub(super) fn unless_errors<T>(value: T, errors: Vec<SpannedError>) -> Read<T> {
+pub(super) fn unless_errors<T>(value: T, errors: Errors) -> Read<T> {
     if errors.is_empty() { Ok(value) } else { Err(errors) }
 }
 
@@ -354,6 +354,9 @@ pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
     let text = text(value, "an address with a port, such as \"127.0.0.1:53\"")?;
     if let Ok(address) = text.parse() {
         return Ok(address);
+    }
+    if let Some((v6, port)) = unbracketed_port(text) {
+        return invalid(value, format!("{text:?} does not say where the port begins; write \"[{v6}]:{port}\""));
     }
     match text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(IpAddr::V4(v4)) => invalid(value, format!("{text:?} has no port; write \"{v4}:53\"")),
@@ -376,7 +379,26 @@ pub(super) fn host_address(value: &Value<'_>) -> Read<IpAddr> {
 
 pub(super) fn name(value: &Value<'_>) -> Read<ZoneName> {
     let text = text(value, "a domain name")?;
-    ZoneName::parse(text).or_else(|error| invalid(value, format!("{text:?} {error}")))
+    ZoneName::parse(text).or_else(|error| invalid(value, format!("{text:?} {}", name_reason(text, &error))))
+}
+
+/// Why a text is not a name, and what to write in its place. It ends a sentence that begins with the text.
+pub(super) fn name_reason(text: &str, error: &NameError) -> String {
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let without_port = split_port(host).map_or(host, |(host, _)| host);
+    let name = ZoneName::parse(without_port).map(|name| name.to_string().trim_end_matches('.').to_owned());
+    match (error, name) {
+        (_, Ok(name)) if scheme.is_some() => format!("is a URL; write the name alone, \"{name}\""),
+        (_, Ok(name)) if without_port != text => format!("is more than a name; write \"{name}\""),
+        (NameError::Character(character), _) if !character.is_ascii() => match idna::domain_to_ascii(text) {
+            Ok(ascii) if ZoneName::parse(&ascii).is_ok() => {
+                format!("has the character {character:?}; write the name as it is in DNS, \"{ascii}\"")
+            }
+            _ => error.to_string(),
+        },
+        _ => error.to_string(),
+    }
 }
 
 pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
@@ -408,8 +430,16 @@ pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
     match ZoneName::parse(text) {
         Ok(name) if !name.is_root() => Ok(Seed::Host(name)),
         Ok(_) => invalid(value, "\".\" is no host"),
-        Err(error) => invalid(value, format!("seed {text:?} {error}")),
+        Err(error) => invalid(value, format!("seed {text:?} {}", name_reason(text, &error))),
     }
+}
+
+/// An IPv6 address and a port that were probably meant: `::1:53`, or a whole address and a number behind it.
+fn unbracketed_port(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let (address, port) = text.rsplit_once(':')?;
+    let address = address.parse().ok()?;
+    let is_common = ["53", "443", "853", "5353", "9153"].contains(&port);
+    (is_common || text.parse::<Ipv6Addr>().is_err()).then_some((address, port.parse().ok()?))
 }
 
 /// `host:port` and `[v6]:port`, but not a bare IPv6 address.

@@ -13,7 +13,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, Zone,
-    diagnostic::SpannedError,
+    diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
 };
@@ -45,9 +45,9 @@ pub(super) const ZONE_KEYS: [&str; 20] = [
     "identity",
 ];
 
-const TLS_KEYS: [&str; 5] = ["ca", "server_name", "cert", "key", "insecure"];
+pub(super) const TLS_KEYS: [&str; 5] = ["ca", "server_name", "cert", "key", "insecure"];
 
-const HEALTH_KEYS: [&str; 4] = ["interval", "timeout", "rise", "fall"];
+pub(super) const HEALTH_KEYS: [&str; 4] = ["interval", "timeout", "rise", "fall"];
 
 const IDENTITY_KEYS: [&str; 2] = ["access_key", "secret_key_file"];
 
@@ -120,7 +120,7 @@ enum IdentityTable {
     Keys { access_key: Option<String>, secret_key_file: Option<PathBuf> },
 }
 
-pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Vec<SpannedError>) {
+pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Errors) {
     let seeds = "a list of addresses or host names in quotes";
     let networks = "a list of networks or addresses in quotes";
     let plain = |list: Vec<Spanned<_>>| list.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
@@ -210,7 +210,7 @@ fn scope(value: &Value<'_>) -> Read<Scope> {
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
     let table = value::table(value.clone(), "a table, map = { \"10.0.1.0/24\" = \"203.0.113.0/24\" }")?;
     let mut map = Vec::new();
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     for (from, to) in table {
         match (value::parse_network(from.get_ref()), value::network(&to)) {
             (Ok(inside), Ok(outside)) => match Translation::new(inside, outside) {
@@ -224,7 +224,7 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
             },
             (inside, outside) => {
                 errors.extend(inside.err().map(|error| SpannedError::new(from.span(), error.to_string())));
-                errors.extend(outside.err().unwrap_or_default());
+                errors.append(outside.err().unwrap_or_default());
             }
         }
     }
@@ -279,7 +279,7 @@ impl ZoneKeys {
         let shared = defaults.tls.as_ref();
         if !https {
             return match own {
-                Some(tls) => Err(vec![SpannedError::new(tls.span(), "tls has no effect without scheme = \"https\"")]),
+                Some(tls) => Err(SpannedError::new(tls.span(), "tls has no effect without scheme = \"https\"").into()),
                 None => Ok(Scheme::Http),
             };
         }
@@ -290,7 +290,7 @@ impl ZoneKeys {
         let client = match (own.cert.or(shared.cert), own.key.or(shared.key)) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            _ => return Err(vec![SpannedError::new(place, "cert and key belong together; name both, or neither")]),
+            _ => return Err(SpannedError::new(place, "cert and key belong together; name both, or neither").into()),
         };
         Ok(Scheme::Https(Tls {
             ca: own.ca.or(shared.ca),
@@ -319,7 +319,7 @@ impl ZoneKeys {
             (IdentityTable::Off, _) if is_pinned => {
                 let unasked =
                     "with identity = false no node can give the id that cluster_id demands; remove one of both";
-                return Err(vec![SpannedError::new(place.span(), unasked)]);
+                return Err(SpannedError::new(place.span(), unasked).into());
             }
             (IdentityTable::Off, _) => return Ok(Identity::Off),
             (_, (Some(access_key), Some(secret_key_file))) => {
@@ -329,7 +329,7 @@ impl ZoneKeys {
             (_, (None, Some(_))) => "access_key, the name of a role of the cluster",
             (_, (None, None)) => "access_key and secret_key_file; to ask without a signature, remove it",
         };
-        Err(vec![SpannedError::new(place.span(), format!("identity needs {lacks}"))])
+        Err(SpannedError::new(place.span(), format!("identity needs {lacks}")).into())
     }
 
     fn resolve_health(&self, defaults: &Self) -> Option<Health> {

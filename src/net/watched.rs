@@ -379,6 +379,9 @@ fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<
     if !metadata.is_file() {
         return Err(ReadFailure::NotRegular);
     }
+    if metadata.len() > size_max {
+        return Err(ReadFailure::TooLarge(size_max));
+    }
     let stamp = Stamp::of(&metadata);
     let has_settled = stamp.has_settled(SystemTime::now());
     if has_settled && known == Some(&stamp) {
@@ -396,6 +399,9 @@ fn real_path(path: &Path) -> Result<Cow<'_, Path>, ReadFailure> {
 }
 
 fn read_all(file: File, size_max: u64) -> Result<Vec<u8>, ReadFailure> {
+    if file.metadata()?.len() > size_max {
+        return Err(ReadFailure::TooLarge(size_max));
+    }
     let mut octets = Vec::new();
     let length = file.take(size_max + 1).read_to_end(&mut octets)?;
     if length as u64 > size_max { Err(ReadFailure::TooLarge(size_max)) } else { Ok(octets) }

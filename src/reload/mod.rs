@@ -7,12 +7,7 @@
 mod settle;
 mod watch;
 
-use std::{
-    convert::Infallible,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -96,7 +91,12 @@ impl Reloader {
     /// Runs until dropped.
     pub async fn run(mut self) -> Infallible {
         self.watch.arm().await;
-        self.last_read = self.read().await.inode();
+        let reading = self.read().await;
+        self.last_read = reading.inode();
+        // The start has reported it.
+        if self.channels.status.load().error.is_some() {
+            self.refused = Some(reading.content);
+        }
         loop {
             self.wait(Instant::now() + POLL_INTERVAL).await;
             self.watch.arm().await;
@@ -247,7 +247,7 @@ impl Reloader {
     fn unchanged(&mut self) -> String {
         if self.refused.take().is_some() {
             tracing::info!(path = %self.path.display(), "the file is back to what is in force");
-            self.channels.status.rcu(|status| ConfigStatus { error: None, ..ConfigStatus::clone(status) });
+            self.channels.status.rcu(|status| ConfigStatus { error: None, kept: None, ..ConfigStatus::clone(status) });
         }
         if self.asked {
             self.count(ReloadResult::Unchanged);
@@ -262,12 +262,7 @@ impl Reloader {
         }
         self.count(ReloadResult::Applied);
         self.refused = None;
-        self.channels.status.store(Arc::new(ConfigStatus {
-            path: self.path.clone(),
-            hash: self.in_force.hash.clone(),
-            loaded: SystemTime::now(),
-            error: None,
-        }));
+        self.channels.status.store(Arc::new(ConfigStatus::new(&self.path, &self.in_force)));
     }
 
     fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {

@@ -146,6 +146,6 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    super::bind_free(&socket, address)?;
     Ok(socket.into())
 }

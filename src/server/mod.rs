@@ -14,15 +14,15 @@ mod udp;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     runtime,
     sync::mpsc::{self, UnboundedSender},
@@ -40,6 +40,12 @@ pub use self::{
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
 const TCP_BACKLOG: i32 = 4096;
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// Where systemd-resolved listens (systemd-resolved(8)).
+const STUB_LISTENERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)];
 
 /// How often port 0 is tried: the kernel gives a free TCP port, which another program may hold for UDP.
 const FREE_PORT_ATTEMPTS: usize = 16;
@@ -71,6 +77,18 @@ pub enum BindError {
          alternator-dns from its systemd unit, grant it (setcap cap_net_bind_service=+ep), or choose a higher port"
     )]
     Forbidden(SocketAddr),
+    /// The port is taken by the resolver that many systems run by default.
+    #[error(
+        "systemd-resolved already listens on port {} of {}; set DNSStubListener=no in /etc/systemd/resolved.conf and \
+         restart systemd-resolved, or write an address of this host in `{key}`, such as \"127.0.0.1:{}\"",
+         address.port(), address.ip(), address.port()
+    )]
+    Stub {
+        /// The key of `[server]` that names the address.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
     /// No interface has the address.
     #[error("no interface of this host has the address of {address}; add it to one or change `{key}`")]
     NotLocal {
@@ -92,12 +110,37 @@ pub enum BindError {
 impl BindError {
     fn new(key: &'static str, address: SocketAddr, reason: io::Error) -> Self {
         match reason.kind() {
+            io::ErrorKind::AddrInUse if address.port() == DNS_PORT && is_stub(address) => Self::Stub { key, address },
             io::ErrorKind::AddrInUse => Self::InUse { key, address },
             io::ErrorKind::PermissionDenied => Self::Forbidden(address),
             io::ErrorKind::AddrNotAvailable => Self::NotLocal { key, address },
             _ => Self::Other { address, reason },
         }
     }
+}
+
+/// Whether an address that is in use is used by the stub listener of systemd-resolved: it has two addresses of its own,
+/// and the wildcard includes them. Another program on the wildcard would use 127.0.0.1 too.
+fn is_stub(address: SocketAddr) -> bool {
+    let is_free = |ip: Ipv4Addr| {
+        let bound = std::net::TcpListener::bind((ip, address.port()));
+        !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    match address.ip() {
+        IpAddr::V4(ip) if STUB_LISTENERS.contains(&ip) => is_free(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+            is_free(Ipv4Addr::LOCALHOST) && STUB_LISTENERS.into_iter().any(|ip| !is_free(ip))
+        }
+        _ => false,
+    }
+}
+
+/// Whether an interface of this host has the address now, or it is a wildcard. Asks the kernel, and sends nothing.
+pub fn has_address(address: SocketAddr) -> bool {
+    let mut any_port = address;
+    any_port.set_port(0);
+    let bound = std::net::UdpSocket::bind(any_port);
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 impl Bound {
@@ -107,14 +150,27 @@ impl Bound {
     /// When one of them cannot be had; then none is kept.
     pub fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
         let attempts = if address.port() == 0 { FREE_PORT_ATTEMPTS } else { 1 };
-        let mut bound = Self::try_bind(address, workers);
+        let mut bound = Self::try_bind(address, workers, Port::Exclusive);
         for _ in 1..attempts {
             if !bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
                 break;
             }
-            bound = Self::try_bind(address, workers);
+            bound = Self::try_bind(address, workers, Port::Exclusive);
         }
         bound.map_err(|reason| BindError::new("listen", address, reason))
+    }
+
+    /// Takes an address beside others of this server with the same port: the wildcard of them, or one that a wildcard
+    /// of them includes. Each question goes to the more specific one as long as both are served.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_beside(served: &[&Serving], address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let share = |port| served.iter().try_for_each(|serving| serving.stop.share(port));
+        let bound = share(Port::Shared).and_then(|()| Self::try_bind(address, workers, Port::Shared));
+        // No other program may bind the port after that.
+        let exclusive = share(Port::Exclusive);
+        bound.and_then(|bound| exclusive.map(|()| bound)).map_err(|reason| BindError::new("listen", address, reason))
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0.
@@ -132,7 +188,8 @@ impl Bound {
         failures: UnboundedSender<String>,
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
-        let stop = Stop::default();
+        // Without the copy the port cannot be shared with another address later, which then needs a restart.
+        let stop = Stop { listener: Mutex::new(self.tcp.try_clone().ok()), ..Stop::default() };
         for (number, socket) in self.udp.into_iter().enumerate() {
             let name = format!("udp-{number}");
             let guard = FailureGuard { name: format!("{name} on {}", self.address), failures: failures.clone() };
@@ -165,23 +222,46 @@ impl Bound {
 
     /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without an error, so only
     /// TCP reports that the address is in use.
-    fn try_bind(address: SocketAddr, workers: usize) -> io::Result<Self> {
-        let tcp = bind_tcp(address)?;
+    fn try_bind(address: SocketAddr, workers: usize, port: Port) -> io::Result<Self> {
+        let tcp = bind_tcp_port(address, port)?;
         let address = tcp.local_addr()?;
         let udp = (0..workers.max(1)).map(|_| udp::bind(address)).collect::<io::Result<_>>()?;
         Ok(Self { address, tcp, udp })
     }
 }
 
+/// Whether other sockets of this user may bind the port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Port {
+    Exclusive,
+    /// For a moment, and only with addresses that differ.
+    Shared,
+}
+
+/// Binds also an address that no interface has yet: one that comes up later, or that moves between hosts.
+fn bind_free(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+    }
+    socket.bind(&address.into())
+}
+
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    bind_tcp_port(address, Port::Exclusive)
+}
+
+fn bind_tcp_port(address: SocketAddr, port: Port) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // Connections of an earlier process in TIME_WAIT must not prevent a restart.
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    socket.set_reuse_port(port == Port::Shared)?;
+    bind_free(&socket, address)?;
     socket.listen(TCP_BACKLOG)?;
+    socket.set_reuse_port(false)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
@@ -225,10 +305,22 @@ impl Drop for Serving {
 struct Stop {
     udp: Arc<AtomicBool>,
     tcp: CancellationToken,
+    /// A copy of the descriptor that accepts TCP connections, to change its options. Closed before the other one, so that
+    /// no connection arrives that no task accepts.
+    listener: Mutex<Option<std::net::TcpListener>>,
 }
 
 impl Stop {
+    fn share(&self, port: Port) -> io::Result<()> {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*listener {
+            Some(listener) => SockRef::from(listener).set_reuse_port(port == Port::Shared),
+            None => Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+
     fn now(&self) {
+        drop(self.listener.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.udp.store(true, Relaxed);
         self.tcp.cancel();
     }

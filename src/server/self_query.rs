@@ -17,6 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::has_address;
 use crate::answer::wire::{FLAG_RESPONSE, HEADER_OCTETS, OPTION_COOKIE, TYPE_OPT, UDP_OCTETS_MAX};
 
 /// How long a socket may take to answer. It takes a millisecond; a client asks another server after some seconds.
@@ -46,12 +47,18 @@ pub struct Unanswered {
     reason: io::Error,
 }
 
-/// Asks every address over UDP and TCP.
+/// Asks every address that this host has now over UDP and TCP: one that moves between hosts, and is elsewhere, is not
+/// missing here.
 ///
 /// # Errors
-/// The first socket that gives no DNS reply within [`SELF_QUERY_TIME_MAX`].
+/// The first socket that gives no DNS reply within [`SELF_QUERY_TIME_MAX`], or no address is here.
 pub async fn self_query(listen: &[SocketAddr]) -> Result<(), Unanswered> {
-    let outcomes = join_all(listen.iter().map(|&address| query_both(address))).await;
+    let here: Vec<_> = listen.iter().copied().filter(|address| has_address(*address)).collect();
+    if let (Some(&address), true) = (listen.first(), here.is_empty()) {
+        let reason = io::Error::other("no interface of this host has the address");
+        return Err(Unanswered { transport: "UDP", address, reason });
+    }
+    let outcomes = join_all(here.into_iter().map(query_both)).await;
     outcomes.into_iter().collect()
 }
 

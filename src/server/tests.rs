@@ -247,13 +247,45 @@ fn an_address_that_is_taken_is_refused_with_a_sentence() {
     assert_eq!(diagnostic(tcp.local_addr().unwrap()), sentence(tcp.local_addr().unwrap()));
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(diagnostic(udp.local_addr().unwrap()), sentence(udp.local_addr().unwrap()));
-    let nowhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 5353));
-    assert_eq!(
-        diagnostic(nowhere),
-        "no interface of this host has the address of 192.0.2.1:5353; add it to one or change `listen`"
-    );
     let denied = BindError::new("listen", address, io::ErrorKind::PermissionDenied.into()).to_string();
     assert!(denied.contains("CAP_NET_BIND_SERVICE"), "{denied}");
+}
+
+#[test]
+fn an_address_that_no_interface_has_is_bound_all_the_same() {
+    for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        let address = address.parse().unwrap();
+        assert!(!has_address(address));
+        assert_eq!(Bound::bind(address, 2).unwrap().local_address().ip(), address.ip());
+    }
+    for address in ["127.0.0.9:53", "0.0.0.0:53", "[::1]:53", "[::]:53"] {
+        assert!(has_address(address.parse().unwrap()), "{address}");
+    }
+}
+
+#[test]
+fn the_stub_listener_of_systemd_resolved_differs_from_other_programs() {
+    for stub in STUB_LISTENERS {
+        let resolved = TcpListener::bind((stub, 0)).unwrap();
+        let port = resolved.local_addr().unwrap().port();
+        for wanted in [stub, Ipv4Addr::UNSPECIFIED] {
+            let wanted = SocketAddr::from((wanted, port));
+            assert!(Bound::bind(wanted, 1).is_err() && is_stub(wanted), "{wanted}");
+        }
+        assert!(!is_stub(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        drop(resolved);
+        let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        assert!(!is_stub(other.local_addr().unwrap()) && !is_stub(SocketAddr::from((stub, port))));
+    }
+    let sentence = |ip| {
+        let address = SocketAddr::from((ip, DNS_PORT));
+        BindError::Stub { key: "listen", address }.to_string()
+    };
+    assert_eq!(
+        sentence(Ipv4Addr::UNSPECIFIED),
+        "systemd-resolved already listens on port 53 of 0.0.0.0; set DNSStubListener=no in /etc/systemd/resolved.conf \
+         and restart systemd-resolved, or write an address of this host in `listen`, such as \"127.0.0.1:53\""
+    );
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
             SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
     }
-    socket.bind(&address.into())?;
+    super::bind_free(&socket, address)?;
     Ok(socket)
 }
 

@@ -1,17 +1,20 @@
 //! The state directory: locked by one process, and never with half a file in it.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-/// The file that holds what is known.
-const NODES: &str = "nodes.json";
+use rustix::fs::OFlags;
 
-/// What [`NODES`] is before it is complete; in the same directory, because a rename must not cross file systems.
-const UNFINISHED: &str = "nodes.json.new";
+/// The file that holds what is known.
+pub(super) const NODES: &str = "nodes.json";
+
+/// What the name of a file ends with before it is complete. It is in the same directory, because a rename must not cross
+/// file systems.
+const UNFINISHED: &str = ".new";
 
 /// The process that holds the lock of this file owns the directory. It is never removed: otherwise two instances could
 /// each lock a file of that name.
@@ -22,6 +25,9 @@ const FILE_MODE: u32 = 0o600;
 
 /// The same for a directory that we create.
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// The format of the lock's text. Nothing depends on it but the sentence that refuses a second instance.
+const LOCK_VERSION: u32 = 1;
 
 /// A process id has at most seven digits on Linux and ten anywhere; the rest of a longer lock file is not ours.
 const HOLDER_OCTETS_MAX: u64 = 32;
@@ -82,7 +88,7 @@ fn plain(error: &io::Error) -> String {
 pub(super) struct Directory {
     path: PathBuf,
     /// The system releases the lock when this file is closed.
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -101,52 +107,82 @@ impl Directory {
             Err(TryLockError::Error(error)) => return Err(not_writable(error)),
         }
         // The lock holds without the number in it, which only makes another instance's refusal clearer.
-        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        let directory = Self { path: path.into(), _lock: lock };
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}\nversion {LOCK_VERSION}", std::process::id()));
+        let directory = Self { path: path.into(), lock };
         directory.try_out().map_err(not_writable)?;
         Ok(directory)
     }
 
-    /// Where the nodes are kept.
-    pub(super) fn nodes(&self) -> PathBuf {
-        self.path.join(NODES)
+    /// Whether the lock is still that of the directory. It is not once the directory was removed, or another one is there:
+    /// then another instance could lock that.
+    pub(super) fn is_locked(&self) -> bool {
+        let identity = |metadata: io::Result<Metadata>| metadata.map(|metadata| (metadata.dev(), metadata.ino())).ok();
+        let held = identity(self.lock.metadata());
+        held.is_some() && held == identity(fs::symlink_metadata(self.path.join(LOCK)))
     }
 
-    /// What was written last, up to one octet more than `limit`; `None` when nothing ever was.
-    pub(super) fn read(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut content = Vec::new();
-        match File::open(self.nodes()) {
-            Ok(file) => file.take(limit + 1).read_to_end(&mut content).map(|_| Some(content)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+    /// Locks the directory again, if it is not. Returns whether it is another one now, in which nothing of ours is.
+    pub(super) fn lock_again(&mut self) -> Result<bool, SnapshotError> {
+        if self.is_locked() {
+            return Ok(false);
         }
+        let path = self.path.clone();
+        *self = Self::lock(&path)?;
+        Ok(true)
     }
 
-    /// Replaces what was written. Whatever happens meanwhile, the old content or the new one is there, whole.
-    pub(super) fn write(&self, content: &[u8]) -> io::Result<()> {
-        let mut file = self.unfinished()?;
+    /// Where a file of this name is.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The directory itself.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces a file. Whatever happens meanwhile, the old content or the new one is there, whole.
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let (mut file, unfinished) = self.unfinished(name)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::rename(self.path.join(UNFINISHED), self.nodes())?;
+        fs::rename(unfinished, self.file(name))?;
         // The name is kept in the directory, so that has to reach the disk as well.
         File::open(&self.path)?.sync_all()
     }
 
     /// A new file to write in. One that an earlier instance left is removed first, and a link is not followed.
-    fn unfinished(&self) -> io::Result<File> {
-        let path = self.path.join(UNFINISHED);
+    fn unfinished(&self, name: &str) -> io::Result<(File, PathBuf)> {
+        let path = self.path.join(format!("{name}{UNFINISHED}"));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
+        Ok((file, path))
     }
 
     /// Whether files can be made here; better known now than when the first change is lost.
     fn try_out(&self) -> io::Result<()> {
-        drop(self.unfinished()?);
-        fs::remove_file(self.path.join(UNFINISHED))
+        let (_, path) = self.unfinished(NODES)?;
+        fs::remove_file(path)
     }
+}
+
+/// What a regular file contains, up to one octet more than `limit`; `None` when there is none. Another kind of file is an
+/// error, and a pipe without a writer is not waited for.
+pub(super) fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map(|_| Some(content))
 }
 
 fn create(path: &Path) -> Result<(), SnapshotError> {
@@ -162,7 +198,8 @@ fn create(path: &Path) -> Result<(), SnapshotError> {
 fn holder(lock: &File) -> Option<u32> {
     let mut text = String::new();
     lock.take(HOLDER_OCTETS_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // Another version may write more, or something else.
+    text.lines().next()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -206,20 +243,49 @@ mod tests {
     fn a_write_replaces_the_whole_and_follows_no_link() {
         let test_directory = TestDirectory::new("write");
         let directory = Directory::lock(test_directory.path()).unwrap();
-        assert_eq!(directory.read(100).unwrap(), None);
+        let path = directory.file(NODES);
+        assert_eq!(read(&path, 100).unwrap(), None);
         let elsewhere = test_directory.file("elsewhere");
         fs::write(&elsewhere, "untouched").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, test_directory.file(UNFINISHED)).unwrap();
-        directory.write(b"one, and long").unwrap();
-        directory.write(b"two").unwrap();
-        assert_eq!(directory.read(100).unwrap().unwrap(), b"two");
-        assert_eq!(directory.read(1).unwrap().unwrap(), b"tw", "one octet more than allowed shows that it is larger");
+        std::os::unix::fs::symlink(&elsewhere, test_directory.file("nodes.json.new")).unwrap();
+        directory.write(NODES, b"one, and long").unwrap();
+        directory.write(NODES, b"two").unwrap();
+        assert_eq!(read(&path, 100).unwrap().unwrap(), b"two");
+        assert_eq!(read(&path, 1).unwrap().unwrap(), b"tw", "one octet more than allowed shows that it is larger");
         assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory.nodes()).unwrap().permissions());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, FILE_MODE);
         let mut names: Vec<_> =
             fs::read_dir(test_directory.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["elsewhere", "lock", "nodes.json"]);
+    }
+
+    #[test]
+    fn a_directory_that_was_made_again_is_locked_again_by_one_process() {
+        let test_directory = TestDirectory::new("again");
+        let path = test_directory.file("state");
+        let mut first = Directory::lock(&path).unwrap();
+        assert!(!first.lock_again().unwrap());
+        fs::remove_dir_all(&path).unwrap();
+        assert!(!first.is_locked());
+        assert!(first.lock_again().unwrap() && first.is_locked());
+        assert!(Directory::lock(&path).is_err());
+        fs::remove_dir_all(&path).unwrap();
+        let second = Directory::lock(&path).unwrap();
+        assert!(matches!(first.lock_again(), Err(SnapshotError::Locked { holder: Some(_), .. })));
+        drop(second);
+        assert!(first.lock_again().unwrap());
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let test_directory = TestDirectory::new("pipe");
+        let path = test_directory.file(NODES);
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(read(&path, 100).unwrap_err().to_string(), "it is not a regular file");
+        let directory = Directory::lock(test_directory.path()).unwrap();
+        directory.write(NODES, b"one").unwrap();
+        assert_eq!(read(&path, 100).unwrap().unwrap(), b"one");
     }
 }

@@ -55,13 +55,14 @@ pub(super) struct Entry {
 
 /// Why a file cannot be used. Each reads as the end of a sentence that starts with the file.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum FileError {
+#[allow(missing_docs)]
+pub enum FileError {
     #[error("is cut short")]
     Short,
     #[error("is damaged: its checksum is not that of its content")]
     Checksum,
-    #[error("has version {0}; this program knows version {VERSION}")]
-    Version(u32),
+    #[error("has version {0}; this program knows version {1}")]
+    Version(u32, u32),
     #[error("cannot be understood: {0}")]
     Content(String),
 }
@@ -83,8 +84,25 @@ pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
         separator = ",\n";
     }
     text.push_str("\n},");
+    seal(text)
+}
+
+/// Adds the checksum of what is before it, and the end.
+pub(super) fn seal(text: String) -> String {
     let checksum = checksum(&text);
     text + CHECKSUM + &checksum + END
+}
+
+/// The text of a file of this version, if its checksum is right.
+pub(super) fn open_sealed(content: &[u8], version: u32) -> Result<&str, FileError> {
+    let text = std::str::from_utf8(content).map_err(|_| FileError::Checksum)?;
+    let (covered, rest) = text.rsplit_once(CHECKSUM).ok_or(FileError::Short)?;
+    let written = rest.strip_suffix(END).ok_or(FileError::Short)?;
+    if written != checksum(covered) {
+        return Err(FileError::Checksum);
+    }
+    let head: Head = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
+    if head.version == version { Ok(text) } else { Err(FileError::Version(head.version, version)) }
 }
 
 fn render_zone(text: &mut String, name: &ZoneName, entry: &Entry) {
@@ -112,18 +130,8 @@ fn render_zone(text: &mut String, name: &ZoneName, entry: &Entry) {
 
 /// Parses a file's content.
 pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileError> {
-    let text = std::str::from_utf8(content).map_err(|_| FileError::Checksum)?;
-    let (covered, rest) = text.rsplit_once(CHECKSUM).ok_or(FileError::Short)?;
-    let written = rest.strip_suffix(END).ok_or(FileError::Short)?;
-    if written != checksum(covered) {
-        return Err(FileError::Checksum);
-    }
-    let content_error = |error: serde_json::Error| FileError::Content(error.to_string());
-    match serde_json::from_str(text).map_err(content_error)? {
-        Head { version: VERSION } => {}
-        Head { version } => return Err(FileError::Version(version)),
-    }
-    let Body { zones } = serde_json::from_str(text).map_err(content_error)?;
+    let text = open_sealed(content, VERSION)?;
+    let Body { zones } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
     zones.into_iter().map(|(name, line)| entry(&name, line)).collect()
 }
 

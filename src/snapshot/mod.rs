@@ -4,18 +4,21 @@
 //! the last known nodes. They are recalled only for the cluster that they were learnt from (compared by its fingerprint),
 //! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
+//! The last good configuration is kept beside it ([`LastGood`]), for a start with a file that is refused.
+//!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
 //! beside one flush of the disk, in a thread for which no task waits; and it is written only when something has
 //! changed, at most once a second. A file for each zone would need a flush for each when many zones change at once, as
 //! at a start.
 
 mod directory;
+mod error;
 mod file;
+mod last_good;
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -23,17 +26,21 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    task::{JoinError, spawn_blocking},
-    time::{sleep, timeout},
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
 };
 
-pub use self::directory::SnapshotError;
+pub use self::{
+    directory::SnapshotError,
+    last_good::{LastGood, LastGoodError},
+};
 use self::{
-    directory::Directory,
-    file::{Entry, FILE_OCTETS_MAX, FileError, stamp},
+    directory::{Directory, NODES},
+    error::{Unread, WriteError},
+    file::{Entry, FILE_OCTETS_MAX, stamp},
 };
 use crate::{
-    config::{self, Cluster, Scheme},
+    config::{self, Cluster, Scheme, SourceFile},
     metrics::{ProcessCounters, SnapshotIgnored, SnapshotWrite},
     types::{ClusterId, NodeSet, ZoneName},
 };
@@ -48,6 +55,9 @@ const WRITE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// without a change must not make a snapshot a week old. So each time in it is at most an hour too early, and a server
 /// whose zones do not change writes once an hour.
 const CONFIRM_EVERY: Duration = Duration::from_secs(3600);
+
+/// Between looks whether the directory is still the one that is locked.
+const LOCK_CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// The clock may have been set back a little since; a time further ahead means that the clock is or was wrong.
 const FUTURE_MAX: Duration = Duration::from_secs(86_400);
@@ -110,6 +120,10 @@ struct Known {
     zones: BTreeMap<ZoneName, Entry>,
     /// The file differs from `zones`, if only in a time.
     unwritten: bool,
+    /// The files of the configuration in force; `None` until one is.
+    configuration: Option<Arc<[SourceFile]>>,
+    /// What the directory holds is another one.
+    configuration_unwritten: bool,
 }
 
 impl SnapshotStore {
@@ -126,13 +140,13 @@ impl SnapshotStore {
     ) -> Result<(Self, SnapshotWriter), SnapshotError> {
         let directory = Directory::lock(directory)?;
         let zones = read(&directory).unwrap_or_else(|unread| {
-            let path = directory.nodes();
+            let path = directory.file(NODES);
             tracing::warn!(path = %path.display(), "{unread}; the last known nodes are ignored");
             counters.snapshots_ignored.of(unread.reason()).increment();
             BTreeMap::new()
         });
         let shared = Arc::new(Shared {
-            known: Mutex::new(Known { zones, unwritten: false }),
+            known: Mutex::new(Known { zones, ..Known::default() }),
             changed: Notify::new(),
             directory: Mutex::new(directory),
             max_age,
@@ -205,6 +219,15 @@ impl SnapshotStore {
         }
     }
 
+    /// Keeps the files of the configuration that has just been put in force, for a start with one that is refused.
+    pub fn keep_configuration(&self, files: &Arc<[SourceFile]>) {
+        let mut known = self.0.known();
+        known.configuration = Some(files.clone());
+        known.configuration_unwritten = true;
+        drop(known);
+        self.0.changed.notify_one();
+    }
+
     /// Writes what is not yet written, for the last time. Gives up after two seconds.
     pub async fn flush(&self) {
         match timeout(FLUSH_MAX, write(&self.0)).await {
@@ -219,15 +242,20 @@ impl SnapshotWriter {
     /// Writes when something has changed, at most once a second; else once an hour. Runs until dropped.
     pub async fn run(self) -> Infallible {
         let mut reported = None;
+        let mut confirm_at = Instant::now() + CONFIRM_EVERY;
         loop {
-            // After a timeout there may be new times to write.
-            let _ = timeout(CONFIRM_EVERY, self.0.changed.notified()).await;
+            let has_changed = timeout(LOCK_CHECK_EVERY, self.0.changed.notified()).await.is_ok();
+            // When the time has come, there may be new times to write.
+            if !has_changed && Instant::now() < confirm_at && is_locked(&self.0).await {
+                continue;
+            }
+            confirm_at = Instant::now() + CONFIRM_EVERY;
             let mut pause = WRITE_PAUSE;
             while let Err(error) = write(&self.0).await {
-                let error = error.to_string();
-                if reported.as_ref() != Some(&error) {
-                    tracing::warn!(%error, "the last known nodes cannot be written; trying again");
-                    reported = Some(error);
+                let text = error.to_string();
+                if reported.as_ref() != Some(&text) {
+                    error.report();
+                    reported = Some(text);
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(WRITE_PAUSE_MAX);
@@ -247,32 +275,64 @@ impl Shared {
 
     /// Writes what is not written yet; blocks for as long as the disk does.
     fn write(&self) -> Result<(), WriteError> {
-        let directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut directory = self.directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = directory.lock_again();
+        if !matches!(is_new, Ok(false)) {
+            let mut known = self.known();
+            known.unwritten = true;
+            known.configuration_unwritten = true;
+        }
+        let outcome = is_new.map_err(WriteError::from).and_then(|_| {
+            self.write_configuration(&directory)?;
+            self.write_nodes(&directory)
+        });
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => self.counters.snapshot_writes.of(SnapshotWrite::Ok).increment(),
+            Err(_) => self.counters.snapshot_writes.of(SnapshotWrite::Failed).increment(),
+        }
+        outcome.map(drop)
+    }
+
+    /// Returns whether there was something to write.
+    fn write_nodes(&self, directory: &Directory) -> Result<bool, WriteError> {
         let zones = {
             // The lock is held only for this copy (2 ms for ten thousand zones), not while the text is made and written.
             let mut known = self.known();
             if !std::mem::take(&mut known.unwritten) {
-                return Ok(());
+                return Ok(false);
             }
             known.zones.clone()
         };
-        let outcome = replace(&directory, &file::render(&zones));
-        let result = if outcome.is_ok() { SnapshotWrite::Ok } else { SnapshotWrite::Failed };
-        self.counters.snapshot_writes.of(result).increment();
-        outcome.inspect_err(|_| self.known().unwritten = true)
+        let outcome = replace(directory, NODES, &file::render(&zones));
+        outcome.inspect_err(|_| self.known().unwritten = true).map(|()| true)
+    }
+
+    fn write_configuration(&self, directory: &Directory) -> Result<(), WriteError> {
+        let mut known = self.known();
+        if !std::mem::take(&mut known.configuration_unwritten) {
+            return Ok(());
+        }
+        let Some(files) = known.configuration.clone() else { return Ok(()) };
+        drop(known);
+        let path = directory.file(last_good::NAME);
+        let kept = LastGood::read(directory.path()).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), "the last good configuration {error}; it is ignored and replaced");
+            None
+        });
+        if kept.is_some_and(|kept| last_good::digest(&kept.files) == last_good::digest(&files)) {
+            return Ok(());
+        }
+        let outcome = replace(directory, last_good::NAME, &last_good::render(&files, SystemTime::now()));
+        outcome.inspect_err(|_| self.known().configuration_unwritten = true)
     }
 }
 
-/// Why the last known nodes are not written.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error("they take {0} octets; {FILE_OCTETS_MAX} are allowed")]
-    TooLarge(usize),
-    #[error("{}: {error}", path.display())]
-    Io { path: PathBuf, error: io::Error },
-    /// Writing panicked, or the process ends.
-    #[error(transparent)]
-    Lost(#[from] JoinError),
+/// Whether the directory is still locked by this process.
+async fn is_locked(shared: &Arc<Shared>) -> bool {
+    let shared = shared.clone();
+    let look = move || shared.directory.lock().unwrap_or_else(PoisonError::into_inner).is_locked();
+    spawn_blocking(look).await.unwrap_or(true)
 }
 
 async fn write(shared: &Arc<Shared>) -> Result<(), WriteError> {
@@ -280,37 +340,15 @@ async fn write(shared: &Arc<Shared>) -> Result<(), WriteError> {
     spawn_blocking(move || shared.write()).await?
 }
 
-fn replace(directory: &Directory, text: &str) -> Result<(), WriteError> {
+fn replace(directory: &Directory, name: &str, text: &str) -> Result<(), WriteError> {
     if text.len() as u64 > FILE_OCTETS_MAX {
         return Err(WriteError::TooLarge(text.len()));
     }
-    directory.write(text.as_bytes()).map_err(|error| WriteError::Io { path: directory.nodes(), error })
-}
-
-/// Why a file is ignored.
-#[derive(Debug, thiserror::Error)]
-enum Unread {
-    #[error("the file cannot be read: {0}")]
-    Io(#[from] io::Error),
-    #[error("the file is larger than {} MiB", FILE_OCTETS_MAX >> 20)]
-    TooLarge,
-    #[error("the file {0}")]
-    Content(#[from] FileError),
-}
-
-impl Unread {
-    fn reason(&self) -> SnapshotIgnored {
-        match self {
-            Self::Io(_) => SnapshotIgnored::Unreadable,
-            Self::TooLarge => SnapshotIgnored::TooLarge,
-            Self::Content(FileError::Version(_)) => SnapshotIgnored::Version,
-            Self::Content(_) => SnapshotIgnored::Corrupt,
-        }
-    }
+    directory.write(name, text.as_bytes()).map_err(|error| WriteError::Io { path: directory.file(name), error })
 }
 
 fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
-    match directory.read(FILE_OCTETS_MAX)? {
+    match directory::read(&directory.file(NODES), FILE_OCTETS_MAX)? {
         Some(content) if content.len() as u64 > FILE_OCTETS_MAX => Err(Unread::TooLarge),
         Some(content) => Ok(file::parse(&content)?),
         None => Ok(BTreeMap::new()),
@@ -322,6 +360,12 @@ fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
 #[doc(hidden)]
 pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
     file::parse(content).ok().map(|zones| file::render(&zones))
+}
+
+/// The same for the last good configuration.
+#[doc(hidden)]
+pub fn rewrite_last_good(content: &[u8]) -> Option<String> {
+    last_good::parse(content).ok().map(|last_good| last_good::render(&last_good.files, last_good.kept))
 }
 
 /// Why an entry is ignored; `None` if it can be used.
@@ -595,14 +639,51 @@ mod tests {
         let directory = TestDirectory::new("failing");
         let (store, writer) = open(&directory);
         let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        // A file is in the place of the directory, which cannot be made again.
         fs::remove_dir_all(directory.path()).unwrap();
+        fs::write(directory.path(), "").unwrap();
         store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
         sleep(HOUR).await;
         let failed = writes(&store, SnapshotWrite::Failed);
         assert!((50..=70).contains(&failed), "{failed} attempts in an hour");
-        fs::create_dir(directory.path()).unwrap();
+        fs::remove_file(directory.path()).unwrap();
         until("a good write", || writes(&store, SnapshotWrite::Ok) == 1).await;
         assert!(directory.file("nodes.json").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_directory_that_is_removed_is_made_again_with_everything_in_it() {
+        let directory = TestDirectory::new("removed");
+        let (store, writer) = open(&directory);
+        let _task = AbortOnDropHandle::new(tokio::spawn(writer.run()));
+        store.remember(&name("a"), &ours(), &nodes(&["10.0.0.1"]));
+        let files: Arc<[_]> = [SourceFile { path: "/etc/a.toml".into(), text: "[zones]".into() }].into();
+        store.keep_configuration(&files);
+        let kept = || LastGood::read(directory.path()).ok().flatten().is_some_and(|kept| kept.files == *files);
+        until("both files", || kept() && directory.file("nodes.json").exists()).await;
+        fs::remove_dir_all(directory.path()).unwrap();
+        until("both files again", || kept() && directory.file("nodes.json").exists()).await;
+        assert!(SnapshotStore::open(directory.path(), WEEK, Arc::default()).is_err(), "it is locked again");
+    }
+
+    #[tokio::test]
+    async fn an_unchanged_configuration_is_not_written_again_and_a_newer_version_is_replaced() {
+        let directory = TestDirectory::new("kept");
+        let path = LastGood::path(directory.path());
+        let files: Arc<[_]> = [SourceFile { path: "/etc/a.toml".into(), text: "[zones]".into() }].into();
+        fs::write(&path, last_good::render(&files, SystemTime::UNIX_EPOCH)).unwrap();
+        let (store, _writer) = open(&directory);
+        store.keep_configuration(&files);
+        store.flush().await;
+        assert_eq!(LastGood::read(directory.path()).unwrap().unwrap().kept, SystemTime::UNIX_EPOCH);
+        fs::write(&path, file::seal("{\"version\": 2,".into())).unwrap();
+        assert!(matches!(
+            LastGood::read(directory.path()),
+            Err(LastGoodError::Content(file::FileError::Version(2, 1)))
+        ));
+        store.keep_configuration(&files);
+        store.flush().await;
+        assert!(LastGood::read(directory.path()).unwrap().unwrap().kept > SystemTime::UNIX_EPOCH);
     }
 
     #[tokio::test]

@@ -38,15 +38,23 @@ pub(super) struct Prepared {
     upstreams: PreparedUpstreams,
 }
 
+impl Prepared {
+    pub(super) fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}
+
 impl Supervisor {
     /// Binds and reads everything that a configuration needs. It changes nothing, and may be dropped at any moment.
     pub(super) async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, StartError> {
         let wanted = &config.server;
-        let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
         let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
+        // The last that can fail: an address beside the wildcard of its port gets its questions from now on, and must be
+        // served.
+        let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let in_force = self.in_force.as_deref();
         let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &config.zones);
         Ok(Prepared { plan, sockets, admin, secrets, certificate, upstreams, config })
@@ -80,6 +88,9 @@ impl Supervisor {
         self.watched_certificates.replace(&config);
         self.admin.allow_hosts(&config.server.admin_hosts);
         self.admin.commit(admin, &mut self.tasks);
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.keep_configuration(&config.sources);
+        }
         let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
         self.in_force = Some(config);
         if same_snapshot {

@@ -7,8 +7,14 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::StartError;
 use crate::{
     config::{Encryption, SecureTransport, Server, collide},
-    server::{BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Limits, Service, Serving, Session},
+    server::{
+        BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Limits, Service, Serving, Session, has_address,
+    },
 };
+
+/// What is said of an address that is bound all the same.
+const NO_INTERFACE: &str = "no interface of this host has this address now, so no client reaches it before one has; check \
+                            that it is no typing error";
 
 /// What every listener needs.
 #[derive(Clone, Debug)]
@@ -63,12 +69,16 @@ impl Listeners {
         let missing = wanted.listen.iter().filter(|address| self.serving.iter().all(|(served, _)| served != *address));
         let mut all = Vec::new();
         for &address in missing {
+            let is_optional = wanted.listen_by_default && address.is_ipv6();
+            let no_ipv6 = "this host has no such address, so only IPv4 is served; `listen` says more";
+            if is_optional && !has_address(address) {
+                tracing::warn!(%address, "{no_ipv6}");
+                continue;
+            }
             match self.bind(address, admin) {
                 Ok(bound) => all.push((address, bound)),
-                Err(StartError::Bind(BindError::NotLocal { .. } | BindError::Other { .. }))
-                    if wanted.listen_by_default && address.is_ipv6() =>
-                {
-                    tracing::warn!(%address, "this host has no such address, so only IPv4 is served; `listen` says more");
+                Err(StartError::Bind(BindError::NotLocal { .. } | BindError::Other { .. })) if is_optional => {
+                    tracing::warn!(%address, "{no_ipv6}");
                 }
                 Err(error) => return Err(error),
             }
@@ -77,7 +87,14 @@ impl Listeners {
     }
 
     fn bind(&self, address: SocketAddr, admin: Option<SocketAddr>) -> Result<Bound, StartError> {
-        Bound::bind(address, self.context.workers).map_err(|error| match (error, self.overlapping(address, admin)) {
+        // No two addresses of a file collide, so what is served there now is about to be closed.
+        let closing = self.serving.iter().filter(|(_, serving)| collide(serving.address(), address));
+        let closing: Vec<_> = closing.map(|(_, serving)| serving).collect();
+        let bound = match &*closing {
+            [] => Bound::bind(address, self.context.workers),
+            served => Bound::bind_beside(served, address, self.context.workers),
+        };
+        bound.map_err(|error| match (error, self.overlapping(address, admin)) {
             (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
             (error, _) => StartError::Bind(error),
         })
@@ -125,7 +142,14 @@ impl Listeners {
         }));
         let unwanted = self.serving.extract_if(.., |(address, _)| !listen.contains(address));
         closed.extend(unwanted.map(|(_, serving)| serving));
+        self.warn_of_absent_addresses();
         closed
+    }
+
+    fn warn_of_absent_addresses(&self) {
+        for address in self.all_addresses().into_iter().filter(|address| !has_address(*address)) {
+            tracing::warn!(%address, "{NO_INTERFACE}");
+        }
     }
 
     /// Other limits of TCP from now on.

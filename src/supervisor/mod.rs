@@ -11,6 +11,7 @@ mod error;
 mod expiry;
 mod file_check;
 mod forwarding;
+mod last_good;
 mod listeners;
 mod plan;
 mod pollers;
@@ -23,7 +24,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -48,7 +49,12 @@ use self::{
     snapshot_settings::SnapshotSettings,
     threads::Runtimes,
 };
-pub use self::{error::StartError, file_check::file_warnings, threads::control_runtime};
+pub use self::{
+    error::StartError,
+    file_check::file_warnings,
+    last_good::{FileRefusal, Start, state_directories},
+    threads::control_runtime,
+};
 use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
@@ -91,6 +97,9 @@ pub struct Supervisor {
     watched_certificates: WatchedCertificates,
     cookies: Cookies,
     forwarding: Forwarding,
+    /// What is shown about the file.
+    status: Arc<ArcSwap<ConfigStatus>>,
+    counters: Arc<ProcessCounters>,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
     /// Sockets that are being drained.
@@ -109,8 +118,9 @@ impl Supervisor {
     /// # Errors
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
-    pub async fn start(path: &Path, config: Config, control_socket: PathBuf) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
         threads::raise_open_files_limit();
+        let (config, refused) = start.into().into_parts();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -138,6 +148,8 @@ impl Supervisor {
             cookies: Cookies::new(reader.clone()),
             forwarding,
             table: shared.table,
+            status: shared.status.clone(),
+            counters: shared.counters.clone(),
             accepted,
             failures,
             draining: JoinSet::new(),
@@ -150,10 +162,11 @@ impl Supervisor {
         supervisor.tasks.spawn("self-query".into(), self_query.run());
         let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
         supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
+        let (prepared, refused) = supervisor.prepare_start(Arc::new(config), refused).await?;
+        let config = prepared.config().clone();
         supervisor.write_snapshots(writer, &config);
-        let config = Arc::new(config);
-        let prepared = supervisor.prepare(config.clone()).await?;
         supervisor.commit(prepared).await;
+        supervisor.report_start(ConfigStatus::new(path, &config), refused);
         systemd::status(&supervisor.describe());
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = ReloadChannels {
@@ -276,7 +289,8 @@ impl Supervisor {
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
         let secure = self.listeners.secure_addresses();
         let secure: String = secure.iter().map(|(what, at)| format!("; {} {at}", what.transport().word())).collect();
-        format!("listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
+        let older = self.status.load().older().map(|older| format!("{older}; ")).unwrap_or_default();
+        format!("{older}listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
     }
 
     /// Sends what is under way, then closes everything.
@@ -307,13 +321,8 @@ struct Shared {
 
 impl Shared {
     fn new(path: &Path, config: &Config) -> Self {
-        let status =
-            ConfigStatus { path: path.into(), hash: config.hash.clone(), loaded: SystemTime::now(), error: None };
-        Self {
-            table: SharedTable::default(),
-            counters: Arc::default(),
-            status: Arc::new(ArcSwap::from_pointee(status)),
-        }
+        let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
+        Self { table: SharedTable::default(), counters: Arc::default(), status: Arc::new(status) }
     }
 
     fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {

@@ -29,6 +29,10 @@ impl SnapshotSettings {
         Self { directory, max_age: server.snapshot_max_age }
     }
 
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.directory.clone()
+    }
+
     /// Locks the directory, if there is one, and reads what is there, on a thread that may block.
     pub(super) async fn open(
         &self,

@@ -93,13 +93,6 @@ fn a_second_copy_finds_the_address_in_use() {
 }
 
 #[test]
-fn an_address_of_another_host_is_one_sentence() {
-    let (code, last) = refused(&format!("[server]\nlisten = [\"192.0.2.1:5300\"]\n{ZONE}"));
-    assert_eq!(code, 1);
-    assert!(last.contains("192.0.2.1:5300"), "{last}");
-}
-
-#[test]
 fn a_missing_file_is_one_sentence() {
     let (code, last) = sentence(&run("/nonexistent/config.toml", "/nonexistent"));
     assert_eq!((code, last.as_str()), (78, "cannot read /nonexistent/config.toml: there is no such file"));

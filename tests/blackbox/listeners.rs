@@ -9,7 +9,7 @@ use std::{
 use alternator_dns::simulation::SimulatedCluster;
 
 use crate::{
-    daemon::{Daemon, config, zone, zones},
+    daemon::{Daemon, command, config, zone, zones},
     dns::{self, Question},
     observe::serves,
     wait,
@@ -78,20 +78,69 @@ fn an_address_in_use_refuses_the_whole_reload() {
 }
 
 #[test]
-fn a_wildcard_beside_an_address_of_it_is_not_blamed_on_another_program() {
+fn an_admin_wildcard_beside_its_address_is_not_blamed_on_another_program() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("wild", &config(&zones));
-    let dns = daemon.address();
     let admin = daemon.admin();
-    for (listen, moved, served) in [
-        (format!("0.0.0.0:{}", dns.port()), "127.0.0.1:0".to_owned(), dns),
-        ("127.0.0.1:0".to_owned(), format!("0.0.0.0:{}", admin.port()), admin),
-    ] {
-        let file = format!("[server]\nlisten = [\"{listen}\"]\nadmin = \"{moved}\"\n{zones}");
-        fs::write(daemon.config_path(), file).unwrap();
-        let (code, _, stderr) = daemon.reload();
-        assert_eq!(code, 78);
-        assert!(stderr.contains(&format!("beside {served}, which is served now")), "{stderr}");
+    let file = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"0.0.0.0:{}\"\n{zones}", admin.port());
+    fs::write(daemon.config_path(), file).unwrap();
+    let (code, _, stderr) = daemon.reload();
+    assert_eq!(code, 78);
+    assert!(stderr.contains(&format!("beside {admin}, which is served now")), "{stderr}");
+}
+
+#[test]
+fn listen_moves_to_the_wildcard_of_its_port_and_back_without_losing_a_question() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    for (loopback, wildcard) in [("127.0.0.1", "0.0.0.0"), ("[::1]", "[::]")] {
+        let file = |listen: &str| format!("[server]\nlisten = [\"{listen}\"]\nadmin = \"127.0.0.1:0\"\n{zones}");
+        let mut daemon = Daemon::with_config("wildcard", &file(&format!("{loopback}:0")));
+        let address = daemon.address();
+        for ip in [wildcard, loopback, wildcard] {
+            let wanted = format!("{ip}:{}", address.port());
+            fs::write(daemon.config_path(), file(&wanted)).unwrap();
+            let asking = std::thread::scope(|scope| {
+                let reloading = scope.spawn(|| daemon.reload());
+                while !reloading.is_finished() {
+                    assert_eq!(dns::udp(address, &Question::new("a.example", "SOA")).rcode, "NoError");
+                }
+                reloading.join().unwrap()
+            });
+            assert_eq!(asking.0, 0, "{}", asking.2);
+            wait::until("the address", || (daemon.addresses() == [wanted.parse().unwrap()]).then_some(()));
+            let mut stream = wait::until("TCP", || std::net::TcpStream::connect(address).ok());
+            dns::send(&mut stream, &Question::new("a.example", "SOA"));
+            assert_eq!(dns::receive(&mut stream).unwrap().rcode, "NoError");
+            let second = std::net::TcpListener::bind(address);
+            assert!(second.is_err(), "no other program can have the port");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_the_host_does_not_have_is_bound_and_reported() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let zones = zone("a.example", &cluster);
+    for absent in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+        let file = format!("[server]\nlisten = [\"127.0.0.1:0\", \"{absent}\"]\nadmin = \"127.0.0.1:0\"\n{zones}");
+        let mut daemon = Daemon::with_config("absent", &file);
+        let ip = absent.trim_end_matches(":0");
+        assert!(daemon.addresses()[1].to_string().starts_with(ip), "{:?}", daemon.addresses());
+        assert_eq!(daemon.ask("a.example", "SOA").rcode, "NoError");
+        let warned = || daemon.log().matches("no interface of this host has this address now").count();
+        wait::until("the warning", || (warned() == 1).then_some(()));
+        let (_, page) = crate::http::get(daemon.admin(), "/").unwrap();
+        assert!(page.contains(&format!("No interface of this host has {ip}")), "{page}");
+        wait::until("the other address to count as serving", || {
+            (crate::http::get(daemon.admin(), "/serving").unwrap().0 == 200).then_some(())
+        });
+        fs::write(daemon.config_path(), format!("{file}ttl = \"9s\"\n")).unwrap();
+        assert_eq!(daemon.reload().0, 0);
+        wait::until("the warning of the reload", || (warned() == 2).then_some(()));
+        let check = command(&["check", "--config"]).arg(daemon.config_path()).output().unwrap();
+        let said = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(said.contains(&format!("warning: no interface of this machine has the address of {absent}")), "{said}");
     }
 }

@@ -21,6 +21,7 @@ mod hanging_files;
 mod health;
 mod identity;
 mod isolation;
+mod last_good;
 mod learning;
 mod leaving;
 mod lifecycle;

@@ -26,6 +26,8 @@ pub struct Daemon {
     child: Child,
     notifications: UnixDatagram,
     status: String,
+    /// What the status says before that: that an older configuration is served.
+    older: String,
     ready: bool,
 }
 
@@ -118,7 +120,8 @@ impl Daemon {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut daemon = Self { directory, child, notifications, status: String::new(), ready: false };
+        let mut daemon =
+            Self { directory, child, notifications, status: String::new(), older: String::new(), ready: false };
         wait::until("the daemon to listen", || daemon.read_notifications().then_some(()));
         daemon
     }
@@ -141,7 +144,9 @@ impl Daemon {
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             for line in text.lines() {
                 self.ready |= line == "READY=1";
-                if let Some(status) = line.strip_prefix("STATUS=listening on ") {
+                let status = line.strip_prefix("STATUS=").and_then(|status| status.split_once("listening on "));
+                if let Some((before, status)) = status {
+                    self.older = before.to_owned();
                     self.status = status.to_owned();
                 }
             }
@@ -162,6 +167,12 @@ impl Daemon {
         self.read_notifications();
         let (addresses, _) = self.status.split_once(';').unwrap();
         addresses.split(' ').map(|address| address.parse().unwrap()).collect()
+    }
+
+    /// What the status says about an older configuration that is served; empty while the file is in force.
+    pub fn older(&mut self) -> String {
+        self.read_notifications();
+        self.older.clone()
     }
 
     /// The first address that it listens on.

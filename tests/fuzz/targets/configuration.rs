@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use alternator_dns::config::{Config, Diagnostic};
+use alternator_dns::config::{Config, DIAGNOSTICS_SHOWN_MAX, Diagnostic};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|content: &[u8]| match Config::parse(Path::new("fuzz.toml"), content) {
@@ -13,6 +13,7 @@ fuzz_target!(|content: &[u8]| match Config::parse(Path::new("fuzz.toml"), conten
         assert!(!diagnostics.list().is_empty(), "refused without a reason");
         let text = readable(content);
         diagnostics.list().iter().for_each(|diagnostic| check_diagnostic(diagnostic, &text));
+        assert!(diagnostics.list().len() <= diagnostics.count().min(DIAGNOSTICS_SHOWN_MAX));
     }
 });
 
@@ -37,5 +38,7 @@ fn check_diagnostic(diagnostic: &Diagnostic, text: &str) {
 /// As much of the content as is text.
 fn readable(content: &[u8]) -> String {
     let end = std::str::from_utf8(content).map_or_else(|error| error.valid_up_to(), str::len);
-    String::from_utf8_lossy(&content[..end]).into_owned()
+    // A byte order mark is no character of the first line.
+    let text = String::from_utf8_lossy(&content[..end]);
+    text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
 }

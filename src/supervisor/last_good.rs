@@ -1,0 +1,140 @@
+//! What the server starts with: its file, or the last good configuration if the file is refused.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{StartError, Supervisor, apply::Prepared};
+use crate::{
+    config::{Config, ConfigStatus, Diagnostics, FILE_OCTETS_MAX, state_dir_of_refused},
+    metrics::ReloadResult,
+    net::watched::{FileReader, ReadError, ReadFailure},
+    snapshot::{LastGood, LastGoodError},
+    systemd,
+};
+
+/// What the server starts with.
+#[derive(Debug)]
+pub struct Start {
+    config: Config,
+    /// Why this is not what the file says.
+    refused: Option<Refused>,
+}
+
+/// Why the file is not in force.
+#[derive(Debug)]
+pub(super) struct Refused {
+    reason: String,
+    /// When the configuration that is served in its place was put in force.
+    kept: SystemTime,
+}
+
+impl From<Config> for Start {
+    fn from(config: Config) -> Self {
+        Self { config, refused: None }
+    }
+}
+
+/// Why the server cannot start with a file.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum FileRefusal {
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    #[error(transparent)]
+    Invalid(#[from] Diagnostics),
+}
+
+impl Start {
+    /// Reads the file, and the last good configuration if it is refused.
+    ///
+    /// # Errors
+    /// There is no such file, or it is refused and there is no last good configuration.
+    pub async fn read(path: &Path) -> Result<Self, FileRefusal> {
+        let reader = FileReader::new();
+        let (refusal, directories) = match reader.read(path, FILE_OCTETS_MAX).await {
+            Ok(content) => match Config::parse(path, &content.octets) {
+                Ok(config) => return Ok(config.into()),
+                Err(diagnostics) => (diagnostics.into(), state_directories(Some(&content.octets))),
+            },
+            // A file that is gone was removed, or its name is wrong: that is no edit with an error in it.
+            Err(error) if error.reason == ReadFailure::Missing => return Err(error.into()),
+            Err(error) => (FileRefusal::from(error), state_directories(None)),
+        };
+        match last_good(&reader, &directories).await {
+            Some((config, kept)) => Ok(Self { config, refused: Some(Refused { reason: refusal.to_string(), kept }) }),
+            None => Err(refusal),
+        }
+    }
+
+    /// The configuration, to warn of what is probably not meant.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn into_parts(self) -> (Config, Option<Refused>) {
+        (self.config, self.refused)
+    }
+}
+
+/// Where the last good configuration may be: in the state directory that the file names, if that can be read, and in that
+/// of systemd.
+pub fn state_directories(content: Option<&[u8]>) -> Vec<PathBuf> {
+    content.and_then(state_dir_of_refused).into_iter().chain(systemd::state_directory()).collect()
+}
+
+async fn last_good(reader: &FileReader, directories: &[PathBuf]) -> Option<(Config, SystemTime)> {
+    for directory in directories {
+        let path = LastGood::path(directory);
+        let own_directory = directory.clone();
+        match reader.run(&path, move || read_config(&own_directory)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(found)) => return found,
+            Ok(Err(error)) => tracing::warn!("the last good configuration is ignored: {} {error}", path.display()),
+            Err(failure) => tracing::warn!("the last good configuration is ignored: {}: {failure}", path.display()),
+        }
+    }
+    None
+}
+
+fn read_config(directory: &Path) -> Result<Option<(Config, SystemTime)>, LastGoodError> {
+    let Some(last_good) = LastGood::read(directory)? else { return Ok(None) };
+    Ok(Some((last_good.config()?, last_good.kept)))
+}
+
+impl Supervisor {
+    /// Prepares the configuration to start with; the last good one if it cannot be put in force.
+    pub(super) async fn prepare_start(
+        &self,
+        wanted: Arc<Config>,
+        refused: Option<Refused>,
+    ) -> Result<(Prepared, Option<Refused>), StartError> {
+        let error = match self.prepare(wanted.clone()).await {
+            Ok(prepared) => return Ok((prepared, refused)),
+            Err(error) => error,
+        };
+        if let Some(Refused { reason, .. }) = &refused {
+            tracing::error!("the configuration file is refused, and the last good one cannot be served: {reason}");
+        }
+        let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
+        let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
+        let Some((older, kept)) = older.filter(|(older, _)| older.hash != wanted.hash) else { return Err(error) };
+        let prepared = self.prepare(Arc::new(older)).await;
+        match prepared {
+            Ok(prepared) => Ok((prepared, Some(Refused { reason: error.to_string(), kept }))),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Reports the configuration that is in force, and in every place if an older one than the file is.
+    pub(super) fn report_start(&self, status: ConfigStatus, refused: Option<Refused>) {
+        let Some(Refused { reason, kept }) = refused else { return self.status.store(Arc::new(status)) };
+        let status = ConfigStatus { error: Some(reason.clone()), kept: Some(kept), ..status };
+        let older = status.older().unwrap_or_default();
+        self.status.store(Arc::new(status));
+        self.counters.reloads.of(ReloadResult::Refused).increment();
+        tracing::error!("{older}; correct the file, which is watched: {reason}");
+    }
+}
