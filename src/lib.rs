@@ -23,7 +23,7 @@
 //!
 //! # A query
 //!
-//! 1. `server/udp.rs` receives a batch of datagrams on the worker's own socket (`server/udp/batch.rs`); `server/tcp.rs`
+//! 1. `server/udp.rs` receives a batch of datagrams on the worker's own socket (`server/udp/batch.rs`); `server/streams/`
 //!    and `server/encrypted.rs` read messages from streams. All of them call `server/service.rs`, `Service::answer`.
 //! 2. `answer/fast.rs` answers a plain A or AAAA query for a zone, from octets to octets. Every other message takes the
 //!    slow path, which gives the same replies:

@@ -9,7 +9,7 @@ mod encrypted;
 mod forward;
 mod self_query;
 mod service;
-mod tcp;
+mod streams;
 mod udp;
 
 use std::{
@@ -35,7 +35,7 @@ pub use self::{
     forward::{ForwardTask, Forwarder},
     self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
-    tcp::{ConnectionLimits, Limits, framing},
+    streams::{ConnectionLimits, Limits, framing},
 };
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
@@ -154,7 +154,7 @@ impl Bound {
         }
         let guard = FailureGuard { name: format!("tcp on {}", self.address), failures };
         let worker = StreamWorker::default();
-        let listener = tcp::Listener { service, worker, limits, guard, stop: stop.tcp.clone() };
+        let listener = streams::Listener { service, worker, limits, guard, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(runtime.spawn(async move {
             let _running = running;
