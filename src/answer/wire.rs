@@ -24,6 +24,9 @@ pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
 /// The two bits that make a label's length the first octet of a compression pointer (RFC 1035, 4.1.4).
 pub(super) const POINTER_BITS: u8 = 0xC0;
 
+/// Octets of a compression pointer.
+const POINTER_OCTETS: usize = 2;
+
 /// Flags in the third octet of a header (RFC 1035, 4.1.1).
 pub const FLAG_RESPONSE: u8 = 0x80;
 pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
@@ -76,4 +79,43 @@ pub(super) fn octets_max(payload: Option<u16>, transport: Transport) -> usize {
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
         (Transport::Udp, Some(payload)) => payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
     })
+}
+
+/// The smallest TTL of the records that answer (RFC 8484, 5.1), or how long a negative answer holds (RFC 2308, 5). `None`:
+/// the reply has neither, or is not well-formed.
+pub fn smallest_ttl(reply: &[u8]) -> Option<u32> {
+    let count = |at: usize| Some(usize::from(u16::from_be_bytes(reply.get(at..at + 2)?.try_into().ok()?)));
+    let (questions, answers, authorities) = (count(4)?, count(6)?, count(8)?);
+    let mut rest = reply.get(HEADER_OCTETS..)?;
+    for _ in 0..questions {
+        rest = after_name(rest)?.get(TYPE_AND_CLASS_OCTETS..)?;
+    }
+    let mut smallest = None;
+    for number in 0..answers + authorities {
+        let record = after_name(rest)?;
+        let (head, data) = record.split_at_checked(RECORD_HEAD_OCTETS - POINTER_OCTETS)?;
+        let (record_type, ttl) = (u16::from_be_bytes([head[0], head[1]]), [head[4], head[5], head[6], head[7]]);
+        let (data, after) = data.split_at_checked(usize::from(u16::from_be_bytes([head[8], head[9]])))?;
+        let ttl = u32::from_be_bytes(ttl);
+        if number < answers {
+            smallest = Some(smallest.map_or(ttl, |least: u32| least.min(ttl)));
+        } else if answers == 0 && record_type == TYPE_SOA {
+            // MINIMUM is the last field (RFC 1035, 3.3.13).
+            return Some(ttl.min(u32::from_be_bytes(*data.last_chunk()?)));
+        }
+        rest = after;
+    }
+    smallest
+}
+
+/// What follows a name, which ends with the root or with a pointer (RFC 1035, 4.1.4).
+fn after_name(mut octets: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (&length, rest) = octets.split_first()?;
+        octets = match length {
+            0 => return Some(rest),
+            pointer if pointer & POINTER_BITS == POINTER_BITS => return rest.get(POINTER_OCTETS - 1..),
+            length => rest.get(usize::from(length)..)?,
+        };
+    }
 }
