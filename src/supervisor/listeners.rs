@@ -128,7 +128,12 @@ impl Listeners {
         closed
     }
 
-    /// Other limits of TCP from now on.
+    /// The limits of connections in force.
+    pub(super) fn limits(&self) -> Limits {
+        self.context.connections.limits()
+    }
+
+    /// Other limits of connections from now on.
     pub(super) fn limit(&self, limits: Limits) {
         self.context.connections.replace(limits);
     }

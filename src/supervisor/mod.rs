@@ -7,6 +7,7 @@ mod admin_listener;
 mod apply;
 mod certificates;
 mod cookies;
+mod descriptors;
 mod error;
 mod forwarding;
 mod listeners;
@@ -38,6 +39,7 @@ use self::{
     apply::drain,
     certificates::Certificates,
     cookies::Cookies,
+    descriptors::Descriptors,
     forwarding::Forwarding,
     listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
     pollers::Pollers,
@@ -78,6 +80,7 @@ pub struct Supervisor {
     snapshot: Option<SnapshotStore>,
     /// What `snapshot` was opened with.
     snapshot_settings: SnapshotSettings,
+    descriptors: Descriptors,
     listeners: Listeners,
     admin: Admin,
     certificates: Certificates,
@@ -101,7 +104,7 @@ impl Supervisor {
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, config: Config) -> Result<Self, StartError> {
-        threads::raise_open_files_limit();
+        let open_files = descriptors::raise_limit();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -111,7 +114,9 @@ impl Supervisor {
         threads::lower_priority();
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = shared.forwarding(&runtimes, failed.clone());
-        let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));
+        let context = shared.listener_context(&runtimes, &forwarding, failed, &config);
+        let descriptors = Descriptors::new(open_files, context.workers);
+        let listeners = Listeners::new(context);
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone())?);
         let (accept, accepted) = mpsc::channel(1);
@@ -121,6 +126,7 @@ impl Supervisor {
             pollers,
             snapshot,
             snapshot_settings,
+            descriptors,
             listeners,
             admin: Admin::new(shared.view(is_ready, serving)),
             certificates: Certificates::new(reader.clone()),
