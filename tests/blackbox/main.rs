@@ -32,6 +32,7 @@ mod serving;
 mod shipped;
 mod snapshot;
 mod stories;
+mod streams;
 mod tls;
 
-use self::support::{ca, daemon, dns, files, http, observe, tls_client, upstream, wait};
+use self::support::{ca, daemon, dns, files, http, http2, observe, tls_client, upstream, wait};
