@@ -390,7 +390,7 @@ pub struct ProcessCounters {
     pub send_errors: Counter,
     /// Questions for the upstreams.
     pub forwarded: PerLabel<ForwardResult>,
-    /// TCP connections open now.
+    /// Connections over TCP, TLS and HTTPS open now.
     pub tcp_connections: Gauge,
     /// Reloads by result.
     pub reloads: PerLabel<ReloadResult>,

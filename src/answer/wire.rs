@@ -119,3 +119,50 @@ fn after_name(mut octets: &[u8]) -> Option<&[u8]> {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A reply to `a.` with records of type, TTL and data, of which the first `answers` answer.
+    fn reply(answers: u8, records: &[(u16, u32, &[u8])]) -> Vec<u8> {
+        let authorities = records.len() as u8 - answers;
+        let mut reply = vec![0, 0, FLAG_RESPONSE, 0, 0, 1, 0, answers, 0, authorities, 0, 0];
+        reply.extend(b"\x01a\0\0\x01\0\x01");
+        for (number, (record_type, ttl, data)) in records.iter().enumerate() {
+            reply.extend(if number == 0 { &b"\xC0\x0C"[..] } else { b"\x01b\xC0\x0C" });
+            reply.extend(record_type.to_be_bytes());
+            reply.extend(CLASS_IN.to_be_bytes());
+            reply.extend(ttl.to_be_bytes());
+            reply.extend((data.len() as u16).to_be_bytes());
+            reply.extend(*data);
+        }
+        reply
+    }
+
+    #[test]
+    fn a_reply_holds_for_its_smallest_ttl() {
+        let address = &[10, 0, 0, 1][..];
+        let soa = &[0, 0, 0, 0, 9][..];
+        assert_eq!(
+            smallest_ttl(&reply(2, &[(TYPE_A, 7, address), (TYPE_A, 5, address), (TYPE_NS, 1, b"\0")])),
+            Some(5)
+        );
+        assert_eq!(smallest_ttl(&reply(1, &[(TYPE_SOA, 3600, soa)])), Some(3600));
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_NS, 1, b"\0"), (TYPE_SOA, 3600, soa)])), Some(9), "MINIMUM");
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_SOA, 3, soa)])), Some(3));
+        assert_eq!(smallest_ttl(&reply(0, &[])), None);
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_SOA, 3, b"")])), None);
+        let whole = reply(1, &[(TYPE_A, 7, address)]);
+        assert!((0..whole.len()).all(|length| smallest_ttl(&whole[..length]).is_none()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = smallest_ttl(&octets);
+        }
+    }
+}

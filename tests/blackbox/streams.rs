@@ -112,7 +112,7 @@ fn a_dead_forwarded_name_holds_no_other_question_of_its_connection_up() {
     ];
     for exchange in exchanges {
         let start = Instant::now();
-        assert_eq!(exchange().data(), [node.clone()]);
+        assert_eq!(exchange().data(), std::slice::from_ref(&node));
         assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     }
     let mut https = Http2::connect(daemon.secure_address("https"), &authority, WINDOW);

@@ -23,7 +23,9 @@ use crate::{
 };
 
 /// The response with a DNS message. Its status says nothing about the message's rcode (RFC 8484, 4.2.1).
-pub(super) fn message(message: Vec<u8>, guard: &ConnectionGuard, in_progress: InProgress) -> Response<ReplyBody> {
+pub(super) fn message(mut message: Vec<u8>, guard: &ConnectionGuard, in_progress: InProgress) -> Response<ReplyBody> {
+    // The buffer may be twice as long as what it holds, and the message may wait.
+    message.shrink_to_fit();
     // Without records nothing says for how long the reply holds.
     let age = format!("max-age={}", smallest_ttl(&message).unwrap_or(0));
     let mut response = Response::new(ReplyBody::new(message.into(), guard, in_progress));
