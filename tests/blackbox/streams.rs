@@ -257,8 +257,9 @@ fn replies_that_no_client_takes_are_bounded() {
     let question = Question::new("large.example", "A");
     let mut clients: Vec<_> = (0..60).map(|_| Http2::connect(server, &authority, 0)).collect();
     // 96 MB of replies, of which none may be sent.
-    for client in &mut clients {
-        for stream in 0..100 {
+    for (number, client) in clients.iter_mut().enumerate() {
+        // One reply is enough to close a connection.
+        for stream in 0..if number == 0 { 1 } else { 100 } {
             if client.get(2 * stream + 1, &question).is_err() {
                 break;
             }

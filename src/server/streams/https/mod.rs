@@ -75,7 +75,7 @@ pub(super) async fn serve_http2(stream: impl AsyncRead + AsyncWrite + Unpin, con
         .initial_connection_window_size(CONNECTION_WINDOW_OCTETS)
         .max_send_buf_size(SEND_OCTETS_MAX);
     let shared = requests.clone();
-    let service = service_fn(move |request| answer(shared.clone(), request));
+    let service = service_fn(move |request| answer(shared.clone(), shared.begin(), request));
     let served = builder.serve_connection(stream, service);
     drive(served, http2::Connection::graceful_shutdown, &requests, spawned).await;
 }
@@ -90,7 +90,7 @@ pub(super) async fn serve_http1(stream: impl AsyncRead + AsyncWrite + Unpin, con
     // `drive` has the deadlines.
     builder.header_read_timeout(None).max_headers(HEADERS_MAX).max_buf_size(HEADERS_OCTETS_MAX as usize);
     let shared = requests.clone();
-    let service = service_fn(move |request| answer(shared.clone(), request));
+    let service = service_fn(move |request| answer(shared.clone(), shared.begin(), request));
     let served = builder.serve_connection(stream, service);
     drive(served, http1::Connection::graceful_shutdown, &requests, spawned).await;
 }
@@ -242,8 +242,12 @@ impl Requests {
     }
 }
 
-async fn answer(requests: Arc<Requests>, request: Request<Incoming>) -> Result<Response<ReplyBody>, Infallible> {
-    let in_progress = requests.begin();
+/// Answers a request, which has begun before: [`drive`] sets its deadline when it gets the stream.
+async fn answer(
+    requests: Arc<Requests>,
+    in_progress: InProgress,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Infallible> {
     let guard = &requests.connection.guard;
     Ok(match requests.exchange(request).await {
         Ok(message) => reply::message(message, guard, in_progress),
