@@ -23,8 +23,10 @@
 //!
 //! # A query
 //!
-//! 1. `server/udp.rs` receives a batch of datagrams on the worker's own socket (`server/udp/batch.rs`); `server/tcp.rs`
-//!    and `server/encrypted.rs` read messages from streams. All of them call `server/service.rs`, `Service::answer`.
+//! 1. `server/udp.rs` receives a batch of datagrams on the worker's own socket (`server/udp/batch.rs`). `server/streams/`
+//!    accepts connections (`accept.rs`), keeps their number within bounds (`limits.rs`), and reads messages from TCP and TLS
+//!    (`connection.rs`) and from HTTP requests (`https/`); `server/encrypted.rs` has QUIC. All of them call
+//!    `server/service.rs`, `Service::answer`.
 //! 2. `answer/fast.rs` answers a plain A or AAAA query for a zone, from octets to octets. Every other message takes the
 //!    slow path, which gives the same replies:
 //! 3. `answer/query.rs` parses the message, and decides on silence, FORMERR, NOTIMP and BADVERS.

@@ -425,7 +425,7 @@ pub struct ProcessCounters {
     pub node_requests: Arc<NodeRequests>,
     /// Questions for the upstreams.
     pub forwarded: PerLabel<ForwardResult>,
-    /// TCP connections open now.
+    /// Connections over TCP, TLS and HTTPS open now.
     pub tcp_connections: Gauge,
     /// Reloads by result.
     pub reloads: PerLabel<ReloadResult>,

@@ -396,7 +396,11 @@ mod tests {
         let refusal = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
         let other = directory.file("other.sock");
         serving(&other, Err(refusal));
-        let expected = format!("the reload of {} was refused, and nothing has changed: {refusal}", reloaded.server);
+        let expected = format!(
+            "the reload of {} was refused, and nothing has changed: an older configuration than the file is served\n\
+             {refusal}",
+            reloaded.server
+        );
         assert_eq!(reload(&other).await.unwrap_err().to_string(), expected);
     }
 

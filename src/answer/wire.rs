@@ -24,6 +24,9 @@ pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
 /// The two bits that make a label's length the first octet of a compression pointer (RFC 1035, 4.1.4).
 pub(super) const POINTER_BITS: u8 = 0xC0;
 
+/// Octets of a compression pointer.
+const POINTER_OCTETS: usize = 2;
+
 /// Flags in the third octet of a header (RFC 1035, 4.1.1).
 pub const FLAG_RESPONSE: u8 = 0x80;
 pub(super) const FLAG_AUTHORITATIVE: u8 = 0x04;
@@ -78,4 +81,90 @@ pub(super) fn octets_max(payload: Option<u16>, transport: Transport) -> usize {
         (Transport::Udp, None) => UDP_OCTETS_WITHOUT_EDNS,
         (Transport::Udp, Some(payload)) => payload.clamp(UDP_OCTETS_WITHOUT_EDNS, UDP_OCTETS_MAX),
     })
+}
+
+/// The smallest TTL of the records that answer (RFC 8484, 5.1), or how long a negative answer holds (RFC 2308, 5). `None`:
+/// the reply has neither, or is not well-formed.
+pub fn smallest_ttl(reply: &[u8]) -> Option<u32> {
+    let count = |at: usize| Some(usize::from(u16::from_be_bytes(reply.get(at..at + 2)?.try_into().ok()?)));
+    let (questions, answers, authorities) = (count(4)?, count(6)?, count(8)?);
+    let mut rest = reply.get(HEADER_OCTETS..)?;
+    for _ in 0..questions {
+        rest = after_name(rest)?.get(TYPE_AND_CLASS_OCTETS..)?;
+    }
+    let mut smallest = None;
+    for number in 0..answers + authorities {
+        let record = after_name(rest)?;
+        let (head, data) = record.split_at_checked(RECORD_HEAD_OCTETS - POINTER_OCTETS)?;
+        let (record_type, ttl) = (u16::from_be_bytes([head[0], head[1]]), [head[4], head[5], head[6], head[7]]);
+        let (data, after) = data.split_at_checked(usize::from(u16::from_be_bytes([head[8], head[9]])))?;
+        let ttl = u32::from_be_bytes(ttl);
+        if number < answers {
+            smallest = Some(smallest.map_or(ttl, |least: u32| least.min(ttl)));
+        } else if answers == 0 && record_type == TYPE_SOA {
+            // MINIMUM is the last field (RFC 1035, 3.3.13).
+            return Some(ttl.min(u32::from_be_bytes(*data.last_chunk()?)));
+        }
+        rest = after;
+    }
+    smallest
+}
+
+/// What follows a name, which ends with the root or with a pointer (RFC 1035, 4.1.4).
+fn after_name(mut octets: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (&length, rest) = octets.split_first()?;
+        octets = match length {
+            0 => return Some(rest),
+            pointer if pointer & POINTER_BITS == POINTER_BITS => return rest.get(POINTER_OCTETS - 1..),
+            length => rest.get(usize::from(length)..)?,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A reply to `a.` with records of type, TTL and data, of which the first `answers` answer.
+    fn reply(answers: u8, records: &[(u16, u32, &[u8])]) -> Vec<u8> {
+        let authorities = records.len() as u8 - answers;
+        let mut reply = vec![0, 0, FLAG_RESPONSE, 0, 0, 1, 0, answers, 0, authorities, 0, 0];
+        reply.extend(b"\x01a\0\0\x01\0\x01");
+        for (number, (record_type, ttl, data)) in records.iter().enumerate() {
+            reply.extend(if number == 0 { &b"\xC0\x0C"[..] } else { b"\x01b\xC0\x0C" });
+            reply.extend(record_type.to_be_bytes());
+            reply.extend(CLASS_IN.to_be_bytes());
+            reply.extend(ttl.to_be_bytes());
+            reply.extend((data.len() as u16).to_be_bytes());
+            reply.extend(*data);
+        }
+        reply
+    }
+
+    #[test]
+    fn a_reply_holds_for_its_smallest_ttl() {
+        let address = &[10, 0, 0, 1][..];
+        let soa = &[0, 0, 0, 0, 9][..];
+        assert_eq!(
+            smallest_ttl(&reply(2, &[(TYPE_A, 7, address), (TYPE_A, 5, address), (TYPE_NS, 1, b"\0")])),
+            Some(5)
+        );
+        assert_eq!(smallest_ttl(&reply(1, &[(TYPE_SOA, 3600, soa)])), Some(3600));
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_NS, 1, b"\0"), (TYPE_SOA, 3600, soa)])), Some(9), "MINIMUM");
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_SOA, 3, soa)])), Some(3));
+        assert_eq!(smallest_ttl(&reply(0, &[])), None);
+        assert_eq!(smallest_ttl(&reply(0, &[(TYPE_SOA, 3, b"")])), None);
+        let whole = reply(1, &[(TYPE_A, 7, address)]);
+        assert!((0..whole.len()).all(|length| smallest_ttl(&whole[..length]).is_none()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = smallest_ttl(&octets);
+        }
+    }
 }

@@ -128,7 +128,7 @@ pub struct Encryption {
 pub enum SecureTransport {
     /// DNS over TLS (RFC 7858).
     Tls,
-    /// DNS over HTTPS (RFC 8484), HTTP/2 alone.
+    /// DNS over HTTPS (RFC 8484).
     Https,
     /// DNS over QUIC (RFC 9250).
     Quic,

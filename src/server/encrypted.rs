@@ -1,8 +1,8 @@
-//! DNS over TLS, HTTPS and QUIC: hickory's listeners around our answers.
+//! The sockets of DNS over TLS, HTTPS and QUIC.
 //!
-//! hickory accepts, decrypts, and closes idle connections; [`adapter`] answers its requests as all others are answered,
-//! and [`certificate`] holds what clients are shown. hickory does not bound the number of connections: only the limit of
-//! open files does. When it stops, it closes connections at once; what it has read is answered.
+//! TLS and HTTPS are served by [`super::streams`], QUIC by hickory: [`adapter`] answers hickory's requests as all others are
+//! answered. [`certificate`] holds what clients are shown. hickory does not bound the number of QUIC connections. When it
+//! stops, it closes them at once.
 
 mod adapter;
 mod certificate;
@@ -14,30 +14,34 @@ use std::{
     time::Duration,
 };
 
-use hickory_server::{Server, net::http::DEFAULT_DNS_QUERY_PATH};
-use rustls::server::ResolvesServerCert;
+use hickory_server::Server;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     runtime,
     sync::mpsc::{self, UnboundedSender},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use self::adapter::Adapter;
 pub use self::certificate::{Certificate, CertificateError, certified_key};
-use super::{BindError, FailureGuard, Service, Serving, Stop, bind_tcp};
+use super::{
+    BindError, ConnectionLimits, FailureGuard, Service, Serving, Stop, bind_tcp,
+    service::StreamWorker,
+    streams::{self, Listener},
+};
 use crate::config::SecureTransport;
 
-/// How long stopping may take. hickory waits for no client, so this allows for a busy core.
-const STOP_MAX: Duration = Duration::from_millis(500);
+/// How long stopping QUIC may take. hickory waits for no client, so this allows for a busy core.
+const QUIC_STOP_MAX: Duration = Duration::from_millis(500);
 
 /// How connections are served.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The certificate that clients are shown.
     pub certificate: Certificate,
-    /// How long a connection may be idle before it is closed.
-    pub idle: Duration,
+    /// The connections over TCP, TLS and HTTPS. QUIC takes only the idle time from it, at the start.
+    pub limits: ConnectionLimits,
 }
 
 /// A socket for encrypted DNS, bound but not served: nothing is read before [`Self::serve`].
@@ -50,8 +54,9 @@ pub struct BoundSecure {
 
 #[derive(Debug)]
 enum SecureSocket {
-    Streams(TcpListener),
-    Datagrams(UdpSocket),
+    Tls(TcpListener),
+    Https(TcpListener),
+    Quic(UdpSocket),
 }
 
 impl BoundSecure {
@@ -60,13 +65,16 @@ impl BoundSecure {
     /// # Errors
     /// When it cannot be had.
     pub fn bind(transport: SecureTransport, address: SocketAddr) -> Result<Self, BindError> {
-        let socket = if transport.is_datagrams() {
-            bind_udp(address).and_then(|socket| Ok((socket.local_addr()?, SecureSocket::Datagrams(socket))))
-        } else {
-            bind_tcp(address).and_then(|socket| Ok((socket.local_addr()?, SecureSocket::Streams(socket))))
+        let bind = || {
+            Ok(match transport {
+                SecureTransport::Tls => SecureSocket::Tls(bind_tcp(address)?),
+                SecureTransport::Https => SecureSocket::Https(bind_tcp(address)?),
+                SecureTransport::Quic => SecureSocket::Quic(bind_udp(address)?),
+            })
         };
-        let (bound, socket) = socket.map_err(|reason| BindError::new(transport.key(), address, reason))?;
-        Ok(Self { transport, address: bound, socket })
+        let bound = bind().and_then(|socket| Ok((socket.local_address()?, socket)));
+        let (address, socket) = bound.map_err(|reason| BindError::new(transport.key(), address, reason))?;
+        Ok(Self { transport, address, socket })
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0.
@@ -89,53 +97,74 @@ impl BoundSecure {
     ) -> Serving {
         let (running, all_ended) = mpsc::channel(1);
         let stop = Stop::default();
-        let stopped = stop.tcp.clone();
-        let guard =
-            FailureGuard { name: format!("{} on {}", self.transport.transport().word(), self.address), failures };
-        let mut server = Server::new(Adapter::new(self.transport.transport(), service, guard.clone()));
+        let word = self.transport.transport().word();
+        let guard = FailureGuard { name: format!("{word} on {}", self.address), failures };
+        let server = SecureServer { service, session, guard, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(runtime.spawn(async move {
             let _running = running;
-            if let Err(error) = register(&mut server, self.socket, self.transport, session) {
-                return guard.report(&format!("cannot start: {error}"));
-            }
-            tokio::select! {
-                () = stopped.cancelled() => {}
-                ended = server.block_until_done() => {
-                    let reason = ended.map_or_else(|error| error.to_string(), |()| "ended".into());
-                    return guard.report(&reason);
-                }
-            }
-            // What is still open afterwards is aborted.
-            let _ = timeout(STOP_MAX, server.shutdown_gracefully()).await;
+            server.run(self.socket).await;
         }));
         Serving { address: self.address, stop, all_ended }
     }
 }
 
-fn register(
-    server: &mut Server<Adapter>,
-    socket: SecureSocket,
-    transport: SecureTransport,
-    Session { certificate, idle }: Session,
-) -> io::Result<()> {
-    let certificate: Arc<dyn ResolvesServerCert> = Arc::new(certificate);
-    match socket {
-        SecureSocket::Datagrams(socket) => {
-            server.register_quic_listener(tokio::net::UdpSocket::from_std(socket)?, idle, certificate)
+impl SecureSocket {
+    fn local_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tls(socket) | Self::Https(socket) => socket.local_addr(),
+            Self::Quic(socket) => socket.local_addr(),
         }
-        SecureSocket::Streams(socket) => {
-            let socket = tokio::net::TcpListener::from_std(socket)?;
-            match transport {
-                SecureTransport::Https => {
-                    // Any host name is served: the client checks it against the certificate.
-                    let host = None;
-                    let path = DEFAULT_DNS_QUERY_PATH.into();
-                    server.register_https_listener(socket, idle, certificate, host, path)
-                }
-                SecureTransport::Tls | SecureTransport::Quic => server.register_tls_listener(socket, idle, certificate),
+    }
+}
+
+/// Serves one socket.
+struct SecureServer {
+    service: Service,
+    session: Session,
+    guard: FailureGuard,
+    stop: CancellationToken,
+}
+
+impl SecureServer {
+    async fn run(self, socket: SecureSocket) {
+        let certificate = self.session.certificate.clone();
+        match socket {
+            SecureSocket::Tls(socket) => self.serve_streams(socket, streams::Protocol::tls(certificate)).await,
+            SecureSocket::Https(socket) => self.serve_streams(socket, streams::Protocol::https(certificate)).await,
+            SecureSocket::Quic(socket) => self.serve_quic(socket).await,
+        }
+    }
+
+    async fn serve_streams(self, socket: TcpListener, protocol: Result<streams::Protocol, rustls::Error>) {
+        let Self { service, session, guard, stop } = self;
+        match protocol {
+            Ok(protocol) => {
+                let worker = StreamWorker::default();
+                Listener { protocol, service, worker, limits: session.limits, guard, stop }.run(socket).await;
+            }
+            Err(error) => guard.report(&format!("cannot start: {error}")),
+        }
+    }
+
+    async fn serve_quic(self, socket: UdpSocket) {
+        let Self { service, session, guard, stop } = self;
+        let mut server = Server::new(Adapter::new(service, guard.clone()));
+        let idle = session.limits.limits().idle;
+        let socket = tokio::net::UdpSocket::from_std(socket);
+        let certificate = Arc::new(session.certificate);
+        if let Err(error) = socket.and_then(|socket| server.register_quic_listener(socket, idle, certificate)) {
+            return guard.report(&format!("cannot start: {error}"));
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = server.block_until_done() => {
+                let reason = ended.map_or_else(|error| error.to_string(), |()| "ended".into());
+                return guard.report(&reason);
             }
         }
+        // What is still open afterwards is aborted.
+        let _ = timeout(QUIC_STOP_MAX, server.shutdown_gracefully()).await;
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Bind, then serve; drain, then close. [`Bound::bind`] takes UDP and TCP of one address or fails with a sentence
 //! for the operator. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
-//! [`Serving::stop`] answers what has arrived before it closes. [`BoundSecure`] is the same for DNS over TLS, HTTPS and
-//! QUIC, with hickory's listeners. All of them answer with one [`Service`].
+//! [`Serving::stop`] answers what has arrived before it closes. [`BoundSecure`] is the same for DNS over TLS and HTTPS,
+//! whose connections share their limits with those of TCP, and for QUIC, with hickory's listener. All of them answer with
+//! one [`Service`].
 
 mod encrypted;
 mod forward;
 mod self_query;
 mod service;
-mod tcp;
+mod streams;
 mod udp;
 
 use std::{
@@ -35,7 +36,7 @@ pub use self::{
     forward::{ForwardTask, Forwarder},
     self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
-    tcp::{ConnectionLimits, Limits, framing},
+    streams::{CLOSING_MAX, ConnectionLimits, Limits, framing, query_parameter},
 };
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
@@ -211,7 +212,8 @@ impl Bound {
         }
         let guard = FailureGuard { name: format!("tcp on {}", self.address), failures };
         let worker = StreamWorker::default();
-        let listener = tcp::Listener { service, worker, limits, guard, stop: stop.tcp.clone() };
+        let protocol = streams::Protocol::Plain;
+        let listener = streams::Listener { protocol, service, worker, limits, guard, stop: stop.tcp.clone() };
         // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
         drop(runtime.spawn(async move {
             let _running = running;

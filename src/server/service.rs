@@ -30,29 +30,27 @@ impl Service {
         self.responder(&self.table.now()).answer(message, client, worker, out)
     }
 
-    /// Answers one message that came over a stream.
-    pub(super) fn answer_stream<'o>(
+    /// Answers one message that came over a stream, into `out` where the reply is ready. Never waits.
+    pub(super) fn answer_stream(
         &self,
         message: &[u8],
         client: &Client,
         worker: &StreamWorker,
-        out: &'o mut Vec<u8>,
-    ) -> Replies<'o> {
+        out: &mut Vec<u8>,
+    ) -> StreamReply {
         // Bound to a name, so that the lock is released before the forwarder is called.
         let answered = self.answer(message, client, &mut worker.lock(), out);
-        let next = match answered {
-            Answered::Reply => Next::Ready,
-            Answered::Silence => Next::End,
+        match answered {
+            Answered::Reply => StreamReply::Ready,
+            Answered::Silence => StreamReply::None,
             Answered::Forward => {
                 let (sender, reply) = oneshot::channel();
-                if self.forward(message, client, ReplyTo::Stream(sender), out) == Answered::Reply {
-                    Next::Ready
-                } else {
-                    Next::Forwarded(reply)
+                match self.forward(message, client, ReplyTo::Stream(sender), out) {
+                    Answered::Reply => StreamReply::Ready,
+                    Answered::Silence | Answered::Forward => StreamReply::Forwarded(reply),
                 }
             }
-        };
-        Replies { out, next }
+        }
     }
 
     /// Forwards a question to the upstreams, without waiting. The reply goes to `reply_to`, unless it is in `out` at once:
@@ -92,32 +90,13 @@ impl StreamWorker {
     }
 }
 
-/// The messages that answer one question over a stream, in the order in which they are sent. Today there is at most one;
-/// a zone transfer has several.
+/// What answers one question over a stream.
 #[must_use]
-pub(super) struct Replies<'o> {
-    /// Holds the message that was returned last, or is returned next.
-    out: &'o mut Vec<u8>,
-    next: Next,
-}
-
-enum Next {
-    /// The next message is in `out`.
+pub(super) enum StreamReply {
+    /// The reply is ready.
     Ready,
-    /// The upstreams were asked.
+    /// The upstreams were asked. An error in place of their reply: the task that asks has panicked, or the server stops.
     Forwarded(oneshot::Receiver<Vec<u8>>),
-    End,
-}
-
-impl Replies<'_> {
-    /// The next message; `None` after the last. The first call returns `None` where the question gets no reply.
-    pub(super) async fn next(&mut self) -> Option<&[u8]> {
-        match std::mem::replace(&mut self.next, Next::End) {
-            Next::Ready => {}
-            // An error: the task has panicked, or the server stops.
-            Next::Forwarded(reply) => *self.out = reply.await.ok()?,
-            Next::End => return None,
-        }
-        Some(self.out)
-    }
+    /// The question gets no reply.
+    None,
 }

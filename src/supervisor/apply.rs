@@ -66,7 +66,8 @@ impl Supervisor {
         let table = self.table_of(&config, &plan);
         self.certificates.commit(certificate, &mut self.tasks);
         self.cookies.commit(secrets, &mut self.tasks);
-        self.listeners.limit(limits(&config.server));
+        let limits = self.descriptors.cut(limits(&config.server), &config, self.listeners.limits().max_connections);
+        self.listeners.limit(limits);
         // A poller begins by publishing its seeds, and no question may see a new zone before that.
         self.pollers.apply(poller_changes(&config, &plan, &table)).await;
         // Upstreams are there before questions go to them, and until none go.

@@ -128,8 +128,8 @@ impl Listeners {
         self.secure.extend(prepared.secure.into_iter().map(|(endpoint, bound)| {
             let transport = endpoint.0.transport().word();
             tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
-            let ListenerContext { service, encrypted, failures, .. } = context.clone();
-            let session = Session { certificate: certificate.clone(), idle: context.connections.limits().idle };
+            let ListenerContext { service, encrypted, connections, failures, .. } = context.clone();
+            let session = Session { certificate: certificate.clone(), limits: connections };
             (endpoint, bound.serve(service, session, &encrypted, failures))
         }));
         let unwanted = self.secure.extract_if(.., |(endpoint, _)| !endpoints(encryption).contains(endpoint));
@@ -152,7 +152,12 @@ impl Listeners {
         }
     }
 
-    /// Other limits of TCP from now on.
+    /// The limits of connections in force.
+    pub(super) fn limits(&self) -> Limits {
+        self.context.connections.limits()
+    }
+
+    /// Other limits of connections from now on.
     pub(super) fn limit(&self, limits: Limits) {
         self.context.connections.replace(limits);
     }

@@ -7,6 +7,7 @@ mod admin_listener;
 mod apply;
 mod certificates;
 mod cookies;
+mod descriptors;
 mod error;
 mod expiry;
 mod file_check;
@@ -41,6 +42,7 @@ use self::{
     apply::drain,
     certificates::Certificates,
     cookies::Cookies,
+    descriptors::Descriptors,
     expiry::WatchedCertificates,
     forwarding::Forwarding,
     listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
@@ -91,6 +93,7 @@ pub struct Supervisor {
     snapshot: Option<SnapshotStore>,
     /// What `snapshot` was opened with.
     snapshot_settings: SnapshotSettings,
+    descriptors: Descriptors,
     listeners: Listeners,
     admin: Admin,
     certificates: Certificates,
@@ -119,7 +122,7 @@ impl Supervisor {
     /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
-        threads::raise_open_files_limit();
+        let open_files = descriptors::raise_limit();
         let (config, refused) = start.into().into_parts();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
@@ -130,7 +133,9 @@ impl Supervisor {
         threads::lower_priority();
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = shared.forwarding(&runtimes, failed.clone());
-        let listeners = Listeners::new(shared.listener_context(&runtimes, &forwarding, failed, &config));
+        let context = shared.listener_context(&runtimes, &forwarding, failed, &config);
+        let descriptors = Descriptors::new(open_files, context.workers);
+        let listeners = Listeners::new(context);
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let (accept, accepted) = mpsc::channel(1);
@@ -141,6 +146,7 @@ impl Supervisor {
             pollers,
             snapshot,
             snapshot_settings,
+            descriptors,
             listeners,
             admin: Admin::new(shared.view(is_ready, serving)),
             certificates: Certificates::new(reader.clone()),

@@ -82,14 +82,3 @@ pub(super) fn lower_priority() {
         tracing::debug!(%error, "a thread keeps its priority");
     }
 }
-
-/// A kept connection for each zone and every TCP client needs a descriptor; the soft limit is often 1024.
-pub(super) fn raise_open_files_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(%error, soft, hard, "the limit of open files stays as it is");
-    }
-}

@@ -179,6 +179,39 @@ async fn questions_over_https_and_quic_get_the_same_answers() {
     }
 }
 
+/// The same for the other transports: `streams.rs`.
+#[tokio::test]
+async fn a_dead_forwarded_name_holds_no_other_question_over_quic_up() {
+    let authority = Authority::new("ours");
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = Upstream::start([127, 0, 0, 8]);
+    upstream.silence(true);
+    let zones = format!("[forward]\nupstreams = [\"{}\"]\n{}", upstream.address, zone("a.example", &cluster));
+    let listen = "listen_quic = [\"127.0.0.1:0\"]";
+    let (mut daemon, _) = start_with("slow_quic", &authority.certify([NAME]), listen, &zones);
+    let server = daemon.secure_address("quic");
+    let mut send = connect_hickory("quic", server, &authority).await.expect("a certificate that fits");
+    let mut ask = |name: &str| {
+        let question = Question { id: 0, ..Question::new(name, "SOA") };
+        send(DnsRequest::new(Message::from_vec(&question.wire()).unwrap(), DnsRequestOptions::default()))
+    };
+    let mut dead = ask("dead.test");
+    // Questions of one connection arrive in the order in which they were sent, but streams may overtake each other.
+    let asked = tokio::time::timeout(wait::PATIENCE, async {
+        while upstream.asked().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    tokio::select! {
+        reply = dead.next() => panic!("no upstream has answered, but there is {reply:?}"),
+        asked = asked => asked.expect("the upstream is asked"),
+    }
+    let start = std::time::Instant::now();
+    let reply = ask("a.example").next().await.unwrap().unwrap();
+    assert_eq!(Reply::read(reply.as_buffer()).rcode, "NoError");
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+}
+
 #[test]
 fn another_certificate_is_shown_without_a_reload_and_a_bad_one_changes_nothing() {
     let old = Authority::new("old");

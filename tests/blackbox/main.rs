@@ -36,6 +36,7 @@ mod shipped;
 mod shortage;
 mod snapshot;
 mod stories;
+mod streams;
 mod tls;
 
-use self::support::{ca, daemon, dns, files, http, observe, tls_client, upstream, wait};
+use self::support::{ca, daemon, dns, files, http, http2, observe, tls_client, upstream, wait};

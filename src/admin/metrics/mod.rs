@@ -90,7 +90,12 @@ impl Scrape {
             .map(|&result| ([("result", result.word())], process.forwarded.of(result).value()));
         families.counters("forwarded", "Queries forwarded to the upstreams of [forward], by outcome.", forwarded)?;
         families.counter("send_errors", "Replies that the kernel did not accept.", process.send_errors.value())?;
-        families.gauge("tcp_connections", "TCP connections open now.", None, process.tcp_connections.value())
+        families.gauge(
+            "tcp_connections",
+            "Connections over TCP, TLS and HTTPS open now.",
+            None,
+            process.tcp_connections.value(),
+        )
     }
 
     /// Probes.

@@ -5,6 +5,10 @@
 //! decided again. A property test holds both to the same message.
 //!
 //! Questions that hickory cannot parse it answers itself, with FORMERR; they are not counted.
+//!
+//! hickory answers one stream of a connection after the other, so a question for upstreams is answered in a task of its own.
+
+use std::sync::{Mutex, PoisonError};
 
 use hickory_server::{
     net::runtime::Time,
@@ -17,10 +21,11 @@ use hickory_server::{
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::{MessageResponse, MessageResponseBuilder, Queries},
 };
+use tokio::task::JoinSet;
 
 use super::super::{
     FailureGuard,
-    service::{Replies, Service, StreamWorker},
+    service::{Service, StreamReply, StreamWorker},
 };
 use crate::{
     answer::{Client, options, wire::HEADER_OCTETS},
@@ -28,48 +33,66 @@ use crate::{
     types::unix_now,
 };
 
-/// Octets of a message: its length has sixteen bits on every transport (RFC 7858, 3.3; RFC 9250, 4.2).
+/// Octets of a message: its length has sixteen bits (RFC 9250, 4.2).
 const OCTETS_MAX: usize = u16::MAX as usize;
 
 /// Answers what hickory has decrypted.
 pub(super) struct Adapter {
-    transport: Transport,
     service: Service,
     worker: StreamWorker,
     guard: FailureGuard,
+    /// Questions that wait for upstreams. Each holds one of a connection's streams, of which QUIC allows a hundred.
+    forwarded: Mutex<JoinSet<()>>,
 }
 
 impl Adapter {
-    pub(super) fn new(transport: Transport, service: Service, guard: FailureGuard) -> Self {
-        Self { transport, service, worker: StreamWorker::default(), guard }
+    pub(super) fn new(service: Service, guard: FailureGuard) -> Self {
+        Self { service, worker: StreamWorker::default(), guard, forwarded: Mutex::default() }
     }
 
-    fn answer<'o>(&self, request: &Request, out: &'o mut Vec<u8>) -> Replies<'o> {
+    fn answer(&self, request: &Request, out: &mut Vec<u8>) -> StreamReply {
         // hickory would hide a panic: it ends only the connection.
         let _guard = self.guard.clone();
-        let client = Client { address: request.src().ip(), transport: self.transport, now: unix_now() };
+        let client = Client { address: request.src().ip(), transport: Transport::Quic, now: unix_now() };
         self.service.answer_stream(request.as_slice(), &client, &self.worker, out)
+    }
+
+    /// Owns a task that waits for an upstream's reply.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // No code panics while it holds the lock.
+        let mut forwarded = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner);
+        while forwarded.try_join_next().is_some() {}
+        forwarded.spawn(task);
     }
 }
 
 #[async_trait::async_trait]
 impl RequestHandler for Adapter {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut client: R) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, client: R) -> ResponseInfo {
+        let metadata = request.metadata;
         let mut out = Vec::new();
-        let mut replies = self.answer(request, &mut out);
-        let mut info = nothing(request.metadata);
-        while let Some(octets) = replies.next().await {
-            info = match HickoryReply::read(octets) {
-                // hickory notices by itself when the client is gone.
-                Ok(reply) => client.send_response(reply.response()).await.unwrap_or_else(|_| nothing(request.metadata)),
-                Err(error) => {
-                    // No reply of ours is known to cause this. The client sees its stream end and asks again.
-                    tracing::error!(%error, "a reply of ours cannot be read");
-                    break;
+        match self.answer(request, &mut out) {
+            StreamReply::Ready => return send(client, &out, metadata).await,
+            StreamReply::Forwarded(reply) => self.spawn(async move {
+                if let Ok(reply) = reply.await {
+                    send(client, &reply, metadata).await;
                 }
-            };
+            }),
+            StreamReply::None => {}
         }
-        info
+        nothing(metadata)
+    }
+}
+
+async fn send(mut client: impl ResponseHandler, reply: &[u8], metadata: Metadata) -> ResponseInfo {
+    match HickoryReply::read(reply) {
+        // hickory notices by itself when the client is gone.
+        Ok(reply) => client.send_response(reply.response()).await.unwrap_or_else(|_| nothing(metadata)),
+        Err(error) => {
+            // No reply of ours is known to cause this. The client sees its stream end and asks again.
+            tracing::error!(%error, "a reply of ours cannot be read");
+            nothing(metadata)
+        }
     }
 }
 
@@ -217,12 +240,12 @@ mod tests {
     }
 
     fn adapter() -> Adapter {
-        let guard = FailureGuard { name: "tls".into(), failures: unbounded_channel().0 };
-        Adapter::new(Transport::Tls, service(), guard)
+        let guard = FailureGuard { name: "quic".into(), failures: unbounded_channel().0 };
+        Adapter::new(service(), guard)
     }
 
     fn answered(request: &Request) -> Option<Vec<u8>> {
-        let client = Client { address: request.src().ip(), transport: Transport::Tls, now: 1 };
+        let client = Client { address: request.src().ip(), transport: Transport::Quic, now: 1 };
         let mut out = Vec::new();
         let answered = service().answer(request.as_slice(), &client, &mut Worker::default(), &mut out);
         (answered == Answered::Reply).then_some(out)

@@ -48,6 +48,16 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The same for a process that may have so many open files.
+fn command_with_open_files(open_files: u32, arguments: &[&str]) -> Command {
+    let whole = command(arguments);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &open_files.to_string()]);
+    limited.arg(whole.get_program()).args(whole.get_args()).stdin(Stdio::null());
+    limited.env_remove("RUST_LOG").env_remove("STATE_DIRECTORY");
+    limited
+}
+
 impl Daemon {
     /// Starts with `listen = ["127.0.0.1:0"]` and an admin interface, and these zones; waits until it is ready.
     #[track_caller]
@@ -102,6 +112,18 @@ impl Daemon {
         daemon
     }
 
+    /// Starts with exactly this file, in a process that may have so many open files; waits until it is ready.
+    #[track_caller]
+    pub fn with_open_files(directory: PathBuf, open_files: u32) -> Self {
+        let file = directory.join("config.toml");
+        let log = File::create(directory.join("log")).unwrap();
+        let mut command = command_with_open_files(open_files, &["run", "--config", file.to_str().unwrap()]);
+        command.env("RUST_LOG", "info").stderr(log);
+        let mut daemon = Self::spawn(directory, command);
+        daemon.wait_ready();
+        daemon
+    }
+
     /// Stops reading the pipe of [`Self::with_log_pipe`].
     pub fn close_log(&mut self) {
         drop(self.child.stderr.take().expect("a pipe"));
@@ -109,17 +131,18 @@ impl Daemon {
 
     #[track_caller]
     fn launch_logging(directory: PathBuf, file: &Path, environment: &[(&str, &str)], log: Stdio) -> Self {
+        let mut command = command(&["run", "--config", file.to_str().unwrap()]);
+        command.envs(environment.iter().copied()).stderr(log);
+        Self::spawn(directory, command)
+    }
+
+    #[track_caller]
+    fn spawn(directory: PathBuf, mut command: Command) -> Self {
         let socket = directory.join("notify");
         let notifications = UnixDatagram::bind(&socket).unwrap();
         notifications.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let child = command(&["run", "--config", file.to_str().unwrap()])
-            .envs(environment.iter().copied())
-            .env("NOTIFY_SOCKET", &socket)
-            .env("RUNTIME_DIRECTORY", &directory)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        command.env("NOTIFY_SOCKET", &socket).env("RUNTIME_DIRECTORY", &directory).stdout(Stdio::null());
+        let child = command.spawn().unwrap();
         let mut daemon =
             Self { directory, child, notifications, status: String::new(), older: String::new(), ready: false };
         wait::until("the daemon to listen", || daemon.read_notifications().then_some(()));

@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod dns;
 pub mod files;
 pub mod http;
+pub mod http2;
 pub mod observe;
 pub mod tls_client;
 pub mod upstream;

@@ -26,8 +26,19 @@ pub fn client(authority: &Authority) -> ClientConfig {
 
 /// `None`: the server's certificate is not valid.
 pub fn connect(server: SocketAddr, authority: &Authority) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+    connect_with(server, authority, &[])
+}
+
+/// The same with these protocols to choose from (ALPN).
+pub fn connect_with(
+    server: SocketAddr,
+    authority: &Authority,
+    protocols: &[&str],
+) -> Option<StreamOwned<ClientConnection, TcpStream>> {
     let name = ServerName::try_from(NAME).unwrap();
-    let connection = ClientConnection::new(Arc::new(client(authority)), name).unwrap();
+    let mut config = client(authority);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut stream = StreamOwned::new(connection, dns::connect(server));
     stream.conn.complete_io(&mut stream.sock).ok()?;
     Some(stream)
