@@ -22,8 +22,8 @@ const ZONE: usize = 8;
 const PROBES_OF_ZONE: usize = 32;
 const PROBES_MAX: usize = 512;
 
-/// Sockets of questions to upstreams, two for each that may be in flight, and kept connections to upstreams.
-const FORWARD: usize = 2 * 256 + 16;
+/// Sockets to upstreams: what `forward/sockets.rs` allows for eight of them.
+const FORWARD: usize = 464;
 
 /// The least that clients get, however low the limit is: one in so many.
 const CLIENTS_MIN_SHARE: usize = 8;
