@@ -286,10 +286,11 @@ BIG, EVERY = "big.alt.test", "all.alt.test"
 
 ask(30, "A big (answers = 8), no EDNS", "8 of the 100, no TC, at most 512 B",
     query(BIG), rcode("NOERROR"), aa, answer("A", 8), among(NODES[BIG]), at_most(512))
-ask(30, 'A all (answers = "all"), no EDNS', "TC, at most 512 B, no part of the RRset (RFC 2181, 9)",
-    query(EVERY), rcode("NOERROR"), tc, at_most(512), answer(), no_authority)
-ask(31, "A all, EDNS 4096", "TC, at most 1232 B, OPT (RFC 6891, 7)",
-    query(EVERY, edns=opt(size=4096)), rcode("NOERROR"), tc, at_most(UDP_OCTETS), answer(), has_opt)
+ask(30, 'A all (answers = "all"), no EDNS', "TC, at most 512 B, the whole records that fit",
+    query(EVERY), rcode("NOERROR"), tc, at_most(512), answer("A", 30), among(NODES[EVERY]), no_authority)
+ask(31, "A all, EDNS 4096", "TC, at most 1232 B, the whole records that fit, OPT (RFC 6891, 7)",
+    query(EVERY, edns=opt(size=4096)), rcode("NOERROR"), tc, at_most(UDP_OCTETS), answer("A", 74), among(NODES[EVERY]),
+    has_opt)
 ask(32, "A all, TCP", "100 A, no TC", query(EVERY), rcode("NOERROR"), aa, answer("A", 100), data(NODES[EVERY]),
     transport="tcp")
 ask(32, "A big, TCP", "8 A: the number is the same on every transport", query(BIG), answer("A", 8), transport="tcp")

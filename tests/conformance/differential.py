@@ -281,6 +281,12 @@ def opcode(asked, ours, theirs):
 
 
 expected(
+    "A truncated answer",
+    "The addresses that fit are useful to a client that has no TCP; the others leave them out.",
+    lambda asked, ours, theirs: ours["tc"] and theirs["tc"] and asked.qname == "all.alt.test",
+    "answer",
+)
+expected(
     "ANY: which RRset it is",
     "RFC 8482, 4.1: a responder may give one RRset, of whichever type; ours are the addresses",
     lambda asked, ours, theirs: asked.qtype == "ANY",
