@@ -14,6 +14,7 @@
 //! | `/api/zones` | every zone as JSON                                                   |
 
 mod api;
+pub mod client;
 mod connections;
 pub mod control;
 pub mod flush;
@@ -21,6 +22,7 @@ mod hosts;
 mod http;
 mod metrics;
 mod page;
+pub mod readable;
 mod serving;
 
 use std::{
@@ -134,7 +136,7 @@ pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
 fn router(view: View) -> Router {
     let pages = Router::new()
         .route("/", get(status_page))
-        .route("/api/zones", get(zones))
+        .merge(readable::pages())
         .route_layer(middleware::from_fn_with_state(view.hosts.clone(), hosts::refuse_other_hosts));
     pages
         .route("/healthz", get(async || "ok\n"))
@@ -145,7 +147,7 @@ fn router(view: View) -> Router {
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .layer(middleware::map_response(set_security_headers))
-        .with_state(Pages { view, rendering: Arc::default() })
+        .with_state(Pages::new(view))
 }
 
 /// The state of the handlers.
@@ -157,6 +159,10 @@ struct Pages {
 }
 
 impl Pages {
+    fn new(view: View) -> Self {
+        Self { view, rendering: Arc::default() }
+    }
+
     /// Renders on a blocking thread, because the runtime has other tasks meanwhile.
     async fn render<T: Send + 'static>(self, render: impl FnOnce(&View) -> T + Send + 'static) -> T {
         let guard = self.rendering.lock_owned().await;
@@ -200,10 +206,6 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(accepted);
     let text = pages.render(move |view| format.write(metrics::render(view))).await;
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
-}
-
-async fn zones(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], pages.render(api::render).await).into_response()
 }
 
 /// Forbids caching, embedding and guessing the media type.

@@ -35,6 +35,7 @@ mod serving;
 mod shipped;
 mod shortage;
 mod snapshot;
+mod status;
 mod stories;
 mod tls;
 
