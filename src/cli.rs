@@ -1,5 +1,6 @@
 //! What the command line says, and the commands that need little more than that.
 
+mod history;
 mod status;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     types::ZoneName,
 };
 
+pub use self::history::{HistoryArguments, history};
 pub use self::status::{StatusArguments, status};
 
 /// The configuration when `--config` is left out.
@@ -66,6 +68,8 @@ pub enum Command {
     Reload(SocketArguments),
     /// Show all zones of the running server, the worst first; exit status 1 if one is unanswered or the file is refused
     Status(StatusArguments),
+    /// Show the last configurations that were applied or refused, or the last changes of a zone
+    History(HistoryArguments),
     /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
 }

@@ -319,7 +319,9 @@ fn name_server(router: Router, server: RunningServer) -> Router {
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
-        .fallback(async || (StatusCode::NOT_FOUND, "the paths are POST /reload, POST /flush and GET /api/zones\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "the paths are POST /reload, POST /flush and GET /api/zones, /api/history\n")
+        })
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")
         })

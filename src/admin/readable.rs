@@ -2,11 +2,11 @@
 
 use axum::{Router, extract::State, http::header, middleware, response::IntoResponse, routing::get};
 
-use super::{Pages, View, api, http};
+use super::{Pages, View, api, history, http};
 
 /// The routes, for [`Pages`].
 pub(super) fn pages() -> Router<Pages> {
-    Router::new().route("/api/zones", get(zones))
+    Router::new().route("/api/zones", get(zones)).route("/api/history", get(history::history))
 }
 
 /// The routes for the control socket, whose file permissions guard them.

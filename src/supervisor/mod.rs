@@ -61,7 +61,7 @@ use crate::{
         control::{self, RunningServer},
         flush, readable,
     },
-    config::{Config, ConfigStatus, ReloadError, ReloadRequest},
+    config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
@@ -99,6 +99,8 @@ pub struct Supervisor {
     forwarding: Forwarding,
     /// What is shown about the file.
     status: Arc<ArcSwap<ConfigStatus>>,
+    /// What was applied and refused.
+    configurations: ConfigHistory,
     counters: Arc<ProcessCounters>,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
@@ -149,6 +151,7 @@ impl Supervisor {
             forwarding,
             table: shared.table,
             status: shared.status.clone(),
+            configurations: shared.configurations.clone(),
             counters: shared.counters.clone(),
             accepted,
             failures,
@@ -174,6 +177,7 @@ impl Supervisor {
             requests: requested,
             accepted: accept,
             status: shared.status,
+            configurations: shared.configurations,
             counters: shared.counters,
             reader,
         };
@@ -318,12 +322,18 @@ struct Shared {
     table: SharedTable,
     counters: Arc<ProcessCounters>,
     status: Arc<ArcSwap<ConfigStatus>>,
+    configurations: ConfigHistory,
 }
 
 impl Shared {
     fn new(path: &Path, config: &Config) -> Self {
         let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
-        Self { table: SharedTable::default(), counters: Arc::default(), status: Arc::new(status) }
+        Self {
+            table: SharedTable::default(),
+            counters: Arc::default(),
+            status: Arc::new(status),
+            configurations: ConfigHistory::default(),
+        }
     }
 
     fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {
@@ -352,6 +362,7 @@ impl Shared {
             table: self.table.clone(),
             process: self.counters.clone(),
             config: self.status.clone(),
+            configurations: self.configurations.clone(),
             ready,
             serving,
             hosts: AllowedHosts::default(),

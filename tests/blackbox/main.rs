@@ -19,6 +19,7 @@ mod foreign;
 mod forward;
 mod hanging_files;
 mod health;
+mod history;
 mod identity;
 mod isolation;
 mod last_good;
