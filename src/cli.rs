@@ -1,5 +1,8 @@
 //! What the command line says, and the commands that need little more than that.
 
+mod history;
+mod status;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -12,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{
         self,
+        client::{AdminUrl, ServerAddress},
         control::{self, ControlError},
     },
     config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
@@ -23,6 +27,9 @@ use crate::{
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
 };
+
+pub use self::history::{HistoryArguments, history};
+pub use self::status::{StatusArguments, status};
 
 /// The configuration when `--config` is left out.
 const DEFAULT_CONFIG: &str = "/etc/alternator-dns/config.toml";
@@ -58,14 +65,55 @@ pub enum Command {
     /// Run a demonstration: two simulated clusters, the resolver and its status page
     Demo(LogArguments),
     /// Make the running server read its file again, and wait for the outcome
-    Reload,
+    Reload(SocketArguments),
+    /// Show all zones of the running server, the worst first; exit status 1 if one is unanswered or the file is refused
+    Status(StatusArguments),
+    /// Show the last configurations that were applied or refused, or the last changes of a zone
+    History(HistoryArguments),
     /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
+}
+
+/// Which server a command changes.
+#[derive(Debug, Args)]
+pub struct SocketArguments {
+    /// The control socket of the server [default: control.sock in $RUNTIME_DIRECTORY, else in /run/alternator-dns]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+impl SocketArguments {
+    fn path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(control::control_socket_path)
+    }
+}
+
+/// Which server a command reads.
+#[derive(Debug, Args)]
+pub struct ServerArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub socket: SocketArguments,
+    /// Read another server, at its admin interface, for example http://10.0.0.2:9153
+    #[arg(long, value_name = "URL", conflicts_with = "socket")]
+    pub admin: Option<AdminUrl>,
+}
+
+impl ServerArguments {
+    fn address(&self) -> ServerAddress {
+        match &self.admin {
+            Some(url) => ServerAddress::Admin(url.clone()),
+            None => ServerAddress::Socket(self.socket.path()),
+        }
+    }
 }
 
 /// What to flush.
 #[derive(Debug, Args)]
 pub struct FlushArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub socket: SocketArguments,
     /// Only answers for this name and names below it [default: all]
     #[arg(value_name = "NAME", value_parser = parse_name)]
     pub name: Option<ZoneName>,
@@ -136,6 +184,8 @@ pub enum Failure {
     System(#[from] std::io::Error),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error("{0}")]
+    Status(String),
     #[error("stopped at once by a second signal")]
     SecondSignal,
 }
@@ -237,9 +287,9 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
 ///
 /// # Errors
 /// No server can be reached, or the file is refused.
-pub fn reload() -> Result<(), Failure> {
+pub fn reload(arguments: &SocketArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(control::reload(&control::control_socket_path()))?;
+    let outcome = runtime.block_on(control::reload(&arguments.path()))?;
     print(std::io::stdout(), &outcome.to_string());
     Ok(())
 }
@@ -250,7 +300,7 @@ pub fn reload() -> Result<(), Failure> {
 /// No server can be reached, or it forwards nothing.
 pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let path = control::control_socket_path();
+    let path = arguments.socket.path();
     let sentence = runtime.block_on(admin::flush::flush(&path, arguments.name.as_ref()))?;
     print(std::io::stdout(), &sentence);
     Ok(())

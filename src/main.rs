@@ -15,7 +15,9 @@ fn main() -> ExitCode {
         Command::Run(arguments) => cli::run(&arguments),
         Command::Check(arguments) => cli::check(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Reload => cli::reload(),
+        Command::Reload(arguments) => cli::reload(&arguments),
+        Command::History(arguments) => cli::history(&arguments),
+        Command::Status(arguments) => cli::status(&arguments),
         Command::Flush(arguments) => cli::flush(&arguments),
     };
     match outcome {

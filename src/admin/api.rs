@@ -34,6 +34,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
             older_is_served: config.error.is_some(),
         },
         server: Server {
+            pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: tenths(now.saturating_duration_since(view.started)),
             ready: *view.ready.borrow(),
@@ -147,6 +148,7 @@ struct File<'v> {
 
 #[derive(Serialize)]
 struct Server {
+    pid: u32,
     version: &'static str,
     uptime_seconds: f64,
     ready: bool,
@@ -260,10 +262,11 @@ mod tests {
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
                 r#""loaded_seconds_ago":12.4,"error":null,"older_is_served":false},"#,
-                r#""server":{"version":""#,
+                r#""server":{"pid":PID,"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","uptime_seconds":0.4,"ready":true}}"#
             )
+            .replace("PID", &std::process::id().to_string())
         );
     }
 

@@ -1,5 +1,6 @@
 //! The control socket: a Unix socket for commands that change the server. File permissions guard it.
 //!
+//! `GET /api/zones` and its like are those of the admin interface (`readable.rs`; `client.rs` is the client).
 //! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. Each reply names the
 //! server in two headers, because a host may have several. [`reload`] is the client.
 
@@ -318,8 +319,12 @@ fn name_server(router: Router, server: RunningServer) -> Router {
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
-        .fallback(async || (StatusCode::NOT_FOUND, "the paths are POST /reload and POST /flush\n"))
-        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is POST\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "the paths are POST /reload, POST /flush and GET /api/zones, /api/history\n")
+        })
+        .method_not_allowed_fallback(async || {
+            (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")
+        })
         .layer(middleware::from_fn(http::refuse_bodies))
         .with_state(requests)
 }

@@ -12,15 +12,19 @@
 //! | `/serving`   | 200 while its sockets answer and a zone is learnt, else 503 and why  |
 //! | `/metrics`   | OpenMetrics text, or the older text format: what the client accepts  |
 //! | `/api/zones` | every zone as JSON                                                   |
+//! | `/api/history` | the last configurations, or with `zone=NAME` the last changes of a zone |
 
 mod api;
+pub mod client;
 mod connections;
 pub mod control;
 pub mod flush;
+mod history;
 mod hosts;
 mod http;
 mod metrics;
 mod page;
+pub mod readable;
 mod serving;
 
 use std::{
@@ -49,7 +53,7 @@ pub use self::metrics::Format as MetricsFormat;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
 use self::{connections::Bounds, http::HttpLimits, metrics::Format};
 use crate::{
-    config::ConfigStatus,
+    config::{ConfigHistory, ConfigStatus},
     metrics::ProcessCounters,
     table::{SharedTable, ZoneEntry},
 };
@@ -73,6 +77,8 @@ pub struct View {
     pub process: Arc<ProcessCounters>,
     /// State of the configuration file.
     pub config: Arc<ArcSwap<ConfigStatus>>,
+    /// The last configurations.
+    pub configurations: ConfigHistory,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
     /// Whether clients should be sent here.
@@ -134,18 +140,20 @@ pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
 fn router(view: View) -> Router {
     let pages = Router::new()
         .route("/", get(status_page))
-        .route("/api/zones", get(zones))
+        .merge(readable::pages())
         .route_layer(middleware::from_fn_with_state(view.hosts.clone(), hosts::refuse_other_hosts));
     pages
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
         .route("/serving", get(serving_state))
         .route("/metrics", get(metrics))
-        .fallback(async || (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones\n"))
+        .fallback(async || {
+            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
+        })
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .layer(middleware::map_response(set_security_headers))
-        .with_state(Pages { view, rendering: Arc::default() })
+        .with_state(Pages::new(view))
 }
 
 /// The state of the handlers.
@@ -157,6 +165,10 @@ struct Pages {
 }
 
 impl Pages {
+    fn new(view: View) -> Self {
+        Self { view, rendering: Arc::default() }
+    }
+
     /// Renders on a blocking thread, because the runtime has other tasks meanwhile.
     async fn render<T: Send + 'static>(self, render: impl FnOnce(&View) -> T + Send + 'static) -> T {
         let guard = self.rendering.lock_owned().await;
@@ -200,10 +212,6 @@ async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(accepted);
     let text = pages.render(move |view| format.write(metrics::render(view))).await;
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
-}
-
-async fn zones(State(pages): State<Pages>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], pages.render(api::render).await).into_response()
 }
 
 /// Forbids caching, embedding and guessing the media type.
@@ -264,6 +272,7 @@ mod tests {
             table,
             process: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config)),
+            configurations: ConfigHistory::default(),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
             hosts: AllowedHosts::default(),
@@ -339,7 +348,7 @@ mod tests {
         let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones\n")
+            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");

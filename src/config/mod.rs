@@ -6,6 +6,7 @@
 //! To add a key: its name and field in `server_keys`, `zone_keys`, `forward_keys` or `encryption_keys`, a reader in
 //! `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
 
+mod changes;
 mod diagnostic;
 mod encryption_keys;
 mod file;
@@ -34,6 +35,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
+pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones};
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Errors, SpannedError};
 pub use self::named_files::NamedFile;

@@ -335,12 +335,16 @@ impl<A: Ask> Poller<A> {
         let (joined, left) = self.node_log.lock().unwrap_or_else(PoisonError::into_inner).observe(&after);
         changelog::log_nodes(self.entry.name(), &joined, &left, &after);
         self.explain();
+        let source = self.membership().view().source();
+        self.entry.keep_changes(source);
         self.log_state();
     }
 
     fn report(&self) {
         self.report_status();
         self.explain();
+        // A reload may have changed the rules meanwhile.
+        self.entry.keep_changes(self.entry.poll_status().source);
         self.log_state();
     }
 

@@ -21,7 +21,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
+    config::{Config, ConfigHistory, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
     net::watched::{FileReader, Inode, ReadError},
 };
@@ -49,6 +49,8 @@ pub struct ReloadChannels {
     pub accepted: mpsc::Sender<Accepted>,
     /// What the status page shows about the file.
     pub status: Arc<ArcSwap<ConfigStatus>>,
+    /// Refused files are kept here.
+    pub configurations: ConfigHistory,
     /// Reloads are counted here.
     pub counters: Arc<ProcessCounters>,
     /// Reads the file.
@@ -268,6 +270,8 @@ impl Reloader {
     fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {
         tracing::error!("reload refused, nothing has changed: {error}");
         self.count(ReloadResult::Refused);
+        let hash = content.as_ref().ok().map(|content| content_hash(content));
+        self.channels.configurations.refused(hash, &error);
         self.refused = Some(content);
         let error = Some(error);
         self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });

@@ -19,7 +19,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rand::RngExt;
@@ -38,6 +38,10 @@ pub const NODES_MAX: usize = 1000;
 
 /// Attempts with other addresses when a port or an address is taken; loopback has millions.
 const ATTEMPTS_MAX: usize = 32;
+
+/// How long an address may stay taken after its node has ended, and how often that is looked at.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
@@ -180,7 +184,7 @@ impl SimulatedCluster {
         if self.running().contains(&node) {
             return Ok(());
         }
-        self.run(node, TcpListener::bind(SocketAddr::new(node, self.port))?)
+        self.run(node, bind_soon(SocketAddr::new(node, self.port))?)
     }
 
     /// Adds a node on the next free address above the highest, and starts it.
@@ -337,6 +341,20 @@ impl Running {
         drop(self.task);
         // Nothing is ever sent: this waits until the sender is dropped.
         let _ = self.ended.recv();
+    }
+}
+
+/// Binds an address that another node, or a connection of it, may have had until now: on a busy machine the kernel may
+/// need a moment to release it.
+fn bind_soon(address: SocketAddr) -> io::Result<TcpListener> {
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < RELEASE_MAX => {
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -50,6 +50,11 @@ impl Admin {
         Self { view, serving: None }
     }
 
+    /// What the interface reads; commands read it too.
+    pub(super) fn view(&self) -> View {
+        self.view.clone()
+    }
+
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.serving.as_ref().map(|serving| serving.bound)
     }

@@ -92,13 +92,14 @@ impl Supervisor {
         if let Some(snapshot) = &self.snapshot {
             snapshot.keep_configuration(&config.sources);
         }
+        let changes = self.configurations.applied(self.in_force.as_deref(), &config).to_string();
         let same_snapshot = self.snapshot_settings == SnapshotSettings::of(&config.server);
         self.in_force = Some(config);
-        if same_snapshot {
-            return plan.to_string();
+        if !same_snapshot {
+            tracing::warn!("{AT_NEXT_START}");
         }
-        tracing::warn!("{AT_NEXT_START}");
-        format!("{plan}; {AT_NEXT_START}")
+        let parts = [plan.to_string(), changes, if same_snapshot { String::new() } else { AT_NEXT_START.to_string() }];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// The table of a configuration; entries of zones that stay get their new settings at once.

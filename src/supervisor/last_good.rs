@@ -134,6 +134,7 @@ impl Supervisor {
         let status = ConfigStatus { error: Some(reason.clone()), kept: Some(kept), ..status };
         let older = status.older().unwrap_or_default();
         self.status.store(Arc::new(status));
+        self.configurations.refused(None, &reason);
         self.counters.reloads.of(ReloadResult::Refused).increment();
         tracing::error!("{older}; correct the file, which is watched: {reason}");
     }

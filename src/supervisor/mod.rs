@@ -61,9 +61,9 @@ use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
         control::{self, RunningServer},
-        flush,
+        flush, readable,
     },
-    config::{Config, ConfigStatus, ReloadError, ReloadRequest},
+    config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
@@ -102,6 +102,8 @@ pub struct Supervisor {
     forwarding: Forwarding,
     /// What is shown about the file.
     status: Arc<ArcSwap<ConfigStatus>>,
+    /// What was applied and refused.
+    configurations: ConfigHistory,
     counters: Arc<ProcessCounters>,
     accepted: mpsc::Receiver<Accepted>,
     failures: mpsc::UnboundedReceiver<String>,
@@ -155,6 +157,7 @@ impl Supervisor {
             forwarding,
             table: shared.table,
             status: shared.status.clone(),
+            configurations: shared.configurations.clone(),
             counters: shared.counters.clone(),
             accepted,
             failures,
@@ -180,6 +183,7 @@ impl Supervisor {
             requests: requested,
             accepted: accept,
             status: shared.status,
+            configurations: shared.configurations,
             counters: shared.counters,
             reader,
         };
@@ -267,13 +271,14 @@ impl Supervisor {
         let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
-                let socket = socket.with_commands(flush::routes(self.forwarding.forwarder(), path.into()));
+                let flush = flush::routes(self.forwarding.forwarder(), path.into());
+                let socket = socket.with_commands(flush.merge(readable::routes(self.admin.view())));
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::warn!("{error}; the commands `reload` and `flush` will not work; SIGHUP reloads");
+        tracing::warn!("{error}; commands to this server (`reload`, `status` and so on) will not work; SIGHUP reloads");
         // The reloader waits on this channel, which must stay open.
         self.start_control(async move { requests.closed().await });
     }
@@ -323,12 +328,18 @@ struct Shared {
     table: SharedTable,
     counters: Arc<ProcessCounters>,
     status: Arc<ArcSwap<ConfigStatus>>,
+    configurations: ConfigHistory,
 }
 
 impl Shared {
     fn new(path: &Path, config: &Config) -> Self {
         let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
-        Self { table: SharedTable::default(), counters: Arc::default(), status: Arc::new(status) }
+        Self {
+            table: SharedTable::default(),
+            counters: Arc::default(),
+            status: Arc::new(status),
+            configurations: ConfigHistory::default(),
+        }
     }
 
     fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {
@@ -357,6 +368,7 @@ impl Shared {
             table: self.table.clone(),
             process: self.counters.clone(),
             config: self.status.clone(),
+            configurations: self.configurations.clone(),
             ready,
             serving,
             hosts: AllowedHosts::default(),

@@ -5,11 +5,11 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Release},
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
         },
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -18,6 +18,7 @@ use super::{
     answers::{Answers, Knowledge, ZoneSettings},
     choice::Node,
     description::{LastProbe, Record, ZoneDescription},
+    history::{Change, History},
     zone_id::AllocatedZoneId,
 };
 use crate::{
@@ -48,6 +49,10 @@ pub struct ZoneEntry {
     poll_status: ArcSwap<PollStatus>,
     /// For people; workers never read it.
     record: Mutex<Record>,
+    /// The last changes, for people.
+    history: Mutex<History>,
+    /// The answers have changed since the last observation of `history`.
+    is_unobserved: AtomicBool,
     counters: ZoneCounters,
 }
 
@@ -105,6 +110,8 @@ impl ZoneEntry {
             name,
             id: AllocatedZoneId::take(),
             record: Mutex::new(Record::new(&answers, now)),
+            history: Mutex::new(History::new(ZoneState::Waiting)),
+            is_unobserved: AtomicBool::new(false),
             answers: ArcSwap::from_pointee(answers),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
@@ -166,6 +173,27 @@ impl ZoneEntry {
     fn update_record(&self, now: u32) {
         let mut record = self.record();
         record.update(&self.answers(), now);
+        self.is_unobserved.store(true, Release);
+    }
+
+    /// Keeps what has changed since the last call, with the reasons as they are now. `source` is the node whose list is in
+    /// force.
+    pub fn keep_changes(&self, source: Option<IpAddr>) {
+        if !self.is_unobserved.swap(false, AcqRel) {
+            return;
+        }
+        let seen = self.describe();
+        self.history().observe(&seen, source, SystemTime::now());
+    }
+
+    /// The last changes of the zone and its nodes, the oldest first.
+    pub fn changes(&self) -> Vec<Change> {
+        self.history().changes()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        // A panic can leave it incomplete, which is no reason to show nothing.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

@@ -9,6 +9,7 @@ mod choice;
 mod description;
 mod domain;
 mod entry;
+mod history;
 mod limiter;
 mod server_settings;
 mod zone_id;
@@ -25,6 +26,7 @@ pub use self::{
     description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
     entry::{Origin, PollStatus, ZoneEntry, table_version},
+    history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
 };

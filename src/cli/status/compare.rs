@@ -1,0 +1,86 @@
+//! In what two servers differ. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::document::{Document, Zone};
+use crate::admin::client::escape_controls;
+
+/// A sentence for each difference between the first server, here, and another one, there.
+pub fn differences(here: &Document, there: &Document) -> Vec<String> {
+    let mut found = Vec::new();
+    let (ours, theirs) = (&here.config, &there.config);
+    if ours.hash != theirs.hash {
+        found.push(format!("configuration: {} here, {} there", ours.hash, theirs.hash));
+    }
+    for (place, config) in [("here", ours), ("there", theirs)] {
+        if config.error.is_some() {
+            found
+                .push(format!("configuration: {place} an older one than the file {} is served", config.path.display()));
+        }
+    }
+    let (ours, theirs) = (by_name(here), by_name(there));
+    let names: BTreeSet<&str> = ours.keys().chain(theirs.keys()).copied().collect();
+    for name in names {
+        match (ours.get(name), theirs.get(name)) {
+            (Some(_), None) => found.push(format!("{name} is a zone only here")),
+            (None, Some(_)) => found.push(format!("{name} is a zone only there")),
+            (Some(ours), Some(theirs)) => found.extend(zone_difference(ours, theirs)),
+            (None, None) => {}
+        }
+    }
+    found.iter().map(|line| escape_controls(line)).collect()
+}
+
+fn zone_difference(here: &Zone, there: &Zone) -> Option<String> {
+    let addresses = |zone: &Zone| zone.answers.iter().copied().collect::<BTreeSet<IpAddr>>();
+    let (ours, theirs) = (addresses(here), addresses(there));
+    if ours == theirs {
+        return None;
+    }
+    let only = |some: &BTreeSet<IpAddr>, others: &BTreeSet<IpAddr>, place: &str| {
+        let only: Vec<String> = some.difference(others).map(ToString::to_string).collect();
+        (!only.is_empty()).then(|| format!("{} only {place}", only.join(", ")))
+    };
+    let parts = [only(&ours, &theirs, "here"), only(&theirs, &ours, "there")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let name = &here.name;
+    Some(format!("{name} is answered with {} ({} here, {} there)", parts.join("; "), here.state, there.state))
+}
+
+fn by_name(document: &Document) -> BTreeMap<&str, &Zone> {
+    document.zones.iter().map(|zone| (zone.name.as_str(), zone)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(hash: &str, zones: &[(&str, &[&str])]) -> Document {
+        let zone = |(name, answers): &(&str, &[&str])| {
+            serde_json::json!({
+                "name": name, "state": "live", "reason": null, "since": "", "answers": answers, "nodes": [],
+            })
+        };
+        let zones: Vec<_> = zones.iter().map(zone).collect();
+        let config =
+            serde_json::json!({ "path": "/etc/a.toml", "hash": hash, "loaded_seconds_ago": 1.0, "error": null });
+        Document::parse(&serde_json::json!({ "zones": zones, "config": config }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn configuration_zones_and_answers_are_compared() {
+        let here = document("1", &[("a.", &["10.0.0.1", "10.0.0.2"]), ("b.", &["10.0.0.1"]), ("c.", &[])]);
+        let there = document("2", &[("a.", &["10.0.0.2", "10.0.0.1"]), ("b.", &["10.0.0.3"]), ("d.", &[])]);
+        let expected = [
+            "configuration: 1 here, 2 there",
+            "b. is answered with 10.0.0.1 only here; 10.0.0.3 only there (live here, live there)",
+            "c. is a zone only here",
+            "d. is a zone only there",
+        ];
+        assert_eq!(differences(&here, &there), expected);
+        assert!(differences(&here, &here).is_empty(), "the order of addresses does not count");
+    }
+}

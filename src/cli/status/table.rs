@@ -1,0 +1,183 @@
+//! The table of `status`. Pure.
+
+use std::fmt::Write as _;
+
+use super::document::{Document, Zone};
+use crate::admin::client::escape_controls;
+
+/// How the table is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Appearance {
+    /// With colours.
+    pub colours: bool,
+    /// The lines of a screen that the table must fit on; `None`: no limit.
+    pub lines: Option<usize>,
+}
+
+/// The names of the columns; the last one has any width.
+const HEADINGS: [&str; 5] = ["ZONE", "STATE", "NODES", "SINCE", "REASON"];
+
+/// Lines that no zone takes: about the server, about all zones, the headings, and zones that do not fit.
+const OTHER_LINES: usize = 4;
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[33m";
+const GREEN: &str = "\x1b[32m";
+const RESET: &str = "\x1b[0m";
+
+/// Writes what a server does, one line for each zone.
+pub fn render(document: &Document, appearance: Appearance) -> String {
+    let (mut text, diagnostics) = heading(document, appearance.colours);
+    text += &diagnostics;
+    let diagnostics_lines = diagnostics.lines().count();
+    let zones = document.worst_first();
+    let states: Vec<String> = document.states().iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let word = if zones.len() == 1 { "zone" } else { "zones" };
+    let _ = writeln!(text, "{} {word}: {}", zones.len(), escape_controls(&states.join(", ")));
+    let fitting =
+        appearance.lines.map_or(usize::MAX, |lines| lines.saturating_sub(OTHER_LINES + diagnostics_lines).max(1));
+    let rows: Vec<[String; 5]> = zones.iter().take(fitting).map(|zone| row(zone)).collect();
+    let widths: [usize; 5] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or_default().max(HEADINGS[column].len())
+    });
+    write_row(&mut text, &HEADINGS.map(str::to_owned), &widths, "");
+    for row in &rows {
+        let colour = if appearance.colours { colour(&row[1]) } else { "" };
+        write_row(&mut text, row, &widths, colour);
+    }
+    if zones.len() > rows.len() {
+        let _ = writeln!(text, "and {} more that do not fit", zones.len() - rows.len());
+    }
+    text
+}
+
+/// The first line, and why the file is refused.
+fn heading(document: &Document, colours: bool) -> (String, String) {
+    let config = &document.config;
+    let server = escape_controls(&document.server().to_string());
+    let hash = escape_controls(&config.hash);
+    let seconds = config.loaded_seconds_ago;
+    let Some(error) = &config.error else {
+        return (format!("{server}: configuration {hash}, in force for {seconds:.0} s\n"), String::new());
+    };
+    let (red, reset) = if colours { (RED, RESET) } else { ("", "") };
+    let line = format!(
+        "{server}: {red}AN OLDER CONFIGURATION THAN THE FILE IS SERVED{reset} ({hash}, in force for {seconds:.0} s), \
+         because the file is refused:\n"
+    );
+    let diagnostics = escape_controls(error).lines().map(|line| format!("  {line}\n")).collect();
+    (line, diagnostics)
+}
+
+fn row(zone: &Zone) -> [String; 5] {
+    let texts = [&zone.name, &zone.state, &zone.counts(), &zone.since, zone.reason.as_deref().unwrap_or_default()];
+    texts.map(|text: &str| escape_controls(text).replace('\n', " "))
+}
+
+fn write_row(text: &mut String, row: &[String; 5], widths: &[usize; 5], colour: &str) {
+    let mut line = String::new();
+    for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        let padding = " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
+        match column {
+            1 if !colour.is_empty() => line += &format!("{colour}{cell}{RESET}{padding}"),
+            _ => line += &format!("{cell}{padding}"),
+        }
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+fn colour(state: &str) -> &'static str {
+    match state {
+        "live" => GREEN,
+        "unanswered" | "stale" => RED,
+        _ => YELLOW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn document(error: Option<&str>) -> Document {
+        let zone = |name: &str, state: &str, nodes: &[bool], reason: Option<&str>| {
+            let nodes: Vec<_> = nodes.iter().map(|answered| serde_json::json!({ "answered": answered })).collect();
+            let answers = if nodes.is_empty() && state == "waiting" { vec!["10.0.0.9"] } else { Vec::new() };
+            serde_json::json!({
+                "name": name, "state": state, "reason": reason, "since": "2026-11-26T05:12:09Z",
+                "answers": answers, "nodes": nodes,
+            })
+        };
+        let document = serde_json::json!({
+            "zones": [
+                zone("a.example.", "live", &[true, true], None),
+                zone("b.example.", "waiting", &[], Some("refused\u{1b}[2J")),
+                zone("c.example.", "live", &[true, false], None),
+                zone("d.example.", "unanswered", &[false], Some("no node passes\nthe rules")),
+                zone("e.example.", "stale", &[true], Some("timed out")),
+            ],
+            "config": { "path": "/etc/a.toml", "hash": "0123", "loaded_seconds_ago": 12.4, "error": error },
+            "server": { "pid": 42 },
+        });
+        Document::parse(&document.to_string()).unwrap()
+    }
+
+    #[test]
+    fn the_worst_zones_come_first_and_columns_are_aligned() {
+        let expected = "\
+process 42 with the file /etc/a.toml: configuration 0123, in force for 12 s
+5 zones: 1 unanswered, 1 stale, 1 waiting, 2 live
+ZONE        STATE       NODES   SINCE                 REASON
+d.example.  unanswered  0/1     2026-11-26T05:12:09Z  no node passes the rules
+e.example.  stale       1/1     2026-11-26T05:12:09Z  timed out
+b.example.  waiting     1 seed  2026-11-26T05:12:09Z  refused\\u{1b}[2J
+a.example.  live        2/2     2026-11-26T05:12:09Z
+c.example.  live        1/2     2026-11-26T05:12:09Z
+";
+        assert_eq!(render(&document(None), Appearance::default()), expected);
+    }
+
+    #[test]
+    fn an_older_configuration_stands_in_the_first_line() {
+        let text = render(&document(Some("a.toml:3:7: bad\na.toml:4:1: worse")), Appearance::default());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("AN OLDER CONFIGURATION THAN THE FILE IS SERVED (0123"), "{text}");
+        assert_eq!(lines[1..3], ["  a.toml:3:7: bad", "  a.toml:4:1: worse"]);
+    }
+
+    #[test]
+    fn a_screen_shows_the_zones_that_fit() {
+        let text = render(&document(None), Appearance { colours: true, lines: Some(6) });
+        assert_eq!(text.lines().count(), 6, "{text}");
+        assert!(text.ends_with("and 3 more that do not fit\n"), "{text}");
+        assert!(text.contains("\x1b[1;31munanswered\x1b[0m"), "{text:?}");
+    }
+
+    #[test]
+    fn an_unanswered_zone_and_a_refused_file_are_trouble() {
+        assert_eq!(document(None).trouble().unwrap(), "clients get no address of 1 zone");
+        let both = document(Some("bad")).trouble().unwrap();
+        assert!(both.contains("/etc/a.toml is refused; clients get no address"), "{both}");
+        let live = Document { zones: Vec::new(), ..document(None) };
+        assert_eq!(live.trouble(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_of_a_server_stays_in_its_line(state in any::<String>(), reason in any::<String>()) {
+            let mut document = document(None);
+            document.zones.truncate(1);
+            document.zones[0].state = state;
+            document.zones[0].reason = Some(reason);
+            let text = render(&document, Appearance::default());
+            prop_assert!(!text.contains(|c: char| c.is_control() && c != '\n'));
+        }
+
+        #[test]
+        fn any_reply_is_read_or_refused(text in "\\PC{0,80}|[{}\\[\\]\":,a-z0-9]{0,80}") {
+            let _ = Document::parse(&text);
+        }
+    }
+}
