@@ -17,6 +17,11 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload => cli::reload(),
         Command::Flush(arguments) => cli::flush(&arguments),
+        Command::Log(command) => cli::log(&command),
+        Command::Completions(arguments) => {
+            cli::completions(&arguments);
+            Ok(())
+        }
     };
     match outcome {
         Ok(()) => {

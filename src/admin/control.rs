@@ -65,6 +65,12 @@ const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Octets in a reply. A refusal lists the errors of a file, one on each line.
 const REPLY_OCTETS_MAX: usize = 4 * 1024 * 1024;
 
+/// The longest duration of a command that only changes memory.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Octets in the reply to such a command, which is a sentence with the path of a file.
+const SENTENCE_OCTETS_MAX: usize = 16 * 1024;
+
 /// Why a command failed; each message is one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -267,6 +273,35 @@ pub async fn reload(path: &Path) -> Result<Reloaded, ControlError> {
     }
 }
 
+/// Sends a command that only changes memory to the server that listens on `path`, with the query of a URL ("" or
+/// "?..."). Returns the server's sentence.
+///
+/// # Errors
+/// No server can be reached, it does not reply, or it cannot do this.
+pub(super) async fn command(path: &Path, name: &str, parameters: &str) -> Result<String, ControlError> {
+    let failed = |error: reqwest::Error| client_error(path, &error);
+    let client = plain().unix_socket(path).timeout(COMMAND_TIME_MAX).build().map_err(failed)?;
+    // The host only fills the Host header.
+    let mut response = client.post(format!("http://alternator-dns/{name}{parameters}")).send().await.map_err(failed)?;
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        text.extend_from_slice(&chunk);
+        if text.len() > SENTENCE_OCTETS_MAX {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+    match response.status() {
+        StatusCode::OK => Ok(text),
+        StatusCode::NOT_FOUND => {
+            let command = name.replace('/', " ");
+            Err(ControlError::Unable(format!("the running server is older and has no command {command}; restart it")))
+        }
+        _ if !text.is_empty() => Err(ControlError::Unable(text)),
+        status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
+    }
+}
+
 /// The file of a socket that this process bound.
 #[derive(Debug)]
 struct SocketFile {
@@ -318,7 +353,7 @@ fn name_server(router: Router, server: RunningServer) -> Router {
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
-        .fallback(async || (StatusCode::NOT_FOUND, "the paths are POST /reload and POST /flush\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "the paths are POST /reload, POST /flush and POST /log/level\n"))
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is POST\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .with_state(requests)
@@ -342,7 +377,7 @@ async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> 
 }
 
 /// Converts an error of the HTTP client.
-pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
+fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
     let path = path.to_owned();
     let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let kind = causes().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
@@ -396,7 +431,10 @@ mod tests {
         let refusal = "config.toml:3:7: a TTL is at most 86400 seconds\nconfig.toml:9:1: unknown key";
         let other = directory.file("other.sock");
         serving(&other, Err(refusal));
-        let expected = format!("the reload of {} was refused, and nothing has changed: {refusal}", reloaded.server);
+        let expected = format!(
+            "the reload of {} was refused, and nothing has changed: an older configuration than the file is served\n{refusal}",
+            reloaded.server
+        );
         assert_eq!(reload(&other).await.unwrap_err().to_string(), expected);
     }
 

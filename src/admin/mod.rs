@@ -19,6 +19,7 @@ pub mod control;
 pub mod flush;
 mod hosts;
 mod http;
+pub mod log_level;
 mod metrics;
 mod page;
 mod serving;

@@ -24,6 +24,7 @@ use crate::{
     config::{Config, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
     net::watched::{FileReader, Inode, ReadError},
+    telemetry::log_error_lines,
 };
 
 /// Between looks at the file when no event comes: some file systems (NFS) report none.
@@ -266,7 +267,7 @@ impl Reloader {
     }
 
     fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {
-        tracing::error!("reload refused, nothing has changed: {error}");
+        log_error_lines("reload refused, nothing has changed", &error);
         self.count(ReloadResult::Refused);
         self.refused = Some(content);
         let error = Some(error);

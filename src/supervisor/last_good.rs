@@ -13,6 +13,7 @@ use crate::{
     net::watched::{FileReader, ReadError, ReadFailure},
     snapshot::{LastGood, LastGoodError},
     systemd,
+    telemetry::log_error_lines,
 };
 
 /// What the server starts with.
@@ -116,7 +117,8 @@ impl Supervisor {
             Err(error) => error,
         };
         if let Some(Refused { reason, .. }) = &refused {
-            tracing::error!("the configuration file is refused, and the last good one cannot be served: {reason}");
+            let headline = "the configuration file is refused, and the last good one cannot be served";
+            log_error_lines(headline, reason);
         }
         let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
         let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
@@ -135,6 +137,6 @@ impl Supervisor {
         let older = status.older().unwrap_or_default();
         self.status.store(Arc::new(status));
         self.counters.reloads.of(ReloadResult::Refused).increment();
-        tracing::error!("{older}; correct the file, which is watched: {reason}");
+        log_error_lines(&format!("{older}; correct the file, which is watched"), &reason);
     }
 }

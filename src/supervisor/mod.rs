@@ -59,7 +59,7 @@ use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
         control::{self, RunningServer},
-        flush,
+        flush, log_level,
     },
     config::{Config, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -261,13 +261,16 @@ impl Supervisor {
         let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
-                let socket = socket.with_commands(flush::routes(self.forwarding.forwarder(), path.into()));
+                let (log_level, restore) = log_level::routes(path.into());
+                self.tasks.spawn("log level".into(), restore);
+                let flush = flush::routes(self.forwarding.forwarder(), path.into());
+                let socket = socket.with_commands(flush.merge(log_level));
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
             Err(lost) => lost.to_string(),
         };
-        tracing::warn!("{error}; the commands `reload` and `flush` will not work; SIGHUP reloads");
+        tracing::warn!("{error}; the commands `reload`, `flush` and `log` will not work; SIGHUP reloads");
         // The reloader waits on this channel, which must stay open.
         self.start_control(async move { requests.closed().await });
     }
