@@ -19,8 +19,8 @@ use crate::{
         control::{self, ControlError},
         log_level,
     },
-    config::{Config, Diagnostics, FILE_OCTETS_MAX},
-    net::watched::{FileReader, ReadError},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, effective, schema as config_schema},
+    net::watched::{FileReader, ReadError, read_any},
     snapshot::LastGoodError,
     supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
@@ -66,8 +66,31 @@ pub enum Command {
     /// Change what the running server logs
     #[command(subcommand)]
     Log(LogCommand),
+    /// Show the configuration of a file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of the configuration file, for editors and linters
+    Schema,
     /// Print a script that completes this command in a shell
     Completions(CompletionArguments),
+}
+
+/// What about the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value and where that comes from; no secrets, which are in files of their own
+    Show(ShowArguments),
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub config: ConfigArguments,
+    /// Only this zone [default: everything]
+    #[arg(value_name = "ZONE", value_parser = parse_name)]
+    pub zone: Option<ZoneName>,
 }
 
 /// What about the log.
@@ -164,6 +187,8 @@ pub enum Failure {
     System(#[from] std::io::Error),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error("{} has no zone {name}", path.display())]
+    NoZone { path: PathBuf, name: ZoneName },
     #[error("The configuration has {}.", plural(*.0, "error"))]
     Reported(usize),
     #[error("stopped at once by a second signal")]
@@ -284,6 +309,26 @@ pub fn log(LogCommand::Level(arguments): &LogCommand) -> Result<(), Failure> {
     let sentence = runtime.block_on(log_level::change(&control::control_socket_path(), level))?;
     print(std::io::stdout(), &sentence);
     Ok(())
+}
+
+/// `alternator-dns config`.
+///
+/// # Errors
+/// The file cannot be read or has errors, or has no such zone.
+pub fn config(ConfigCommand::Show(arguments): &ConfigCommand) -> Result<(), Failure> {
+    let path = &arguments.config.config;
+    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
+    let zone = arguments.zone.as_ref();
+    if let Some(name) = zone.filter(|name| !config.zones.contains_key(*name)) {
+        return Err(Failure::NoZone { path: path.clone(), name: name.clone() });
+    }
+    print(std::io::stdout(), effective(&config, zone).trim_end());
+    Ok(())
+}
+
+/// `alternator-dns schema`.
+pub fn schema() {
+    print(std::io::stdout(), &format!("{:#}", config_schema()));
 }
 
 /// `alternator-dns completions`.

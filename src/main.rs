@@ -18,6 +18,11 @@ fn main() -> ExitCode {
         Command::Reload => cli::reload(),
         Command::Flush(arguments) => cli::flush(&arguments),
         Command::Log(command) => cli::log(&command),
+        Command::Config(command) => cli::config(&command),
+        Command::Schema => {
+            cli::schema();
+            Ok(())
+        }
         Command::Completions(arguments) => {
             cli::completions(&arguments);
             Ok(())

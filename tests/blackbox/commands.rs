@@ -174,6 +174,40 @@ fn complaints_have_colors_on_a_terminal_unless_no_color_is_set() {
 }
 
 #[test]
+fn config_show_says_where_each_value_comes_from() {
+    let directory = scratch("show");
+    let file = directory.join("config.toml");
+    std::fs::write(&file, "[defaults]\nttl = \"9s\"\n[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n").unwrap();
+    let show = |arguments: &[&str]| {
+        let mut show = command(&["config", "show", "--config"]);
+        let output = show.arg(&file).args(arguments).env("STATE_DIRECTORY", "/var/lib/x").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, stdout, _) = show(&[]);
+    assert_eq!(code, Some(0));
+    for line in [
+        format!("ttl = \"9s\"  # {}:2, [defaults]", file.display()),
+        format!("seeds = [\"10.0.0.1\"]  # {}:4", file.display()),
+        "port = 8000  # default".into(),
+        "# state_dir is not set; $STATE_DIRECTORY has /var/lib/x".into(),
+    ] {
+        assert!(stdout.lines().any(|shown| shown == line), "{line}\n{stdout}");
+    }
+    let (code, stdout, _) = show(&["a.example"]);
+    assert!(code == Some(0) && stdout.starts_with("[zones.\"a.example.\"]"), "{stdout}");
+    let (code, _, stderr) = show(&["b.example"]);
+    assert!(code == Some(1) && stderr.ends_with("has no zone b.example.\n"), "{stderr}");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn the_schema_is_json() {
+    let output = command(&["schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["properties"]["defaults"]["properties"]["port"]["maximum"], 65_535);
+}
+
+#[test]
 fn shells_complete_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output = command(&["completions", shell]).output().unwrap();
