@@ -1,15 +1,18 @@
 //! What the command line says, and the commands that need little more than that.
 
+mod check;
 mod history;
 mod status;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use humantime_serde::re::humantime::parse_duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -17,25 +20,22 @@ use crate::{
         self,
         client::{AdminUrl, ServerAddress},
         control::{self, ControlError},
+        log_level,
     },
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, effective, schema as config_schema},
     net::watched::{FileReader, ReadError, read_any},
-    server::has_address,
-    snapshot::{LastGood, LastGoodError},
-    supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime, file_warnings, state_directories},
-    systemd::unit::ServiceUnit,
+    snapshot::LastGoodError,
+    supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime},
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
 };
 
+pub use self::check::{CheckArguments, ReportFormat, check};
 pub use self::history::{HistoryArguments, history};
 pub use self::status::{StatusArguments, status};
 
 /// The configuration when `--config` is left out.
 const DEFAULT_CONFIG: &str = "/etc/alternator-dns/config.toml";
-
-/// The state directory of the packaged service, for `check --last-good` outside of it.
-const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/alternator-dns";
 
 /// Exit status for a file that is refused (EX_CONFIG of sysexits.h). The unit does not restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -72,6 +72,66 @@ pub enum Command {
     History(HistoryArguments),
     /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
+    /// Change what the running server logs
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Show the configuration of a file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of the configuration file, for editors and linters
+    Schema,
+    /// Print a script that completes this command in a shell
+    Completions(CompletionArguments),
+}
+
+/// What about the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value and where that comes from; no secrets, which are in files of their own
+    Show(ShowArguments),
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub config: ConfigArguments,
+    /// Only this zone [default: everything]
+    #[arg(value_name = "ZONE", value_parser = parse_name)]
+    pub zone: Option<ZoneName>,
+}
+
+/// What about the log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Log more or less for some time; then the running server returns to the level of its start
+    Level(LevelArguments),
+}
+
+/// Flags of `log level`.
+#[derive(Debug, Args)]
+pub struct LevelArguments {
+    /// error, warn, info, debug, trace or a filter as for --log; "default": the level of the start, at once
+    #[arg(value_name = "LEVEL")]
+    pub level: String,
+    /// For how long: 1s to 24h
+    #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = parse_log_time)]
+    pub time: Duration,
+}
+
+fn parse_log_time(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=log_level::TIME_MAX;
+    let time = parse_duration(text).ok().filter(|time| range.contains(time));
+    time.ok_or_else(|| "write a number and a unit, from 1s to 24h, such as 5m".to_owned())
+}
+
+/// Which shell.
+#[derive(Debug, Args)]
+pub struct CompletionArguments {
+    /// The shell that runs the script
+    #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
+    pub shell: String,
 }
 
 /// Which server a command changes.
@@ -131,17 +191,6 @@ pub struct ConfigArguments {
     pub config: PathBuf,
 }
 
-/// Flags of `check`.
-#[derive(Debug, Args)]
-pub struct CheckArguments {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub config: ConfigArguments,
-    /// Check the last good configuration in place of the file: the one that a start with a refused file would serve
-    #[arg(long)]
-    pub last_good: bool,
-}
-
 /// What to log, and how.
 #[derive(Debug, Args)]
 pub struct LogArguments {
@@ -186,6 +235,10 @@ pub enum Failure {
     Control(#[from] ControlError),
     #[error("{0}")]
     Status(String),
+    #[error("{} has no zone {name}", path.display())]
+    NoZone { path: PathBuf, name: ZoneName },
+    #[error("The configuration has {}.", plural(*.0, "error"))]
+    Reported(usize),
     #[error("stopped at once by a second signal")]
     SecondSignal,
 }
@@ -195,12 +248,16 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let mut text = self.to_string();
         if let Self::Config(diagnostics) = self {
+            if telemetry::wants_color(&std::io::stderr()) {
+                text = check::colored(&text);
+            }
             text += &format!("\nThe configuration has {}.", plural(diagnostics.count(), "error"));
         }
         telemetry::write_last(&text);
         ExitCode::from(match self {
             Self::Unreadable(_)
             | Self::Config(_)
+            | Self::Reported(_)
             | Self::LastGood { .. }
             | Self::NoLastGood(_)
             | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
@@ -263,26 +320,6 @@ pub async fn load(path: &Path) -> Result<Config, Failure> {
     Ok(Config::parse(path, &content.octets)?)
 }
 
-/// `alternator-dns check`.
-///
-/// # Errors
-/// The file, or the last good configuration, cannot be read or has errors.
-pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
-    let path = &arguments.config.config;
-    let config = match read_any(path, FILE_OCTETS_MAX) {
-        content if arguments.last_good => last_good(content.ok().as_deref())?,
-        content => Config::parse(path, &content?)?,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let unusable = runtime.block_on(file_warnings(&config, ServiceUnit::installed().as_ref()));
-    // A file system that hangs must not keep the process.
-    runtime.shutdown_background();
-    let warnings = config.warnings().into_iter().chain(absent_addresses(&config)).chain(unusable);
-    let warnings: String = warnings.map(|warning| format!("warning: {warning}\n")).collect();
-    print(std::io::stdout(), &format!("{warnings}{}", Summary(&config)));
-    Ok(())
-}
-
 /// `alternator-dns reload`.
 ///
 /// # Errors
@@ -304,6 +341,54 @@ pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
     let sentence = runtime.block_on(admin::flush::flush(&path, arguments.name.as_ref()))?;
     print(std::io::stdout(), &sentence);
     Ok(())
+}
+
+/// `alternator-dns log`.
+///
+/// # Errors
+/// No server can be reached, or it does not know the level.
+pub fn log(LogCommand::Level(arguments): &LogCommand) -> Result<(), Failure> {
+    // Checked here too, so that bad usage is named as such.
+    let level = match arguments.level.as_str() {
+        "default" => None,
+        level => LogFilter::of_command(level).map(|_| Some((level, arguments.time)))?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sentence = runtime.block_on(log_level::change(&control::control_socket_path(), level))?;
+    print(std::io::stdout(), &sentence);
+    Ok(())
+}
+
+/// `alternator-dns config`.
+///
+/// # Errors
+/// The file cannot be read or has errors, or has no such zone.
+pub fn config(ConfigCommand::Show(arguments): &ConfigCommand) -> Result<(), Failure> {
+    let path = &arguments.config.config;
+    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
+    let zone = arguments.zone.as_ref();
+    if let Some(name) = zone.filter(|name| !config.zones.contains_key(*name)) {
+        return Err(Failure::NoZone { path: path.clone(), name: name.clone() });
+    }
+    print(std::io::stdout(), effective(&config, zone).trim_end());
+    Ok(())
+}
+
+/// `alternator-dns schema`.
+pub fn schema() {
+    print(std::io::stdout(), &format!("{:#}", config_schema()));
+}
+
+/// `alternator-dns completions`.
+pub fn completions(arguments: &CompletionArguments) {
+    let shell = match arguments.shell.as_str() {
+        "zsh" => Shell::Zsh,
+        "fish" => Shell::Fish,
+        _ => Shell::Bash,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "alternator-dns", &mut script);
+    print(std::io::stdout(), String::from_utf8_lossy(&script).trim_end());
 }
 
 /// Prints lines and ignores a closed pipe. `println!` would panic there, for example before `| head`.
@@ -335,74 +420,6 @@ impl StopSignals {
         }
     }
 }
-
-/// What a start would serve if the file, which contains this, were refused.
-fn last_good(content: Option<&[u8]>) -> Result<Config, Failure> {
-    let directories = state_directories(content);
-    let directories = if directories.is_empty() { vec![PathBuf::from(DEFAULT_STATE_DIRECTORY)] } else { directories };
-    for directory in &directories {
-        let path = LastGood::path(directory);
-        let failed = |error| Failure::LastGood { path: path.clone(), error };
-        if let Some(last_good) = LastGood::read(directory).map_err(failed)? {
-            return last_good.config().map_err(failed);
-        }
-    }
-    Err(Failure::NoLastGood(directories.into_iter().next_back().unwrap_or_default()))
-}
-
-/// A sentence for each address that no interface of this machine has.
-fn absent_addresses(config: &Config) -> Vec<String> {
-    let listen = config.server.listen.iter().filter(|_| !config.server.listen_by_default);
-    let secure = config.server.encryption.iter().flat_map(|encryption| &encryption.listen).map(|(_, address)| address);
-    let absent = listen.chain(secure).filter(|address| !has_address(**address));
-    absent
-        .map(|address| format!("no interface of this machine has the address of {address} now; is it right?"))
-        .collect()
-}
-
-/// A good file in a few lines.
-struct Summary<'c>(&'c Config);
-
-impl fmt::Display for Summary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Config { server, forward, zones, hash, .. } = self.0;
-        let listen: Vec<_> = server.listen.iter().map(ToString::to_string).collect();
-        let admin = server.admin.map_or_else(|| "off".into(), |address| format!("http://{address}/"));
-        let seeds: usize = zones.values().map(|zone| zone.cluster.seeds.len()).sum();
-        writeln!(f, "The configuration is good ({hash}).")?;
-        writeln!(f, "listen  {}", listen.join(", "))?;
-        writeln!(f, "admin   {admin}")?;
-        if let Some(forward) = forward {
-            let upstreams: Vec<_> = forward.upstreams.iter().map(ToString::to_string).collect();
-            writeln!(f, "forward {}", upstreams.join(", "))?;
-        }
-        let words = (plural(zones.len(), "zone"), plural(seeds, "seed"));
-        write!(f, "zones   {} with {} in all", words.0, words.1)?;
-        let most = node_loads(zones).iter().map(NodeLoad::total).fold(0.0, f64::max);
-        write!(
-            f,
-            "\nload    at most {most:.1} requests a second to a node, if a cluster has as many nodes as seeds here"
-        )?;
-        for (name, zone) in zones.iter().take(ZONES_LISTED_MAX) {
-            let seeds: Vec<_> = zone.cluster.seeds.iter().map(ToString::to_string).collect();
-            let ttl = zone.ttl.as_secs();
-            let refresh = zone.refresh;
-            write!(
-                f,
-                "\n  {name} port {} ttl {ttl}s refresh {refresh:?} from {}",
-                zone.cluster.port,
-                seeds.join(", ")
-            )?;
-        }
-        match zones.len().saturating_sub(ZONES_LISTED_MAX) {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
-        }
-    }
-}
-
-/// Zones that `check` lists one by one; more than a screenful is counted.
-const ZONES_LISTED_MAX: usize = 20;
 
 fn plural(count: usize, word: &str) -> String {
     if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }

@@ -19,6 +19,16 @@ fn main() -> ExitCode {
         Command::History(arguments) => cli::history(&arguments),
         Command::Status(arguments) => cli::status(&arguments),
         Command::Flush(arguments) => cli::flush(&arguments),
+        Command::Log(command) => cli::log(&command),
+        Command::Config(command) => cli::config(&command),
+        Command::Schema => {
+            cli::schema();
+            Ok(())
+        }
+        Command::Completions(arguments) => {
+            cli::completions(&arguments);
+            Ok(())
+        }
     };
     match outcome {
         Ok(()) => {

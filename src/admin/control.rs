@@ -66,6 +66,12 @@ const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Octets in a reply. A refusal lists the errors of a file, one on each line.
 const REPLY_OCTETS_MAX: usize = 4 * 1024 * 1024;
 
+/// The longest duration of a command that only changes memory.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Octets in the reply to such a command, which is a sentence with the path of a file.
+const SENTENCE_OCTETS_MAX: usize = 16 * 1024;
+
 /// Why a command failed; each message is one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -268,6 +274,35 @@ pub async fn reload(path: &Path) -> Result<Reloaded, ControlError> {
     }
 }
 
+/// Sends a command that only changes memory to the server that listens on `path`, with the query of a URL ("" or
+/// "?..."). Returns the server's sentence.
+///
+/// # Errors
+/// No server can be reached, it does not reply, or it cannot do this.
+pub(super) async fn command(path: &Path, name: &str, parameters: &str) -> Result<String, ControlError> {
+    let failed = |error: reqwest::Error| client_error(path, &error);
+    let client = plain().unix_socket(path).timeout(COMMAND_TIME_MAX).build().map_err(failed)?;
+    // The host only fills the Host header.
+    let mut response = client.post(format!("http://alternator-dns/{name}{parameters}")).send().await.map_err(failed)?;
+    let mut text = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        text.extend_from_slice(&chunk);
+        if text.len() > SENTENCE_OCTETS_MAX {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+    match response.status() {
+        StatusCode::OK => Ok(text),
+        StatusCode::NOT_FOUND => {
+            let command = name.replace('/', " ");
+            Err(ControlError::Unable(format!("the running server is older and has no command {command}; restart it")))
+        }
+        _ if !text.is_empty() => Err(ControlError::Unable(text)),
+        status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
+    }
+}
+
 /// The file of a socket that this process bound.
 #[derive(Debug)]
 struct SocketFile {
@@ -320,7 +355,7 @@ fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "the paths are POST /reload, POST /flush and GET /api/zones, /api/history\n")
+            (StatusCode::NOT_FOUND, "the paths are POST /reload, /flush, /log/level and GET /api/zones, /api/history\n")
         })
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     process,
-    time::Duration,
 };
 
 use axum::{
@@ -16,16 +15,10 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    control::{ControlError, client_error},
+    control::{self, ControlError},
     http,
 };
-use crate::{net::http::plain, server::Forwarder, types::ZoneName};
-
-/// The longest duration of a command that only changes memory.
-const FLUSH_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Octets in a reply, which is a sentence with the path of a file.
-const REPLY_OCTETS_MAX: usize = 16 * 1024;
+use crate::{server::Forwarder, types::ZoneName};
 
 /// What `POST /flush` acts on.
 #[derive(Clone, Debug)]
@@ -73,25 +66,7 @@ async fn remove_answers(
 /// # Errors
 /// No server can be reached, it does not reply, or it forwards nothing.
 pub async fn flush(path: &Path, name: Option<&ZoneName>) -> Result<String, ControlError> {
-    let failed = |error: reqwest::Error| client_error(path, &error);
-    let client = plain().unix_socket(path).timeout(FLUSH_TIME_MAX).build().map_err(failed)?;
-    // The host only fills the Host header. A name has no character that a URL reserves.
+    // A name has no character that a URL reserves.
     let parameters = name.map_or_else(String::new, |name| format!("?name={name}"));
-    let mut response = client.post(format!("http://alternator-dns/flush{parameters}")).send().await.map_err(failed)?;
-    let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        text.extend_from_slice(&chunk);
-        if text.len() > REPLY_OCTETS_MAX {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-    match response.status() {
-        reqwest::StatusCode::OK => Ok(text),
-        reqwest::StatusCode::NOT_FOUND => {
-            Err(ControlError::Unable("the running server is older and has no command flush; restart it".to_owned()))
-        }
-        _ if !text.is_empty() => Err(ControlError::Unable(text)),
-        status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
-    }
+    control::command(path, "flush", &parameters).await
 }

@@ -22,6 +22,7 @@ pub mod flush;
 mod history;
 mod hosts;
 mod http;
+pub mod log_level;
 mod metrics;
 mod page;
 pub mod readable;

@@ -6,12 +6,16 @@ use toml::Spanned;
 
 use super::{
     Encryption, SecureTransport, collide,
+    definitions::{Key, Kind},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
 };
 
-pub(super) const TLS_KEYS: [&str; 2] = ["cert", "key"];
+pub(super) const TLS_KEYS: [Key; 2] = [
+    Key::new("cert", Kind::Text, "The certificate chain (PEM)."),
+    Key::new("key", Kind::Text, "Its private key (PEM)."),
+];
 
 /// The addresses of one key.
 type List = Spanned<Vec<Spanned<SocketAddr>>>;
@@ -94,7 +98,7 @@ fn tls(value: &Value<'_>) -> Read<(PathBuf, PathBuf)> {
     let span = value.span();
     let table = value::table(value.clone(), "a table, tls = { cert = \"...\", key = \"...\" }")?;
     let mut keys = Keys::new(table, "tls of [server]");
-    let missing: Vec<_> = TLS_KEYS.into_iter().filter(|key| !keys.table.contains_key(*key)).collect();
+    let missing: Vec<_> = TLS_KEYS.iter().map(|key| key.name).filter(|key| !keys.table.contains_key(*key)).collect();
     let cert = keys.get("cert", value::file);
     let key = keys.get("key", value::file);
     let mut errors = keys.finish(&TLS_KEYS, &[]);

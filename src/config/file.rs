@@ -214,7 +214,7 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
     }
     let (inner_key, inner) = table.iter().find(|(inner_key, inner)| {
         let name = inner_key.get_ref().as_ref();
-        inner.get_ref().is_table() && !ZONE_KEYS.contains(&name)
+        inner.get_ref().is_table() && !ZONE_KEYS.iter().any(|key| key.name == name)
     })?;
     let rest = unquoted(inner_key.get_ref(), inner.get_ref()).unwrap_or_else(|| inner_key.get_ref().to_string());
     Some(format!("{key}.{rest}"))

@@ -11,13 +11,17 @@ use toml::Spanned;
 
 use super::{
     Forward, Upstream, collide,
+    definitions::{Key, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, canonical, is_publishable};
 
-pub(super) const FORWARD_KEYS: [&str; 2] = ["upstreams", "clients"];
+pub(super) const FORWARD_KEYS: [Key; 2] = [
+    Key::new("upstreams", TEXTS, "The resolvers to ask, in this order."),
+    Key::new("clients", TEXTS, "The clients whose queries are forwarded.").or("[\"127.0.0.0/8\", \"::1\"]"),
+];
 
 /// Upstreams in one list. A query that gets no reply goes to each of them in turn, and its client waits five seconds;
 /// more upstreams would never be asked.

@@ -44,13 +44,14 @@ impl<'i, P: Display> Keys<'i, P> {
     }
 
     /// Reports every key that is left. `known` are the keys of this version, `later` those of a coming one.
-    pub(super) fn finish(mut self, known: &[&str], later: &[&str]) -> Errors {
+    pub(super) fn finish(mut self, known: &[impl AsRef<str>], later: &[&str]) -> Errors {
+        let known: Vec<_> = known.iter().map(AsRef::as_ref).collect();
         for key in self.table.keys() {
             let name = key.get_ref().as_ref();
             let place = &self.place;
             let message = if later.contains(&name) {
                 format!("{name} is not supported yet by this version; remove it")
-            } else if let Some(meant) = closest(name, known) {
+            } else if let Some(meant) = closest(name, &known) {
                 format!("{place} has no key {name:?}; did you mean {meant:?}?")
             } else {
                 format!("{place} has no key {name:?}; it knows {}", known.join(", "))

@@ -7,7 +7,9 @@
 //! `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
 
 mod changes;
+mod definitions;
 mod diagnostic;
+mod effective;
 mod encryption_keys;
 mod file;
 mod forward_keys;
@@ -15,6 +17,7 @@ mod hints;
 mod keys;
 mod named_files;
 mod node_load;
+mod schema;
 mod sections;
 mod server_keys;
 mod status;
@@ -38,10 +41,12 @@ use tokio::sync::oneshot;
 pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones};
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Errors, SpannedError};
+pub use self::effective::effective;
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
+pub use self::schema::schema;
 pub use self::status::ConfigStatus;
 pub use crate::types::Scope;
 use crate::{

@@ -1,12 +1,12 @@
 //! Which table a key belongs to, for a key that is in another one.
 
 use super::{
-    diagnostic::Errors, encryption_keys::TLS_KEYS, forward_keys::FORWARD_KEYS, server_keys, server_keys::SERVER_KEYS,
-    zone_keys, zone_keys::ZONE_KEYS,
+    definitions::Key, diagnostic::Errors, encryption_keys::TLS_KEYS, forward_keys::FORWARD_KEYS, server_keys,
+    server_keys::SERVER_KEYS, zone_keys, zone_keys::ZONE_KEYS,
 };
 
 /// Tables and their keys, the common ones first.
-const TABLES: [(&str, &[&str]); 8] = [
+const TABLES: [(&str, &[Key]); 8] = [
     ("[server]", &SERVER_KEYS),
     ("a zone, or to [defaults]", &ZONE_KEYS),
     ("[forward]", &FORWARD_KEYS),
@@ -21,7 +21,7 @@ const TABLES: [(&str, &[&str]); 8] = [
 pub(super) fn name_owners(errors: &mut Errors) {
     for error in errors.list_mut() {
         let Some(key) = error.unknown_key.as_deref() else { continue };
-        let owner = TABLES.iter().find(|(_, keys)| keys.contains(&key)).map(|(table, _)| table);
+        let owner = TABLES.iter().find(|(_, keys)| keys.iter().any(|known| known.name == key)).map(|(table, _)| table);
         if let (Some(owner), Some((what, _))) = (owner, error.message.split_once("; ")) {
             error.message = format!("{what}; it belongs to {owner}");
         }

@@ -12,39 +12,56 @@ use toml::Spanned;
 
 use super::{
     Server, TcpLimits, collide,
+    definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
-    encryption_keys::EncryptionKeys,
+    encryption_keys::{EncryptionKeys, TLS_KEYS},
     keys::Keys,
     value::{self, Read, Value},
 };
 use crate::types::{AllowedClients, RateLimit, ZoneName};
 
-pub(super) const SERVER_KEYS: [&str; 18] = [
-    "listen",
-    "listen_tls",
-    "listen_https",
-    "listen_quic",
-    "tls",
-    "admin",
-    "admin_hosts",
-    "nameservers",
-    "domains",
-    "clients",
-    "nsid",
-    "version",
-    "cookie_secret_file",
-    "tcp",
-    "rate_limit",
-    "state_dir",
-    "snapshot_max_age",
-    "answer_everything",
+pub(super) const SERVER_KEYS: [Key; 18] = [
+    Key::new("listen", TEXTS, "Addresses with ports that answer DNS queries over UDP and TCP.")
+        .or("[\"127.0.0.1:53\", \"[::1]:53\"]"),
+    Key::new("listen_tls", TEXTS, "Addresses with ports for DNS over TLS."),
+    Key::new("listen_https", TEXTS, "Addresses with ports for DNS over HTTPS."),
+    Key::new("listen_quic", TEXTS, "Addresses with ports for DNS over QUIC."),
+    Key::new("tls", Kind::Table(&TLS_KEYS), "The server's certificate for encrypted DNS."),
+    Key::new("admin", Kind::Text, "The address of the status page, the metrics and the health checks."),
+    Key::new("admin_hosts", TEXTS, "Further names under which the status page and /api answer.").or("[]"),
+    Key::new("nameservers", Kind::List(&Kind::Table(&NAMESERVER_KEYS)), "The name servers in NS and SOA records.")
+        .or("[]"),
+    Key::new("domains", TEXTS, "Names that are delegated to this server and are no zones.").or("[]"),
+    Key::new("clients", TEXTS, "Networks and addresses of the clients that may ask."),
+    Key::new("nsid", Kind::Text, "The identifier of this server."),
+    Key::new("version", Kind::Text, "The text of version.bind."),
+    Key::new("cookie_secret_file", Kind::Text, "The file of cookie secrets that replicas share."),
+    Key::new("tcp", Kind::Table(&TCP_KEYS), "Limits of connections.").or("{}"),
+    Key::new("rate_limit", Kind::Table(&RATE_LIMIT_KEYS), "Limits of replies over UDP."),
+    Key::new("state_dir", Kind::Text, "The directory of the known nodes and of the last good configuration."),
+    Key::new("snapshot_max_age", Kind::Duration, "Older known nodes are not answered after a start.").or("\"7d\""),
+    Key::new("answer_everything", Kind::Boolean, "Whether a zone \".\" may be served to other machines.").or("false"),
 ];
 
-const NAMESERVER_KEYS: [&str; 2] = ["name", "addresses"];
+const NAMESERVER_KEYS: [Key; 2] = [
+    Key::new("name", Kind::Text, "Its name."),
+    Key::new("addresses", TEXTS, "Its addresses, for a name inside a zone.").or("[]"),
+];
 
-pub(super) const TCP_KEYS: [&str; 4] = ["max_connections", "max_per_client", "idle", "message"];
+pub(super) const TCP_KEYS: [Key; 4] = [
+    Key::new("max_connections", Kind::Number(1, 65_535), "Connections in all.").or("1024"),
+    Key::new("max_per_client", Kind::Number(1, 65_535), "Connections from one address.").or("128"),
+    Key::new("idle", Kind::Duration, "How long a connection may be idle.").or("\"10s\""),
+    Key::new("message", Kind::Duration, "How long one message may take.").or("\"5s\""),
+];
 
-pub(super) const RATE_LIMIT_KEYS: [&str; 4] = ["per_second", "slip", "v4_prefix", "v6_prefix"];
+pub(super) const RATE_LIMIT_KEYS: [Key; 4] = [
+    Key::new("per_second", Kind::Number(1, 65_535), "Replies a second to one network."),
+    Key::new("slip", Kind::Number(0, 10), "Each so many queries above the limit get a truncated reply; 0: none.")
+        .or("2"),
+    Key::new("v4_prefix", Kind::Number(1, 32), "Bits of an IPv4 network.").or("24"),
+    Key::new("v6_prefix", Kind::Number(1, 128), "Bits of an IPv6 network.").or("56"),
+];
 
 /// Every second query over the limit gets a truncated reply, so that a real client retries over TCP; as in BIND and Knot.
 const SLIP: u8 = 2;

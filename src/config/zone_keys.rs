@@ -13,6 +13,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, Zone,
+    definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
@@ -22,36 +23,67 @@ use crate::types::{
 };
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [&str; 20] = [
-    "seeds",
-    "port",
-    "ttl",
-    "refresh",
-    "timeout",
-    "scheme",
-    "tls",
-    "answers",
-    "subdomains",
-    "scope",
-    "health",
-    "allow_nodes",
-    "exclude",
-    "map",
-    "max_stale",
-    "negative_ttl",
-    "clients",
-    "cluster",
-    "cluster_id",
-    "identity",
+pub(super) const ZONE_KEYS: [Key; 20] = [
+    Key::new("seeds", TEXTS, "Addresses or host names of nodes, without port."),
+    Key::new("port", Kind::Number(1, 65_535), "The port of every node.").or("8000"),
+    Key::new("ttl", Kind::Duration, "How long a client may cache an answer: whole seconds, 0s to 1d.").or("\"4s\""),
+    Key::new("refresh", Kind::Duration, "How often the cluster is polled: 100ms to 1h.").or("\"1s\""),
+    Key::new("timeout", Kind::Duration, "How long a node may take to answer a poll: 10ms to 60s.").or("\"1s\""),
+    Key::new("scheme", Kind::OneOf(&["http", "https"]), "The protocol of the nodes.").or("\"http\""),
+    Key::new("tls", Kind::Table(&TLS_KEYS), "Settings of https."),
+    Key::new(
+        "answers",
+        Kind::Either(&Kind::Number(1, 65_535), &Kind::OneOf(&["all"])),
+        "How many addresses an answer has.",
+    )
+    .or("1"),
+    Key::new("subdomains", Kind::Boolean, "Whether every name below the zone answers like the zone.").or("false"),
+    Key::new(
+        "scope",
+        Kind::List(&Kind::Table(&SCOPE_KEYS)),
+        "The parts of the cluster that are answered: the first with a healthy node.",
+    )
+    .or("[]"),
+    Key::new("health", Kind::OffOr(&Kind::Table(&HEALTH_KEYS)), "How nodes are probed; false: not at all.").or("{}"),
+    Key::new("allow_nodes", TEXTS, "Only nodes in these networks or addresses are answered."),
+    Key::new("exclude", TEXTS, "Nodes in these networks or addresses are not answered.").or("[]"),
+    Key::new("map", Kind::Map, "Translations of listed addresses for clients.").or("{}"),
+    Key::new("max_stale", Kind::Duration, "How long nodes are answered without a successful poll."),
+    Key::new("negative_ttl", Kind::Duration, "How long a client may cache a negative answer: whole seconds, 0s to 1d."),
+    Key::new("clients", TEXTS, "Networks and addresses of the clients that may ask."),
+    Key::new("cluster", Kind::Text, "Zones with the same label are zones of one cluster."),
+    Key::new("cluster_id", Kind::Text, "The id of the cluster: nodes that give another one are foreign."),
+    Key::new(
+        "identity",
+        Kind::OffOr(&Kind::Table(&IDENTITY_KEYS)),
+        "The keys that sign identity queries; false: nodes are not asked for their cluster's id.",
+    ),
 ];
 
-pub(super) const TLS_KEYS: [&str; 5] = ["ca", "server_name", "cert", "key", "insecure"];
+pub(super) const TLS_KEYS: [Key; 5] = [
+    Key::new("ca", Kind::Text, "The authorities of the nodes' certificates (PEM)."),
+    Key::new("server_name", Kind::Text, "The name in the nodes' certificates."),
+    Key::new("cert", Kind::Text, "The certificate of this server (PEM)."),
+    Key::new("key", Kind::Text, "Its private key (PEM)."),
+    Key::new("insecure", Kind::Boolean, "Whether no certificate is verified.").or("false"),
+];
 
-pub(super) const HEALTH_KEYS: [&str; 4] = ["interval", "timeout", "rise", "fall"];
+pub(super) const HEALTH_KEYS: [Key; 4] = [
+    Key::new("interval", Kind::Duration, "Between two probes of a node: 100ms to 1h.").or("\"1s\""),
+    Key::new("timeout", Kind::Duration, "How long a probe may take: 10ms to 60s.").or("\"1s\""),
+    Key::new("rise", Kind::Number(1, 100), "Successes in a row after which a node returns.").or("2"),
+    Key::new("fall", Kind::Number(1, 100), "Failures in a row after which a node leaves.").or("2"),
+];
 
-const IDENTITY_KEYS: [&str; 2] = ["access_key", "secret_key_file"];
+const IDENTITY_KEYS: [Key; 2] = [
+    Key::new("access_key", Kind::Text, "The name of a role of the cluster."),
+    Key::new("secret_key_file", Kind::Text, "The file of the role's secret key."),
+];
 
-const SCOPE_KEYS: [&str; 2] = ["datacenter", "rack"];
+const SCOPE_KEYS: [Key; 2] = [
+    Key::new("datacenter", Kind::Either(&Kind::Text, &TEXTS), "A datacenter, or several."),
+    Key::new("rack", Kind::Text, "A rack."),
+];
 
 /// Where Alternator listens by convention.
 const DEFAULT_PORT: NonZeroU16 = NonZeroU16::new(8000).expect("8000 is not zero");

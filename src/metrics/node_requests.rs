@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{NodeRequest, PerLabel};
+use super::{Histogram, NodeRequest, PerLabel};
 
 /// Requests of so long are counted in one number.
 const SLOT: Duration = Duration::from_secs(5);
@@ -22,6 +22,8 @@ const MEASURED_MIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct NodeRequests {
     by_kind: PerLabel<NodeRequest>,
+    /// From the connect to the last byte of a list, or to the failure.
+    list_durations: Histogram,
     started: Instant,
     /// Addresses come from the network, so this hash is the one that cannot be aimed at.
     nodes: Mutex<HashMap<IpAddr, Recent>>,
@@ -38,7 +40,12 @@ struct Recent {
 
 impl Default for NodeRequests {
     fn default() -> Self {
-        Self { by_kind: PerLabel::default(), started: Instant::now(), nodes: Mutex::default() }
+        Self {
+            by_kind: PerLabel::default(),
+            list_durations: Histogram::default(),
+            started: Instant::now(),
+            nodes: Mutex::default(),
+        }
     }
 }
 
@@ -58,6 +65,11 @@ impl NodeRequests {
         if let Some(count) = recent.counts.get_mut(slot % SLOTS) {
             *count = count.saturating_add(1);
         }
+    }
+
+    /// How long requests for a list took, also failed ones.
+    pub const fn list_durations(&self) -> &Histogram {
+        &self.list_durations
     }
 
     /// How many requests of a kind were sent.

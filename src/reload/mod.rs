@@ -24,6 +24,7 @@ use crate::{
     config::{Config, ConfigHistory, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
     metrics::{ProcessCounters, ReloadResult},
     net::watched::{FileReader, Inode, ReadError},
+    telemetry::log_error_lines,
 };
 
 /// Between looks at the file when no event comes: some file systems (NFS) report none.
@@ -268,7 +269,7 @@ impl Reloader {
     }
 
     fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {
-        tracing::error!("reload refused, nothing has changed: {error}");
+        log_error_lines("reload refused, nothing has changed", &error);
         self.count(ReloadResult::Refused);
         let hash = content.as_ref().ok().map(|content| content_hash(content));
         self.channels.configurations.refused(hash, &error);

@@ -13,6 +13,7 @@ use crate::{
     net::watched::{FileReader, ReadError, ReadFailure},
     snapshot::{LastGood, LastGoodError},
     systemd,
+    telemetry::log_error_lines,
 };
 
 /// What the server starts with.
@@ -116,7 +117,8 @@ impl Supervisor {
             Err(error) => error,
         };
         if let Some(Refused { reason, .. }) = &refused {
-            tracing::error!("the configuration file is refused, and the last good one cannot be served: {reason}");
+            let headline = "the configuration file is refused, and the last good one cannot be served";
+            log_error_lines(headline, reason);
         }
         let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
         let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
@@ -136,6 +138,6 @@ impl Supervisor {
         self.status.store(Arc::new(status));
         self.configurations.refused(None, &reason);
         self.counters.reloads.of(ReloadResult::Refused).increment();
-        tracing::error!("{older}; correct the file, which is watched: {reason}");
+        log_error_lines(&format!("{older}; correct the file, which is watched"), &reason);
     }
 }

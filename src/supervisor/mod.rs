@@ -61,7 +61,7 @@ use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
         control::{self, RunningServer},
-        flush, readable,
+        flush, log_level, readable,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -271,8 +271,10 @@ impl Supervisor {
         let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
+                let (log_level, restore) = log_level::routes(path.into());
+                self.tasks.spawn("log level".into(), restore);
                 let flush = flush::routes(self.forwarding.forwarder(), path.into());
-                let socket = socket.with_commands(flush.merge(readable::routes(self.admin.view())));
+                let socket = socket.with_commands(flush.merge(log_level).merge(readable::routes(self.admin.view())));
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),

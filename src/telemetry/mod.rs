@@ -4,9 +4,10 @@
 //! removes (`<6>`, see sd-daemon(3)) gives it the level.
 
 mod json;
+mod level;
 mod queue;
 
-use std::{env, fmt, fs, io::IsTerminal as _, os::unix::fs::MetadataExt as _, str::FromStr};
+use std::{env, fmt, fs, os::unix::fs::MetadataExt as _, str::FromStr};
 
 use tracing::{
     Dispatch, Event, Level, Subscriber,
@@ -24,8 +25,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use self::json::JsonLines;
+pub use self::level::{NoLog, replace_filter, restore_filter};
 pub use self::queue::{flush, log_lines_dropped, write_last};
+use self::{json::JsonLines, level::Replace};
 
 /// What is logged by default.
 const DEFAULT_DIRECTIVES: &str = "warn,alternator_dns=info";
@@ -62,7 +64,11 @@ impl FromStr for LogFormat {
 
 /// Which events are logged.
 #[derive(Debug)]
-pub struct LogFilter(EnvFilter);
+pub struct LogFilter {
+    /// What it was parsed from.
+    directives: String,
+    filter: EnvFilter,
+}
 
 /// Why a text is no [`LogFilter`].
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -106,8 +112,8 @@ impl LogFilter {
         let directives = [QUIET_DIRECTIVES, base, &parts.join(",")].join(",");
         // Several directives can only fail together when a part spans a comma, as `[{a,b}]` does.
         let filter =
-            EnvFilter::builder().parse(directives).map_err(|_| FilterError { origin, part: text.to_owned() })?;
-        Ok(Self(filter))
+            EnvFilter::builder().parse(&directives).map_err(|_| FilterError { origin, part: text.to_owned() })?;
+        Ok(Self { directives, filter })
     }
 }
 
@@ -117,31 +123,57 @@ impl LogFilter {
 /// The system refuses the thread.
 pub fn init(format: LogFormat, filter: LogFilter) -> std::io::Result<()> {
     let journal = stderr_is_journal(env::var("JOURNAL_STREAM").ok().as_deref());
-    let color = !journal && env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    let color = !journal && wants_color(&std::io::stderr());
     let queue = queue::start()?;
-    if tracing::dispatcher::set_global_default(dispatch(format, filter, journal, color, queue)).is_err() {
+    let start = filter.directives.clone();
+    let (dispatch, replace) = dispatch(format, filter, journal, color, queue);
+    if tracing::dispatcher::set_global_default(dispatch).is_err() {
         tracing::debug!("logging has started before");
+    } else {
+        level::set_start(start, replace);
     }
     Ok(())
 }
 
-fn dispatch<W>(format: LogFormat, filter: LogFilter, journal: bool, color: bool, writer: W) -> Dispatch
+/// Whether text for this output may have colors: it is a terminal, and `NO_COLOR` is unset or empty (no-color.org).
+pub fn wants_color(output: &impl std::io::IsTerminal) -> bool {
+    env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()) && output.is_terminal()
+}
+
+/// Logs a failure with its reason. A reason of several lines, such as the errors of a file, becomes as many lines of the
+/// log after the headline: in one line they could not be read.
+pub fn log_error_lines(headline: &str, reason: &str) {
+    if !reason.contains('\n') {
+        return tracing::error!("{headline}: {reason}");
+    }
+    tracing::error!("{headline}: the next lines say why");
+    for line in reason.lines() {
+        tracing::error!("{line}");
+    }
+}
+
+fn dispatch<W>(format: LogFormat, filter: LogFilter, journal: bool, color: bool, writer: W) -> (Dispatch, Replace)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     // A line that cannot be written is lost. The library would report that on standard error, where the line could not go.
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter.0)
+        .with_env_filter(filter.filter)
         .with_writer(writer)
         .with_ansi(false)
         .log_internal_errors(false);
     match format {
         LogFormat::Text => {
             let lines = Prefixed { journal, inner: TextLines { time: !journal, color } };
-            builder.fmt_fields(TextFields).event_format(lines).into()
+            let builder = builder.fmt_fields(TextFields).event_format(lines).with_filter_reloading();
+            let replace = level::replace_through(builder.reload_handle());
+            (builder.into(), replace)
         }
         LogFormat::Json => {
-            builder.fmt_fields(JsonFields::new()).event_format(Prefixed { journal, inner: JsonLines::new() }).into()
+            let lines = Prefixed { journal, inner: JsonLines::new() };
+            let builder = builder.fmt_fields(JsonFields::new()).event_format(lines).with_filter_reloading();
+            let replace = level::replace_through(builder.reload_handle());
+            (builder.into(), replace)
         }
     }
 }
@@ -337,7 +369,8 @@ mod tests {
         let writer = paper.clone();
         let filter = LogFilter::parse("--log", filter).unwrap();
         keep_every_line();
-        tracing::dispatcher::with_default(&dispatch(format, filter, journal, color, move || writer.clone()), say);
+        let (dispatch, _) = dispatch(format, filter, journal, color, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, say);
         let bytes = paper.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -376,6 +409,33 @@ mod tests {
             tracing::info!("i");
         });
         assert_eq!(text, "<4>\x1b[33mWARN\x1b[0m w\n<6>INFO i\n");
+    }
+
+    #[test]
+    fn a_filter_is_replaced_while_the_log_is_written() {
+        let paper = Paper::default();
+        let writer = paper.clone();
+        keep_every_line();
+        let filter = LogFilter::parse("--log", "info").unwrap();
+        let (dispatch, replace) = dispatch(LogFormat::Text, filter, true, false, move || writer.clone());
+        tracing::dispatcher::with_default(&dispatch, || {
+            for level in ["info", "debug", "info"] {
+                replace(LogFilter::of_command(level).unwrap().filter).unwrap();
+                tracing::debug!("at {level}");
+            }
+        });
+        assert_eq!(String::from_utf8(paper.0.lock().unwrap().clone()).unwrap(), "<7>DEBUG at debug\n");
+    }
+
+    #[test]
+    fn each_line_of_a_reason_is_a_line_of_the_log() {
+        let text = logged(LogFormat::Text, "info", true, false, || {
+            log_error_lines("refused", "a.toml:1:1: one");
+            log_error_lines("refused", "a.toml:1:1: one\na.toml:2:1: two");
+        });
+        let expected = "<3>ERROR refused: a.toml:1:1: one\n<3>ERROR refused: the next lines say why\n\
+                        <3>ERROR a.toml:1:1: one\n<3>ERROR a.toml:2:1: two\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! `/metrics`: the counters of the process and of every zone, as OpenMetrics text; `format.rs` writes it as the older
 //! text format for clients that want that.
 //!
-//! Each scrape reads the zones that exist now, so the series of a removed zone end with it. Counters of a zone that are
-//! still zero are left out, because ten thousand zones have many of them.
+//! Each scrape reads the zones that exist now, so the series of a removed zone end with it. The polls and probes of a zone,
+//! and its common answers, are there from its start: a rate needs the zero before the first event. Its other counters are
+//! left out while they are zero, because ten thousand zones have many of them.
+
+mod process;
 
 mod format;
 
 use std::{
-    fmt, fs,
+    fmt,
     sync::Arc,
-    time::{Instant, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use prometheus_client::{
@@ -23,7 +26,7 @@ pub use self::format::Format;
 use super::View;
 use crate::{
     metrics::{
-        CertificateUse, DropReason, ForwardResult, IgnoreReason, NODE_CHANGE_BUCKETS, NodeRequest, PollResult,
+        CertificateUse, DURATION_BUCKETS, DropReason, ForwardResult, Histogram, IgnoreReason, NodeRequest, PollResult,
         ProbeResult, QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
@@ -107,7 +110,7 @@ impl Scrape {
             })
         });
         let help = "Health probes of the zone's nodes, by outcome; zones that share a probe count it each.";
-        families.counters("probes", help, probes.filter(|(_, count)| *count > 0))?;
+        families.counters("probes", help, probes)?;
         let intervals = self
             .zones
             .iter()
@@ -138,7 +141,7 @@ impl Scrape {
                 ([("zone", name.as_str()), ("result", result.word())], count)
             })
         });
-        families.counters("polls", "Requests for /localnodes, by outcome.", polls.filter(|(_, count)| *count > 0))?;
+        families.counters("polls", "Requests for /localnodes, by outcome.", polls)?;
         let dropped = self.zones.iter().flat_map(|(name, entry)| {
             DropReason::ALL.iter().map(move |&reason| {
                 let count = entry.counters().dropped.of(reason).value();
@@ -158,7 +161,16 @@ impl Scrape {
             Some((zone(name), now.saturating_duration_since(then).as_secs_f64()))
         });
         let help = "Time since the last usable list; absent before the first.";
-        families.gauges("poll_age", help, Some(Unit::Seconds), ages)
+        families.gauges("poll_age", help, Some(Unit::Seconds), ages)?;
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let times = self.zones.iter().filter_map(|(name, entry)| {
+            let age = now.saturating_duration_since(entry.poll_status().last_success?);
+            Some((zone(name), unix_now.saturating_sub(age).as_secs_f64()))
+        });
+        let help = "Unix time of the last usable list; absent before the first.";
+        families.gauges("poll_last_success_timestamp", help, Some(Unit::Seconds), times)?;
+        let durations = self.view.process.node_requests.list_durations();
+        families.histogram("poll_duration", "Time that a request for /localnodes took, also a failed one.", durations)
     }
 
     /// States of zones and nodes.
@@ -186,13 +198,8 @@ impl Scrape {
 
     /// How soon a change of nodes reaches the answers.
     fn node_changes(&self, families: &mut Families<'_>) -> fmt::Result {
-        let (sum, counts) = self.view.process.node_change.snapshot();
-        let bounds = NODE_CHANGE_BUCKETS.into_iter().chain([f64::INFINITY]);
-        let buckets: Vec<_> = bounds.zip(counts).collect();
         let help = "Time from the first byte of a poll's reply to the changed answer.";
-        let unit = Unit::Seconds;
-        let mut metric = families.0.encode_descriptor("node_change", help, Some(&unit), MetricType::Histogram)?;
-        metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+        families.histogram("node_change", help, &self.view.process.node_change)
     }
 
     /// The snapshot for the next start.
@@ -241,34 +248,9 @@ impl Scrape {
         let known = expiries.filter(|(_, expiry)| *expiry > 0);
         families.gauges("certificate_expiry_timestamp", help, Some(Unit::Seconds), known)
     }
-
-    /// Figures of the kernel about the process; left out where there is no `/proc`.
-    ///
-    /// Pages are rendered on a blocking thread, so that these reads hold up no task. They have no deadline: the kernel
-    /// makes `status` and the list of descriptors from its own memory. It asks no file system about the open files, and
-    /// takes no lock that a page fault could hold (as `cmdline` and `smaps` do). Measured: 10 µs for `status`, also
-    /// while other threads map memory; 15 µs for the list of 50 descriptors, 4 ms for 15,000.
-    fn process(&self, families: &mut Families<'_>) -> fmt::Result {
-        if let Some(octets) = resident_octets() {
-            families.gauge("process_resident_memory", "Resident memory.", Some(Unit::Bytes), octets)?;
-        }
-        if let Ok(descriptors) = fs::read_dir("/proc/self/fd") {
-            // One of them is open to read the list.
-            let open = descriptors.count().saturating_sub(1);
-            families.gauge("process_open_fds", "Open file descriptors.", None, open)?;
-        }
-        let dropped = crate::telemetry::log_lines_dropped();
-        families.counter("log_lines_dropped", "Log lines that standard error did not take.", dropped)?;
-        families.gauge(
-            "uptime",
-            "Time since the process started.",
-            Some(Unit::Seconds),
-            self.view.started.elapsed().as_secs_f64(),
-        )
-    }
 }
 
-/// The combinations that are not zero.
+/// The combinations that are not zero, and the common answers of a zone.
 fn queries<'c>(
     zone: &'c str,
     count: impl Fn(QueryType, Rcode, Transport) -> u64 + Copy + 'c,
@@ -283,7 +265,11 @@ fn queries<'c>(
                     ("transport", transport.word()),
                 ];
                 let count = count(query_type, rcode, transport);
-                (count > 0).then_some((labels, count))
+                let common = !zone.is_empty()
+                    && matches!(query_type, QueryType::A | QueryType::Aaaa)
+                    && rcode == Rcode::NoError
+                    && matches!(transport, Transport::Udp | Transport::Tcp);
+                (count > 0 || common).then_some((labels, count))
             })
         })
     })
@@ -291,13 +277,6 @@ fn queries<'c>(
 
 fn zone(name: &str) -> [(&'static str, &str); 1] {
     [("zone", name)]
-}
-
-/// `VmRSS` of `/proc/self/status`, which is in units of 1024 octets.
-fn resident_octets() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 /// Writes families, each with HELP, TYPE and UNIT, then its samples.
@@ -321,6 +300,15 @@ impl Families<'_> {
     fn counter(&mut self, name: &str, help: &str, count: u64) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         metric.encode_counter::<NoLabelSet, _, f64>(&count, None)
+    }
+
+    /// `name` without the unit, which the format adds.
+    fn histogram(&mut self, name: &str, help: &str, durations: &Histogram) -> fmt::Result {
+        let (sum, counts) = durations.snapshot();
+        let bounds = DURATION_BUCKETS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(counts).collect();
+        let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
     }
 
     /// `name` without the unit, which the format adds.
@@ -436,6 +424,7 @@ mod tests {
             "snapshot_ignored",
             "snapshot_writes",
             "log_lines_dropped",
+            "process_cpu_seconds",
         ];
         let gauges = [
             "tcp_connections",
@@ -451,12 +440,21 @@ mod tests {
             "uptime_seconds",
             "process_resident_memory_bytes",
             "process_open_fds",
+            "process_max_fds",
+            "process_virtual_memory_bytes",
+            "process_start_time_seconds",
+            "poll_last_success_timestamp_seconds",
         ];
         let documented = counters
             .into_iter()
             .map(|name| (name, "counter"))
             .chain(gauges.into_iter().map(|name| (name, "gauge")))
-            .chain([("node_change_seconds", "histogram"), ("config", "info"), ("build", "info")])
+            .chain([
+                ("node_change_seconds", "histogram"),
+                ("poll_duration_seconds", "histogram"),
+                ("config", "info"),
+                ("build", "info"),
+            ])
             .map(|(name, kind)| (format!("alternator_dns_{name}"), kind.to_owned()));
         assert_eq!(types, documented.collect());
     }
@@ -478,11 +476,18 @@ mod tests {
         let value = |series: String| samples.get(&format!("alternator_dns_{series}")).copied();
         assert_eq!(value(format!(r#"queries_total{{{east},type="A",rcode="NOERROR",transport="udp"}}"#)), Some(3.0));
         assert_eq!(value(r#"queries_total{zone="",type="other",rcode="REFUSED",transport="tcp"}"#.into()), Some(1.0));
-        assert_eq!(samples.keys().filter(|series| series.contains("queries_total")).count(), 2, "no zeros");
+        assert_eq!(
+            samples.keys().filter(|series| series.contains("queries_total")).count(),
+            9,
+            "of each zone four, and what was counted"
+        );
+        assert_eq!(value(r#"queries_total{zone="b.",type="AAAA",rcode="NOERROR",transport="tcp"}"#.into()), Some(0.0));
+        assert_eq!(value(r#"polls_total{zone="b.",result="ok"}"#.into()), Some(0.0), "from the start");
         assert_eq!(value(format!(r#"polls_total{{{east},result="timeout"}}"#)), Some(2.0));
         assert_eq!(value(format!(r#"entries_dropped_total{{{east},reason="not_address"}}"#)), Some(1.0));
         assert_eq!(value(format!(r#"probes_total{{{east},result="refused"}}"#)), Some(4.0));
-        assert_eq!(value(format!(r#"probes_total{{{east},result="ok"}}"#)), None, "no zeros");
+        assert_eq!(value(format!(r#"probes_total{{{east},result="ok"}}"#)), Some(0.0));
+        assert!(value(format!("poll_last_success_timestamp_seconds{{{east}}}")).unwrap() > 1e9);
         assert_eq!(value(r#"node_requests_total{kind="health"}"#.into()), Some(1.0));
         assert_eq!(value(format!("node_requests_per_second{{{east}}}")), Some(1.0));
         assert_eq!(value(r#"node_requests_per_second{zone="b."}"#.into()), Some(0.0));

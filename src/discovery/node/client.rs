@@ -219,13 +219,16 @@ impl NodeClient {
         within: Duration,
         keep: Keep,
     ) -> Result<ListReply, FetchError> {
+        let begun = clock::now();
         let asked = async {
             let reply = self.target(endpoint, keep).await?.get(&path_to(location), NodeRequest::List).await?;
             let arrived = Instant::now();
             let body = body(reply, BODY_OCTETS_MAX).await?.ok_or(ListError::TooLarge)?;
             Ok(ListReply { listing: localnodes::parse(&body)?, arrived })
         };
-        timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)))
+        let outcome = timeout(within, asked).await.unwrap_or(Err(FetchError::Timeout(within)));
+        self.requests.list_durations().observe(clock::now().saturating_duration_since(begun));
+        outcome
     }
 
     /// Asks one node on a fresh connection whether it is healthy. `within` bounds everything from the connection to
