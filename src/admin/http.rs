@@ -40,6 +40,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::connections::{Bounds, ConnectionGuard, OpenConnections};
+use crate::net::accept::{Refusal, Refusals, concerns_one_connection};
 
 /// From accept to the end of a request's head.
 pub(super) const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
@@ -50,11 +51,7 @@ const HEAD_OCTETS_MAX: usize = 16 * 1024;
 /// How long open connections may continue after `stop`.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The first pause after a failed accept (no descriptor is left, for instance), so that it does not spin. Each further
-/// failure in a row doubles it.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-
-/// The longest pause: a health check must get its reply soon after the shortage.
+/// The longest pause after a failed accept: a health check must get its reply soon after the shortage.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Between two log lines about failed accepts, however many fail and succeed meanwhile.
@@ -119,7 +116,7 @@ impl ResetOnClose for UnixStream {
 /// place of another, so that silent clients keep no one out.
 pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLimits, stop: CancellationToken) {
     let open = OpenConnections::new(limits.bounds);
-    let mut failures = AcceptFailures::default();
+    let mut refusals = Refusals::new(ACCEPT_PAUSE_MAX, REPORT_INTERVAL);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -127,7 +124,7 @@ pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLi
             Some(ended) = connections.join_next() => propagate(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    failures.succeed();
+                    refusals.end();
                     let guard = open.enter(client);
                     let number = guard.number();
                     let served = serve_connection(stream, router.clone(), limits.head, guard);
@@ -138,10 +135,11 @@ pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLi
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     open.close_longest_idle();
-                    if failures.fail(Instant::now()) {
+                    let Refusal { pause, logged } = refusals.add(Instant::now());
+                    if logged.is_some() {
                         tracing::warn!(%error, "the admin interface cannot accept connections; trying on");
                     }
-                    let _ = timeout(failures.pause, stop.cancelled()).await;
+                    let _ = timeout(pause, stop.cancelled()).await;
                 }
             },
         }
@@ -238,36 +236,6 @@ impl<S: AsyncWrite + ResetOnClose + Unpin> AsyncWrite for GuardedStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// Whether only the connection that was to be accepted has failed.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-/// Failed accepts: how long to pause, and when to log.
-#[derive(Debug, Default)]
-struct AcceptFailures {
-    /// After the last failure.
-    pause: Duration,
-    reported: Option<Instant>,
-}
-
-impl AcceptFailures {
-    fn succeed(&mut self) {
-        self.pause = Duration::ZERO;
-    }
-
-    /// Returns whether this failure is to be logged.
-    fn fail(&mut self, now: Instant) -> bool {
-        self.pause = (self.pause * 2).clamp(ACCEPT_PAUSE_MIN, ACCEPT_PAUSE_MAX);
-        let is_due = self.reported.is_none_or(|at| now.saturating_duration_since(at) >= REPORT_INTERVAL);
-        if is_due {
-            self.reported = Some(now);
-        }
-        is_due
     }
 }
 
@@ -373,27 +341,6 @@ mod tests {
         let mut octets = Vec::new();
         let rest = timeout(Duration::from_secs(30), stalled.read_to_end(&mut octets)).await.unwrap();
         assert_eq!(rest.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    #[test]
-    fn failed_accepts_pause_longer_each_time_and_are_logged_every_ten_minutes() {
-        let mut failures = AcceptFailures::default();
-        let start = Instant::now();
-        let mut logged = Vec::new();
-        for second in 0..1300_u64 {
-            if failures.fail(start + Duration::from_secs(second)) {
-                logged.push(second);
-            }
-            if second == 9 {
-                assert_eq!(failures.pause, ACCEPT_PAUSE_MAX);
-            }
-            failures.fail(start + Duration::from_secs(second));
-            if second % 10 == 9 {
-                failures.succeed();
-                assert_eq!(failures.pause, Duration::ZERO);
-            }
-        }
-        assert_eq!(logged, [0, 600, 1200]);
     }
 
     #[tokio::test]

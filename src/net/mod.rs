@@ -1,6 +1,7 @@
 //! The edges to the network and to the file system: HTTP clients, PEM files, certificate authorities, files that may
-//! change while the program runs, and what this host may lack.
+//! change while the program runs, what this host may lack, and how to go on when a connection cannot be accepted.
 
+pub mod accept;
 pub mod certificate;
 pub mod client;
 pub mod http;

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::errno::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -22,17 +21,14 @@ use super::{
 };
 use crate::{
     metrics::ProcessCounters,
+    net::accept::{Refusal, Refusals, concerns_one_connection},
     server::{
         FailureGuard, TCP_BACKLOG,
         service::{Service, StreamWorker},
     },
 };
 
-/// The pause after the first accept that the system refuses; it doubles with each further one. A descriptor is free again
-/// once the task of a closed connection has run.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-
-/// The longest pause: clients repeat a connection after a second.
+/// The longest pause after an accept that the system refused: clients repeat a connection after a second.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Between log lines about refused accepts, which clients can cause as often as they like.
@@ -63,7 +59,7 @@ impl Listener {
             Err(error) => return self.guard.report(&format!("cannot start: {error}")),
         };
         let mut connections = Connections::new();
-        let mut refusals = Refusals::default();
+        let mut refusals = Refusals::new(PAUSE_MAX, LOG_INTERVAL);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -146,64 +142,6 @@ impl Listener {
 /// The tasks of one address's connections.
 type Connections = JoinSet<()>;
 
-/// Whether only the connection that was to be accepted has failed: it was reset, or its network is gone (accept(2),
-/// "Error handling"), or a firewall forbids it.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(
-        errno,
-        Some(
-            Errno::ECONNABORTED
-                | Errno::ECONNRESET
-                | Errno::EINTR
-                | Errno::EPROTO
-                | Errno::EPERM
-                | Errno::ENETDOWN
-                | Errno::ENETUNREACH
-                | Errno::EHOSTUNREACH
-                | Errno::ENOPROTOOPT
-                | Errno::EOPNOTSUPP
-        )
-    )
-}
-
-/// Accepts that the system refused: no descriptor or no memory is left.
-#[derive(Debug, Default)]
-struct Refusals {
-    /// Those in a row.
-    in_row: u32,
-    logged: Option<Instant>,
-    /// Those since a line was logged.
-    since_logged: u64,
-}
-
-/// What follows a refused accept.
-#[derive(Debug, Eq, PartialEq)]
-struct Refusal {
-    pause: Duration,
-    /// How many refusals a log line is due for.
-    logged: Option<u64>,
-}
-
-impl Refusals {
-    fn add(&mut self, now: Instant) -> Refusal {
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.in_row)).min(PAUSE_MAX);
-        self.in_row = self.in_row.saturating_add(1);
-        self.since_logged += 1;
-        let is_due = self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_INTERVAL);
-        let logged = is_due.then(|| {
-            self.logged = Some(now);
-            std::mem::take(&mut self.since_logged)
-        });
-        Refusal { pause, logged }
-    }
-
-    /// An accept has succeeded.
-    fn end(&mut self) {
-        self.in_row = 0;
-    }
-}
-
 /// Counts a connection for as long as it lives, however it ends.
 struct OpenGauge(Arc<ProcessCounters>);
 
@@ -217,36 +155,5 @@ impl OpenGauge {
 impl Drop for OpenGauge {
     fn drop(&mut self) {
         self.0.tcp_connections.decrement();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_accepts_pause_longer_and_are_logged_once_a_minute() {
-        let start = Instant::now();
-        let mut refusals = Refusals::default();
-        assert_eq!(refusals.add(start), Refusal { pause: PAUSE_MIN, logged: Some(1) });
-        let pauses: Vec<_> = (0..9).map(|_| refusals.add(start).pause).collect();
-        assert!(pauses.is_sorted() && pauses[0] == 2 * PAUSE_MIN && pauses[8] == PAUSE_MAX);
-        for second in 1..60 {
-            // Successes between refusals are no reason for more lines.
-            refusals.end();
-            let refusal = refusals.add(start + Duration::from_secs(second));
-            assert_eq!(refusal, Refusal { pause: PAUSE_MIN, logged: None });
-        }
-        assert_eq!(refusals.add(start + LOG_INTERVAL).logged, Some(69));
-        assert_eq!(refusals.add(start + LOG_INTERVAL).logged, None);
-    }
-
-    #[test]
-    fn a_connection_that_fails_while_it_is_accepted_delays_no_other() {
-        let concerns = |errno: Errno| concerns_one_connection(&io::Error::from_raw_os_error(errno as i32));
-        assert!(concerns(Errno::ECONNABORTED) && concerns(Errno::EPROTO));
-        for shortage in [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
-            assert!(!concerns(shortage), "{shortage}");
-        }
     }
 }
