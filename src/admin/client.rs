@@ -4,17 +4,14 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::{StatusCode, Url};
 
-use super::control::{ControlError, client_error};
-use crate::net::http::plain;
+use super::control::{ControlError, SOCKET_HOST, client_error};
+use crate::net::http::{ReadTextError, plain, read_text};
 
 /// The longest duration of a request. A document of ten thousand zones takes a second on a slow network.
 const READ_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Octets in a reply. `/api/zones` of forty thousand zones with three nodes each has 40 MB.
 const REPLY_OCTETS_MAX: usize = 64 << 20;
-
-/// The host in requests over the control socket; it only fills the Host header.
-const SOCKET_HOST: &str = "http://alternator-dns";
 
 /// Where a server is read.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -67,15 +64,10 @@ impl ServerAddress {
         let url = Url::parse_with_params(&format!("{base}{path}"), parameters);
         let url = url.map_err(|error| ControlError::Unable(format!("{base}{path}: {error}")))?;
         let mut response = client.get(url).send().await.map_err(failed)?;
-        let mut octets = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if octets.len() + chunk.len() > REPLY_OCTETS_MAX {
-                let reason = format!("its reply is longer than {REPLY_OCTETS_MAX} octets");
-                return Err(ControlError::Unable(format!("cannot read from {self}: {reason}")));
-            }
-            octets.extend_from_slice(&chunk);
-        }
-        let text = String::from_utf8_lossy(&octets).into_owned();
+        let text = read_text(&mut response, REPLY_OCTETS_MAX).await.map_err(|error| match error {
+            ReadTextError::Lost(error) => failed(error),
+            ReadTextError::TooLong(_) => ControlError::Unable(format!("cannot read from {self}: {error}")),
+        })?;
         match response.status() {
             StatusCode::OK => Ok(text),
             StatusCode::UNPROCESSABLE_ENTITY => Err(ControlError::Unable(text.trim_end().to_owned())),

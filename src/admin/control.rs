@@ -27,6 +27,7 @@ use axum::{
     response::Response,
     routing::post,
 };
+use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
@@ -39,7 +40,10 @@ use super::{
     connections::Bounds,
     http::{self, HttpLimits},
 };
-use crate::{config::ReloadRequest, net::http::plain};
+use crate::{
+    config::ReloadRequest,
+    net::http::{ReadTextError, plain, read_text},
+};
 
 /// The socket's directory when systemd sets none.
 const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
@@ -56,6 +60,9 @@ const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 2
 /// The headers that name the server: its process, and its configuration file.
 const PROCESS_HEADER: HeaderName = HeaderName::from_static("server-process");
 const FILE_HEADER: HeaderName = HeaderName::from_static("server-file");
+
+/// The host in requests over the socket; it only fills the Host header.
+pub(super) const SOCKET_HOST: &str = "http://alternator-dns";
 
 /// The longest duration of a reload. Usually it takes a few seconds: it reads a file twice and binds sockets.
 const RELOAD_TIME_MAX: Duration = Duration::from_secs(60);
@@ -120,7 +127,7 @@ pub enum ControlError {
 }
 
 /// A server that a command reached.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct RunningServer {
     /// Its process; 0 where an older server does not say.
     pub pid: u32,
@@ -129,6 +136,11 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
+    /// This process, with this configuration file.
+    pub fn this(file: &Path) -> Self {
+        Self { pid: std::process::id(), file: file.to_owned() }
+    }
+
     /// The server that a reply names.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -252,25 +264,12 @@ pub async fn serve(
 /// # Errors
 /// No server can be reached, it does not reply, or it refuses the file.
 pub async fn reload(path: &Path) -> Result<Reloaded, ControlError> {
-    let failed = |error: reqwest::Error| client_error(path, &error);
-    let client = plain().unix_socket(path).timeout(RELOAD_TIME_MAX + EXCHANGE_TIME_MAX).build().map_err(failed)?;
-    // The host only fills the Host header; the connection goes to the socket.
-    let mut response = client.post("http://alternator-dns/reload").send().await.map_err(failed)?;
-    let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if text.len() + chunk.len() > REPLY_OCTETS_MAX {
-            let reason = format!("its reply is longer than {REPLY_OCTETS_MAX} octets");
-            return Err(ControlError::NoAnswer { path: path.to_owned(), reason });
-        }
-        text.extend_from_slice(&chunk);
-    }
-    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-    let server = RunningServer::of(response.headers());
-    match response.status() {
+    let exchange = Exchange { time_max: RELOAD_TIME_MAX + EXCHANGE_TIME_MAX, octets_max: REPLY_OCTETS_MAX };
+    let Reply { status, server, text } = exchange.post(path, "reload").await?;
+    match status {
         StatusCode::OK => Ok(Reloaded { server, summary: text }),
         StatusCode::UNPROCESSABLE_ENTITY => Err(ControlError::ReloadRefused { server, reason: text }),
-        _ if !text.is_empty() => Err(ControlError::Unable(text)),
-        status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
+        status => Err(unable(path, status, text)),
     }
 }
 
@@ -280,26 +279,51 @@ pub async fn reload(path: &Path) -> Result<Reloaded, ControlError> {
 /// # Errors
 /// No server can be reached, it does not reply, or it cannot do this.
 pub(super) async fn command(path: &Path, name: &str, parameters: &str) -> Result<String, ControlError> {
-    let failed = |error: reqwest::Error| client_error(path, &error);
-    let client = plain().unix_socket(path).timeout(COMMAND_TIME_MAX).build().map_err(failed)?;
-    // The host only fills the Host header.
-    let mut response = client.post(format!("http://alternator-dns/{name}{parameters}")).send().await.map_err(failed)?;
-    let mut text = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        text.extend_from_slice(&chunk);
-        if text.len() > SENTENCE_OCTETS_MAX {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-    match response.status() {
+    let exchange = Exchange { time_max: COMMAND_TIME_MAX, octets_max: SENTENCE_OCTETS_MAX };
+    let Reply { status, text, .. } = exchange.post(path, &format!("{name}{parameters}")).await?;
+    match status {
         StatusCode::OK => Ok(text),
         StatusCode::NOT_FOUND => {
             let command = name.replace('/', " ");
             Err(ControlError::Unable(format!("the running server is older and has no command {command}; restart it")))
         }
-        _ if !text.is_empty() => Err(ControlError::Unable(text)),
-        status => Err(ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") }),
+        status => Err(unable(path, status, text)),
+    }
+}
+
+/// The bounds of one command.
+struct Exchange {
+    time_max: Duration,
+    octets_max: usize,
+}
+
+/// What a server replies to a command.
+struct Reply {
+    status: StatusCode,
+    server: RunningServer,
+    /// Without the line end.
+    text: String,
+}
+
+impl Exchange {
+    async fn post(&self, path: &Path, target: &str) -> Result<Reply, ControlError> {
+        let failed = |error: reqwest::Error| client_error(path, &error);
+        let client = plain().unix_socket(path).timeout(self.time_max).build().map_err(failed)?;
+        let mut response = client.post(format!("{SOCKET_HOST}/{target}")).send().await.map_err(failed)?;
+        let text = read_text(&mut response, self.octets_max).await.map_err(|error| match error {
+            ReadTextError::Lost(error) => failed(error),
+            ReadTextError::TooLong(_) => ControlError::NoAnswer { path: path.to_owned(), reason: error.to_string() },
+        })?;
+        let server = RunningServer::of(response.headers());
+        Ok(Reply { status: response.status(), server, text: text.trim_end().to_owned() })
+    }
+}
+
+/// The error for a reply that is no success: the server's sentence, if it has one.
+fn unable(path: &Path, status: StatusCode, text: String) -> ControlError {
+    match text.is_empty() {
+        false => ControlError::Unable(text),
+        true => ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") },
     }
 }
 

@@ -1,9 +1,6 @@
 //! `POST /flush` on the control socket: removes cached answers of upstreams. [`flush`] is the client.
 
-use std::{
-    path::{Path, PathBuf},
-    process,
-};
+use std::path::Path;
 
 use axum::{
     Router,
@@ -15,7 +12,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    control::{self, ControlError},
+    control::{self, ControlError, RunningServer},
     http,
 };
 use crate::{server::Forwarder, types::ZoneName};
@@ -24,7 +21,7 @@ use crate::{server::Forwarder, types::ZoneName};
 #[derive(Clone, Debug)]
 struct Flusher {
     forwarder: Forwarder,
-    file: PathBuf,
+    server: RunningServer,
 }
 
 #[derive(Debug, Deserialize)]
@@ -32,19 +29,18 @@ struct Parameters {
     name: Option<String>,
 }
 
-/// The route of the command, for a server with this configuration file.
-pub fn routes(forwarder: Forwarder, file: PathBuf) -> Router {
+/// The route of the command, for this server.
+pub fn routes(forwarder: Forwarder, server: RunningServer) -> Router {
     Router::new()
         .route("/flush", post(remove_answers))
         .layer(middleware::from_fn(http::refuse_bodies))
-        .with_state(Flusher { forwarder, file })
+        .with_state(Flusher { forwarder, server })
 }
 
 async fn remove_answers(
-    State(Flusher { forwarder, file }): State<Flusher>,
+    State(Flusher { forwarder, server }): State<Flusher>,
     Query(Parameters { name }): Query<Parameters>,
 ) -> (StatusCode, String) {
-    let server = format!("process {} with the file {}", process::id(), file.display());
     let name = match name.as_deref().map(ZoneName::parse).transpose() {
         Ok(name) => name,
         Err(error) => return (StatusCode::UNPROCESSABLE_ENTITY, format!("the name {error}\n")),

@@ -1,6 +1,6 @@
 //! `/api/history`: the last configurations, and the last changes of a zone. As JSON, or as text for the command `history`.
 
-use std::{net::IpAddr, path::PathBuf, time::SystemTime};
+use std::{net::IpAddr, time::SystemTime};
 
 use axum::{
     extract::{Query, State},
@@ -79,22 +79,15 @@ enum Document {
 
 #[derive(Serialize)]
 struct Configurations {
-    server: Server,
+    server: RunningServer,
     configurations: Vec<Configuration>,
 }
 
 #[derive(Serialize)]
 struct ZoneChanges {
-    server: Server,
+    server: RunningServer,
     zone: String,
     changes: Vec<ZoneChange>,
-}
-
-/// The server that replies.
-#[derive(Serialize)]
-pub(super) struct Server {
-    pid: u32,
-    file: PathBuf,
 }
 
 #[derive(Serialize)]
@@ -123,22 +116,10 @@ struct ZoneChange {
     reason: Option<String>,
 }
 
-impl Server {
-    /// This process.
-    pub(super) fn of(view: &View) -> Self {
-        Self { pid: std::process::id(), file: view.config.load().path.clone() }
-    }
-
-    /// The words for it.
-    pub(super) fn name(&self) -> RunningServer {
-        RunningServer { pid: self.pid, file: self.file.clone() }
-    }
-}
-
 impl Configurations {
     fn of(view: &View) -> Self {
         let configurations = view.configurations.events().into_iter().map(Configuration::from).collect();
-        Self { server: Server::of(view), configurations }
+        Self { server: RunningServer::this(&view.config.load().path), configurations }
     }
 }
 
@@ -156,7 +137,7 @@ impl ZoneChanges {
     fn of(view: &View, name: &ZoneName) -> Option<Self> {
         let entry = view.table.snapshot().zone(name)?.clone();
         let changes = entry.changes().into_iter().map(ZoneChange::from).collect();
-        Some(Self { server: Server::of(view), zone: name.to_string(), changes })
+        Some(Self { server: RunningServer::this(&view.config.load().path), zone: name.to_string(), changes })
     }
 }
 
@@ -179,10 +160,10 @@ impl Document {
     fn text(&self) -> String {
         let (server, lines): (_, Vec<String>) = match self {
             Self::Configurations(Configurations { server, configurations }) => {
-                (format!("{}:", server.name()), configurations.iter().map(Configuration::line).collect())
+                (format!("{server}:"), configurations.iter().map(Configuration::line).collect())
             }
             Self::Zone(ZoneChanges { server, zone, changes }) => {
-                (format!("{}: the zone {zone}", server.name()), changes.iter().map(ZoneChange::line).collect())
+                (format!("{server}: the zone {zone}"), changes.iter().map(ZoneChange::line).collect())
             }
         };
         let lines = if lines.is_empty() { vec!["nothing has changed since the start".to_owned()] } else { lines };

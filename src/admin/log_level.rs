@@ -1,11 +1,6 @@
 //! `POST /log/level` on the control socket: logs more or less for some time. [`change`] is the client.
 
-use std::{
-    future::pending,
-    path::{Path, PathBuf},
-    process,
-    time::Duration,
-};
+use std::{future::pending, path::Path, time::Duration};
 
 use axum::{
     Router,
@@ -22,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    control::{self, ControlError},
+    control::{self, ControlError, RunningServer},
     http,
 };
 use crate::telemetry::{LogFilter, replace_filter, restore_filter};
@@ -37,7 +32,7 @@ type Deadline = Option<Instant>;
 #[derive(Clone, Debug)]
 struct LevelChanger {
     deadline: watch::Sender<Deadline>,
-    file: PathBuf,
+    server: RunningServer,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,13 +42,13 @@ struct Parameters {
     seconds: Option<u64>,
 }
 
-/// The route of the command, for a server with this configuration file, and the task that restores the level.
-pub fn routes(file: PathBuf) -> (Router, impl Future<Output = ()> + Send + 'static) {
+/// The route of the command, for this server, and the task that restores the level.
+pub fn routes(server: RunningServer) -> (Router, impl Future<Output = ()> + Send + 'static) {
     let (deadline, changes) = watch::channel(None);
     let router = Router::new()
         .route("/log/level", post(change_level))
         .layer(middleware::from_fn(http::refuse_bodies))
-        .with_state(LevelChanger { deadline, file });
+        .with_state(LevelChanger { deadline, server });
     (router, restore_in_time(changes))
 }
 
@@ -85,10 +80,9 @@ fn restore() {
 }
 
 async fn change_level(
-    State(LevelChanger { deadline, file }): State<LevelChanger>,
+    State(LevelChanger { deadline, server }): State<LevelChanger>,
     Query(Parameters { level, seconds }): Query<Parameters>,
 ) -> (StatusCode, String) {
-    let server = format!("process {} with the file {}", process::id(), file.display());
     let Some(level) = level else {
         deadline.send_replace(None);
         restore();

@@ -14,7 +14,13 @@ use self::{
     table::{Appearance, render},
 };
 use super::{Failure, ServerArguments, print};
-use crate::admin::{client::AdminUrl, client::ServerAddress, control::ControlError};
+use crate::{
+    admin::{
+        client::{AdminUrl, ServerAddress},
+        control::ControlError,
+    },
+    telemetry::wants_color,
+};
 
 /// Between two looks of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,8 +64,11 @@ pub fn status(arguments: &StatusArguments) -> Result<(), Failure> {
             return watch(&address, arguments.json).await;
         }
         let (text, document) = read(&address).await?;
-        let shown =
-            if arguments.json { text } else { render(&document, Appearance { colours: colours(), lines: None }) };
+        let shown = if arguments.json {
+            text
+        } else {
+            render(&document, Appearance { colors: wants_color(&std::io::stdout()), lines: None })
+        };
         print(std::io::stdout(), shown.trim_end());
         document.trouble().map_or(Ok(()), |trouble| Err(Failure::Status(trouble)))
     })
@@ -81,7 +90,9 @@ async fn watch(address: &ServerAddress, json: bool) -> Result<(), Failure> {
     loop {
         let shown = match read(address).await {
             Ok((text, _)) if json => text,
-            Ok((_, document)) => render(&document, Appearance { colours: colours(), lines: screen_lines() }),
+            Ok((_, document)) => {
+                render(&document, Appearance { colors: wants_color(&std::io::stdout()), lines: screen_lines() })
+            }
             Err(failure) => format!("{failure}\n"),
         };
         let is_written = match is_terminal && !json {
@@ -118,11 +129,6 @@ async fn compare(address: &ServerAddress, other: &ServerAddress) -> Result<(), F
             Err(Failure::Status(format!("the servers have {count} {word}")))
         }
     }
-}
-
-/// Whether standard output shows colours (<https://no-color.org>).
-fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The lines of the terminal; `None`: it is none.

@@ -267,13 +267,13 @@ impl Supervisor {
 
     /// Serves the commands that come through the control socket. `path` is the configuration, which their replies name.
     async fn serve_control(&mut self, socket: PathBuf, path: &Path, requests: mpsc::Sender<ReloadRequest>) {
-        let server = RunningServer { pid: std::process::id(), file: path.into() };
+        let server = RunningServer::this(path);
         let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
-                let (log_level, restore) = log_level::routes(path.into());
+                let (log_level, restore) = log_level::routes(server.clone());
                 self.tasks.spawn("log level".into(), restore);
-                let flush = flush::routes(self.forwarding.forwarder(), path.into());
+                let flush = flush::routes(self.forwarding.forwarder(), server.clone());
                 let socket = socket.with_commands(flush.merge(log_level).merge(readable::routes(self.admin.view())));
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }

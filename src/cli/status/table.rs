@@ -8,8 +8,8 @@ use crate::admin::client::escape_controls;
 /// How the table is shown.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Appearance {
-    /// With colours.
-    pub colours: bool,
+    /// With colors.
+    pub colors: bool,
     /// The lines of a screen that the table must fit on; `None`: no limit.
     pub lines: Option<usize>,
 }
@@ -27,7 +27,7 @@ const RESET: &str = "\x1b[0m";
 
 /// Writes what a server does, one line for each zone.
 pub fn render(document: &Document, appearance: Appearance) -> String {
-    let (mut text, diagnostics) = heading(document, appearance.colours);
+    let (mut text, diagnostics) = heading(document, appearance.colors);
     text += &diagnostics;
     let diagnostics_lines = diagnostics.lines().count();
     let zones = document.worst_first();
@@ -43,8 +43,8 @@ pub fn render(document: &Document, appearance: Appearance) -> String {
     });
     write_row(&mut text, &HEADINGS.map(str::to_owned), &widths, "");
     for row in &rows {
-        let colour = if appearance.colours { colour(&row[1]) } else { "" };
-        write_row(&mut text, row, &widths, colour);
+        let color = if appearance.colors { color(&row[1]) } else { "" };
+        write_row(&mut text, row, &widths, color);
     }
     if zones.len() > rows.len() {
         let _ = writeln!(text, "and {} more that do not fit", zones.len() - rows.len());
@@ -53,7 +53,7 @@ pub fn render(document: &Document, appearance: Appearance) -> String {
 }
 
 /// The first line, and why the file is refused.
-fn heading(document: &Document, colours: bool) -> (String, String) {
+fn heading(document: &Document, colors: bool) -> (String, String) {
     let config = &document.config;
     let server = escape_controls(&document.server().to_string());
     let hash = escape_controls(&config.hash);
@@ -61,7 +61,7 @@ fn heading(document: &Document, colours: bool) -> (String, String) {
     let Some(error) = &config.error else {
         return (format!("{server}: configuration {hash}, in force for {seconds:.0} s\n"), String::new());
     };
-    let (red, reset) = if colours { (RED, RESET) } else { ("", "") };
+    let (red, reset) = if colors { (RED, RESET) } else { ("", "") };
     let line = format!(
         "{server}: {red}AN OLDER CONFIGURATION THAN THE FILE IS SERVED{reset} ({hash}, in force for {seconds:.0} s), \
          because the file is refused:\n"
@@ -75,12 +75,12 @@ fn row(zone: &Zone) -> [String; 5] {
     texts.map(|text: &str| escape_controls(text).replace('\n', " "))
 }
 
-fn write_row(text: &mut String, row: &[String; 5], widths: &[usize; 5], colour: &str) {
+fn write_row(text: &mut String, row: &[String; 5], widths: &[usize; 5], color: &str) {
     let mut line = String::new();
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         let padding = " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
         match column {
-            1 if !colour.is_empty() => line += &format!("{colour}{cell}{RESET}{padding}"),
+            1 if !color.is_empty() => line += &format!("{color}{cell}{RESET}{padding}"),
             _ => line += &format!("{cell}{padding}"),
         }
     }
@@ -88,7 +88,7 @@ fn write_row(text: &mut String, row: &[String; 5], widths: &[usize; 5], colour: 
     text.push('\n');
 }
 
-fn colour(state: &str) -> &'static str {
+fn color(state: &str) -> &'static str {
     match state {
         "live" => GREEN,
         "unanswered" | "stale" => RED,
@@ -149,7 +149,7 @@ c.example.  live        1/2     2026-11-26T05:12:09Z
 
     #[test]
     fn a_screen_shows_the_zones_that_fit() {
-        let text = render(&document(None), Appearance { colours: true, lines: Some(6) });
+        let text = render(&document(None), Appearance { colors: true, lines: Some(6) });
         assert_eq!(text.lines().count(), 6, "{text}");
         assert!(text.ends_with("and 3 more that do not fit\n"), "{text}");
         assert!(text.contains("\x1b[1;31munanswered\x1b[0m"), "{text:?}");
