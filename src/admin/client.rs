@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use reqwest::{StatusCode, Url};
 
-use super::control::{ControlError, SOCKET_HOST, client_error};
+use super::control::{ControlError, SOCKET_HOST, client_error, innermost};
 use crate::net::http::{ReadTextError, plain, read_text};
 
 /// The longest duration of a request. A document of ten thousand zones takes a second on a slow network.
@@ -87,11 +87,7 @@ impl ServerAddress {
             Self::Admin(_) if error.is_timeout() => {
                 ControlError::Unable(format!("cannot read from {self}: it took longer than {READ_TIME_MAX:?}"))
             }
-            Self::Admin(_) => {
-                let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-                let cause = causes.last().unwrap_or(error);
-                ControlError::Unable(format!("cannot read from {self}: {cause}"))
-            }
+            Self::Admin(_) => ControlError::Unable(format!("cannot read from {self}: {}", innermost(error))),
         }
     }
 }

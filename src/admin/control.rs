@@ -42,7 +42,10 @@ use super::{
 };
 use crate::{
     config::ReloadRequest,
-    net::http::{ReadTextError, plain, read_text},
+    net::{
+        causes::causes,
+        http::{ReadTextError, plain, read_text},
+    },
 };
 
 /// The socket's directory when systemd sets none.
@@ -405,19 +408,22 @@ async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> 
     }
 }
 
+/// The last cause of an error has the reason; the others only have the place.
+pub(super) fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().unwrap_or(error).to_string()
+}
+
 /// Converts an error of the HTTP client.
 pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError {
     let path = path.to_owned();
-    let causes = || std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let kind = causes().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let kind = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     match kind {
         Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) if error.is_connect() => {
             ControlError::Absent(path)
         }
         Some(io::ErrorKind::PermissionDenied) => ControlError::Denied(path),
         _ if error.is_timeout() => ControlError::NoAnswer { path, reason: "it took too long".to_owned() },
-        // The last cause has the reason; the others only have the place.
-        _ => ControlError::NoAnswer { path, reason: causes().last().unwrap_or(error).to_string() },
+        _ => ControlError::NoAnswer { path, reason: innermost(error) },
     }
 }
 

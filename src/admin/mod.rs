@@ -59,9 +59,11 @@ use crate::{
     table::{SharedTable, ZoneEntry},
 };
 
-/// A scraper, a few people and a load balancer's checks are a dozen connections; one address needs no more than half of
-/// all. Metrics of ten thousand zones are 11 MB, so five slow scrapers of them fit; with ten zones all connections do.
-const BOUNDS: Bounds = Bounds { connections: 64, per_client: 32, octets: 64 << 20 };
+/// Connections of the admin interface: a scraper, a few people and a load balancer's checks are a dozen.
+pub const CONNECTIONS_MAX: usize = 64;
+
+/// One address needs no more than half of all. Metrics of ten thousand zones are 11 MB, so five slow scrapers of them fit; with ten zones all connections do.
+const BOUNDS: Bounds = Bounds { connections: CONNECTIONS_MAX, per_client: 32, octets: 64 << 20 };
 
 /// From accept to the last octet of the reply. Metrics of ten thousand zones are 11 MB: a second on a slow network.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);

@@ -25,7 +25,7 @@ pub(super) const FORWARD_KEYS: [Key; 2] = [
 
 /// Upstreams in one list. A query that gets no reply goes to each of them in turn, and its client waits five seconds;
 /// more upstreams would never be asked.
-const UPSTREAMS_MAX: usize = 8;
+pub const UPSTREAMS_MAX: usize = 8;
 
 /// The ports of DNS and of DNS over TLS (RFC 7858, 3.1).
 const PORT: u16 = 53;

@@ -42,6 +42,7 @@ pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHi
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Errors, SpannedError};
 pub use self::effective::effective;
+pub use self::forward_keys::UPSTREAMS_MAX;
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use crate::net::shortage::Shortage;
 
 /// Why one upstream gave no answer. In ascending order of what it says about the question.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, thiserror::Error)]
@@ -18,17 +18,18 @@ pub(super) enum AttemptError {
 
 impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> Self {
-        let errno = error.raw_os_error().map(Errno::from_raw);
-        let is_own = matches!(
-            errno,
-            Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM | Errno::EADDRNOTAVAIL)
-        );
-        if is_own { Self::Shortage } else { Self::NoReply }
+        match Shortage::of(&error) {
+            // A firewall of this host may forbid one upstream; the others are asked.
+            None | Some(Shortage::Permission) => Self::NoReply,
+            Some(_) => Self::Shortage,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
 
     #[test]

@@ -30,7 +30,7 @@ use hickory_server::proto::{op::Message, rr::Name, serialize::binary::BinDecodab
 use rustls::RootCertStore;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
-pub use self::sockets::QUESTIONS_MAX;
+pub use self::sockets::{QUESTIONS_MAX, SOCKETS_MAX};
 use self::{
     cache::AnswerCache,
     error::AttemptError,

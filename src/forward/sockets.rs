@@ -3,6 +3,7 @@
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::AttemptError;
+use crate::config::UPSTREAMS_MAX;
 
 /// Questions in flight. Each is sure of one socket.
 pub const QUESTIONS_MAX: usize = 256;
@@ -11,14 +12,16 @@ pub const QUESTIONS_MAX: usize = 256;
 /// goes on waiting for its first attempt.
 const HEDGES_MAX: usize = 128;
 
-/// Sockets for probes of upstreams: one for each of the eight that a file may list, and as many that are about to close.
-const PROBES_MAX: usize = 16;
+/// Sockets for probes of upstreams: one for each that a file may list, and as many that are about to close.
+const PROBES_MAX: usize = 2 * UPSTREAMS_MAX;
 
 /// Connections to one upstream over TCP or TLS. There is mostly one; those that it replaces close within seconds.
 pub(super) const CONNECTIONS_MAX: usize = 8;
 
-/// Permits for sockets over UDP: 400 in all. With connections to eight upstreams it is at most 464, which is less than half of
-/// the default limit of descriptors of a process.
+/// Sockets to upstreams at any moment: less than half of the default limit of descriptors of a process.
+pub const SOCKETS_MAX: usize = QUESTIONS_MAX + HEDGES_MAX + PROBES_MAX + UPSTREAMS_MAX * CONNECTIONS_MAX;
+
+/// Permits for sockets over UDP.
 #[derive(Debug)]
 pub(super) struct Sockets {
     questions: Semaphore,

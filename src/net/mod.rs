@@ -2,6 +2,7 @@
 //! change while the program runs, what this host may lack, and how to go on when a connection cannot be accepted.
 
 pub mod accept;
+pub mod causes;
 pub mod certificate;
 pub mod client;
 pub mod http;

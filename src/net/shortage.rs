@@ -4,6 +4,8 @@ use std::{error::Error, io};
 
 use nix::errno::Errno;
 
+use super::causes::causes;
+
 /// What this host lacks for a connection. Each reads as the end of a sentence, with the remedy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Shortage {
@@ -27,17 +29,8 @@ pub enum Shortage {
 impl Shortage {
     /// The shortage that an error, or one that it is made of, tells of.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            let io = error.downcast_ref::<io::Error>();
-            if let Some(shortage) = io.and_then(io::Error::raw_os_error).and_then(Self::from_os) {
-                return Some(shortage);
-            }
-            // An I/O error that is made of another one passes over it when it is asked for its source.
-            let below = io.and_then(|error| Some(error.get_ref()? as &(dyn Error + 'static)));
-            cause = below.or_else(|| error.source());
-        }
-        None
+        let code = |cause: &(dyn Error + 'static)| cause.downcast_ref::<io::Error>()?.raw_os_error();
+        causes(error).filter_map(code).find_map(Self::from_os)
     }
 
     fn from_os(code: i32) -> Option<Self> {

@@ -4,7 +4,9 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{
+    admin,
     config::Config,
+    forward::SOCKETS_MAX,
     server::{CLOSING_MAX, Limits},
 };
 
@@ -13,7 +15,7 @@ use crate::{
 const PROCESS: usize = 96;
 
 /// Connections of the admin interface, and as many of the former address while it moves.
-const ADMIN: usize = 2 * 64;
+const ADMIN: usize = 2 * admin::CONNECTIONS_MAX;
 
 /// Kept connections, polls and reports of one zone, and name look-ups of its seeds.
 const ZONE: usize = 8;
@@ -21,9 +23,6 @@ const ZONE: usize = 8;
 /// Probes in flight: so many for each zone with nodes that do not answer, up to the bound for all zones.
 const PROBES_OF_ZONE: usize = 32;
 const PROBES_MAX: usize = 512;
-
-/// Sockets to upstreams: what `forward/sockets.rs` allows for eight of them.
-const FORWARD: usize = 464;
 
 /// The least that clients get, however low the limit is: one in so many.
 const CLIENTS_MIN_SHARE: usize = 8;
@@ -69,7 +68,7 @@ impl Descriptors {
         let zones = config.zones.len();
         let encrypted = config.server.encryption.as_ref().map_or(0, |encryption| encryption.listen.len());
         let listeners = config.server.listen.len() * (self.workers + 1) + encrypted;
-        let forward = if config.forward.is_some() { FORWARD } else { 0 };
+        let forward = if config.forward.is_some() { SOCKETS_MAX } else { 0 };
         let probes = PROBES_MAX.min(zones.saturating_mul(PROBES_OF_ZONE));
         // A reload binds new sockets before it closes the old ones.
         let listening = 2 * listeners;
@@ -114,7 +113,7 @@ mod tests {
         let clients = |limit, config: &Config| Descriptors::new(limit, 2).for_clients(config);
         let left = clients(1024, &one);
         assert!((600..1024).contains(&left), "{left}");
-        assert_eq!(clients(1024, &forwarding), left - FORWARD);
+        assert_eq!(clients(1024, &forwarding), left - SOCKETS_MAX);
         assert_eq!(clients(100_000, &one), 100_000 - 1024 + left);
         assert_eq!((clients(200, &one), clients(1, &one)), (25, 1), "a share at least");
     }

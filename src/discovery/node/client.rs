@@ -31,6 +31,7 @@ use crate::{
     config::{Scheme, Zone},
     metrics::{NodeRequest, NodeRequests, PollResult},
     net::{
+        causes::causes,
         client::{BodyError, Client, Excess, Reply},
         shortage::Shortage,
     },
@@ -423,25 +424,16 @@ fn explain(error: &(dyn Error + 'static)) -> FetchError {
     if let Some(shortage) = Shortage::of(error) {
         return FetchError::Shortage(shortage);
     }
-    let mut cause = error;
-    loop {
-        if let Some(absence) = cause.downcast_ref::<io::Error>().and_then(absence) {
-            return absence;
-        }
-        if let Some(excess) = cause.downcast_ref::<Excess>() {
-            return (*excess).into();
-        }
-        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-            return FetchError::Tls(short(tls::sentence(error)));
-        }
-        // An I/O error that is made of another one passes over it when it is asked for its source.
-        let below =
-            cause.downcast_ref::<io::Error>().and_then(|error| Some(error.get_ref()? as &(dyn Error + 'static)));
-        match below.or_else(|| cause.source()) {
-            Some(source) => cause = source,
-            None => return FetchError::Broken(short(cause.to_string())),
-        }
-    }
+    let innermost = || causes(error).last().unwrap_or(error).to_string();
+    causes(error).find_map(known).unwrap_or_else(|| FetchError::Broken(short(innermost())))
+}
+
+/// The variant for a cause that has one of its own.
+fn known(cause: &(dyn Error + 'static)) -> Option<FetchError> {
+    let tls = |error| FetchError::Tls(short(tls::sentence(error)));
+    let absent = cause.downcast_ref::<io::Error>().and_then(absence);
+    let excess = || cause.downcast_ref::<Excess>().map(|excess| (*excess).into());
+    absent.or_else(excess).or_else(|| cause.downcast_ref::<rustls::Error>().map(tls))
 }
 
 fn short(text: String) -> String {
