@@ -22,6 +22,7 @@ mod snapshot_settings;
 mod threads;
 
 use std::{
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -45,6 +46,7 @@ use self::{
     descriptors::Descriptors,
     expiry::WatchedCertificates,
     forwarding::Forwarding,
+    last_good::Refused,
     listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
     pollers::Pollers,
     settings::limits,
@@ -155,7 +157,7 @@ impl Supervisor {
             watched_certificates,
             cookies: Cookies::new(reader.clone()),
             forwarding,
-            table: shared.table,
+            table: shared.table.clone(),
             status: shared.status.clone(),
             configurations: shared.configurations.clone(),
             counters: shared.counters.clone(),
@@ -171,22 +173,9 @@ impl Supervisor {
         supervisor.tasks.spawn("self-query".into(), self_query.run());
         let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
         supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
-        let (prepared, refused) = supervisor.prepare_start(Arc::new(config), refused).await?;
-        let config = prepared.config().clone();
-        supervisor.write_snapshots(writer, &config);
-        supervisor.commit(prepared).await;
-        supervisor.report_start(ConfigStatus::new(path, &config), refused);
-        systemd::status(&supervisor.describe());
+        let config = supervisor.put_first_in_force(path, (config, refused), writer).await?;
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
-        let channels = ReloadChannels {
-            hangup: signal(SignalKind::hangup())?,
-            requests: requested,
-            accepted: accept,
-            status: shared.status,
-            configurations: shared.configurations,
-            counters: shared.counters,
-            reader,
-        };
+        let channels = shared.reload_channels(requested, accept, reader)?;
         supervisor.start_reloads(path, config, channels);
         supervisor.serve_control(control_socket, path, requests).await;
         Ok(supervisor)
@@ -247,6 +236,22 @@ impl Supervisor {
         };
         self.end().await;
         outcome
+    }
+
+    /// Puts the configuration of the start in force, or the last good one in its place. Returns which it is.
+    async fn put_first_in_force(
+        &mut self,
+        path: &Path,
+        (config, refused): (Config, Option<Refused>),
+        writer: Option<SnapshotWriter>,
+    ) -> Result<Arc<Config>, StartError> {
+        let (prepared, refused) = self.prepare_start(Arc::new(config), refused).await?;
+        let config = prepared.config().clone();
+        self.write_snapshots(writer, &config);
+        self.commit(prepared).await;
+        self.report_start(ConfigStatus::new(path, &config), refused);
+        systemd::status(&self.describe());
+        Ok(config)
     }
 
     /// Has snapshots written, without zones that left the configuration while no server ran.
@@ -342,6 +347,17 @@ impl Shared {
             status: Arc::new(status),
             configurations: ConfigHistory::default(),
         }
+    }
+
+    fn reload_channels(
+        self,
+        requests: mpsc::Receiver<ReloadRequest>,
+        accepted: mpsc::Sender<Accepted>,
+        reader: FileReader,
+    ) -> io::Result<ReloadChannels> {
+        let Self { counters, status, configurations, .. } = self;
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(ReloadChannels { hangup, requests, accepted, status, configurations, counters, reader })
     }
 
     fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {

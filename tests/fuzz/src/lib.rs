@@ -1,4 +1,5 @@
-//! What the targets share that send questions: zones to ask for, and what holds for every reply.
+//! What the targets share: zones to ask for, what holds for every reply, and what holds for files that are written and read
+//! again.
 
 use std::{
     collections::HashSet,
@@ -12,6 +13,7 @@ use alternator_dns::{
         Answered, Client, ForwardedQuestion, Responder, UpstreamOutcome, Worker,
         wire::{HEADER_OCTETS, UDP_OCTETS_MAX},
     },
+    config::content_hash,
     metrics::{ProcessCounters, Transport},
     table::{
         CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, ZoneEntry,
@@ -35,6 +37,20 @@ const TYPE_AND_CLASS_OCTETS: usize = 4;
 
 /// Nothing in it changes but counters, which are not read here.
 static WORLD: LazyLock<(ZoneTable, ProcessCounters)> = LazyLock::new(|| (world(), ProcessCounters::default()));
+
+/// Shows a reader of files with a checksum some content, and the same with the right one, which no mutation finds. What it
+/// understands is written and understood again.
+///
+/// # Panics
+/// When the second writing differs from the first.
+pub fn check_sealed(content: &[u8], rewrite: impl Fn(&[u8]) -> Option<String>) {
+    let sealed = [content, b"\n\"checksum\": \"", content_hash(content).as_bytes(), b"\"\n}\n"].concat();
+    for content in [content, &sealed] {
+        if let Some(written) = rewrite(content) {
+            assert_eq!(rewrite(written.as_bytes()).as_ref(), Some(&written), "the second writing differs");
+        }
+    }
+}
 
 /// The reply to a message; always the same to the same message, so that a finding can be reproduced.
 ///
