@@ -220,7 +220,7 @@ fn word_at(line: &str, at: usize) -> Option<(usize, &str)> {
     let ends = |character: char| character.is_whitespace() || ",[]{}\"'=#".contains(character);
     let before = line.get(..at)?;
     let after = line.get(at..)?;
-    let start = before.rfind(ends).map_or(0, |found| found + 1);
+    let start = before.trim_end_matches(|character| !ends(character)).len();
     let end = at + after.find(ends).unwrap_or(after.len());
     let is_port = line[start..end].starts_with(':') && line[..start].ends_with(']');
     let start = line[..start].rfind('[').filter(|_| is_port).unwrap_or(start);
