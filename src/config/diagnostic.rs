@@ -6,6 +6,12 @@ use std::{fmt, ops::Range, path::Path};
 /// the rest would hide, and a file that is no configuration at all would fill the memory with them.
 pub const DIAGNOSTICS_SHOWN_MAX: usize = 100;
 
+/// Characters of a message. The longest that quotes nothing has three hundred, and a name of a zone has 253.
+const MESSAGE_CHARACTERS_MAX: usize = 800;
+
+/// Characters before what is left out of a longer one; what to do is said at the end.
+const MESSAGE_START_CHARACTERS: usize = 400;
+
 /// One diagnostic: `file:line:col: message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Diagnostic {
@@ -28,8 +34,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     /// Finds the lines of the errors, of which there is at least one, and sorts them by place.
-    pub(super) fn new(file: &Path, text: &str, errors: Errors) -> Self {
-        let lines = Lines::new(text);
+    pub(super) fn new(file: &Path, lines: &Lines<'_>, errors: Errors) -> Self {
         let Errors { list, more } = errors;
         let mut list: Vec<_> = list.into_iter().map(|error| lines.locate(error)).collect();
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
@@ -104,6 +109,14 @@ impl Errors {
         self.more += part.more;
     }
 
+    /// The errors of a part that begins at this offset, with their places in the whole.
+    pub(super) fn shifted(mut self, by: usize) -> Self {
+        for error in &mut self.list {
+            error.span = error.span.start + by..error.span.end + by;
+        }
+        self
+    }
+
     /// Counts an error that is not kept.
     pub(super) fn count_more(&mut self) {
         self.more += 1;
@@ -147,11 +160,25 @@ impl FromIterator<SpannedError> for Errors {
     }
 }
 
-/// Escapes control characters: a message may quote the file, and must stay one line that does nothing to a terminal.
+/// Escapes control characters, and leaves out the middle of a long message: a message may quote the file, and must stay
+/// one line that does nothing to a terminal.
 fn one_line(message: &str) -> String {
-    let mut line = String::with_capacity(message.len());
-    for character in message.chars() {
-        if character.is_control() { line.extend(character.escape_debug()) } else { line.push(character) }
+    let mut line = String::with_capacity(message.len().min(MESSAGE_CHARACTERS_MAX));
+    let count = message.chars().count();
+    let left_out = match count.checked_sub(MESSAGE_CHARACTERS_MAX) {
+        None | Some(0) => 0..0,
+        Some(more) => MESSAGE_START_CHARACTERS..MESSAGE_START_CHARACTERS + more,
+    };
+    for (number, character) in message.chars().enumerate() {
+        if left_out.contains(&number) {
+            if number == left_out.start {
+                line.push_str(&format!("[... {} characters ...]", left_out.len()));
+            }
+        } else if character.is_control() {
+            line.extend(character.escape_debug());
+        } else {
+            line.push(character);
+        }
     }
     line
 }
@@ -159,34 +186,36 @@ fn one_line(message: &str) -> String {
 /// Where the lines of a text start.
 pub(super) struct Lines<'t> {
     text: &'t str,
-    starts: Vec<usize>,
+    /// Of 32 bits, because a file of nothing but lines has millions. A file is much smaller than 4 GiB.
+    starts: Vec<u32>,
 }
 
 impl<'t> Lines<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, starts }
+        let ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
+        let starts = ends.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX));
+        Self { text, starts: std::iter::once(0).chain(starts).collect() }
     }
 
     /// The text of a line, from 1, without its end.
     pub(super) fn text(&self, line: usize) -> &'t str {
-        let start = self.starts.get(line - 1).copied().unwrap_or(self.text.len());
-        self.text[start..].lines().next().unwrap_or_default()
+        let start = self.starts.get(line - 1).map_or(self.text.len(), |start| *start as usize);
+        self.text.get(start..).unwrap_or_default().lines().next().unwrap_or_default()
     }
 
     /// Where a line, from 1, starts.
     pub(super) fn start(&self, line: usize) -> usize {
-        self.starts[line - 1]
+        self.starts[line - 1] as usize
     }
 
     /// The line of an offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
-        self.starts.partition_point(|&start| start <= offset).max(1)
+        self.starts.partition_point(|&start| start as usize <= offset).max(1)
     }
 
     pub(super) fn locate(&self, error: SpannedError) -> Diagnostic {
         let line = self.line(error.span.start);
-        let start = self.starts[line - 1];
+        let start = self.start(line);
         let before = self.text.get(start..error.span.start.min(self.text.len())).unwrap_or_default();
         Diagnostic { line, column: before.chars().count() + 1, message: error.message }
     }

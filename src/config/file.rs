@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -19,6 +19,7 @@ use super::{
     forward_keys::{ForwardKeys, read_forward},
     hints::{self, Explained},
     keys::Keys,
+    parts::{Parts, cut},
     sections::name_owners,
     server_keys::{ServerKeys, read_server},
     syntax::screen,
@@ -39,25 +40,38 @@ pub(super) struct Content {
 }
 
 /// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
-pub(super) fn read(text: &str, errors: &mut Errors) -> Option<Content> {
-    if let Some(screened) = screen(text, &TOP_KEYS) {
-        errors.append(hints::explain(text, screened).errors);
-        return None;
-    }
-    let (root, syntax) = DeTable::parse_recoverable(text);
-    if syntax.is_empty() {
-        return read_tables(text, root.into_inner(), errors);
-    }
-    let syntax = hints::explain(text, syntax_errors(text, syntax));
+pub(super) fn read(text: &str, lines: &Lines<'_>, errors: &mut Errors) -> Option<Content> {
+    let refused = screen(text, lines, &TOP_KEYS).map_or_else(|| cut(text).map_err(Errors::from), Err);
+    let parts = match refused {
+        Ok(parts) => parts,
+        Err(refused) => {
+            errors.append(hints::explain(text, lines, refused).errors);
+            return None;
+        }
+    };
+    let mut syntax = Errors::default();
     let mut others = Errors::default();
-    read_tables(text, root.into_inner(), &mut others);
-    errors.extend(without_consequences(text, &syntax, others));
+    let content = read_parts(&File { text, lines, parts: &parts }, &mut syntax, &mut others);
+    if syntax.is_empty() {
+        errors.append(others);
+        return content;
+    }
+    let syntax = hints::explain(text, lines, syntax);
+    errors.extend(without_consequences(lines, &syntax, others));
     errors.append(syntax.errors);
     None
 }
 
-fn read_tables(text: &str, root: DeTable<'_>, errors: &mut Errors) -> Option<Content> {
-    let mut keys = Keys::new(root, "this file".to_owned());
+/// A file that is read.
+struct File<'t> {
+    text: &'t str,
+    lines: &'t Lines<'t>,
+    parts: &'t Parts,
+}
+
+/// Reads all parts, the rest first: it has `[defaults]`. `None` when there is any error.
+fn read_parts(file: &File<'_>, syntax: &mut Errors, errors: &mut Errors) -> Option<Content> {
+    let mut keys = Keys::new(parse(&file.parts.rest, 0, file.lines, syntax), "this file".to_owned());
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
     errors.append(more);
     let (forward, more) = read_forward(&mut keys).unzip();
@@ -67,10 +81,18 @@ fn read_tables(text: &str, root: DeTable<'_>, errors: &mut Errors) -> Option<Con
     if let Some(seeds) = defaults.seeds.take() {
         errors.push(SpannedError::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
     }
-    let zones = keys.take("zones", |zones| value::table(zones, "[zones.\"name\"] tables"));
+    let rest = keys.take("zones", zones_table);
     errors.append(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
     let clients = server.clients.clone().unwrap_or_default();
-    let zones = read_zones(text, zones.unwrap_or_default(), &defaults, &clients, errors);
+    let mut zones = ZoneReader::new(file.lines, &defaults, &clients);
+    errors.append(zones.read(rest.unwrap_or_default(), 0));
+    for section in &file.parts.zones {
+        let mut root = parse(&file.text[section.clone()], section.start, file.lines, syntax);
+        let read = root.remove("zones").map(zones_table).unwrap_or(Ok(DeTable::default()));
+        let more = read.map_or_else(|more| more.shifted(section.start), |table| zones.read(table, section.start));
+        errors.append(more);
+    }
+    let zones = zones.zones;
     if zones.is_empty() && errors.is_empty() {
         errors.push(SpannedError::missing(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
     }
@@ -87,29 +109,36 @@ fn read_tables(text: &str, root: DeTable<'_>, errors: &mut Errors) -> Option<Con
     errors.is_empty().then(|| Content { server: server.resolve(), forward, zones })
 }
 
+fn zones_table(zones: Value<'_>) -> Read<DeTable<'_>> {
+    value::table(zones, "[zones.\"name\"] tables")
+}
+
+/// The tree of a part that begins at an offset of the file, and its errors of syntax: the first of each line, because the
+/// others are mostly consequences of it.
+fn parse<'p>(part: &'p str, start: usize, lines: &Lines<'_>, syntax: &mut Errors) -> DeTable<'p> {
+    let (root, errors) = DeTable::parse_recoverable(part);
+    let mut seen = BTreeSet::new();
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        if seen.insert(lines.line(start + span.start)) {
+            let error = SpannedError::new(span, error.message().trim().replace('\n', "; "));
+            syntax.append(Errors::from(error).shifted(start));
+        }
+    }
+    root.into_inner()
+}
+
 /// `state_dir` of a file that may have errors.
 pub(super) fn state_dir(text: &str) -> Option<PathBuf> {
-    if screen(text, &TOP_KEYS).is_some() {
-        return None;
-    }
-    let (root, _) = DeTable::parse_recoverable(text);
+    let parts = cut(text).ok()?;
+    let (root, _) = DeTable::parse_recoverable(&parts.rest);
     let directory = root.get_ref().get("server")?.get_ref().get("state_dir")?.get_ref().as_str()?;
     (!directory.is_empty()).then(|| directory.into())
 }
 
-/// The first error of each line; the others are mostly consequences of it.
-fn syntax_errors(text: &str, syntax: Vec<toml::de::Error>) -> Errors {
-    let lines = Lines::new(text);
-    let mut seen = BTreeSet::new();
-    let located = syntax.into_iter().map(|error| (error.span().unwrap_or_default(), error));
-    let first = located.filter(|(span, _)| seen.insert(lines.line(span.start)));
-    first.map(|(span, error)| SpannedError::new(span, error.message().trim().replace('\n', "; "))).collect()
-}
-
 /// The errors that remain beside errors of syntax: keys that seem missing may only be unreadable, a key that seems unknown
 /// may follow the broken name of its section, and one error for each line is enough.
-fn without_consequences(text: &str, syntax: &Explained, mut others: Errors) -> Vec<SpannedError> {
-    let lines = Lines::new(text);
+fn without_consequences(lines: &Lines<'_>, syntax: &Explained, mut others: Errors) -> Vec<SpannedError> {
     let mut seen: BTreeSet<_> = syntax.errors.list().iter().map(|error| lines.line(error.span.start)).collect();
     let broken = seen.clone();
     let is_section = |line: &usize| lines.text(*line).trim_start().starts_with('[');
@@ -133,75 +162,87 @@ struct ReadZone {
     seeds: Vec<Spanned<Seed>>,
 }
 
-fn read_zones(
-    text: &str,
-    table: DeTable<'_>,
-    defaults: &ZoneKeys,
-    clients: &AllowedClients,
-    errors: &mut Errors,
-) -> Zones {
-    let mut entries: Vec<_> = table.into_iter().collect();
-    // Entries are large; an ordinary sort would move them at each of its steps.
-    entries.sort_by_cached_key(|(key, _)| key.span().start);
-    let mut zones = Zones::with_capacity_and_hasher(entries.len(), FxBuildHasher);
-    let mut names = FxHashMap::with_capacity_and_hasher(entries.len(), FxBuildHasher);
-    let mut lines = None;
-    for (key, value) in entries {
-        let span = key.span();
-        if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
-            let message = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
-            errors.push(SpannedError::new(span, message));
-            continue;
-        }
-        let name = match ZoneName::parse(key.get_ref()) {
-            Ok(name) => name,
-            Err(error) => {
-                let reason = value::name_reason(key.get_ref(), &error);
-                errors.push(SpannedError::new(span, format!("zone {:?} {reason}", key.get_ref())));
-                continue;
-            }
-        };
-        if let Some(first) = names.get(&name) {
-            let first = lines.get_or_insert_with(|| Lines::new(text)).line(*first);
-            let message = format!("zone {name} is defined twice; it is in line {first} already");
-            errors.push(SpannedError::new(span, message));
-            continue;
-        }
-        names.insert(name.clone(), span.start);
-        match read_zone(&name, span, value, defaults, clients) {
-            Ok(zone) => _ = zones.insert(name, zone),
-            Err(more) => errors.append(more),
-        }
-    }
-    zones
+/// Reads zones, a table of them at a time.
+struct ZoneReader<'a> {
+    lines: &'a Lines<'a>,
+    defaults: &'a ZoneKeys,
+    clients: &'a AllowedClients,
+    /// Where the name of each zone is, also of those with errors.
+    names: FxHashMap<ZoneName, usize>,
+    zones: Zones,
 }
 
-fn read_zone(
-    name: &ZoneName,
-    span: Range<usize>,
-    value: Value<'_>,
-    defaults: &ZoneKeys,
-    clients: &AllowedClients,
-) -> Read<ReadZone> {
-    let table = value::table(value, "a table with the zone's keys")?;
-    let has_seeds = table.contains_key("seeds");
-    let (mut keys, mut errors) = read_zone_keys(Keys::new(table, fmt::from_fn(|f| write!(f, "zone {name}"))));
-    if !has_seeds {
-        let message = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
-        errors.push(SpannedError::missing(span.clone(), message));
+impl<'a> ZoneReader<'a> {
+    fn new(lines: &'a Lines<'a>, defaults: &'a ZoneKeys, clients: &'a AllowedClients) -> Self {
+        Self { lines, defaults, clients, names: FxHashMap::default(), zones: Zones::default() }
     }
-    if let Some(seeds) = &keys.seeds
-        && seeds.get_ref().is_empty()
-    {
-        let message = format!("zone {name} has an empty list of seeds; name at least one node");
-        errors.push(SpannedError::new(seeds.span(), message));
-    }
-    match keys.seeds.take() {
-        Some(seeds) if errors.is_empty() => {
-            let zone = keys.resolve(name, seeds.get_ref(), defaults, clients)?;
-            Ok(ReadZone { zone, span, seeds: seeds.into_inner() })
+
+    /// Reads a table of zones from the part of the file that begins at `start`.
+    fn read(&mut self, table: DeTable<'_>, start: usize) -> Errors {
+        let mut entries: Vec<_> = table.into_iter().collect();
+        // Entries are large; an ordinary sort would move them at each of its steps.
+        entries.sort_by_cached_key(|(key, _)| key.span().start);
+        let mut errors = Errors::default();
+        for (key, value) in entries {
+            let span = key.span();
+            if let Some(path) = unquoted(key.get_ref(), value.get_ref()) {
+                let message = format!("the dots in a zone's name need quotes; write [zones.\"{path}\"]");
+                errors.append(Errors::from(SpannedError::new(span, message)).shifted(start));
+                continue;
+            }
+            match ZoneName::parse(key.get_ref()) {
+                Ok(name) => errors.append(self.read_named(name, span, value, start)),
+                Err(error) => {
+                    let reason = value::name_reason(key.get_ref(), &error);
+                    let error = SpannedError::new(span, format!("zone {:?} {reason}", key.get_ref()));
+                    errors.append(Errors::from(error).shifted(start));
+                }
+            }
         }
-        _ => Err(errors),
+        errors
+    }
+
+    /// Reads one zone, whose name is here in the part.
+    fn read_named(&mut self, name: ZoneName, span: Range<usize>, value: Value<'_>, start: usize) -> Errors {
+        let span = span.start + start..span.end + start;
+        if let Some(other) = self.names.get(&name).copied() {
+            let (first, second) = (span.start.min(other), span.start.max(other));
+            let message = format!("zone {name} is defined twice; it is in line {} already", self.lines.line(first));
+            return SpannedError::new(second..second, message).into();
+        }
+        self.names.insert(name.clone(), span.start);
+        match self.read_zone(&name, span, value, start) {
+            Ok(zone) => {
+                self.zones.insert(name, zone);
+                Errors::default()
+            }
+            Err(errors) => errors,
+        }
+    }
+
+    /// Reads a zone from the part that begins at `start`; its name is at `span` of the file.
+    fn read_zone(&self, name: &ZoneName, span: Range<usize>, value: Value<'_>, start: usize) -> Read<ReadZone> {
+        let table = value::table(value, "a table with the zone's keys").map_err(|error| error.shifted(start))?;
+        let has_seeds = table.contains_key("seeds");
+        let (keys, errors) = read_zone_keys(Keys::new(table, fmt::from_fn(|f| write!(f, "zone {name}"))));
+        let (mut keys, mut errors) = (keys.shifted(start), errors.shifted(start));
+        if !has_seeds {
+            let message = format!("zone {name} has no seeds; add seeds = [\"address or host name of a node\", ...]");
+            errors.push(SpannedError::missing(span.clone(), message));
+        }
+        if let Some(seeds) = &keys.seeds
+            && seeds.get_ref().is_empty()
+        {
+            let message = format!("zone {name} has an empty list of seeds; name at least one node");
+            errors.push(SpannedError::new(seeds.span(), message));
+        }
+        match keys.seeds.take() {
+            Some(seeds) if errors.is_empty() => {
+                let zone = keys.resolve(name, seeds.get_ref(), self.defaults, self.clients)?;
+                Ok(ReadZone { zone, span, seeds: seeds.into_inner() })
+            }
+            _ => Err(errors),
+        }
     }
 }
 
@@ -222,8 +263,10 @@ fn unquoted(key: &str, value: &DeValue<'_>) -> Option<String> {
 
 /// Checks that concern more than one key or zone.
 fn cross_checks(server: &ServerKeys, zones: &Zones) -> Errors {
-    let mut errors = Vec::new();
-    for read in zones.values() {
+    let mut errors = Errors::default();
+    let mut in_order: Vec<_> = zones.values().collect();
+    in_order.sort_by_key(|read| read.span.start);
+    for read in in_order {
         for seed in &read.seeds {
             if let Seed::Host(host) = seed.get_ref()
                 && let Some(outer) = enclosing(host, server, zones)
@@ -236,8 +279,6 @@ fn cross_checks(server: &ServerKeys, zones: &Zones) -> Errors {
             }
         }
     }
-    errors.sort_by_key(|error: &SpannedError| error.span.start);
-    let mut errors: Errors = errors.into_iter().collect();
     for domain in &server.domains {
         if zones.contains_key(domain.get_ref()) {
             let message = format!("{} is a zone already, so it cannot be in domains as well", domain.get_ref());

@@ -5,6 +5,9 @@ use super::diagnostic::{Errors, Lines, SpannedError};
 /// Lines of a file that decide whether it is YAML or INI: whole files of another format look so from their beginning.
 const LINES_LOOKED_AT: usize = 20;
 
+/// Octets of a line that is looked at. No person writes a longer one, and each of its characters takes sixteen octets.
+const LINE_OCTETS_MAX: usize = 16 << 10;
+
 /// Values without quotes from which on a file counts as INI; fewer are slips.
 const INI_VALUES_MIN: usize = 3;
 
@@ -25,32 +28,33 @@ pub(super) struct Explained {
 }
 
 /// Replaces errors of syntax by what was probably meant. A file of another format has one error.
-pub(super) fn explain(text: &str, mut errors: Errors) -> Explained {
+pub(super) fn explain(text: &str, lines: &Lines<'_>, mut errors: Errors) -> Explained {
     if let Some(format) = whole_format(text) {
         return Explained { errors: format.into(), readable_to: 0 };
     }
-    let lines = Lines::new(text);
     let mut readable_to = text.len() + 1;
-    if let Some(unclosed) = unclosed(&lines, text) {
+    if let Some(unclosed) = unclosed(lines, text) {
         readable_to = unclosed.span.start;
         errors.list_mut().retain(|error| error.span.start < readable_to);
         errors.push(unclosed);
     }
-    errors.list_mut().retain(|error| !is_within_repeated_section(&lines, error));
+    errors.list_mut().retain(|error| !is_within_repeated_section(lines, error));
     for error in errors.list_mut() {
         let number = lines.line(error.span.start);
         let line = lines.text(number);
         let start = lines.start(number);
         if error.message.starts_with(DUPLICATE) {
             let key = text.get(error.span.clone()).unwrap_or_default();
-            if let Some(message) = first_of_two(&lines, number, key) {
+            if let Some(message) = first_of_two(lines, number, key) {
                 *error = SpannedError::new(error.span.clone(), message);
             }
-        } else if let Some((at, message)) = slip(line, error.span.start - start) {
+        } else if line.len() <= LINE_OCTETS_MAX
+            && let Some((at, message)) = slip(line, error.span.start - start)
+        {
             *error = SpannedError::new(start + at..start + at, message);
         }
     }
-    if let Some(ini) = ini(&lines, text) {
+    if let Some(ini) = ini(lines, text) {
         errors.list_mut().insert(0, ini);
     }
     Explained { errors, readable_to }
@@ -65,10 +69,20 @@ fn is_within_repeated_section(lines: &Lines<'_>, error: &SpannedError) -> bool {
         && (1..number).rev().find(is_section).is_some_and(|above| first_of_two(lines, above, "").is_some())
 }
 
-/// JSON and YAML, of which no line is TOML.
+/// Another format, of which no line is TOML.
 fn whole_format(text: &str) -> Option<SpannedError> {
+    if let Some(at) = text.find('\0') {
+        let message = "a NUL octet: the file is binary, or text in UTF-16; save it as UTF-8 text";
+        return Some(SpannedError::new(at..at, message));
+    }
     let content = text.trim_start();
     let at = text.len() - content.len();
+    if content.starts_with('<') {
+        return Some(SpannedError::new(at..at, other_format("XML or HTML")));
+    }
+    if content.starts_with("#!") {
+        return Some(SpannedError::new(at..at, other_format("a script")));
+    }
     let after_bracket = content.strip_prefix('[').map(str::trim_start);
     if content.starts_with('{') || after_bracket.is_some_and(|rest| rest.starts_with('{')) {
         return Some(SpannedError::new(at..at, other_format("JSON")));
@@ -76,7 +90,17 @@ fn whole_format(text: &str) -> Option<SpannedError> {
     let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
     let mut lines = lines.take(LINES_LOOKED_AT).peekable();
     let first = lines.peek()?.as_ptr() as usize - text.as_ptr() as usize;
+    if lines.clone().any(is_record) {
+        return Some(SpannedError::new(first..first, other_format("a DNS zone file")));
+    }
     lines.all(is_yaml).then(|| SpannedError::new(first..first, other_format("YAML")))
+}
+
+/// Whether this is a directive or a record of a zone file (RFC 1035, 5.1).
+fn is_record(line: &str) -> bool {
+    let line = line.split(['"', '=']).next().unwrap_or_default();
+    let mut words = line.split_whitespace();
+    line.starts_with("$ORIGIN") || line.starts_with("$TTL") || words.any(|word| word == "IN") && words.next().is_some()
 }
 
 fn other_format(name: &str) -> String {
@@ -232,6 +256,9 @@ fn unclosed(lines: &Lines<'_>, text: &str) -> Option<SpannedError> {
     let mut open = OpenBrackets::default();
     for (number, line) in text.lines().enumerate() {
         let number = number + 1;
+        if line.len() > LINE_OCTETS_MAX {
+            return None;
+        }
         let Code { characters: code, unclosed } = code(line);
         if let Some(at) = unclosed {
             // A bracket behind it does not close what is open.
@@ -453,6 +480,11 @@ mod tests {
             ("\n [\n {\"a\": 1}]", "z:2:2: this looks like JSON"),
             ("# east\nzones:\n  a.example:\n    seeds:\n      - 10.0.0.1\n", "z:2:1: this looks like YAML"),
             ("---\n- 10.0.0.1\n", "z:1:1: this looks like YAML"),
+            ("\n<?xml version=\"1.0\"?>\n<zones/>\n", "z:2:1: this looks like XML or HTML"),
+            ("#!/bin/sh\nexec alternator-dns run\n", "z:1:1: this looks like a script"),
+            ("; east\n$ORIGIN example.\n$TTL 4\n", "z:1:1: this looks like a DNS zone file"),
+            ("@ 4 IN SOA ns.example. host.example. ( 1\n 2 3 4 5 )\n", "z:1:1: this looks like a DNS zone file"),
+            ("\0[\0s\0e\0r\0v\0e\0r\0]", "z:1:1: a NUL octet: the file is binary, or text in UTF-16"),
         ] {
             let said = says(text);
             assert!(said.starts_with(name) && said.lines().count() == 1, "{said}");

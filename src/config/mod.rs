@@ -17,6 +17,7 @@ mod hints;
 mod keys;
 mod named_files;
 mod node_load;
+mod parts;
 mod schema;
 mod sections;
 mod server_keys;
@@ -40,7 +41,7 @@ use tokio::sync::oneshot;
 
 pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones};
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
-use self::diagnostic::{Errors, SpannedError};
+use self::diagnostic::{Errors, Lines, SpannedError};
 pub use self::effective::effective;
 pub use self::forward_keys::UPSTREAMS_MAX;
 pub use self::named_files::NamedFile;
@@ -372,16 +373,17 @@ impl Config {
                 "the file is not UTF-8 text from here on"
             };
             let error = SpannedError::new(readable.len()..readable.len(), message);
-            Diagnostics::new(path, &readable, error.into())
+            Diagnostics::new(path, &Lines::new(&readable), error.into())
         })?;
         let text = whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole);
         let mut errors = Errors::default();
-        match file::read(text, &mut errors) {
+        let lines = Lines::new(text);
+        match file::read(text, &lines, &mut errors) {
             Some(file::Content { server, forward, zones }) => {
                 let source = SourceFile { path: path.into(), text: whole.into() };
                 Ok(Self { server, forward, zones, hash: content_hash(content), sources: [source].into() })
             }
-            None => Err(Diagnostics::new(path, text, errors)),
+            None => Err(Diagnostics::new(path, &lines, errors)),
         }
     }
 
@@ -467,6 +469,14 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_cut_in_its_middle() {
+        let said = errors(&format!("[zones.\"a\"]\nseeds = [\"{}:1\"]\n", "é".repeat(100_000)));
+        assert!(said.starts_with("z.toml:2:10: seed \"éé") && said.ends_with("é\" here and port = 1 in the zone"));
+        assert!(said.contains("é[... 199260 characters ...]é"), "{}", said.chars().count());
+        assert!(said.chars().count() < 900, "{}", said.chars().count());
+    }
+
+    #[test]
     fn bad_seeds_are_located() {
         assert_errors(&[
             (
@@ -477,6 +487,10 @@ mod tests {
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\", \"10.0.0.2:8000\"]\n",
                 "z.toml:2:22: seed \"10.0.0.2:8000\" has a port; write \"10.0.0.2\" here and port = 8000 in the zone",
+            ),
+            (
+                "[zones.\"a\"]\nseeds = [\"fd00::1%eth0\"]\n",
+                "z.toml:2:10: seed \"fd00::1%eth0\" names the interface eth0; write an address that needs none",
             ),
             (
                 "[zones.\"a\"]\nseeds = [\"a\\n\\u001b:1\"]\n",

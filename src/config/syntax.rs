@@ -17,21 +17,20 @@ use super::diagnostic::{Errors, Lines, SpannedError};
 /// Smaller files are parsed at once: the errors of one take a few megabytes at most.
 const SCREENED_FROM: usize = 256 << 10;
 
-/// Tokens of one expression, which take 6 MiB. No key takes a list of so many.
-const TOKENS_MAX: usize = 1 << 18;
+/// Tokens of one expression, or of one zone, which take 6 MiB. No key takes a list of so many.
+pub(super) const TOKENS_MAX: usize = 1 << 18;
 
-const TOO_LONG: &str = "what begins here has more words before its closing bracket than any key takes";
+pub(super) const TOO_LONG: &str = "what begins here has more words before its closing bracket than any key takes";
 
 /// Lists in lists. No value of a configuration needs more, and each level takes some of the stack.
 const DEPTH_MAX: u32 = 80;
 
 /// The errors of a large file if there are more than are kept: it is no configuration, and parsing it whole would cost
 /// much memory. `None`: it may be one.
-pub(super) fn screen(text: &str, sections: &[&str]) -> Option<Errors> {
+pub(super) fn screen(text: &str, lines: &Lines<'_>, sections: &[&str]) -> Option<Errors> {
     if text.len() < SCREENED_FROM {
         return None;
     }
-    let lines = Lines::new(text);
     let mut errors = Errors::default();
     let mut last_line = 0;
     for expression in expressions(text) {
@@ -58,25 +57,27 @@ pub(super) fn screen(text: &str, sections: &[&str]) -> Option<Errors> {
 }
 
 /// A part of a text that ends with a line outside of all brackets, or is cut short at [`TOKENS_MAX`].
-struct Expression {
-    start: usize,
+pub(super) struct Expression {
+    pub(super) start: usize,
     end: Option<usize>,
+    pub(super) tokens: usize,
 }
 
 impl Expression {
-    fn whole(&self) -> Option<Range<usize>> {
+    /// Where it is; `None` where it is cut short.
+    pub(super) fn whole(&self) -> Option<Range<usize>> {
         self.end.map(|end| self.start..end)
     }
 }
 
-fn expressions(text: &str) -> impl Iterator<Item = Expression> {
+pub(super) fn expressions(text: &str) -> impl Iterator<Item = Expression> {
     let mut lexer = Source::new(text).lex();
     let mut start = 0;
     std::iter::from_fn(move || {
         let mut depth = 0_usize;
-        let mut count = 0;
+        let mut tokens = 0;
         for token in lexer.by_ref() {
-            count += 1;
+            tokens += 1;
             let is_last = match token.kind() {
                 TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => {
                     depth += 1;
@@ -90,10 +91,10 @@ fn expressions(text: &str) -> impl Iterator<Item = Expression> {
                 TokenKind::Eof => true,
                 _ => false,
             };
-            if is_last || count == TOKENS_MAX {
+            if is_last || tokens == TOKENS_MAX {
                 let end = token.span().end();
                 let first = std::mem::replace(&mut start, end);
-                return Some(Expression { start: first, end: is_last.then_some(end) });
+                return Some(Expression { start: first, end: is_last.then_some(end), tokens });
             }
         }
         None

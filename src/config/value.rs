@@ -422,6 +422,12 @@ pub(super) fn seed(value: &Value<'_>) -> Read<Seed> {
     if let Some(v6) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return invalid(value, format!("seed {text:?} has brackets; write \"{v6}\""));
     }
+    if let Some((address, interface)) = text.split_once('%')
+        && address.parse::<Ipv6Addr>().is_ok()
+    {
+        let message = format!("seed {text:?} names the interface {interface}; write an address that needs none");
+        return invalid(value, message);
+    }
     let looks_numeric =
         text.rsplit('.').next().is_some_and(|last| !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
     if looks_numeric {

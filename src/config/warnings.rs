@@ -5,7 +5,10 @@ use crate::types::{Seed, ZoneName};
 
 /// One sentence for each kind of warning: about the first zone that has it, and how many others have it too.
 pub(super) fn zone_warnings(config: &Config) -> Vec<String> {
-    [of_zones(config, slow_timeout), of_zones(config, seeds_outside)].into_iter().flatten().collect()
+    [of_zones(config, slow_timeout), of_zones(config, seeds_outside), of_zones(config, seeds_excluded)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn of_zones(config: &Config, warning: impl Fn(&ZoneName, &Zone) -> Option<String>) -> Option<String> {
@@ -37,6 +40,14 @@ fn seeds_outside(name: &ZoneName, zone: &Zone) -> Option<String> {
     Some(format!("seed {outside} of zone {name} is outside its allow_nodes, so it is asked and never answered"))
 }
 
+fn seeds_excluded(name: &ZoneName, zone: &Zone) -> Option<String> {
+    let excluded = zone.cluster.seeds.iter().find_map(|seed| match seed {
+        Seed::Address(address) => Some(*address).filter(|seed| zone.rules.exclude.iter().any(|one| one.contains(seed))),
+        Seed::Host(_) => None,
+    })?;
+    Some(format!("seed {excluded} of zone {name} is in its exclude, so it is asked and never answered"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -58,6 +69,10 @@ mod tests {
         assert_eq!(
             warnings(&zone("a", "allow_nodes = [\"10.1.0.0/16\"]")),
             ["seed 10.0.0.1 of zone a. is outside its allow_nodes, so it is asked and never answered"]
+        );
+        assert_eq!(
+            warnings(&zone("a", "exclude = [\"10.0.0.0/31\"]")),
+            ["seed 10.0.0.1 of zone a. is in its exclude, so it is asked and never answered"]
         );
     }
 }

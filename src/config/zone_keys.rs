@@ -264,6 +264,23 @@ fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
 }
 
 impl ZoneKeys {
+    /// The keys of a part of a file that begins at this offset, with their places in the file.
+    pub(super) fn shifted(self, by: usize) -> Self {
+        fn shift<T>(at: Spanned<T>, by: usize) -> Spanned<T> {
+            Spanned::new(at.span().start + by..at.span().end + by, at.into_inner())
+        }
+        let seeds = self.seeds.map(|seeds| {
+            let list = shift(seeds, by);
+            Spanned::new(list.span(), list.into_inner().into_iter().map(|seed| shift(seed, by)).collect())
+        });
+        Self {
+            seeds,
+            tls: self.tls.map(|tls| shift(tls, by)),
+            identity: self.identity.map(|identity| shift(identity, by)),
+            ..self
+        }
+    }
+
     /// Takes each key from the zone, else from `[defaults]`, else from this program. `clients` are those of `[server]`.
     /// A repeated seed is kept once.
     pub(super) fn resolve(

@@ -235,18 +235,18 @@ fn a_large_file_that_is_no_configuration_costs_little_memory() {
         "2026-11-26T12:00:00.000000Z  INFO alternator_dns::discovery: node joined zone=a. [worker 1] {x=\"y\"}\n";
     let package =
         "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"registry\"\nfiles = [\n \"a\",\n \"b\",\n]\n";
-    for (text, octets) in
-        [(line, 20 << 20), (line, (4 << 20) - 1), (package, (4 << 20) - 1), ("key = foo bar\n", 4_000_000)]
-    {
-        let daemon = Daemon::with_config("large", &crate::daemon::config(&zone("a.example", &cluster)));
-        let before = memory(&daemon, "VmRSS");
+    let zones: String = (0..49_000).map(|n| format!("[zones.\"{n}\"]\nseeds=[\"10.0.0.1:1\"]\n")).collect();
+    let texts = [line, package, "k=1\n", "\n", "["].map(|text| (text, (4 << 20) - 1));
+    let daemon = Daemon::with_config("large", &crate::daemon::config(&zone("a.example", &cluster)));
+    let before = memory(&daemon, "VmRSS");
+    for (text, octets) in [(line, 20 << 20), (&zones, zones.len())].into_iter().chain(texts) {
         // Resets the highest value (proc(5)).
         fs::write(format!("/proc/{}/clear_refs", daemon.pid()), "5").unwrap();
         rename_over(&daemon.config_path(), &text.repeat(octets / text.len()));
         assert_eq!(daemon.reload().0, 78);
         let highest = memory(&daemon, "VmHWM");
         let after = memory(&daemon, "VmRSS");
-        println!("{octets} octets of {:?}: {before} kB before, {highest} at most, {after} after", &text[..9]);
+        println!("{octets} octets of {:?}: {before} kB before, {highest} at most, {after} after", text.get(..9));
         assert!(
             highest <= before + MORE_MAX && after <= before + MORE_MAX,
             "{before} kB, then {highest}, then {after}"
