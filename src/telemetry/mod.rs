@@ -30,10 +30,10 @@ pub use self::queue::{flush, log_lines_dropped, write_last};
 use self::{json::JsonLines, level::Replace};
 
 /// What is logged by default.
-const DEFAULT_DIRECTIVES: &str = "warn,alternator_dns=info";
+const DEFAULT_DIRECTIVES: &str = "alternator_dns=info";
 
-/// Libraries that stay silent until a filter names them: a packet of any sender must not become a line of the log.
-const QUIET_DIRECTIVES: &str = "hickory=off,hyper=off,reqwest=off";
+/// Libraries are silent until a filter names them: they write a line for each odd packet or frame of any sender.
+const LIBRARIES: &str = "off";
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -84,7 +84,8 @@ pub struct FilterError {
 }
 
 impl LogFilter {
-    /// The filter that `--log` asks for, else the one in `$RUST_LOG`, else `info` for this program and `warn` for others.
+    /// The filter that `--log` asks for, else the one in `$RUST_LOG`, else `info`. A level alone is this program's;
+    /// a library logs when its name is given.
     ///
     /// # Errors
     /// A part that is neither a level nor `target=level`. A level alone is checked: a misspelt one would otherwise be
@@ -107,9 +108,11 @@ impl LogFilter {
                 return Err(FilterError { origin, part: (*part).to_owned() });
             }
         }
-        // A filter that names one library leaves the rest as by default.
+        // A filter that names only libraries leaves this program as by default.
         let base = if parts.iter().any(|part| is_level(part)) { "" } else { DEFAULT_DIRECTIVES };
-        let directives = [QUIET_DIRECTIVES, base, &parts.join(",")].join(",");
+        let ours = |part: &str| format!("{}={part}", env!("CARGO_CRATE_NAME"));
+        let parts = parts.iter().map(|part| if is_level(part) { ours(part) } else { (*part).to_owned() });
+        let directives = [LIBRARIES.to_owned(), base.to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join(",");
         // Several directives can only fail together when a part spans a comma, as `[{a,b}]` does.
         let filter =
             EnvFilter::builder().parse(&directives).map_err(|_| FilterError { origin, part: text.to_owned() })?;
@@ -477,14 +480,15 @@ mod tests {
     fn libraries_are_silent_until_they_are_named() {
         let speak = || {
             tracing::error!(target: "hickory_proto::op", "odd packet");
-            tracing::warn!(target: "notify", "lost an event");
+            tracing::warn!(target: "h2::proto::streams::recv", "recv_reset; remotely-reset pending-accept streams");
             tracing::info!(target: "notify", "chatter");
             tracing::info!("ours");
         };
         let lines = |filter| logged(LogFormat::Text, filter, true, false, speak).lines().count();
-        assert_eq!(lines(DEFAULT_DIRECTIVES), 2);
-        assert_eq!(lines("debug"), 3);
-        assert_eq!(lines("hickory_proto=warn"), 3, "the rest as usual");
+        assert_eq!(lines(DEFAULT_DIRECTIVES), 1);
+        assert_eq!(lines("debug"), 1);
+        assert_eq!(lines("hickory_proto=warn"), 2, "the rest as usual");
+        assert_eq!(lines("h2=warn,debug,notify=info"), 3);
         assert_eq!(lines("off"), 0);
     }
 

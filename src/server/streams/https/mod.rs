@@ -26,10 +26,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{
-        Semaphore,
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
-    },
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,8 +40,9 @@ use self::{
 use super::connection::{Connection, IN_FLIGHT_MAX, STOP_LINGER};
 use crate::server::service::StreamReply;
 
-/// Requests of one HTTP/2 connection at a time; clients wait with further ones. The least that RFC 9113, 6.5.2 recommends.
-const STREAMS_MAX: u32 = 100;
+/// Requests of one HTTP/2 connection at a time; clients wait with further ones. As many as wait for upstreams on a TCP
+/// connection: a stream that was let in and left waiting would hold up a zone's answer.
+const STREAMS_MAX: u32 = IN_FLIGHT_MAX as u32;
 
 /// Octets of a request's headers. GET carries the message in them; browsers send a thousand besides.
 const HEADERS_OCTETS_MAX: u32 = 16 * 1024;
@@ -153,8 +151,6 @@ async fn drive<C: Future>(
 /// The requests of one connection.
 struct Requests {
     connection: Connection,
-    /// Questions that are being answered. More wait for these.
-    answering: Semaphore,
     /// No further requests are taken.
     ending: CancellationToken,
     progress: Arc<Progress>,
@@ -185,7 +181,6 @@ impl Requests {
         Arc::new(Self {
             ending: connection.stop.child_token(),
             connection,
-            answering: Semaphore::new(IN_FLIGHT_MAX),
             progress: Arc::new(progress),
             began: AtomicUsize::new(0),
         })
@@ -212,8 +207,6 @@ impl Requests {
 
     /// The reply to a question.
     async fn reply(&self, message: &[u8]) -> Result<Vec<u8>, Refusal> {
-        // It is never closed.
-        let _permit = self.answering.acquire().await;
         let Connection { service, worker, .. } = &self.connection;
         let mut out = Vec::new();
         match service.answer_stream(message, &self.connection.client(), worker, &mut out) {
