@@ -82,7 +82,16 @@ impl Descriptors {
         if allowed >= limits.max_connections {
             return limits;
         }
-        if allowed != before {
+        let needed = self.reserve(config);
+        if allowed != before && self.limit < needed {
+            tracing::warn!(
+                open_files = self.limit,
+                "this process may have {} open files, and this configuration may need {needed} beside its clients: polls, \
+                 probes, forwarded questions and connections can fail; raise the limit (LimitNOFILE= of the systemd unit, or \
+                 ulimit -n)",
+                self.limit,
+            );
+        } else if allowed != before {
             tracing::warn!(
                 open_files = self.limit,
                 "max_connections is {allowed} and not {}, because this process may have {} open files and needs the others \
