@@ -85,7 +85,8 @@
 //!
 //! 1. `reload/watch.rs` sees that something changed; `net/watched.rs` reads the file with a deadline;
 //!    `reload/settle.rs` decides when the file is stable.
-//! 2. `config/` parses it: `config/file.rs` walks the tables, `*_keys.rs` take the keys, `value.rs` reads values, and
+//! 2. `config/` parses it: `config/parts.rs` cuts it into zones, `config/file.rs` walks their tables, `*_keys.rs` take the
+//!    keys, `value.rs` reads values, and
 //!    `diagnostic.rs` reports what is wrong, with line and column; `hints.rs` says what was probably meant. `syntax.rs`
 //!    refuses large files that are no configuration before they are parsed whole.
 //! 3. `supervisor/apply.rs` puts it in force in two phases: prepare binds and reads everything and may fail; commit

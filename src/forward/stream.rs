@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{Semaphore, mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::{
@@ -45,6 +45,9 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// A connection that was used before and over which nothing comes for so long may have died without a sign, in a firewall
 /// for instance. Its questions are asked again on a fresh one.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// A connection is given up when nothing comes over it for so long although questions wait: no question waits longer.
+const UNANSWERED_MAX: Duration = Duration::from_secs(4);
 
 /// An upstream that is asked over streams.
 #[derive(Debug)]
@@ -223,7 +226,11 @@ impl ConnectionTask {
     async fn serve(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let framing = LengthDelimitedCodec::builder().length_field_type::<u16>().new_codec();
         let mut frames = Framed::new(stream, framing);
+        // Since when questions wait, and nothing has come.
+        let mut unanswered_since = None;
         loop {
+            let idle_end = Instant::now() + IDLE_MAX;
+            let end = unanswered_since.map_or(idle_end, |since: Instant| since + UNANSWERED_MAX);
             tokio::select! {
                 question = self.asked.recv(), if self.pending.len() < QUESTIONS_PER_CONNECTION => {
                     // Without askers there is none whose reply is waited for.
@@ -232,17 +239,16 @@ impl ConnectionTask {
                     if !matches!(timeout(WRITE_MAX, frames.send(Bytes::from(octets))).await, Ok(Ok(()))) {
                         return;
                     }
+                    unanswered_since.get_or_insert_with(Instant::now);
                 }
                 frame = frames.next() => match frame {
-                    Some(Ok(octets)) => self.deliver(octets.to_vec()),
+                    Some(Ok(octets)) if self.deliver(octets.to_vec()) => {
+                        unanswered_since = (!self.pending.is_empty()).then(Instant::now);
+                    }
+                    Some(Ok(_)) => {}
                     Some(Err(_)) | None => return,
                 },
-                () = sleep(IDLE_MAX) => {
-                    self.forget_dropped();
-                    if self.pending.is_empty() {
-                        return;
-                    }
-                }
+                () = sleep_until(end) => return,
             }
         }
     }
@@ -257,16 +263,18 @@ impl ConnectionTask {
         Some(octets)
     }
 
-    /// Hands a reply over. What replies to no question is ignored.
-    fn deliver(&mut self, octets: Vec<u8>) {
-        let Some(id) = octets.first_chunk().copied().map(u16::from_be_bytes) else { return };
-        let Some(question) = self.pending.get(&id) else { return };
-        let Some(received) = question.query.read(id, octets) else { return };
+    /// Hands a reply over. What replies to no question is ignored; returns whether this is a reply.
+    fn deliver(&mut self, octets: Vec<u8>) -> bool {
+        let Some(id) = octets.first_chunk().copied().map(u16::from_be_bytes) else { return false };
+        let Some(received) = self.pending.get(&id).and_then(|question| question.query.read(id, octets)) else {
+            return false;
+        };
         self.received.fetch_add(1, Relaxed);
         if let Some(question) = self.pending.remove(&id) {
             // Its deadline may be over.
             let _ = question.reply.send(Ok(received));
         }
+        true
     }
 
     fn forget_dropped(&mut self) {

@@ -5,11 +5,12 @@
 //! from the very socket and address that were asked. Where too many questions are in flight, [`places`] decides which
 //! client's question gets an error at once.
 
+mod flights;
 mod places;
 
 use std::{
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use tokio::{
 };
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
-use self::places::{Admitted, Places};
+use self::flights::{FlightKey, FlightPermit, Flights, SHARING_MAX};
 use super::{
     FailureGuard,
     udp::batch::{self, SourceAddress},
@@ -39,11 +40,12 @@ use crate::{
     types::ZoneName,
 };
 
-/// Questions in flight. Names that are not cached take 50 ms, so five thousand a second go through.
+/// Names in flight. Those that are not cached take 50 ms, so five thousand a second go through.
 const IN_FLIGHT_MAX: usize = QUESTIONS_MAX;
 
-/// Questions that the task has still to take: those in flight, and as many that have lost their place meanwhile.
-const QUEUE_MAX: usize = 2 * IN_FLIGHT_MAX;
+/// Questions that the task has still to take: those in flight, as many that have lost their place meanwhile, and those that
+/// share a place.
+const QUEUE_MAX: usize = 2 * IN_FLIGHT_MAX + SHARING_MAX;
 
 /// From a question's arrival to its reply. Stub resolvers wait for five seconds, and an error that comes in time sends
 /// them to their next server, if they have one.
@@ -56,7 +58,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     requests: mpsc::Sender<Request>,
-    places: SharedPlaces,
+    flights: Flights,
     in_flight: TaskTracker,
     shared: Shared,
 }
@@ -85,10 +87,8 @@ struct Request {
     client: Client,
     deadline: Instant,
     reply_to: ReplyTo,
-    /// Resolves when the question has lost its place.
-    displaced: oneshot::Receiver<()>,
     /// Given back when the reply has been sent.
-    _place: Place,
+    permit: FlightPermit,
     _token: TaskTrackerToken,
 }
 
@@ -115,49 +115,13 @@ pub(super) enum Submitted {
     Done(UpstreamOutcome),
 }
 
-/// Places by client. Clones share them.
-#[derive(Clone, Debug)]
-struct SharedPlaces(Arc<Mutex<Places<oneshot::Sender<()>>>>);
-
-/// A place of a question, which is given back when it is dropped.
-#[derive(Debug)]
-struct Place {
-    places: SharedPlaces,
-    client: IpAddr,
-    number: u64,
-}
-
-impl SharedPlaces {
-    fn lock(&self) -> MutexGuard<'_, Places<oneshot::Sender<()>>> {
-        // Nothing behind the lock panics half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A place for a question of this client, and what resolves when it is lost.
-    fn take(&self, client: IpAddr) -> Option<(Place, oneshot::Receiver<()>)> {
-        let (lost, displaced) = oneshot::channel();
-        let Admitted { place: number, displaced: other } = self.lock().admit(client, lost)?;
-        if let Some(other) = other {
-            // If it has its reply already, it is too late.
-            let _ = other.send(());
-        }
-        Some((Place { places: self.clone(), client, number }, displaced))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.lock().release(self.client, self.number);
-    }
-}
-
 impl Forwarder {
     /// Without upstreams: every question is answered with SERVFAIL.
     pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, ForwardTask) {
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
         let shared = Shared { table, counters, upstreams: Arc::default(), worker: Arc::new(Mutex::new(Worker::new())) };
-        let places = SharedPlaces(Arc::new(Mutex::new(Places::new(IN_FLIGHT_MAX))));
-        let forwarder = Self { requests, places, in_flight: TaskTracker::new(), shared: shared.clone() };
+        let flights = Flights::new(IN_FLIGHT_MAX, DEADLINE);
+        let forwarder = Self { requests, flights, in_flight: TaskTracker::new(), shared: shared.clone() };
         (forwarder, ForwardTask { requests: receiver, shared })
     }
 
@@ -181,10 +145,15 @@ impl Forwarder {
 
     /// Submits a question, without waiting. A question whose answer is cached needs no place.
     pub(super) fn submit(&self, message: &[u8], client: &Client, reply_to: ReplyTo) -> Submitted {
-        if let Some(cached) = self.shared.cached(message) {
+        let Parsed::Query(query) = parse(message) else { return Submitted::Done(UpstreamOutcome::Failed) };
+        let wants_signatures = query.request.wants_signatures();
+        let upstreams = self.shared.upstreams.load();
+        let cached = upstreams.as_ref().and_then(|all| all.cached(query.name(), query.query_type, wants_signatures));
+        if let Some(cached) = cached {
             return Submitted::Done(UpstreamOutcome::Message(Box::new(cached)));
         }
-        let Some((place, displaced)) = self.places.take(client.address) else {
+        let key = FlightKey::new(query.name(), query.query_type, wants_signatures);
+        let Some(permit) = self.flights.admit(client.address, key, message.len(), Instant::now()) else {
             return Submitted::Done(UpstreamOutcome::Overloaded);
         };
         let request = Request {
@@ -192,8 +161,7 @@ impl Forwarder {
             client: *client,
             deadline: Instant::now() + DEADLINE,
             reply_to,
-            displaced,
-            _place: place,
+            permit,
             _token: self.in_flight.token(),
         };
         match self.requests.try_send(request) {
@@ -242,10 +210,10 @@ impl ForwardTask {
 }
 
 impl Shared {
-    async fn answer(self, mut request: Request) {
+    async fn answer(self, request: Request) {
         let outcome = tokio::select! {
             outcome = self.ask(&request.message, request.deadline) => outcome,
-            Ok(()) = &mut request.displaced => UpstreamOutcome::Overloaded,
+            () = request.permit.displaced() => UpstreamOutcome::Overloaded,
         };
         let mut reply = Vec::new();
         let question = ForwardedQuestion { message: &request.message, client: &request.client };
@@ -267,12 +235,6 @@ impl Shared {
     fn reply(&self, question: ForwardedQuestion<'_>, outcome: &UpstreamOutcome, out: &mut Vec<u8>) -> Answered {
         let responder = Responder { table: &self.table.now(), counters: &self.counters };
         responder.answer_forwarded(question, outcome, &self.worker, out)
-    }
-
-    fn cached(&self, message: &[u8]) -> Option<hickory_server::proto::op::Message> {
-        let upstreams = self.upstreams.load();
-        let Parsed::Query(query) = parse(message) else { return None };
-        upstreams.as_ref()?.cached(query.name(), query.query_type, query.request.wants_signatures())
     }
 
     async fn ask(&self, message: &[u8], deadline: Instant) -> UpstreamOutcome {

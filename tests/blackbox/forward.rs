@@ -640,6 +640,48 @@ fn a_dead_connection_is_replaced_within_the_question() {
 }
 
 #[test]
+fn a_connection_that_never_answered_is_given_up_although_questions_come() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let OverTls { upstream, daemon } = OverTls::start("mute_tls", &cluster);
+    upstream.silence(true);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(daemon.address()).unwrap();
+    socket.send(&Question::new("any0.test", "A").wire()).unwrap();
+    wait::until("the first question to arrive", || (!upstream.asked().is_empty()).then_some(()));
+    upstream.kill_connections_silently();
+    upstream.silence(false);
+    let mut number = 0;
+    wait::until("a fresh connection", || {
+        number += 1;
+        (ask(&daemon, &format!("any{number}.test"), "A").rcode == "NoError").then_some(())
+    });
+}
+
+#[test]
+fn many_clients_that_ask_for_the_same_dead_name_cost_others_nothing() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = upstream(7);
+    let section = forward(&[&upstream], "clients = [\"127.0.0.0/8\"]");
+    let daemon = start("same", &cluster, &section);
+    let clients: Vec<_> = (0..300_u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let client = UdpSocket::bind((IpAddr::from([127, 9, high, low]), 0)).unwrap();
+            client.connect(daemon.address()).unwrap();
+            client
+        })
+        .collect();
+    for round in 0..3 {
+        for client in &clients {
+            client.send(&Question::new("dead.test", "A").wire()).unwrap();
+        }
+        for number in 0..50 {
+            assert_eq!(ask(&daemon, &format!("any-{round}-{number}.test"), "A").rcode, "NoError", "a fresh name");
+        }
+    }
+}
+
+#[test]
 fn a_message_with_another_question_or_none_is_no_reply() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let upstream = upstream(7);

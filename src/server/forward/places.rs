@@ -1,4 +1,4 @@
-//! Which questions may wait for upstreams at one time: a client's share is large while others need nothing.
+//! Which names may wait for upstreams at one time: a client's share is large while others need nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
