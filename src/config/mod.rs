@@ -477,6 +477,25 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_no_host_can_listen_on_are_refused() {
+        let said = |listen: &str| errors(&format!("[server]\nlisten = [\"{listen}\"]\n{GOOD}"));
+        for (listen, expected) in [
+            ("224.0.0.5:53", "\"224.0.0.5:53\" is a multicast address; write one of this host"),
+            ("[ff02::1]:53", "\"[ff02::1]:53\" is a multicast address; write one of this host"),
+            ("255.255.255.255:53", "\"255.255.255.255:53\" is the broadcast address; write one of this host"),
+            ("[::ffff:10.0.0.1]:53", "\"[::ffff:10.0.0.1]:53\" is an IPv4 address; write \"10.0.0.1:53\""),
+            (
+                "[fe80::1]:53",
+                "\"[fe80::1]:53\" needs the number of its interface; write \"[fe80::1%N]:53\" with the number that \
+                 `ip link` shows",
+            ),
+        ] {
+            assert_eq!(said(listen), format!("z.toml:2:11: {expected}"));
+        }
+        parsed(&format!("[server]\nlisten = [\"[fe80::1%2]:53\", \"0.0.0.0:53\"]\n{GOOD}"));
+    }
+
+    #[test]
     fn bad_seeds_are_located() {
         assert_errors(&[
             (

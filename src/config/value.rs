@@ -350,10 +350,14 @@ pub(super) fn age(value: &Value<'_>) -> Read<Duration> {
     duration(value, Duration::from_secs(1)..=AGE_MAX, "1s to 365d")
 }
 
+/// An address of this host to listen on.
 pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
     let text = text(value, "an address with a port, such as \"127.0.0.1:53\"")?;
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return match why_not_local(&address) {
+            None => Ok(address),
+            Some(why) => invalid(value, format!("{text:?} {why}")),
+        };
     }
     if let Some((v6, port)) = unbracketed_port(text) {
         return invalid(value, format!("{text:?} does not say where the port begins; write \"[{v6}]:{port}\""));
@@ -364,6 +368,23 @@ pub(super) fn socket_address(value: &Value<'_>) -> Read<SocketAddr> {
         Err(_) => {
             invalid(value, format!("{text:?} is no address with a port, such as \"127.0.0.1:53\" or \"[::1]:53\""))
         }
+    }
+}
+
+/// Why no host can listen on an address.
+fn why_not_local(address: &SocketAddr) -> Option<String> {
+    match address {
+        _ if address.ip().is_multicast() => Some("is a multicast address; write one of this host".into()),
+        SocketAddr::V4(v4) if v4.ip().is_broadcast() => Some("is the broadcast address; write one of this host".into()),
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => Some(format!(
+            "needs the number of its interface; write \"[{}%N]:{}\" with the number that `ip link` shows",
+            v6.ip(),
+            v6.port()
+        )),
+        SocketAddr::V6(v6) => {
+            v6.ip().to_ipv4_mapped().map(|v4| format!("is an IPv4 address; write \"{v4}:{}\"", v6.port()))
+        }
+        SocketAddr::V4(_) => None,
     }
 }
 

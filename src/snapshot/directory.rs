@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, io::Errno};
 
 /// The file that holds what is known.
 pub(super) const NODES: &str = "nodes.json";
@@ -79,6 +79,9 @@ fn plain(error: &io::Error) -> String {
         ErrorKind::NotFound => "the directory above it does not exist".into(),
         ErrorKind::PermissionDenied => "permission denied".into(),
         ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            format!("{LOCK} is a symbolic link; remove it")
+        }
         _ => error.to_string(),
     }
 }
@@ -87,8 +90,8 @@ fn plain(error: &io::Error) -> String {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// The system releases the lock when this file is closed.
-    lock: File,
+    /// The system releases the lock when this file is closed. `None`: the directory cannot be used.
+    lock: Option<File>,
 }
 
 impl Directory {
@@ -98,7 +101,12 @@ impl Directory {
         create(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        // The content of what a link leads to is not ours.
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
         let mut lock = options.open(path.join(LOCK)).map_err(not_writable)?;
+        if !lock.metadata().map_err(not_writable)?.is_file() {
+            return Err(not_writable(io::Error::other(format!("{LOCK} is not a regular file"))));
+        }
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -108,16 +116,21 @@ impl Directory {
         }
         // The lock holds without the number in it, which only makes another instance's refusal clearer.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}\nversion {LOCK_VERSION}", std::process::id()));
-        let directory = Self { path: path.into(), lock };
+        let directory = Self { path: path.into(), lock: Some(lock) };
         directory.try_out().map_err(not_writable)?;
         Ok(directory)
+    }
+
+    /// A directory that cannot be used now; it is tried again.
+    pub(super) fn unusable(path: &Path) -> Self {
+        Self { path: path.into(), lock: None }
     }
 
     /// Whether the lock is still that of the directory. It is not once the directory was removed, or another one is there:
     /// then another instance could lock that.
     pub(super) fn is_locked(&self) -> bool {
         let identity = |metadata: io::Result<Metadata>| metadata.map(|metadata| (metadata.dev(), metadata.ino())).ok();
-        let held = identity(self.lock.metadata());
+        let held = self.lock.as_ref().and_then(|lock| identity(lock.metadata()));
         held.is_some() && held == identity(fs::symlink_metadata(self.path.join(LOCK)))
     }
 
@@ -276,6 +289,30 @@ mod tests {
         assert!(matches!(first.lock_again(), Err(SnapshotError::Locked { holder: Some(_), .. })));
         drop(second);
         assert!(first.lock_again().unwrap());
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_left_as_it_is() {
+        let test_directory = TestDirectory::new("link");
+        let victim = test_directory.file("victim");
+        fs::write(&victim, "untouched").unwrap();
+        let lock = test_directory.file(LOCK);
+        std::os::unix::fs::symlink(&victim, &lock).unwrap();
+        let said = || Directory::lock(test_directory.path()).unwrap_err().to_string();
+        assert!(said().ends_with(": lock is a symbolic link; remove it"), "{}", said());
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+        fs::remove_file(&lock).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        assert!(said().ends_with(": lock is not a regular file"), "{}", said());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_tried_again() {
+        let test_directory = TestDirectory::new("later");
+        let mut directory = Directory::unusable(&test_directory.file("a/b"));
+        assert!(!directory.is_locked() && directory.lock_again().is_err());
+        fs::create_dir(test_directory.file("a")).unwrap();
+        assert!(directory.lock_again().unwrap() && directory.is_locked());
     }
 
     #[test]

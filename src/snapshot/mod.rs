@@ -129,16 +129,26 @@ struct Known {
 impl SnapshotStore {
     /// Locks a directory, creating it if only its last level is missing, and reads the snapshot in it.
     ///
-    /// A snapshot that cannot be used is reported and counted, never an error.
+    /// A snapshot that cannot be used is reported and counted, never an error. A directory that cannot be used is reported
+    /// too, and tried again by the writer: a full disk, for example, keeps no server from its start.
     ///
     /// # Errors
-    /// The directory is locked by another instance, cannot be created, is no directory, or cannot be written in.
+    /// The directory is locked by another instance.
     pub fn open(
         directory: &Path,
         max_age: Duration,
         counters: Arc<ProcessCounters>,
     ) -> Result<(Self, SnapshotWriter), SnapshotError> {
-        let directory = Directory::lock(directory)?;
+        let directory = match Directory::lock(directory) {
+            Err(error @ SnapshotError::Locked { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!(
+                    "{error}; without it, the next start knows neither nodes nor a last good configuration"
+                );
+                Directory::unusable(directory)
+            }
+            Ok(directory) => directory,
+        };
         let zones = read(&directory).unwrap_or_else(|unread| {
             let path = directory.file(NODES);
             tracing::warn!(path = %path.display(), "{unread}; the last known nodes are ignored");

@@ -50,6 +50,18 @@ pub async fn file_warnings(config: &Config, unit: Option<&ServiceUnit>) -> Vec<S
     warnings
 }
 
+/// What is wrong with a state directory. Only the service's user knows whether it may write there.
+fn state_directory(path: &Path) -> Option<String> {
+    let what = match (fs::metadata(path), path.parent().map(fs::metadata)) {
+        (Ok(found), _) if found.is_dir() => return None,
+        (Ok(_), _) => "is not a directory",
+        (Err(_), Some(Ok(parent))) if parent.is_dir() => return None,
+        (Err(_), _) => "cannot be created, because the directory above it does not exist",
+    };
+    let effect = "the server will keep neither nodes nor a last good configuration";
+    Some(format!("state_dir of [server]: {} {what}; {effect}", path.display()))
+}
+
 struct FileCheck<'u> {
     unit: Option<&'u ServiceUnit>,
     reader: FileReader,
@@ -71,6 +83,7 @@ impl FileCheck<'_> {
         if let Some(file) = &server.cookie_secret_file {
             warnings.extend(warning("cookie_secret_file", self.cookie_secrets(file).await, NO_START));
         }
+        warnings.extend(server.state_dir.as_deref().and_then(state_directory));
         let mut known_tls = HashSet::new();
         let mut known_keys = HashSet::new();
         for (name, zone) in &config.zones {
@@ -297,6 +310,17 @@ mod tests {
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_state_directory_that_cannot_be_one_is_named() {
+        let directory = TestDirectory::new("state");
+        let file = directory.put("file", "");
+        assert_eq!(state_directory(directory.path()), None);
+        assert_eq!(state_directory(&directory.file("new")), None);
+        assert!(state_directory(&file).unwrap().contains(" is not a directory; "));
+        let deep = state_directory(&directory.file("new/deep")).unwrap();
+        assert!(deep.contains(" cannot be created, because the directory above it does not exist; "), "{deep}");
     }
 
     #[test]

@@ -136,16 +136,18 @@ fn a_killed_instance_leaves_no_lock_behind() {
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_used_is_one_sentence() {
+fn a_state_directory_that_cannot_be_used_keeps_no_server_from_its_start() {
+    let cluster = SimulatedCluster::start(1).unwrap();
     let state = State::new("unusable");
-    let zones = "[zones.\"a.example\"]\nseeds = [\"127.0.0.1\"]\n";
-    let deep = state.directory.join("b");
-    let expected =
-        format!("cannot create the state directory {}: the directory above it does not exist", deep.display());
-    assert_eq!(refusal(&config(&deep, "", zones)), expected);
     fs::write(&state.directory, "").unwrap();
-    let expected = format!("the state directory {} is not a directory", state.directory.display());
-    assert_eq!(refusal(&state.config(zones)), expected);
+    let daemon = Daemon::with_config("unusable", &state.config(&zone("a.example", &cluster)));
+    wait::until("the zone", || (daemon.ask("a.example", "A").data() == texts(&cluster)).then_some(()));
+    let said = format!("the state directory {} is not a directory; without it", state.directory.display());
+    assert!(daemon.log().contains(&said), "{}", daemon.log());
+    let failed = "alternator_dns_snapshot_writes_total{result=\"failed\"}";
+    wait::until("a write that fails", || (daemon.metric(failed) > 0.0).then_some(()));
+    fs::remove_file(&state.directory).unwrap();
+    state.wait_named(&texts(&cluster));
 }
 
 #[test]
