@@ -84,13 +84,15 @@ fn the_proof_of_concept_is_reproduced() {
     assert_eq!((zone.ttl.as_secs(), zone.refresh.as_secs()), (4, 1));
 }
 
-/// Every fenced block of the README that is a configuration.
+/// Every fenced block of the documents that is a configuration.
 #[test]
 fn the_readme_s_configurations_are_good() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        parsed(block);
+    for document in ["README.md", "packaging/README.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        let blocks: Vec<_> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!blocks.is_empty(), "{document}");
+        for block in blocks {
+            parsed(block);
+        }
     }
 }
