@@ -5,7 +5,13 @@ use std::{fs, path::Path};
 use super::root;
 
 /// The documents that users and contributors read, from the root of the repository.
-const DOCUMENTS: [&str; 4] = ["README.md", "packaging/README.md", "tests/bench/README.md", ".github/CONTRIBUTING.md"];
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "packaging/README.md",
+    "packaging/kubernetes/README.md",
+    "tests/bench/README.md",
+    ".github/CONTRIBUTING.md",
+];
 
 /// The targets of the links in Markdown, without those to other sites.
 fn links(text: &str) -> impl Iterator<Item = &str> {
