@@ -71,6 +71,19 @@ fn metrics_count_what_happened() {
 }
 
 #[test]
+fn the_readme_lists_every_metric() {
+    let readme = include_str!("../../README.md");
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("metrics-readme", &zone("a.example", &cluster));
+    let (_, text) = http::get(daemon.admin(), "/metrics").unwrap();
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE alternator_dns_")?.split(' ').next());
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 20, "{text}");
+    let missing: Vec<_> = names.iter().filter(|name| !readme.contains(&format!("`{name}"))).collect();
+    assert!(missing.is_empty(), "the README does not list: {missing:?}");
+}
+
+#[test]
 fn messages_that_get_no_reply_are_counted() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let daemon = Daemon::start("ignored", &zone("a.example", &cluster));

@@ -1,6 +1,6 @@
 //! The shipped files: every example is accepted, and the defaults in it are those of the code.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use alternator_dns::config::Config;
 
@@ -84,13 +84,32 @@ fn the_proof_of_concept_is_reproduced() {
     assert_eq!((zone.ttl.as_secs(), zone.refresh.as_secs()), (4, 1));
 }
 
-/// Every fenced block of the README that is a configuration.
+/// Every fenced block of the documents that is a configuration.
 #[test]
 fn the_readme_s_configurations_are_good() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks: Vec<_> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(!blocks.is_empty());
-    for block in blocks {
-        parsed(block);
+    for document in ["README.md", "packaging/README.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        let blocks: Vec<_> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!blocks.is_empty(), "{document}");
+        for block in blocks {
+            parsed(block);
+        }
     }
+}
+
+#[test]
+fn the_documents_name_commands_that_exist() {
+    let help = Command::new(env!("CARGO_BIN_EXE_alternator-dns")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let mut count = 0;
+    for document in ["README.md", "packaging/README.md", "packaging/kubernetes/README.md"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+        let calls = ["`alternator-dns ", "\nalternator-dns ", "sudo alternator-dns ", "-- alternator-dns "];
+        for command in calls.iter().flat_map(|call| text.split(call).skip(1)) {
+            let command = command.split([' ', '`', '\n']).next().unwrap();
+            assert!(help.contains(&format!("\n  {command} ")), "{document}: there is no command {command}\n{help}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "only {count} calls were found");
 }

@@ -24,6 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+README = HERE.parents[1] / "README.md"
 sys.path.insert(0, str(HERE.parent / "python"))
 sys.dont_write_bytecode = True
 import wire
@@ -264,6 +265,7 @@ def main():
     for cluster in clusters:
         looked_up = subprocess.run(["getent", "ahostsv4", cluster.zone], capture_output=True, text=True).stdout
         check(set(looked_up.split()) & cluster.live, f"the C library finds a node of {cluster.name}", looked_up)
+    run_the_program_of_the_readme()
     urls = [cluster.url for cluster in clusters]
     programs = [
         Program("program", urls),
@@ -400,6 +402,13 @@ def judge_spread(cluster, transport, ask):
         f"{cluster.name} over {transport}: " + ", ".join(f"{node} {share:.1%}" for node, share in shares.items()),
         f"each of {sorted(cluster.live)} has to have {least:.0%} to {most:.0%}: {dict(counted)}",
     )
+
+
+def run_the_program_of_the_readme():
+    """As it stands there, with the zone east and the port of these clusters."""
+    program = README.read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    check((done.returncode, done.stdout) == (0, "[]\n"), "the program of the README lists the tables: none yet", done.stderr)
 
 
 def every_node_works(cluster):

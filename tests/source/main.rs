@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
+mod documents;
 mod layers;
 mod modules;
 mod vocabulary;
