@@ -286,7 +286,8 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    use axum::routing::get;
+    use axum::{body::Body, routing::get};
+    use futures_util::StreamExt as _;
     use proptest::prelude::*;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -301,9 +302,44 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let router = Router::new().route("/", get(async || "hello")).layer(axum::middleware::from_fn(refuse_bodies));
+        let endless = async || {
+            let piece = futures_util::stream::once(async { Ok::<_, io::Error>("first") });
+            let body = Body::from_stream(piece.chain(futures_util::stream::pending()));
+            ([("content-type", "text/plain")], axum::Extension(EndlessReply), body)
+        };
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/endless", get(endless))
+            .layer(axum::middleware::from_fn(refuse_bodies));
         let served = tokio::spawn(serve(listener, router, limits, stop.clone()));
         (address, stop, served)
+    }
+
+    #[tokio::test]
+    async fn an_endless_reply_outlives_the_time_of_others_and_ends_with_the_server() {
+        let limits = HttpLimits { whole: Duration::from_millis(200), ..LIMITS };
+        let (address, stop, served) = serving(limits).await;
+        let mut endless = TcpStream::connect(address).await.unwrap();
+        endless.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        endless.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let refused = send(&mut second, "GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("too many status pages"), "{refused}");
+        for _ in 0..4 {
+            let mut other = TcpStream::connect(address).await.unwrap();
+            assert!(send(&mut other, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.ends_with("hello"));
+            tokio::time::sleep(limits.whole / 2).await;
+        }
+        let mut octets = Vec::new();
+        let rest = timeout(limits.whole, endless.read_to_end(&mut octets));
+        assert!(rest.await.is_err(), "it is open, after twice the time of another reply");
+        let begin = Instant::now();
+        stop.cancel();
+        served.await.unwrap();
+        assert!(begin.elapsed() < DRAIN_TIME_MAX, "it holds up no stop");
+        let _ = endless.read_to_end(&mut Vec::new()).await;
     }
 
     async fn send(stream: &mut TcpStream, request: &str) -> String {

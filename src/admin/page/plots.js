@@ -8,10 +8,10 @@ function addSamples(samples) {
 
 const total = (sample) => sample[1].reduce((sum, rate) => sum + rate, 0);
 
-// What the plots cover: all samples, and not less than two minutes.
+// What the plots cover: all samples, and not less than half a minute.
 function covered() {
   const first = queries.samples.length > 0 ? queries.samples[0][0] : now();
-  return Math.min(Math.max(now() - first, 120), queries.max * queries.step);
+  return Math.min(Math.max(now() - first, 30), queries.max * queries.step);
 }
 
 function line(values, className) {

@@ -13,7 +13,7 @@ function append(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes || {})) {
     if (value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== ""));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== ""));
   return element;
 }
 const el = (tag, attributes, ...children) => append(document.createElement(tag), attributes, children);
@@ -46,7 +46,7 @@ function countAges() {
 }
 
 const clock = (text) => new Date(text).toLocaleTimeString([], { hour12: false });
-const number = (value) => (value >= 100 || value === 0 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));
+const number = (value) => (value >= 10 || value === 0 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
 const IPV4 = /^(\d+\.\d+\.\d+)\.(\d+)$/;

@@ -121,7 +121,10 @@ function drawZonePage(zone, changes) {
     card("zone-history", "History", zoneHistory(changes)),
   ];
   const body = byId("zone-body");
-  if (!body.contains(document.activeElement) && document.getSelection().isCollapsed) body.replaceChildren(...content);
+  // What is focused or selected stays until it is left.
+  const selection = document.getSelection();
+  const isSelected = !selection.isCollapsed && body.contains(selection.anchorNode);
+  if (!body.contains(document.activeElement) && !isSelected) body.replaceChildren(...content);
 }
 
 async function refreshZonePage() {
