@@ -206,6 +206,10 @@ impl Supervisor {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
+        // It may have become ready while the control socket was bound.
+        if *ready.borrow() {
+            ready.mark_changed();
+        }
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {

@@ -203,6 +203,9 @@ def zone_page(world, axe):
                             "return z.querySelector('.history') && z.innerText")
     for part in ("127.70.1.5", "refused the connection", "sent by 127.70.1.", "up → down"):
         check(f"the page of a zone has \"{part}\"", part in text, text)
+    explained = browser.run("return performance.getEntriesByType('resource')"
+                            ".some((r) => r.name.includes('/api/explain') && r.responseStatus === 200)")
+    check("the page of a zone has what each node lists", not explained or "127.70.1.1–6" in text, text)
     bars = browser.run("return document.querySelectorAll('#zone svg rect.bar.down').length")
     check("the plot shows when nodes were down", bars == 2, bars)
     focused = browser.run("return document.activeElement.textContent")

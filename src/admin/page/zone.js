@@ -5,7 +5,7 @@ const PLOT_SECONDS_MIN = 900;
 const PLOT_SECONDS_MAX = 86400;
 const PLOT_NODES_MAX = 40;
 
-const zonePage = { name: null, shownText: "", timer: null };
+const zonePage = { name: null, timer: null, hasNoExplanation: false };
 
 const askedZone = () => {
   const match = /^#zone\/(.+)$/.exec(location.hash);
@@ -16,6 +16,37 @@ async function read(path, name) {
   const reply = await fetch(`${path}?zone=${encodeURIComponent(name)}`);
   if (!reply.ok) throw new Error((await reply.text()).slice(0, 300));
   return reply.json();
+}
+
+// What /api/explain knows of the zone besides; null where the server has no such path.
+async function readExplanation(name) {
+  if (zonePage.hasNoExplanation) return null;
+  const reply = await fetch(`/api/explain?name=${encodeURIComponent(name)}`);
+  if (!reply.ok) {
+    zonePage.hasNoExplanation = true;
+    return null;
+  }
+  const explained = await reply.json();
+  return explained.zone ? explained : null;
+}
+
+// Who lists what: senders of the same list are one line.
+function zoneLists({ place, zone }) {
+  const lists = (zone.lists || []).map(({ senders, further_senders, nodes, further_nodes }) => {
+    const latest = Math.min(...senders.map((sender) => sender.seconds_ago));
+    const more = (count) => (count > 0 ? ` and ${count} more` : "");
+    return el("li", null, `${ranges(senders.map((sender) => sender.node))}${more(further_senders)}: `,
+      nodes.length > 0 ? `${ranges(nodes)}${more(further_nodes)}` : "nothing", ", ", age(now() - latest), " ago");
+  });
+  if (zone.further_lists > 0) lists.push(el("li", null, `and ${plural(zone.further_lists, "other list")}`));
+  const others = (zone.others || []).map(({ address, is_seed, belonging, reason }) =>
+    el("li", null, `${address}${is_seed ? " (a seed)" : ""} is on no list: ${reason || belonging || "nothing is known of it"}`));
+  return [
+    place?.line ? el("p", { class: "muted" }, `defined in ${place.file}:${place.line}`) : null,
+    lists.length > 0 ? el("ul", { class: "lists" }, lists) : el("p", { class: "muted" }, "no node has sent a list yet"),
+    (zone.group || []).length > 0 ? el("p", null, `Nodes that list each other: ${ranges(zone.group)}`) : null,
+    others.length > 0 ? el("ul", null, others) : null,
+  ];
 }
 
 // For each node its states over time, the oldest first, as the changes and the present tell.
@@ -110,13 +141,14 @@ function zoneHistory(changes) {
 const card = (id, title, ...content) =>
   el("section", { class: "card", "aria-labelledby": id }, el("h3", { id }, title), content);
 
-function drawZonePage(zone, changes) {
+function drawZonePage(zone, changes, explained) {
   const content = [
     el("div", { class: `zone-head ${SEVERITY[zone.state] || "warning"}` },
       el("span", { class: "state" }, zone.state), " for ", age(zone.since),
       zone.reason ? el("p", null, foldErrors(zone.reason)) : null),
     card("zone-facts", "Answers", zoneFacts(zone)),
     card("zone-nodes", "Nodes", el("div", { class: "wide", tabindex: "0", role: "region", "aria-labelledby": "zone-nodes" }, nodeTable(zone))),
+    explained ? card("zone-lists", "Lists by sender", zoneLists(explained)) : null,
     card("zone-plot", "States of the nodes over time", statePlot(zone, changes)),
     card("zone-history", "History", zoneHistory(changes)),
   ];
@@ -124,7 +156,7 @@ function drawZonePage(zone, changes) {
   // What is focused or selected stays until it is left.
   const selection = document.getSelection();
   const isSelected = !selection.isCollapsed && body.contains(selection.anchorNode);
-  if (!body.contains(document.activeElement) && !isSelected) body.replaceChildren(...content);
+  if (!body.contains(document.activeElement) && !isSelected) body.replaceChildren(...content.filter(Boolean));
 }
 
 async function refreshZonePage() {
@@ -132,9 +164,10 @@ async function refreshZonePage() {
   const name = zonePage.name;
   if (name === null) return;
   try {
-    const [document_, history] = await Promise.all([read("/api/zones", name), read("/api/history", name)]);
+    const replies = [read("/api/zones", name), read("/api/history", name), readExplanation(name)];
+    const [{ zones: [zone] }, { changes }, explained] = await Promise.all(replies);
     if (zonePage.name !== name) return;
-    drawZonePage(document_.zones[0], history.changes);
+    drawZonePage(zone, changes, explained);
     setText(byId("zone-error"), "");
   } catch (error) {
     if (zonePage.name === name) setText(byId("zone-error"), `This is the last known state: ${error.message}`);
