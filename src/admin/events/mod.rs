@@ -37,7 +37,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two looks at what belongs to no zone. It counts the zones in each state.
 const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// After so long without an event a comment is sent, so that proxies keep the connection.
+/// Between two comments, which keep the connection alive through proxies.
 const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Octets after which a piece ends. It bounds what waits for a slow client.
@@ -75,7 +75,7 @@ struct Events {
     state: String,
     state_at: Option<Instant>,
     samples: u64,
-    sent_at: Instant,
+    commented_at: Instant,
 }
 
 impl Events {
@@ -89,7 +89,7 @@ impl Events {
             state: String::new(),
             state_at: None,
             samples: 0,
-            sent_at: Instant::now(),
+            commented_at: Instant::now(),
             view,
         }
     }
@@ -99,7 +99,6 @@ impl Events {
         loop {
             let piece = self.look(Instant::now(), SystemTime::now());
             if !piece.is_empty() {
-                self.sent_at = Instant::now();
                 return piece;
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
@@ -123,7 +122,8 @@ impl Events {
         }
         self.find_changes(&mut piece);
         self.add_zones(&mut piece, today);
-        if piece.is_empty() && now.saturating_duration_since(self.sent_at) >= COMMENT_INTERVAL {
+        if now.saturating_duration_since(self.commented_at) >= COMMENT_INTERVAL {
+            self.commented_at = now;
             piece.push_str(":\n\n");
         }
         piece
@@ -285,6 +285,7 @@ mod tests {
         let later = Instant::now() + COMMENT_INTERVAL;
         let piece = events.look(later, SystemTime::now());
         assert_eq!(piece, ":\n\n");
+        assert_eq!(events.look(later, SystemTime::now()), "", "until the next interval");
     }
 
     #[test]
