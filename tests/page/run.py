@@ -7,6 +7,8 @@ ALTERNATOR_DNS is the binary, AXE the file axe.min.js of axe-core. Screenshots a
 DIRECTORY. Needs chromedriver and Linux. Prints a line "ok - ..." or "not ok - ..." for each check. Takes about 40 seconds.
 """
 
+import http.server
+import json
 import os
 import random
 import signal
@@ -20,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
 sys.dont_write_bytecode = True
 import wire
-from browser import Browser
+from browser import DIRECT, Browser
 from cluster import Cluster
 
 MANY = 3000
@@ -277,6 +279,76 @@ def streams(world):
         stream.close()
 
 
+HOSTILE = "<img src=x onerror=window.injected=1><b class=injected>x</b>"
+
+
+def invented(**more):
+    """A zone as the server sends it."""
+    return {"name": "z.example.", "state": "stale", "reason": None, "since": "2026-11-26T05:12:09Z", "ttl_seconds": 4,
+            "cluster_id": None, "answers": 1, "seeds": [], "nodes": [], "further_nodes": 0, "last_error": None,
+            "seeds_disagree": False, "changes": [], **more}
+
+
+class InventedServer(http.server.ThreadingHTTPServer):
+    """The page of the real server, with events that no real one sends."""
+
+    def __init__(self, real, zones):
+        self.real, self.zones = real, zones
+        super().__init__(("127.0.0.1", 0), InventedReplies)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class InventedReplies(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/":
+            reply = DIRECT.open(self.server.real)
+            self.send_response(200)
+            for name in ("content-type", "content-security-policy"):
+                self.send_header(name, reply.headers[name])
+            self.end_headers()
+            self.wfile.write(reply.read())
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        state = {"severity": "critical", "headline": HOSTILE, "meaning": HOSTILE, "absent": [HOSTILE],
+                 "config": {"path": HOSTILE, "hash": HOSTILE, "loaded": 0, "error": HOSTILE, "kept": None},
+                 "server": {"pid": 1, "version": HOSTILE, "started": 0, "not_ready": HOSTILE},
+                 "configurations": [{"at": "9026-11-26T05:12:09Z", "outcome": "refused", "hash": HOSTILE, "changes": None,
+                                     "error": HOSTILE}]}
+        begin = {"version": HOSTILE, "now": time.time(), "rcodes": [HOSTILE], "sample_seconds": 5, "samples_max": 180}
+        samples = {"now": time.time(), "samples": [[time.time() - 9, [1.5]], [time.time() - 4, [99.7]]]}
+        for name, data in [("begin", begin), ("state", state), ("samples", samples), ("zones", self.server.zones),
+                           ("complete", len(self.server.zones))]:
+            self.wfile.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode())
+        time.sleep(5)
+
+    def log_message(self, *_):
+        pass
+
+
+def invented_events(world):
+    node = {"answered": False, "since": "2026-11-26T05:12:09Z"}
+    change = {"at": "9026-11-26T05:12:09Z", "change": "state", "from": "up", "to": HOSTILE, "reason": HOSTILE}
+    errors = "no node sends a usable list: 127.10.3.2 timed out; 127.10.3.1 timed out; ::1 timed out; 127.10.3.3 timed out"
+    zones = [invented(reason=errors), invented(name="h.example.", state=HOSTILE, reason=HOSTILE, last_error=HOSTILE,
+                                               nodes=[{**node, "address": "::1", "state": "new", "reason": HOSTILE}],
+                                               changes=[change])]
+    drained = [{**node, "address": f"10.0.0.{host}", "state": "drained", "reason": "is drained until tomorrow"}
+               for host in (1, 2, 3, 5)]
+    zones.append(invented(name="d.example.", state="live", nodes=drained))
+    server = InventedServer(world.server.url, zones)
+    browser = world.browser
+    browser.open(f"http://127.0.0.1:{server.server_port}/")
+    browser.until("the invented zones", "return document.getElementById('count').textContent === '3 zones'")
+    stale, drained, hostile = (browser.run(ROW, name) for name in ("z.example", "d.example", "h.example"))
+    check("equal errors are folded", "127.10.3.1–3, ::1 timed out" in stale, stale)
+    check("drained nodes are shown", "10.0.0.1–3, 10.0.0.5 drained: is drained until tomorrow" in drained, drained)
+    injected = browser.run("return [window.injected === undefined, document.querySelectorAll('.injected, img').length]")
+    check("texts from outside stay texts", injected == [True, 0] and HOSTILE in hostile, [injected, hostile])
+    server.shutdown()
+
+
 def many(world, program):
     """A page of so many zones."""
     cluster = Cluster(["127.70.9.1"], free_port("127.70.9.1"))
@@ -328,6 +400,7 @@ def main():
         streams(world)
         killed(world)
         without_script(world)
+        invented_events(world)
         many(world, program)
     finally:
         world.stop.set()

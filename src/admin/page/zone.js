@@ -170,7 +170,10 @@ async function refreshZonePage() {
     drawZonePage(zone, changes, explained);
     setText(byId("zone-error"), "");
   } catch (error) {
-    if (zonePage.name === name) setText(byId("zone-error"), `This is the last known state: ${error.message}`);
+    if (zonePage.name === name) {
+      const isDrawn = byId("zone-body").children.length > 0;
+      setText(byId("zone-error"), `${isDrawn ? "This is the last known state: " : ""}${error.message}`);
+    }
   }
   if (zonePage.name === name) zonePage.timer = setTimeout(refreshZonePage, ZONE_REFRESH);
 }
