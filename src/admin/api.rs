@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -13,17 +14,20 @@ use super::View;
 use crate::{
     metrics::NodeRequests,
     table::{LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
-    types::{self, ClusterId},
+    types::{self, ClusterId, ZoneName},
 };
 
-/// Renders the document.
-pub(super) fn render(view: &View) -> String {
-    document(view, Instant::now(), SystemTime::now())
+/// Renders the document, with all zones or with one.
+pub(super) fn render(view: &View, zone: Option<&ZoneName>) -> String {
+    let zones = match zone {
+        None => view.zones(),
+        Some(name) => view.table.now().zone(name).map(|entry| (name.to_string(), entry.clone())).into_iter().collect(),
+    };
+    document(view, &zones, Instant::now(), SystemTime::now())
 }
 
-fn document(view: &View, now: Instant, today: SystemTime) -> String {
+fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today: SystemTime) -> String {
     let config = view.config.load();
-    let zones = view.zones();
     let document = Document {
         zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, &view.process.node_requests, now)).collect(),
         config: File {
@@ -243,7 +247,7 @@ mod tests {
         view.config.rcu(|config| crate::config::ConfigStatus { loaded: today, ..(**config).clone() });
         let later = Duration::from_millis(12_449);
         assert_eq!(
-            document(&view, now + Duration::from_millis(449), today + later),
+            document(&view, &view.zones(), now + Duration::from_millis(449), today + later),
             concat!(
                 r#"{"zones":["#,
                 r#"{"name":"a.example.","state":"waiting","reason":"10.0.0.9: \"refused\"","#,
@@ -278,7 +282,9 @@ mod tests {
         zone.record_probe(node, last, Some(&ProbeFailure::Status(503)));
         let active_scope = Some(Scope { datacenters: vec!["east".into(), "west".into()], rack: None });
         zone.report(PollStatus { active_scope, ..PollStatus::default() });
-        let text = render(&view(vec![zone]));
+        let view = view(vec![zone, known("b.example", &["10.0.1.11"], false)]);
+        let text = render(&view, Some(&ZoneName::parse("a.example").unwrap()));
+        assert!(!text.contains("b.example"), "{text}");
         assert!(text.contains(r#""scope":{"datacenter":["east","west"]}"#), "{text}");
         assert!(text.contains(r#""last_probe":{"result":"status","milliseconds":0.0,"#), "{text}");
     }

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -22,6 +22,10 @@ pub(super) struct Bounds {
     /// Octets of all replies that are being sent; above it the reply that no client has taken from for longest is
     /// dropped. One reply alone may be larger.
     pub(super) octets: usize,
+    /// Replies that do not end by themselves. They count with no other connections, and are closed for none.
+    pub(super) endless: usize,
+    /// Such replies to one address.
+    pub(super) endless_per_client: usize,
 }
 
 /// The open connections. Clones share them.
@@ -57,6 +61,8 @@ enum Phase {
     Reply,
     /// The server makes the reply.
     Handler,
+    /// The client takes a reply that does not end by itself.
+    Endless,
 }
 
 /// Keeps a connection entered until it is dropped.
@@ -66,6 +72,7 @@ pub(super) struct ConnectionGuard {
     number: u64,
     last_use: Arc<AtomicU64>,
     events: Arc<AtomicU64>,
+    is_endless: Arc<AtomicBool>,
 }
 
 impl OpenConnections {
@@ -85,7 +92,7 @@ impl OpenConnections {
         let last_use = Arc::new(AtomicU64::new(events.fetch_add(1, Relaxed)));
         let entry = Entry { client, phase: Phase::Request, octets: 0, last_use: last_use.clone(), task: None };
         state.entries.insert(number, entry);
-        ConnectionGuard { open: self.clone(), number, last_use, events }
+        ConnectionGuard { open: self.clone(), number, last_use, events, is_endless: Arc::default() }
     }
 
     /// Sets the task that is aborted to close the connection.
@@ -98,6 +105,18 @@ impl OpenConnections {
     /// Closes the connection that is idle for longest.
     pub(super) fn close_longest_idle(&self) {
         self.state().close_one(|_, _| true);
+    }
+
+    /// Closes the connections with replies that do not end by themselves.
+    pub(super) fn close_endless(&self) {
+        let mut state = self.state();
+        state.entries.retain(|_, entry| {
+            let is_endless = entry.phase == Phase::Endless;
+            if is_endless && let Some(task) = &entry.task {
+                task.abort();
+            }
+            !is_endless
+        });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,6 +142,28 @@ impl ConnectionGuard {
         if let Some(entry) = self.open.state().entries.get_mut(&self.number) {
             entry.phase = Phase::Handler;
         }
+    }
+
+    /// The reply does not end by itself. Returns whether there is a place for it.
+    pub(super) fn send_endless(&self) -> bool {
+        self.touch();
+        let mut state = self.open.state();
+        let Some(client) = state.entries.get(&self.number).map(|entry| entry.client) else { return false };
+        let endless = || state.entries.values().filter(|entry| entry.phase == Phase::Endless);
+        let of_client = endless().filter(|entry| entry.client == client).count();
+        if endless().count() >= state.bounds.endless || of_client >= state.bounds.endless_per_client {
+            return false;
+        }
+        if let Some(entry) = state.entries.get_mut(&self.number) {
+            entry.phase = Phase::Endless;
+        }
+        self.is_endless.store(true, Relaxed);
+        true
+    }
+
+    /// Whether the reply does not end by itself; it is known once the reply begins.
+    pub(super) fn is_endless(&self) -> Arc<AtomicBool> {
+        self.is_endless.clone()
     }
 
     /// The reply, of so many octets, is being sent. Where too many octets wait, other replies are dropped.
@@ -152,12 +193,12 @@ impl State {
     /// Closes a connection where one more of this client would be too many.
     fn close_excess(&mut self, client: Option<IpAddr>) {
         let mut of_clients: HashMap<Option<IpAddr>, usize> = HashMap::new();
-        for entry in self.entries.values() {
+        for entry in self.entries.values().filter(|entry| entry.phase != Phase::Endless) {
             *of_clients.entry(entry.client).or_default() += 1;
         }
         if of_clients.get(&client).is_some_and(|count| *count >= self.bounds.per_client) {
             self.close_one(|_, entry| entry.client == client);
-        } else if self.entries.len() >= self.bounds.connections {
+        } else if of_clients.values().sum::<usize>() >= self.bounds.connections {
             let most = of_clients.values().max().copied();
             self.close_one(|_, entry| of_clients.get(&entry.client).copied() == most);
         }
@@ -165,7 +206,8 @@ impl State {
 
     /// Closes one of these connections, if there is one: the least important, and of those the longest idle.
     fn close_one(&mut self, among: impl Fn(u64, &Entry) -> bool) -> bool {
-        let candidates = self.entries.iter().filter(|&(&number, entry)| among(number, entry));
+        let candidates = self.entries.iter().filter(|&(_, entry)| entry.phase != Phase::Endless);
+        let candidates = candidates.filter(|&(&number, entry)| among(number, entry));
         let idle = candidates.min_by_key(|(_, entry)| (entry.phase, entry.last_use.load(Relaxed)));
         let Some(number) = idle.map(|(&number, _)| number) else { return false };
         if let Some(task) = self.entries.remove(&number).and_then(|entry| entry.task) {
@@ -183,7 +225,7 @@ impl State {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { connections: 4, per_client: 2, octets: 100 };
+    const BOUNDS: Bounds = Bounds { connections: 4, per_client: 2, octets: 100, endless: 3, endless_per_client: 2 };
 
     fn client(last: u8) -> Option<IpAddr> {
         Some([10, 0, 0, last].into())
@@ -230,6 +272,26 @@ mod tests {
         let large = open.enter(client(4));
         large.send(1000);
         assert_eq!(numbers(&open), [4], "one alone may be larger");
+    }
+
+    #[test]
+    fn endless_replies_have_bounds_of_their_own_and_are_closed_for_no_other() {
+        let open = OpenConnections::new(BOUNDS);
+        let endless = [1, 1, 1, 2, 3].map(|last| {
+            let guard = open.enter(client(last));
+            guard.handle();
+            let is_accepted = guard.send_endless();
+            is_accepted.then_some(guard)
+        });
+        let accepted = endless.each_ref().map(Option::is_some);
+        assert_eq!(accepted, [true, true, false, true, false], "two of one client, three in all");
+        let _others: Vec<_> = (4..=20).map(|last| open.enter(client(last))).collect();
+        assert_eq!(numbers(&open), [1, 2, 4, 19, 20, 21, 22], "four others, and the endless ones stay");
+        let _first = [open.enter(client(1)), open.enter(client(1))];
+        assert_eq!(numbers(&open)[..3], [1, 2, 4]);
+        open.close_longest_idle();
+        open.close_endless();
+        assert!(numbers(&open).iter().all(|number| *number > 4));
     }
 
     #[tokio::test]

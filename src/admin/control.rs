@@ -58,7 +58,7 @@ const SOCKET_NAME: &str = "control.sock";
 const SOCKET_MODE: u32 = 0o660;
 
 /// Commands are typed by hand, and their replies are small. All operators count as one client.
-const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 20 };
+const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 20, endless: 0, endless_per_client: 0 };
 
 /// The headers that name the server: its process, and its configuration file.
 const PROCESS_HEADER: HeaderName = HeaderName::from_static("server-process");

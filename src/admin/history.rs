@@ -90,8 +90,9 @@ struct ZoneChanges {
     changes: Vec<ZoneChange>,
 }
 
+/// A configuration that was applied or refused.
 #[derive(Serialize)]
-struct Configuration {
+pub(super) struct Configuration {
     at: String,
     hash: Option<String>,
     outcome: &'static str,
@@ -100,8 +101,9 @@ struct Configuration {
     error: Option<String>,
 }
 
+/// A change of a zone.
 #[derive(Serialize)]
-struct ZoneChange {
+pub(super) struct ZoneChange {
     at: String,
     /// None: the zone itself.
     #[serde(skip_serializing_if = "Option::is_none")]

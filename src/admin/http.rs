@@ -39,7 +39,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::connections::{Bounds, ConnectionGuard, OpenConnections};
+use super::{
+    connections::{Bounds, ConnectionGuard, OpenConnections},
+    events::EndlessReply,
+};
 use crate::net::accept::{Refusal, Refusals, concerns_one_connection};
 
 /// From accept to the end of a request's head.
@@ -47,6 +50,9 @@ pub(super) const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Octets in a request's head. Browsers send one or two thousand.
 const HEAD_OCTETS_MAX: usize = 16 * 1024;
+
+/// A reply that does not end by itself is ended after so long, also one whose client takes nothing. The client asks again.
+const ENDLESS_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// How long open connections may continue after `stop`.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
@@ -127,8 +133,9 @@ pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLi
                     refusals.end();
                     let guard = open.enter(client);
                     let number = guard.number();
+                    let is_endless = guard.is_endless();
                     let served = serve_connection(stream, router.clone(), limits.head, guard);
-                    open.set_task(number, connections.spawn(timeout(limits.whole, served)));
+                    open.set_task(number, connections.spawn(end_in_time(served, limits.whole, is_endless)));
                     // The new connection reads its request before the next one may take its place.
                     tokio::task::yield_now().await;
                 }
@@ -145,6 +152,7 @@ pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLi
         }
     }
     drop(listener);
+    open.close_endless();
     let drained = async {
         while let Some(ended) = connections.join_next().await {
             propagate(ended);
@@ -152,6 +160,14 @@ pub(super) async fn serve<L: Listen>(listener: L, router: Router, limits: HttpLi
     };
     // Connections that are still open are dropped with the set.
     let _ = timeout(DRAIN_TIME_MAX, drained).await;
+}
+
+/// Drops what takes too long: longer than `whole`, or than [`ENDLESS_TIME_MAX`] if the reply does not end by itself.
+async fn end_in_time(served: impl Future<Output = ()>, whole: Duration, is_endless: Arc<AtomicBool>) {
+    let mut served = std::pin::pin!(served);
+    if timeout(whole, served.as_mut()).await.is_err() && is_endless.load(Relaxed) {
+        let _ = timeout(ENDLESS_TIME_MAX, served).await;
+    }
 }
 
 /// Refuses a request with a body: no handler reads one.
@@ -186,6 +202,9 @@ async fn serve_connection(
         let guard = guard.clone();
         async move {
             let reply = reply.await?;
+            if reply.extensions().get::<EndlessReply>().is_some() {
+                return Ok(if guard.send_endless() { reply } else { no_place() });
+            }
             guard.send(usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX));
             Ok::<_, std::convert::Infallible>(reply)
         }
@@ -196,6 +215,10 @@ async fn serve_connection(
     // Errors are the client's: hyper has already replied with 400 to bad HTTP, and closes a silent connection.
     let _ = connection.as_mut().await;
     is_over.store(true, Relaxed);
+}
+
+fn no_place() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, "too many status pages are open; close one\n").into_response()
 }
 
 /// Tells the guard what the client takes. If it is dropped in the middle of an exchange (the connection was closed to
@@ -254,7 +277,7 @@ impl ResetOnClose for tokio::io::DuplexStream {
 /// Serves one request of a test.
 #[cfg(test)]
 pub(super) async fn serve_alone(stream: tokio::io::DuplexStream, router: Router) {
-    let bounds = Bounds { connections: 1, per_client: 1, octets: 1 };
+    let bounds = Bounds { connections: 1, per_client: 1, octets: 1, endless: 0, endless_per_client: 0 };
     serve_connection(stream, router, HEAD_TIME_MAX, OpenConnections::new(bounds).enter(None)).await;
 }
 
@@ -263,7 +286,8 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    use axum::routing::get;
+    use axum::{body::Body, routing::get};
+    use futures_util::StreamExt as _;
     use proptest::prelude::*;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -271,16 +295,51 @@ mod tests {
         task::JoinHandle,
     };
 
-    const BOUNDS: Bounds = Bounds { connections: 2, per_client: 2, octets: 1 << 20 };
+    const BOUNDS: Bounds = Bounds { connections: 2, per_client: 2, octets: 1 << 20, endless: 1, endless_per_client: 1 };
     const LIMITS: HttpLimits = HttpLimits { bounds: BOUNDS, head: HEAD_TIME_MAX, whole: Duration::from_secs(60) };
 
     async fn serving(limits: HttpLimits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let router = Router::new().route("/", get(async || "hello")).layer(axum::middleware::from_fn(refuse_bodies));
+        let endless = async || {
+            let piece = futures_util::stream::once(async { Ok::<_, io::Error>("first") });
+            let body = Body::from_stream(piece.chain(futures_util::stream::pending()));
+            ([("content-type", "text/plain")], axum::Extension(EndlessReply), body)
+        };
+        let router = Router::new()
+            .route("/", get(async || "hello"))
+            .route("/endless", get(endless))
+            .layer(axum::middleware::from_fn(refuse_bodies));
         let served = tokio::spawn(serve(listener, router, limits, stop.clone()));
         (address, stop, served)
+    }
+
+    #[tokio::test]
+    async fn an_endless_reply_outlives_the_time_of_others_and_ends_with_the_server() {
+        let limits = HttpLimits { whole: Duration::from_millis(200), ..LIMITS };
+        let (address, stop, served) = serving(limits).await;
+        let mut endless = TcpStream::connect(address).await.unwrap();
+        endless.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        endless.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let refused = send(&mut second, "GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("too many status pages"), "{refused}");
+        for _ in 0..4 {
+            let mut other = TcpStream::connect(address).await.unwrap();
+            assert!(send(&mut other, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.ends_with("hello"));
+            tokio::time::sleep(limits.whole / 2).await;
+        }
+        let mut octets = Vec::new();
+        let rest = timeout(limits.whole, endless.read_to_end(&mut octets));
+        assert!(rest.await.is_err(), "it is open, after twice the time of another reply");
+        let begin = Instant::now();
+        stop.cancel();
+        served.await.unwrap();
+        assert!(begin.elapsed() < DRAIN_TIME_MAX, "it holds up no stop");
+        let _ = endless.read_to_end(&mut Vec::new()).await;
     }
 
     async fn send(stream: &mut TcpStream, request: &str) -> String {
@@ -331,7 +390,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         // More than the kernel takes for a client that does not read.
         let router = Router::new().route("/", get(async || "x".repeat(32 << 20)));
-        let bounds = Bounds { connections: 10, per_client: 10, octets: 48 << 20 };
+        let bounds = Bounds { connections: 10, per_client: 10, octets: 48 << 20, endless: 0, endless_per_client: 0 };
         let _served = tokio::spawn(serve(listener, router, HttpLimits { bounds, ..LIMITS }, CancellationToken::new()));
         let mut stalled = TcpStream::connect(address).await.unwrap();
         stalled.write_all(HELLO.as_bytes()).await.unwrap();

@@ -11,13 +11,15 @@
 //! | `/readyz`    | 200 once the server is ready, else 503 and the reason                |
 //! | `/serving`   | 200 while its sockets answer and a zone is learnt, else 503 and why  |
 //! | `/metrics`   | OpenMetrics text, or the older text format: what the client accepts  |
-//! | `/api/zones` | every zone as JSON                                                   |
+//! | `/events`    | what the status page shows, as server-sent events                    |
+//! | `/api/zones` | every zone as JSON, or with `zone=NAME` one                          |
 //! | `/api/history` | the last configurations, or with `zone=NAME` the last changes of a zone |
 
 mod api;
 pub mod client;
 mod connections;
 pub mod control;
+mod events;
 pub mod flush;
 mod history;
 mod hosts;
@@ -26,11 +28,13 @@ pub mod log_level;
 mod metrics;
 mod page;
 pub mod readable;
+mod samples;
 mod serving;
+mod summary;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -51,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::hosts::AllowedHosts;
 #[doc(hidden)]
 pub use self::metrics::Format as MetricsFormat;
+pub use self::samples::Samples;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
 use self::{connections::Bounds, http::HttpLimits, metrics::Format};
 use crate::{
@@ -62,8 +67,18 @@ use crate::{
 /// Connections of the admin interface: a scraper, a few people and a load balancer's checks are a dozen.
 pub const CONNECTIONS_MAX: usize = 64;
 
+/// Status pages that are open at the same time: those of a team, with some that are forgotten. All that come through one
+/// proxy have one address.
+pub const EVENT_STREAMS_MAX: usize = 32;
+
 /// One address needs no more than half of all. Metrics of ten thousand zones are 11 MB, so five slow scrapers of them fit; with ten zones all connections do.
-const BOUNDS: Bounds = Bounds { connections: CONNECTIONS_MAX, per_client: 32, octets: 64 << 20 };
+const BOUNDS: Bounds = Bounds {
+    connections: CONNECTIONS_MAX,
+    per_client: 32,
+    octets: 64 << 20,
+    endless: EVENT_STREAMS_MAX,
+    endless_per_client: EVENT_STREAMS_MAX / 2,
+};
 
 /// From accept to the last octet of the reply. Metrics of ten thousand zones are 11 MB: a second on a slow network.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
@@ -84,6 +99,8 @@ pub struct View {
     pub configurations: ConfigHistory,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
+    /// Queries of the last minutes.
+    pub samples: Samples,
     /// Whether clients should be sent here.
     pub serving: ServingCheck,
     /// The names under which the pages answer.
@@ -99,6 +116,14 @@ impl View {
         let mut zones: Vec<_> = table.entries().map(|entry| (entry.name().to_string(), entry.clone())).collect();
         zones.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         zones
+    }
+
+    /// When the process started, by the clock that says that it is `today`.
+    fn started_at(&self, today: SystemTime) -> SystemTime {
+        let started = today.checked_sub(self.started.elapsed()).unwrap_or(today);
+        // Whole seconds, so that it stays the same.
+        let rounded = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + Duration::from_millis(500);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(rounded.as_secs())
     }
 
     /// Why the server is not ready; `None` when it is.
@@ -143,6 +168,7 @@ pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
 fn router(view: View) -> Router {
     let pages = Router::new()
         .route("/", get(status_page))
+        .route("/events", get(events::events))
         .merge(readable::pages())
         .route_layer(middleware::from_fn_with_state(view.hosts.clone(), hosts::refuse_other_hosts));
     pages
@@ -151,7 +177,10 @@ fn router(view: View) -> Router {
         .route("/serving", get(serving_state))
         .route("/metrics", get(metrics))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
+            (
+                StatusCode::NOT_FOUND,
+                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history\n",
+            )
         })
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
@@ -189,10 +218,9 @@ impl Pages {
 }
 
 async fn status_page(State(pages): State<Pages>) -> Response {
-    let nonce = format!("{:032x}", rand::random::<u128>());
-    let policy = page::content_security_policy(&nonce);
-    let html = pages.render(move |view| page::render(view, &nonce)).await;
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, &policy)], html)
+    let html = pages.render(page::render).await;
+    let policy = page::content_security_policy();
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)], html)
         .into_response()
 }
 
@@ -235,7 +263,6 @@ async fn set_security_headers(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
 
     use axum::{body::Body, http::Request};
     use hyper_util::service::TowerToHyperService;
@@ -276,6 +303,7 @@ mod tests {
             process: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config)),
             configurations: ConfigHistory::default(),
+            samples: Samples::default(),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
             hosts: AllowedHosts::default(),
@@ -339,11 +367,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_policy_of_the_status_page_allows_its_style() {
-        let (_, headers, page) = ask(view(vec![]), "GET", "/").await;
-        let (_, nonce) = page.split_once("<style nonce=\"").unwrap();
-        let (nonce, _) = nonce.split_once('"').unwrap();
-        assert!(header(&headers, "content-security-policy").contains(&format!("style-src 'nonce-{nonce}'")));
+    async fn the_policy_of_the_status_page_allows_its_own_style_and_script_only() {
+        let (_, headers, page) = ask(view(vec![known("a", &["::1"], false)]), "GET", "/").await;
+        let policy = header(&headers, "content-security-policy");
+        for (tag, directive) in [("style", "style-src"), ("script", "script-src")] {
+            let parts: Vec<_> = page.split(&format!("<{tag}>")).collect();
+            let [_, rest] = parts.as_slice() else { panic!("one {tag}") };
+            let (content, _) = rest.split_once(&format!("</{tag}>")).unwrap();
+            let digest = ring::digest::digest(&ring::digest::SHA256, content.as_bytes());
+            let allowed = format!("{directive} 'sha256-{}';", data_encoding::BASE64.encode(digest.as_ref()));
+            assert!(policy.contains(&allowed), "{policy}");
+        }
+        assert!(policy.starts_with("default-src 'none'; ") && policy.contains("connect-src 'self'; "));
+        assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains('*'), "{policy}");
+        assert!(!page.contains(" style=") && !page.contains(" onclick="), "the policy would forbid it");
     }
 
     #[tokio::test]
@@ -351,7 +388,10 @@ mod tests {
         let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
+            (
+                StatusCode::NOT_FOUND,
+                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history\n"
+            )
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");

@@ -1,57 +1,77 @@
-//! `/`: the status page, for operators.
+//! `/`: the status page, for people.
 //!
-//! It shows a summary, then the state of the file, then the zones, those with problems first. It needs no script and no
-//! other file, and escapes every text that does not come from this module.
+//! It shows the state as it is now: a summary, the file, then the zones, those with problems first. That much needs no script.
+//! With one, the page replaces it by what `/events` sends. Style and script are in the page, which asks for no other file. It
+//! escapes every text that does not come from this module; the script writes text nodes only.
 
 use std::{
     fmt,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
-use super::View;
+use super::{
+    View,
+    summary::{BY_URGENCY, Severity, Summary},
+};
 use crate::{
     config::ConfigStatus,
     table::{NodeDescription, PollStatus, ZoneDescription, ZoneEntry},
     types::{NodeState, ZoneState},
 };
 
-/// Zones on the page; `/api/zones` has all of them.
+/// Zones on the page without a script; `/api/zones` has all of them.
 const ZONES_SHOWN_MAX: usize = 200;
 
 /// Nodes of one zone on the page.
 const NODES_SHOWN_MAX: usize = 12;
 
-/// The interval at which the page reloads itself, in seconds.
+/// The interval at which the page reloads itself without a script, in seconds.
 const RELOAD_EVERY: u32 = 5;
 
-/// States, the most urgent first.
-const BY_URGENCY: [ZoneState; 6] = [
-    ZoneState::Unanswered,
-    ZoneState::Stale,
-    ZoneState::Waiting,
-    ZoneState::Contested,
-    ZoneState::Degraded,
-    ZoneState::Live,
-];
+const STYLE: &str = include_str!("page/page.css");
 
-/// Allows the page's own style and icon, and nothing else.
-pub(super) fn content_security_policy(nonce: &str) -> String {
-    format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+/// What the script fills.
+const LIVE: &str = include_str!("page/live.html");
+
+/// The parts of the script, in a scope of their own.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("page/text.js"),
+    include_str!("page/plots.js"),
+    include_str!("page/zones.js"),
+    include_str!("page/changes.js"),
+    include_str!("page/zone.js"),
+    include_str!("page/live.js"),
+    "})();\n",
+);
+
+/// Allows the page's own style, script, icon and events, and nothing else.
+pub(super) fn content_security_policy() -> &'static str {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        let hash = |content: &str| {
+            let digest = ring::digest::digest(&ring::digest::SHA256, content.as_bytes());
+            data_encoding::BASE64.encode(digest.as_ref())
+        };
+        format!(
+            "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            hash(STYLE),
+            hash(SCRIPT)
+        )
+    });
+    &POLICY
 }
 
-/// Renders the page; the policy allows the style with this `nonce`.
-pub(super) fn render(view: &View, nonce: &str) -> String {
+/// Renders the page.
+pub(super) fn render(view: &View) -> String {
     let rows = rows(view);
     let config = view.config.load();
-    let Summary { severity, headline, meaning } = Summary::of(&rows, config.error.is_some());
-    let class = severity.class();
-    let icon = severity.icon();
-    let style = include_str!("page.css");
+    let Summary { severity, headline, meaning } = Summary::of_states(rows.iter().map(Row::state), &config);
+    let headline = Text(&headline);
+    let class = severity.word();
+    let icon = icon(severity);
     let version = env!("CARGO_PKG_VERSION");
     let refused = config.error.as_deref().map(|error| refused(error, &config)).unwrap_or_default();
     let absent = absent(&view.serving.absent_addresses());
@@ -63,113 +83,43 @@ pub(super) fn render(view: &View, nonce: &str) -> String {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{RELOAD_EVERY}">
+<noscript><meta http-equiv="refresh" content="{RELOAD_EVERY}"></noscript>
 <title>{headline} · alternator-dns</title>
 <link rel="icon" href="{icon}">
-<style nonce="{nonce}">
-{style}</style>
+<style>{STYLE}</style>
 </head>
 <body>
-<main>
+<div id="static">
 <header class="{class}">
 <p class="program">alternator-dns {version}</p>
 <h1>{headline}</h1>
 <p>{meaning}</p>
 </header>
-{refused}{absent}{facts}{zones}<footer>
+<main>
+{refused}{absent}{facts}{zones}</main>
+<footer>
 <a href="/metrics">metrics</a> <a href="/api/zones">zones as JSON</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a> <a href="/serving">serving</a>
-<span>reloads every {RELOAD_EVERY} s</span>
+<noscript><span>reloads every {RELOAD_EVERY} s</span></noscript>
 </footer>
-</main>
+</div>
+{LIVE}<script>{SCRIPT}</script>
 </body>
 </html>
 "#
     )
 }
 
-/// How urgent the state of the server is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-enum Severity {
-    Ok,
-    Warning,
-    Critical,
-}
-
-impl Severity {
-    fn of(state: ZoneState) -> Self {
-        match state {
-            ZoneState::Live => Self::Ok,
-            ZoneState::Degraded | ZoneState::Contested | ZoneState::Waiting => Self::Warning,
-            ZoneState::Stale | ZoneState::Unanswered => Self::Critical,
-        }
-    }
-
-    fn class(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// A dot in the color of the severity, which a background tab shows as well.
-    fn icon(self) -> String {
-        let color = match self {
-            Self::Ok => "3a9d6b",
-            Self::Warning => "d99a2b",
-            Self::Critical => "d0483c",
-        };
-        format!(
-            "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
-             %3Ccircle cx='8' cy='8' r='6' fill='%23{color}'/%3E%3C/svg%3E"
-        )
-    }
-}
-
-/// The state of all zones in one sentence, and what it means.
-struct Summary {
-    severity: Severity,
-    headline: String,
-    meaning: &'static str,
-}
-
-impl Summary {
-    fn of(rows: &[Row], refused: bool) -> Self {
-        let count = |state| rows.iter().filter(|row| row.state() == state).count();
-        let worst = rows.first().map_or(ZoneState::Live, Row::state);
-        let problems: Vec<_> = BY_URGENCY
-            .into_iter()
-            .filter(|&state| state != ZoneState::Live && count(state) > 0)
-            .map(|state| (count(state), state.word()))
-            .collect();
-        let headline = match (rows.len(), problems.as_slice()) {
-            (0, _) => "no zones".to_owned(),
-            (1, _) => format!("the zone is {}", worst.word()),
-            (total, []) => format!("all {total} zones live"),
-            (total, [(first, word), rest @ ..]) => {
-                let rest: String = rest.iter().map(|(count, word)| format!(", {count} {word}")).collect();
-                format!("{first} of {total} zones {word}{rest}")
-            }
-        };
-        let severity = if refused { Severity::of(worst).max(Severity::Warning) } else { Severity::of(worst) };
-        Self { severity, headline, meaning: meaning(worst) }
-    }
-}
-
-/// What the worst state means for clients.
-fn meaning(worst: ZoneState) -> &'static str {
-    match worst {
-        ZoneState::Live => "Every zone is answered with nodes that its cluster confirmed recently.",
-        ZoneState::Degraded => {
-            "A degraded zone is answered, but with nodes that are not verified, or not with those of its first scope."
-        }
-        ZoneState::Contested => {
-            "The nodes of a contested zone disagree about which nodes are alive; the zone keeps the nodes it had."
-        }
-        ZoneState::Waiting => "A waiting zone has learnt no node yet; it is answered with its seeds.",
-        ZoneState::Unanswered => "There is no address to answer an unanswered zone with: its clients get SERVFAIL.",
-        ZoneState::Stale => "The cluster of a stale zone does not answer; its last known nodes are still answered.",
-    }
+/// A dot in the color of the severity, which a background tab shows as well.
+fn icon(severity: Severity) -> String {
+    let color = match severity {
+        Severity::Ok => "3a9d6b",
+        Severity::Warning => "d99a2b",
+        Severity::Critical => "d0483c",
+    };
+    format!(
+        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E\
+         %3Ccircle cx='8' cy='8' r='6' fill='%23{color}'/%3E%3C/svg%3E"
+    )
 }
 
 /// One zone, as it is now.
@@ -299,7 +249,7 @@ fn zone(row: &Row, now: Instant) -> String {
          <td>{nodes}</td><td class=\"number\" data-label=\"TTL\">{ttl} s</td>\
          <td class=\"number\" data-label=\"Last success\">{success}</td>\
          <td class=\"error\">{reason}</td></tr>\n",
-        class = Severity::of(row.state()).class(),
+        class = Severity::of(row.state()).word(),
         name = Text(&row.name),
         cluster = row.status.cluster_id.map(|id| format!("<small>cluster {id}</small>")).unwrap_or_default(),
         state = row.state().word(),
@@ -411,20 +361,6 @@ mod tests {
     use crate::{table::ZoneSettings, types::AddressRules};
 
     #[test]
-    fn the_headline_names_the_worst_state_first() {
-        let headline = |zones: Vec<Arc<ZoneEntry>>| {
-            let summary = Summary::of(&rows(&view(zones)), false);
-            (summary.headline, summary.severity)
-        };
-        assert_eq!(headline(vec![]), ("no zones".into(), Severity::Ok));
-        assert_eq!(headline(vec![known("a", &["10.0.0.1"], false)]), ("the zone is live".into(), Severity::Ok));
-        let live = vec![known("a", &["10.0.0.1"], false), known("b", &["10.0.0.1"], false)];
-        assert_eq!(headline(live), ("all 2 zones live".into(), Severity::Ok));
-        let mixed = vec![known("a", &["10.0.0.1"], false), waiting("b"), known("c", &["10.0.0.1"], true)];
-        assert_eq!(headline(mixed), ("1 of 3 zones unanswered, 1 stale".into(), Severity::Critical));
-    }
-
-    #[test]
     fn all_texts_are_escaped() {
         let entry = known("a.example", &["10.0.0.1"], true);
         let hostile = "</td><script>alert('x' & \"y\")</script>";
@@ -437,10 +373,10 @@ mod tests {
             error: Some(hostile.into()),
             kept: None,
         }));
-        let page = render(&view, "0123");
+        let page = render(&view);
         let escaped = "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39; &amp; &quot;y&quot;)&lt;/script&gt;";
         assert_eq!(page.matches(escaped).count(), 4);
-        assert!(!page.contains("<script"));
+        assert_eq!(page.matches("<script").count(), 1, "its own");
         assert!(page.contains("The configuration file was refused"));
     }
 
@@ -451,7 +387,7 @@ mod tests {
             let status =
                 ConfigStatus { error: Some("f:1:1: x".into()), kept, ..ConfigStatus::clone(&view.config.load()) };
             view.config.store(Arc::new(status));
-            render(&view, "0123")
+            render(&view)
         };
         let page = refuse(None);
         assert!(page.contains("refused: an older configuration is served") && page.contains("Nothing has changed"));
@@ -465,7 +401,8 @@ mod tests {
         let mut zones: Vec<_> =
             (0..300).map(|number| known(&format!("z{number:03}.example"), &["10.0.0.1"], false)).collect();
         zones.push(known("zz.example", &["10.0.0.1"], true));
-        let page = render(&view(zones), "0123");
+        let page = render(&view(zones));
+        let (page, _) = page.split_once("<div id=\"live\"").unwrap();
         assert_eq!(page.matches("<th scope=\"row\">").count(), ZONES_SHOWN_MAX);
         assert!(page.find("zz.example.").unwrap() < page.find("z000.example.").unwrap());
         assert!(page.contains("200 of 301 zones"));
@@ -473,14 +410,14 @@ mod tests {
 
     #[test]
     fn a_zone_without_nodes_or_seeds_shows_servfail() {
-        assert!(render(&view(vec![waiting("a")]), "0123").contains("none answered: SERVFAIL"));
+        assert!(render(&view(vec![waiting("a")])).contains("none answered: SERVFAIL"));
     }
 
     #[test]
     fn the_page_says_what_is_answered_and_why_a_node_is_not() {
         let zone = known("a", &["10.0.0.1", "10.0.0.2"], false);
         let configure = |rules| zone.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 2000);
-        let page = || render(&view(vec![zone.clone()]), "0123");
+        let page = || render(&view(vec![zone.clone()]));
         configure(AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() });
         let excluded = "<span class=\"address muted\" title=\"is in exclude\">10.0.0.1 excluded</span>";
         assert!(page().contains(excluded) && page().contains("<span class=\"address\">10.0.0.2</span>"));
@@ -488,7 +425,10 @@ mod tests {
         configure(AddressRules { allow: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..AddressRules::default() });
         assert!(page().contains("<h1>the zone is unanswered</h1>") && page().contains("clients get SERVFAIL"));
         assert!(page().contains("the zone&#39;s rules let no node through: 10.0.0.1 is not in allow_nodes"));
-        assert!(!page().contains("degraded"), "a zone without an answer is not called answered");
+        let page = page();
+        let (_, static_part) = page.split_once("<div id=\"static\">").unwrap();
+        let (static_part, _) = static_part.split_once("<div id=\"live\"").unwrap();
+        assert!(!static_part.contains("degraded"), "a zone without an answer is not called answered");
     }
 
     #[test]

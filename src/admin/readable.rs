@@ -1,8 +1,17 @@
 //! What can be read as JSON, under the admin address and, for commands, on the control socket.
 
-use axum::{Router, extract::State, http::header, middleware, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::header,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
 
 use super::{Pages, View, api, history, http};
+use crate::types::ZoneName;
 
 /// The routes, for [`Pages`].
 pub(super) fn pages() -> Router<Pages> {
@@ -14,6 +23,19 @@ pub fn routes(view: View) -> Router {
     pages().layer(middleware::from_fn(http::refuse_bodies)).with_state(Pages::new(view))
 }
 
-async fn zones(State(pages): State<Pages>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], pages.render(api::render).await)
+#[derive(Debug, Default, Deserialize)]
+struct Parameters {
+    /// This zone in place of all.
+    zone: Option<String>,
+}
+
+async fn zones(State(pages): State<Pages>, Query(parameters): Query<Parameters>) -> Response {
+    let zone = match parameters.zone.as_deref().map(ZoneName::parse) {
+        None => None,
+        Some(Ok(name)) if pages.view.table.now().zone(&name).is_some() => Some(name),
+        Some(Ok(_)) => return history::refusal("no zone has this name; `alternator-dns status` lists the zones"),
+        Some(Err(error)) => return history::refusal(&format!("the name {error}")),
+    };
+    let json = pages.render(move |view| api::render(view, zone.as_ref())).await;
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }

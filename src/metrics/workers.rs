@@ -19,7 +19,7 @@ const CHUNK: usize = 1024;
 const CHUNKS_MAX: usize = 64;
 
 /// Identifies a zone entry of this process. An index is reused when its zone is gone; a generation never is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ZoneId {
     /// Position in per-worker arrays: the lowest that was free.
     pub index: u32,

@@ -15,7 +15,7 @@ use crate::{
 const PROCESS: usize = 96;
 
 /// Connections of the admin interface, and as many of the former address while it moves.
-const ADMIN: usize = 2 * admin::CONNECTIONS_MAX;
+const ADMIN: usize = 2 * (admin::CONNECTIONS_MAX + admin::EVENT_STREAMS_MAX);
 
 /// Kept connections, polls and reports of one zone, and name look-ups of its seeds.
 const ZONE: usize = 8;

@@ -61,7 +61,7 @@ pub use self::{
 };
 use crate::{
     admin::{
-        AllowedHosts, ServingCheck, View,
+        AllowedHosts, Samples, ServingCheck, View,
         control::{self, RunningServer},
         flush, log_level, readable,
     },
@@ -171,6 +171,8 @@ impl Supervisor {
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
+        let samples = supervisor.admin.view().samples.run(shared.table.clone(), shared.counters.clone());
+        supervisor.tasks.spawn("query samples".into(), async { match samples.await {} });
         let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
         supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
         let config = supervisor.put_first_in_force(path, (config, refused), writer).await?;
@@ -204,6 +206,10 @@ impl Supervisor {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
+        // It may have become ready while the control socket was bound.
+        if *ready.borrow() {
+            ready.mark_changed();
+        }
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {
@@ -387,6 +393,7 @@ impl Shared {
             process: self.counters.clone(),
             config: self.status.clone(),
             configurations: self.configurations.clone(),
+            samples: Samples::default(),
             ready,
             serving,
             hosts: AllowedHosts::default(),

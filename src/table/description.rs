@@ -117,36 +117,40 @@ impl Record {
         self.nodes = next.collect();
     }
 
-    /// Takes over why the zone, and each of these nodes, is in its state.
-    pub(super) fn explain(&mut self, zone: Option<Arc<str>>, nodes: impl IntoIterator<Item = (IpAddr, Arc<str>)>) {
+    /// Takes over why the zone, and each of these nodes, is in its state. Returns whether that differs from before.
+    pub(super) fn explain(
+        &mut self,
+        zone: Option<Arc<str>>,
+        nodes: impl IntoIterator<Item = (IpAddr, Arc<str>)>,
+    ) -> bool {
+        let mut differs = self.reason != zone;
         self.reason = zone;
-        for record in &mut self.nodes {
-            record.reason = None;
-        }
+        let former: Vec<_> = self.nodes.iter_mut().map(|record| record.reason.take()).collect();
         for (node, reason) in nodes {
             if let Some(record) = self.node_mut(node) {
                 record.reason = Some(reason);
             }
         }
+        differs |= self.nodes.iter().zip(&former).any(|(record, former)| record.reason != *former);
+        differs
     }
 
-    /// A probe of a node has ended.
-    pub(super) fn probed(&mut self, node: IpAddr, last: LastProbe, failure: Option<&ProbeFailure>) {
-        let Some(record) = self.node_mut(node) else { return };
+    /// A probe of a node has ended. Returns whether its reason may differ from before.
+    pub(super) fn probed(&mut self, node: IpAddr, last: LastProbe, failure: Option<&ProbeFailure>) -> bool {
+        let Some(record) = self.node_mut(node) else { return false };
         record.last_probe = Some(last);
         // A node that was not asked is down for the reason that was recorded before.
         let is_cause =
             |failure: &&ProbeFailure| record.state != NodeState::Down || !matches!(failure, ProbeFailure::NotAsked(_));
-        if let Some(failure) = failure.filter(is_cause) {
-            record.failure = Some(failure.clone());
+        match failure.filter(is_cause) {
+            Some(failure) => record.fail(failure.clone()),
+            None => false,
         }
     }
 
-    /// A poll of a node has failed in a way that counts as a failed probe.
-    pub(super) fn failed(&mut self, node: IpAddr, failure: ProbeFailure) {
-        if let Some(record) = self.node_mut(node) {
-            record.failure = Some(failure);
-        }
+    /// A poll of a node has failed in a way that counts as a failed probe. Returns whether its reason may differ from before.
+    pub(super) fn failed(&mut self, node: IpAddr, failure: ProbeFailure) -> bool {
+        self.node_mut(node).is_some_and(|record| record.fail(failure))
     }
 
     /// The zone as it is answered. `error` is what went wrong in the last poll.
@@ -202,6 +206,13 @@ impl Record {
 impl NodeRecord {
     fn new(address: IpAddr, state: NodeState, since: SystemTime) -> Self {
         Self { address, state, since, reason: None, last_probe: None, failure: None }
+    }
+
+    /// Takes over a failure. Returns whether it differs from the last one.
+    fn fail(&mut self, failure: ProbeFailure) -> bool {
+        let differs = self.failure.as_ref() != Some(&failure);
+        self.failure = Some(failure);
+        differs
     }
 }
 

@@ -35,6 +35,14 @@ pub fn table_version() -> u64 {
     TABLE_VERSION.load(Acquire)
 }
 
+/// How often what is shown of any zone has changed.
+static SHOWN_VERSION: AtomicU64 = AtomicU64::new(0);
+
+/// Grows after the [revision](ZoneEntry::revision) of any zone: while the number stays the same, no zone is shown otherwise.
+pub fn shown_version() -> u64 {
+    SHOWN_VERSION.load(Acquire)
+}
+
 /// Call this after the new answers are in place: a thread that sees the new number then sees them too.
 fn publish() {
     TABLE_VERSION.fetch_add(1, Release);
@@ -53,6 +61,8 @@ pub struct ZoneEntry {
     history: Mutex<History>,
     /// The answers have changed since the last observation of `history`.
     is_unobserved: AtomicBool,
+    /// How often what is shown of the zone has changed.
+    revision: AtomicU64,
     counters: ZoneCounters,
 }
 
@@ -87,6 +97,18 @@ pub struct PollStatus {
     pub active_scope: Option<Scope>,
 }
 
+impl PollStatus {
+    /// Whether it differs at most in times, counts and the source: they change with each poll.
+    fn shows_the_same(&self, other: &Self) -> bool {
+        self.last_error == other.last_error
+            && self.seeds_disagree == other.seeds_disagree
+            && self.cluster_id == other.cluster_id
+            && self.foreign == other.foreign
+            && self.active_scope == other.active_scope
+            && self.last_success.is_some() == other.last_success.is_some()
+    }
+}
+
 /// Where what is answered comes from.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Origin {
@@ -112,6 +134,7 @@ impl ZoneEntry {
             record: Mutex::new(Record::new(&answers, now)),
             history: Mutex::new(History::new(ZoneState::Waiting)),
             is_unobserved: AtomicBool::new(false),
+            revision: AtomicU64::new(0),
             answers: ArcSwap::from_pointee(answers),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
@@ -174,6 +197,19 @@ impl ZoneEntry {
         let mut record = self.record();
         record.update(&self.answers(), now);
         self.is_unobserved.store(true, Release);
+        self.revise();
+    }
+
+    /// How often what people see of the zone has changed: state, reasons, nodes, last changes; not ages and probes that
+    /// succeed. Two equal numbers mean that [`Self::describe`] gives the same.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Acquire)
+    }
+
+    /// Call this after the change is in place.
+    fn revise(&self) {
+        self.revision.fetch_add(1, Release);
+        SHOWN_VERSION.fetch_add(1, Release);
     }
 
     /// Keeps what has changed since the last call, with the reasons as they are now. `source` is the node whose list is in
@@ -184,6 +220,7 @@ impl ZoneEntry {
         }
         let seen = self.describe();
         self.history().observe(&seen, source, SystemTime::now());
+        self.revise();
     }
 
     /// The last changes of the zone and its nodes, the oldest first.
@@ -203,17 +240,23 @@ impl ZoneEntry {
 
     /// Takes over why the zone, and each of these nodes, is in its state.
     pub fn explain(&self, zone: Option<Arc<str>>, nodes: impl IntoIterator<Item = (IpAddr, Arc<str>)>) {
-        self.record().explain(zone, nodes);
+        if self.record().explain(zone, nodes) {
+            self.revise();
+        }
     }
 
     /// Records how a probe of a node ended. No answer changes by that.
     pub fn record_probe(&self, node: IpAddr, last: LastProbe, failure: Option<&ProbeFailure>) {
-        self.record().probed(node, last, failure);
+        if self.record().probed(node, last, failure) {
+            self.revise();
+        }
     }
 
     /// Records that a poll of a node failed in a way that counts as a failed probe.
     pub fn record_failure(&self, node: IpAddr, failure: ProbeFailure) {
-        self.record().failed(node, failure);
+        if self.record().failed(node, failure) {
+            self.revise();
+        }
     }
 
     /// The zone and its nodes, for people.
@@ -224,7 +267,11 @@ impl ZoneEntry {
 
     /// Publishes what the poller saw in its last tick.
     pub fn report(&self, status: PollStatus) {
-        self.poll_status.store(Arc::new(status));
+        let status = Arc::new(status);
+        let former = self.poll_status.swap(status.clone());
+        if !former.shows_the_same(&status) {
+            self.revise();
+        }
     }
 
     /// The zone's state in one word.

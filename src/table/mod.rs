@@ -25,7 +25,7 @@ pub use self::{
     choice::Node,
     description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
-    entry::{Origin, PollStatus, ZoneEntry, table_version},
+    entry::{Origin, PollStatus, ZoneEntry, shown_version, table_version},
     history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},

@@ -120,6 +120,73 @@ fn the_status_page_is_one_page_and_other_paths_give_404() {
     assert_eq!(http::get(daemon.admin(), "/nothing").unwrap().0, 404);
 }
 
+/// Reads what an event stream sends until it has this text.
+fn read_until(stream: &mut TcpStream, what: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut all = String::new();
+    while !all.contains(what) {
+        assert!(Instant::now() < deadline, "{what} is missing:\n{all}");
+        let mut octets = [0; 4096];
+        let length = stream.read(&mut octets).unwrap();
+        assert!(length > 0, "the stream has ended:\n{all}");
+        all.push_str(&String::from_utf8_lossy(&octets[..length]));
+    }
+    all
+}
+
+fn ask_for_events(daemon: &Daemon, host: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(daemon.admin()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    stream
+}
+
+#[test]
+fn events_say_at_once_what_changes() {
+    let cluster = SimulatedCluster::start(3).unwrap();
+    let daemon = Daemon::start("events", &zone("a.example", &cluster));
+    wait::until("three answers", || {
+        let zone = daemon.zone("a.example.");
+        (zone["answers"].as_array().unwrap().len() == 3).then_some(())
+    });
+    let mut stream = ask_for_events(&daemon, "localhost");
+    let first = read_until(&mut stream, "event: complete");
+    assert!(first.starts_with("HTTP/1.1 200") && first.contains("content-type: text/event-stream"), "{first}");
+    assert!(first.contains("a.example.") && first.contains(&cluster.node(2).to_string()), "{first}");
+    let stopped = Instant::now();
+    cluster.stop(cluster.node(2));
+    read_until(&mut stream, "\"answers\":2");
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+    rename_over(&daemon.config_path(), &config(&zone("b.example", &cluster)));
+    let reloaded = read_until(&mut stream, "b.example.");
+    assert!(reloaded.contains("event: removed\ndata: [\"a.example.\"]"), "{reloaded}");
+    rename_over(&daemon.config_path(), "nonsense");
+    assert!(read_until(&mut stream, "file refused: ").contains("\"severity\":"));
+    // A stranger's web page must not read them.
+    let refused = read_until(&mut ask_for_events(&daemon, "evil.example"), "\r\n\r\n");
+    assert!(refused.starts_with("HTTP/1.1 421"), "{refused}");
+}
+
+#[test]
+fn open_streams_do_not_hold_up_the_end() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let mut daemon = Daemon::start("events-end", &zone("a.example", &cluster));
+    let mut streams = [(); 4].map(|()| ask_for_events(&daemon, "localhost"));
+    streams.iter_mut().for_each(|stream| drop(read_until(stream, "event: complete")));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(daemon.wait_exit(Duration::from_secs(10)).success());
+}
+
+#[test]
+fn one_zone_can_be_asked_for() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("one-zone", &(zone("a.example", &cluster) + &zone("b.example", &cluster)));
+    let (status, text) = http::get(daemon.admin(), "/api/zones?zone=B.Example").unwrap();
+    assert!(status == 200 && text.contains("b.example.") && !text.contains("a.example."), "{text}");
+    assert_eq!(http::get(daemon.admin(), "/api/zones?zone=c.example").unwrap().0, 422);
+    assert_eq!(http::get(daemon.admin(), "/api/zones?zone=a..example").unwrap().0, 422);
+}
+
 #[test]
 fn garbage_on_the_admin_port_does_not_disturb_other_clients() {
     let cluster = SimulatedCluster::start(1).unwrap();

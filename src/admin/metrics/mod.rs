@@ -459,6 +459,68 @@ mod tests {
         assert_eq!(types, documented.collect());
     }
 
+    /// The names of series, with the labels that are asked for, in an expression of PromQL.
+    fn selectors(expression: &str) -> Vec<(&str, Vec<&str>)> {
+        let starts = expression.match_indices("alternator_dns_").map(|(start, _)| &expression[start..]);
+        starts
+            .map(|text| {
+                let end = text.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(text.len());
+                let (name, rest) = text.split_at(end);
+                let matchers =
+                    rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+                // No value in the files below has a comma.
+                let labels = matchers.split(',').map(|matcher| matcher.split(['=', '!']).next().unwrap_or_default());
+                (name, labels.filter(|label| !label.is_empty()).collect())
+            })
+            .collect()
+    }
+
+    fn expressions(json: &serde_json::Value, found: &mut Vec<String>) {
+        match json {
+            serde_json::Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        serde_json::Value::String(text) if ["expr", "definition"].contains(&name.as_str()) => {
+                            found.push(text.clone());
+                        }
+                        value => expressions(value, found),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The dashboard and the alerts that are shipped.
+    #[test]
+    fn what_is_shipped_asks_for_metrics_and_labels_that_exist() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+        let dashboard = std::fs::read_to_string(root.join("grafana/alternator-dns.json")).unwrap();
+        let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+        let mut asked = Vec::new();
+        expressions(&dashboard, &mut asked);
+        assert!(asked.len() > 30, "{asked:?}");
+        let rules = std::fs::read_to_string(root.join("prometheus/alternator-dns.rules.yml")).unwrap();
+        asked.push(rules);
+        let view = view(vec![known("a", &["10.0.0.1"], false)]);
+        view.process.certificate_expiry.of(CertificateUse::Ca).set(1_795_380_000);
+        let (types, samples) = read(&render(&view));
+        for (name, labels) in asked.iter().flat_map(|expression| selectors(expression)) {
+            let family = |suffix: &str, kind: &str| {
+                name.strip_suffix(suffix).and_then(|name| types.get(name)).is_some_and(|found| found == kind)
+            };
+            let exists = family("", "gauge") || family("_total", "counter") || family("_info", "info");
+            assert!(exists || family("_bucket", "histogram"), "{name} is not exported");
+            let series = samples.keys().find(|series| series.split('{').next() == Some(name));
+            for label in labels.into_iter().filter(|label| !["instance", "job"].contains(label)) {
+                // Some series appear with their first count only.
+                let has = series.is_none_or(|series| series.contains(&format!("{label}=\"")));
+                assert!(has, "{name} has no label {label}");
+            }
+        }
+    }
+
     #[test]
     fn counters_appear_with_their_labels_and_values() {
         let zone = known("alternator.east.example", &["10.0.0.1", "10.0.0.2"], true);
