@@ -77,9 +77,10 @@ async fn look(files: &[CertificateFile], reader: &FileReader, counters: &Process
     for file in files {
         // What is wrong with a file that cannot be read is said where it is used.
         let Ok(content) = reader.read(&file.path, TLS_FILE_OCTETS_MAX).await else { continue };
-        let Some(expires) = expiry(file.purpose, &facts(&content.octets)) else { continue };
+        let facts = facts(&content.octets);
+        let Some(expires) = expiry(file.purpose, &facts) else { continue };
         earliest.entry(file.purpose).and_modify(|earliest| *earliest = expires.min(*earliest)).or_insert(expires);
-        if let Some(words) = expires_soon(expires, now)
+        if let Some(words) = expires_soon(expires, now).or_else(|| not_yet_valid(file.purpose, &facts, now))
             && log.is_due(&file.path, expires, Instant::now())
         {
             tracing::warn!("{}: {} holds a certificate that {words}", file.place, file.path.display());
@@ -108,12 +109,17 @@ fn expiry(purpose: CertificateUse, facts: &[CertificateFacts]) -> Option<i64> {
     }
 }
 
+/// Whether the certificate that is shown is not valid yet. Of several authorities, one is enough.
+fn not_yet_valid(purpose: CertificateUse, facts: &[CertificateFacts], now: i64) -> Option<String> {
+    let own = facts.first().filter(|_| purpose != CertificateUse::Ca)?;
+    own.time_defect(now).map(|defect| defect.to_string())
+}
+
 /// What is worth a warning about the certificates of a file that can be used; each is the end of a sentence.
 pub(super) fn certificate_warnings(purpose: CertificateUse, octets: &[u8], now: i64) -> Vec<String> {
     let facts = facts(octets);
     let soon = expiry(purpose, &facts).and_then(|expires| expires_soon(expires, now));
-    let early = facts.first().and_then(|own| own.time_defect(now)).map(|defect| defect.to_string());
-    let early = early.filter(|_| soon.is_none() && purpose != CertificateUse::Ca);
+    let early = not_yet_valid(purpose, &facts, now).filter(|_| soon.is_none());
     let name = match purpose {
         CertificateUse::Server => facts.first().and_then(CertificateFacts::name_defect),
         CertificateUse::Client => None,

@@ -133,7 +133,23 @@ pub fn sentence(error: &TlsError) -> String {
         TlsError::InvalidCertificate(Unfit::Other(other)) if other.0.is::<CertificateDefect>() => {
             format!("has a certificate that {}", other.0)
         }
+        TlsError::InvalidCertificate(
+            Unfit::UnsupportedSignatureAlgorithmContext { .. }
+            | Unfit::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        ) => "has a certificate that is signed with an algorithm that is not supported, such as SHA-1".into(),
+        TlsError::InvalidCertificate(Unfit::InvalidPurpose | Unfit::InvalidPurposeContext { .. }) => {
+            "has a certificate that is not for servers; make it again with the extended key usage serverAuth".into()
+        }
+        // webpki's error, which rustls has no name for.
+        TlsError::InvalidCertificate(Unfit::Other(other))
+            if format!("{:?}", other.0) == "UnsupportedCriticalExtension" =>
+        {
+            "has a certificate with a critical extension that is not known here; make it again without that".into()
+        }
         TlsError::InvalidCertificate(unfit) => format!("has a certificate that does not fit: {unfit}"),
+        TlsError::AlertReceived(Alert::HandshakeFailure) => "has no algorithm of TLS in common with this server; its key \
+             must be ECDSA P-256 or P-384, Ed25519, or RSA, and its TLS version 1.2 or 1.3"
+            .into(),
         TlsError::AlertReceived(Alert::CertificateRequired) => "demands a client certificate".into(),
         TlsError::AlertReceived(alert) => format!("does not accept our TLS: {alert:?}"),
         TlsError::InvalidMessage(_) => "does not speak TLS on this port".into(),
