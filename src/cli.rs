@@ -1,6 +1,7 @@
 //! What the command line says, and the commands that need little more than that.
 
 mod check;
+mod drain;
 mod history;
 mod status;
 
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use self::check::{CheckArguments, ReportFormat, check};
+pub use self::drain::{DrainArguments, UndrainArguments, drain, undrain};
 pub use self::history::{HistoryArguments, history};
 pub use self::status::{StatusArguments, status};
 
@@ -70,6 +72,10 @@ pub enum Command {
     Status(StatusArguments),
     /// Show the last configurations that were applied or refused, or the last changes of a zone
     History(HistoryArguments),
+    /// Take a node out of the answers for some time, or list the nodes that are taken out
+    Drain(DrainArguments),
+    /// Put a drained node back into the answers
+    Undrain(UndrainArguments),
     /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
     /// Change what the running server logs

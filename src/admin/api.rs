@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::View;
 use crate::{
     metrics::NodeRequests,
-    table::{LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
+    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
     types::{self, ClusterId},
 };
 
@@ -33,6 +33,7 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
             error: config.error.as_deref(),
             older_is_served: config.error.is_some(),
         },
+        drains: view.drains.list().into_iter().map(Drain::from).collect(),
         server: Server {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
@@ -49,7 +50,24 @@ fn document(view: &View, now: Instant, today: SystemTime) -> String {
 struct Document<'v> {
     zones: Vec<Zone<'v>>,
     config: File<'v>,
+    drains: Vec<Drain>,
     server: Server,
+}
+
+/// A node that is taken out of the answers.
+#[derive(Serialize)]
+struct Drain {
+    node: IpAddr,
+    /// None: every zone.
+    zone: Option<String>,
+    #[serde(serialize_with = "seconds")]
+    until: SystemTime,
+}
+
+impl From<table::Drain> for Drain {
+    fn from(table::Drain { node, zone, until }: table::Drain) -> Self {
+        Self { node, zone: zone.map(|zone| zone.to_string()), until }
+    }
 }
 
 #[derive(Serialize)]

@@ -18,6 +18,7 @@ mod api;
 pub mod client;
 mod connections;
 pub mod control;
+pub mod drain;
 pub mod flush;
 mod history;
 mod hosts;
@@ -52,7 +53,7 @@ pub use self::hosts::AllowedHosts;
 #[doc(hidden)]
 pub use self::metrics::Format as MetricsFormat;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
-use self::{connections::Bounds, http::HttpLimits, metrics::Format};
+use self::{connections::Bounds, drain::ActiveDrains, http::HttpLimits, metrics::Format};
 use crate::{
     config::{ConfigHistory, ConfigStatus},
     metrics::ProcessCounters,
@@ -82,6 +83,8 @@ pub struct View {
     pub config: Arc<ArcSwap<ConfigStatus>>,
     /// The last configurations.
     pub configurations: ConfigHistory,
+    /// The nodes that are taken out of the answers.
+    pub drains: ActiveDrains,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
     /// Whether clients should be sent here.
@@ -276,6 +279,7 @@ mod tests {
             process: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config)),
             configurations: ConfigHistory::default(),
+            drains: ActiveDrains::default(),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
             hosts: AllowedHosts::default(),

@@ -139,7 +139,8 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
 /// Which nodes the log has as those of a zone. Pure.
 ///
 /// A node joins when it is answered and up, and leaves when it is answered no more. One that is answered although it is not
-/// up, because no node is up or too few are, neither joins nor leaves by that.
+/// up, because no node is up or too few are, neither joins nor leaves by that. Nor does one that is drained, which is logged as
+/// such.
 #[derive(Clone, Debug, Default)]
 pub struct NodeLog(Option<NodeSet>);
 
@@ -153,7 +154,9 @@ impl NodeLog {
     pub fn observe(&mut self, answers: &Answers) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let is_logged = |node: &IpAddr| self.0.as_ref().is_some_and(|logged| logged.contains(node));
         let stays = |node: &&Node| node.state == NodeState::Up || is_logged(&node.address);
-        let next = NodeSet::new(answered(answers).filter(stays).map(|node| node.address));
+        let is_drained = |node: &&Node| answers.node_state(node) == NodeState::Drained && is_logged(&node.address);
+        let drained = answers.nodes().iter().filter(is_drained);
+        let next = NodeSet::new(answered(answers).filter(stays).chain(drained).map(|node| node.address));
         let (old, new) = (slice(self.0.as_ref()), slice(next.as_ref()));
         let joined = new.iter().copied().filter(|node| old.binary_search(node).is_err()).collect();
         let left = old.iter().copied().filter(|node| new.binary_search(node).is_err()).collect();

@@ -14,6 +14,7 @@ mod chaos;
 mod clocks;
 mod cluster_ids;
 mod commands;
+mod drain;
 mod encrypted;
 mod foreign;
 mod forward;
