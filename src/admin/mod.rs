@@ -24,6 +24,7 @@ mod history;
 mod hosts;
 mod http;
 pub mod log_level;
+pub mod log_queries;
 mod metrics;
 mod page;
 pub mod readable;

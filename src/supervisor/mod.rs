@@ -64,7 +64,7 @@ use crate::{
         AllowedHosts, ServingCheck, View,
         control::{self, RunningServer},
         drain::{self, ActiveDrains},
-        flush, log_level, readable,
+        flush, log_level, log_queries, readable,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -282,9 +282,12 @@ impl Supervisor {
             Ok(Ok(socket)) => {
                 let (log_level, restore) = log_level::routes(server.clone());
                 self.tasks.spawn("log level".into(), restore);
+                let query_log = self.forwarding.forwarder().query_log();
+                let (log_queries, write) = log_queries::routes(query_log, self.table(), server.clone());
+                self.tasks.spawn("query log".into(), write);
                 let flush = flush::routes(self.forwarding.forwarder(), server.clone());
                 let drain = drain::routes(view.drains.clone(), server.clone());
-                let commands = flush.merge(log_level).merge(drain).merge(readable::routes(view));
+                let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(readable::routes(view));
                 let socket = socket.with_commands(commands);
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
