@@ -280,6 +280,7 @@ mod tests {
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
                 r#""loaded_seconds_ago":12.4,"error":null,"older_is_served":false},"#,
+                r#""drains":[],"#,
                 r#""server":{"pid":PID,"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","uptime_seconds":0.4,"ready":true}}"#

@@ -196,7 +196,7 @@ async fn begin(State(drainer): State<Drainer>, Query(parameters): Query<Paramete
     }
     let until = moment(until);
     let zone = zone.as_ref();
-    tracing::info!(%node, "the node is drained by a command {} until {until}", place(zone));
+    tracing::info!(%node, "a command drains the node {} until {until}", place(zone));
     let mut text = format!("{server}: {node} is drained {} until {until}\n", place(zone));
     text += &drainer.report(node, zone);
     if let Some(doubt) = drains.keep().await {
@@ -222,7 +222,7 @@ async fn end(State(drainer): State<Drainer>, Query(Parameters { node, zone, .. }
         };
         return (StatusCode::CONFLICT, format!("{server}: {node} is not drained {}; {remedy}\n", own_place(zone)));
     }
-    tracing::info!(%node, "the drain of the node {} has been ended by a command", place(zone));
+    tracing::info!(%node, "a command has ended the drain of the node {}", place(zone));
     let mut text = format!("{server}: {node} is no longer drained {}\n", place(zone));
     text += &drainer.report(node, zone);
     if let Some(doubt) = drains.keep().await {
@@ -252,11 +252,15 @@ impl Drainer {
         let table = self.drains.0.table.snapshot();
         let is_meant = |entry: &&Arc<ZoneEntry>| zone.is_none_or(|zone| entry.name() == zone);
         let mut concerned: Vec<_> = table.entries().filter(is_meant).filter(|entry| knows(entry, node)).collect();
-        concerned.sort_unstable_by_key(|entry| entry.name().to_string());
-        for entry in &concerned {
-            if entry.answers().answers_drained() {
-                tracing::warn!(zone = %entry.name(), "drained nodes are still answered, because no other node is up");
-            }
+        // Where the drain has no effect is what a person has to know first.
+        concerned.sort_by_cached_key(|entry| (!entry.answers().answers_drained(), entry.name().to_string()));
+        let without_effect = concerned.iter().filter(|entry| entry.answers().answers_drained());
+        let without_effect: Vec<_> = without_effect.map(|entry| entry.name()).collect();
+        for zone in without_effect.iter().take(ZONES_LISTED_MAX) {
+            tracing::warn!(%zone, "drained nodes are still answered, because no other node is up");
+        }
+        if let Some(count) = without_effect.len().checked_sub(ZONES_LISTED_MAX).filter(|count| *count > 0) {
+            tracing::warn!(count, "drained nodes are still answered in further zones, because no other node is up");
         }
         let listed = concerned.iter().take(ZONES_LISTED_MAX).map(|entry| answered_now(entry));
         let lines: String = listed.collect();
@@ -360,8 +364,8 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
-                "a. answers 10.0.0.2",
                 "b. answers 10.0.0.1: drained, but no other node is up",
+                "a. answers 10.0.0.2",
                 "it is not kept for the next start, because the server has no state_dir"
             ]
         );
