@@ -10,6 +10,7 @@ use alternator_dns::simulation::SimulatedCluster;
 use crate::{
     daemon::{Daemon, config, scratch, zone, zones},
     dns::{self, Question},
+    upstream::Upstream,
     wait,
 };
 
@@ -75,6 +76,23 @@ fn the_queries_of_a_zone_or_client_are_logged_for_some_time() {
     let (code, _, stderr) = daemon.command(&["log", "queries", "--zone", "c.example"]);
     assert_eq!((code, stderr.trim()), (1, "no zone has this name; `alternator-dns status` lists the zones"));
     assert_eq!(daemon.command(&["log", "queries", "--for", "2h"]).0, 2);
+}
+
+#[test]
+fn forwarded_queries_are_logged_once() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let upstream = Upstream::start([127, 0, 0, 7]);
+    let forward = format!("[forward]\nupstreams = [\"{}\"]\n", upstream.address);
+    let daemon = Daemon::start("query-log-forward", &(forward + &zone("a.example", &cluster)));
+    log_queries(&daemon, &[]);
+    // The second is cached; the third waits for the upstream over TCP.
+    for question in ["a.test", "a.test"] {
+        assert_eq!(dns::udp(daemon.address(), &Question::new(question, "A")).answers.len(), 1);
+    }
+    assert_eq!(dns::tcp(daemon.address(), &Question::new("none.test", "A")).rcode, "NXDomain");
+    let first = "client=127.0.0.1 name=a.test. type=A transport=udp rcode=NOERROR answers=1";
+    let last = "client=127.0.0.1 name=none.test. type=A transport=tcp rcode=NXDOMAIN answers=0";
+    assert_eq!(wait_lines(&daemon, 3), [first, first, last]);
 }
 
 #[test]
