@@ -1,18 +1,18 @@
 //! What the command line says, and the commands that need little more than that.
 
 mod check;
+mod drain;
 mod history;
+mod log;
 mod status;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use humantime_serde::re::humantime::parse_duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -20,7 +20,6 @@ use crate::{
         self,
         client::{AdminUrl, ServerAddress},
         control::{self, ControlError},
-        log_level,
     },
     config::{Config, Diagnostics, FILE_OCTETS_MAX, effective, schema as config_schema},
     net::watched::{FileReader, ReadError, read_any},
@@ -31,7 +30,9 @@ use crate::{
 };
 
 pub use self::check::{CheckArguments, ReportFormat, check};
+pub use self::drain::{DrainArguments, UndrainArguments, drain, undrain};
 pub use self::history::{HistoryArguments, history};
+pub use self::log::{LevelArguments, LogCommand, QueriesArguments, log};
 pub use self::status::{StatusArguments, status};
 
 /// The configuration when `--config` is left out.
@@ -70,6 +71,10 @@ pub enum Command {
     Status(StatusArguments),
     /// Show the last configurations that were applied or refused, or the last changes of a zone
     History(HistoryArguments),
+    /// Take a node out of the answers for some time, or list the nodes that are taken out
+    Drain(DrainArguments),
+    /// Put a drained node back into the answers
+    Undrain(UndrainArguments),
     /// Make the running server remove the cached answers of other resolvers
     Flush(FlushArguments),
     /// Change what the running server logs
@@ -100,30 +105,6 @@ pub struct ShowArguments {
     /// Only this zone [default: everything]
     #[arg(value_name = "ZONE", value_parser = parse_name)]
     pub zone: Option<ZoneName>,
-}
-
-/// What about the log.
-#[derive(Debug, Subcommand)]
-pub enum LogCommand {
-    /// Log more or less for some time; then the running server returns to the level of its start
-    Level(LevelArguments),
-}
-
-/// Flags of `log level`.
-#[derive(Debug, Args)]
-pub struct LevelArguments {
-    /// error, warn, info, debug, trace or a filter as for --log; "default": the level of the start, at once
-    #[arg(value_name = "LEVEL")]
-    pub level: String,
-    /// For how long: 1s to 24h
-    #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = parse_log_time)]
-    pub time: Duration,
-}
-
-fn parse_log_time(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=log_level::TIME_MAX;
-    let time = parse_duration(text).ok().filter(|time| range.contains(time));
-    time.ok_or_else(|| "write a number and a unit, from 1s to 24h, such as 5m".to_owned())
 }
 
 /// Which shell.
@@ -339,22 +320,6 @@ pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let path = arguments.socket.path();
     let sentence = runtime.block_on(admin::flush::flush(&path, arguments.name.as_ref()))?;
-    print(std::io::stdout(), &sentence);
-    Ok(())
-}
-
-/// `alternator-dns log`.
-///
-/// # Errors
-/// No server can be reached, or it does not know the level.
-pub fn log(LogCommand::Level(arguments): &LogCommand) -> Result<(), Failure> {
-    // Checked here too, so that bad usage is named as such.
-    let level = match arguments.level.as_str() {
-        "default" => None,
-        level => LogFilter::of_command(level).map(|_| Some((level, arguments.time)))?,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sentence = runtime.block_on(log_level::change(&control::control_socket_path(), level))?;
     print(std::io::stdout(), &sentence);
     Ok(())
 }

@@ -15,7 +15,7 @@
 //! 5  reload  admin                         the file; HTTP and the control socket
 //! 4  server (udp, tcp, tls, https, quic)   sockets
 //! 3  discovery   forward   answer          decisions
-//! 2  snapshot                              the known nodes and the last good configuration, kept for the next start
+//! 2  snapshot                              known nodes, last good configuration and drains, kept for the next start
 //! 1  config  table  net                    the file; the zone table; HTTP client, certificates, watched files
 //! 0  types  metrics  systemd  telemetry    shared types and plumbing
 //! -  simulation                            a simulated cluster, used only by `demo` and tests
@@ -35,6 +35,7 @@
 //! 6. `answer/records.rs` fills the records into a reply, which `answer/render.rs` writes: EDNS options, truncation,
 //!    padding.
 //!
+//! `server/query_log.rs` logs queries while a command wants that.
 //! `server/self_query.rs` sends such queries to this server itself, for `/serving` (`admin/serving.rs`).
 //!
 //! A query for a name outside all zones goes from `server/forward.rs` to `forward/`, if there is a `[forward]` section.
@@ -55,7 +56,8 @@
 //! 6. `discovery/probes/` probes each listed node; `schedule.rs` decides when. The outcomes go to `membership`, as do the
 //!    ids that come over probes' connections (`identities.rs`).
 //! 7. `table/entry.rs` takes the nodes; `table/choice.rs` selects those to answer, and `table/answers.rs` holds what
-//!    workers read. `table/description.rs` records reasons, times and the last probes beside them, for people.
+//!    workers read. `table/drains.rs` has the nodes that commands take out of the answers for some time
+//!    (`admin/drain.rs`). `table/description.rs` records reasons, times and the last probes beside them, for people.
 //! 8. `snapshot/` writes the nodes to the state directory: `snapshot/file.rs` is the format, `directory.rs` the lock and
 //!    the atomic write, and `mod.rs` decides when.
 //!

@@ -18,6 +18,8 @@ fn main() -> ExitCode {
         Command::Reload(arguments) => cli::reload(&arguments),
         Command::History(arguments) => cli::history(&arguments),
         Command::Status(arguments) => cli::status(&arguments),
+        Command::Drain(arguments) => cli::drain(&arguments),
+        Command::Undrain(arguments) => cli::undrain(&arguments),
         Command::Flush(arguments) => cli::flush(&arguments),
         Command::Log(command) => cli::log(&command),
         Command::Config(command) => cli::config(&command),

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::View;
 use crate::{
     metrics::NodeRequests,
-    table::{LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
+    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
     types::{self, ClusterId, ZoneName},
 };
 
@@ -37,6 +37,7 @@ fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today
             error: config.error.as_deref(),
             older_is_served: config.error.is_some(),
         },
+        drains: view.drains.list().into_iter().map(Drain::from).collect(),
         server: Server {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
@@ -53,7 +54,24 @@ fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today
 struct Document<'v> {
     zones: Vec<Zone<'v>>,
     config: File<'v>,
+    drains: Vec<Drain>,
     server: Server,
+}
+
+/// A node that is taken out of the answers.
+#[derive(Serialize)]
+struct Drain {
+    node: IpAddr,
+    /// None: every zone.
+    zone: Option<String>,
+    #[serde(serialize_with = "seconds")]
+    until: SystemTime,
+}
+
+impl From<table::Drain> for Drain {
+    fn from(table::Drain { node, zone, until }: table::Drain) -> Self {
+        Self { node, zone: zone.map(|zone| zone.to_string()), until }
+    }
 }
 
 #[derive(Serialize)]
@@ -266,6 +284,7 @@ mod tests {
                 r#""last_success_seconds_ago":0.4,"last_error":null,"source":"10.0.1.10","seeds_disagree":false}],"#,
                 r#""config":{"path":"/etc/alternator-dns/config.toml","hash":"0123456789abcdef","#,
                 r#""loaded_seconds_ago":12.4,"error":null,"older_is_served":false},"#,
+                r#""drains":[],"#,
                 r#""server":{"pid":PID,"version":""#,
                 env!("CARGO_PKG_VERSION"),
                 r#"","uptime_seconds":0.4,"ready":true}}"#

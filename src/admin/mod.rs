@@ -20,11 +20,13 @@ pub mod client;
 mod connections;
 pub mod control;
 mod events;
+pub mod drain;
 pub mod flush;
 mod history;
 mod hosts;
 mod http;
 pub mod log_level;
+pub mod log_queries;
 mod metrics;
 mod page;
 pub mod readable;
@@ -57,7 +59,7 @@ pub use self::hosts::AllowedHosts;
 pub use self::metrics::Format as MetricsFormat;
 pub use self::samples::Samples;
 pub use self::serving::{SelfQueryTask, ServingCheck, ServingCriteria};
-use self::{connections::Bounds, http::HttpLimits, metrics::Format};
+use self::{connections::Bounds, drain::ActiveDrains, http::HttpLimits, metrics::Format};
 use crate::{
     config::{ConfigHistory, ConfigStatus},
     metrics::ProcessCounters,
@@ -97,6 +99,8 @@ pub struct View {
     pub config: Arc<ArcSwap<ConfigStatus>>,
     /// The last configurations.
     pub configurations: ConfigHistory,
+    /// The nodes that are taken out of the answers.
+    pub drains: ActiveDrains,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
     /// Queries of the last minutes.
@@ -304,6 +308,7 @@ mod tests {
             config: Arc::new(ArcSwap::from_pointee(config)),
             configurations: ConfigHistory::default(),
             samples: Samples::default(),
+            drains: ActiveDrains::default(),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
             hosts: AllowedHosts::default(),

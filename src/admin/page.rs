@@ -309,6 +309,8 @@ fn node(node: &NodeDescription) -> String {
         (NodeState::Down, false) => " down",
         (NodeState::New, false) => " new",
         (NodeState::Foreign, _) => " foreign",
+        (NodeState::Drained, true) => " drained, answered",
+        (NodeState::Drained, false) => " drained",
         (NodeState::Excluded, _) => " excluded",
     };
     let title = reason.as_deref().map(|reason| format!(" title=\"{}\"", Text(reason))).unwrap_or_default();

@@ -16,7 +16,7 @@ const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 const STREAM_OCTETS_MAX: u16 = u16::MAX;
 
 /// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
-pub(super) const TYPE_AND_CLASS_OCTETS: usize = 4;
+pub const TYPE_AND_CLASS_OCTETS: usize = 4;
 
 /// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
 pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
@@ -59,7 +59,7 @@ pub(super) const TYPE_AXFR: u16 = 252;
 pub(super) const TYPE_ANY: u16 = 255;
 
 /// Octets of an OPT without options (RFC 6891, 6.1.2).
-pub(super) const OPT_OCTETS: usize = 11;
+pub const OPT_OCTETS: usize = 11;
 
 /// The flag DO in an OPT's TTL field (RFC 3225, 3).
 pub(super) const EDNS_DNSSEC_OK: u16 = 0x8000;

@@ -116,7 +116,7 @@ async fn compare(address: &ServerAddress, other: &ServerAddress) -> Result<(), F
     match found.len() {
         0 => {
             text += &format!(
-                "both have the configuration {} and the same answers in all {} zones",
+                "both have the configuration {}, the same drains, and the same answers in all {} zones",
                 here.config.hash,
                 here.zones.len()
             );

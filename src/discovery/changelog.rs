@@ -63,6 +63,8 @@ pub struct Observation {
     pub scope: usize,
     /// It is still waiting, and its last poll failed.
     pub has_failed: bool,
+    /// Drained nodes are answered, because no other node is up.
+    pub answers_drained: bool,
 }
 
 impl Observation {
@@ -97,14 +99,14 @@ pub struct StateLog {
 impl StateLog {
     /// As if this state and scope had just been logged.
     pub fn new(state: ZoneState, scope: usize, now: Instant) -> Self {
-        Self { logged: Observation { state, scope, has_failed: false }, at: now }
+        Self { logged: Observation { state, scope, has_failed: false, answers_drained: false }, at: now }
     }
 
     /// The line that is due.
     pub fn observe(&mut self, seen: Observation, now: Instant) -> Option<StateLine> {
         let from = self.logged.state;
-        let has_changed = from != seen.state
-            || (seen.is_trouble() && (seen.scope, seen.has_failed) != (self.logged.scope, self.logged.has_failed));
+        let details = |seen: Observation| (seen.scope, seen.has_failed, seen.answers_drained);
+        let has_changed = from != seen.state || (seen.is_trouble() && details(seen) != details(self.logged));
         let is_due = has_changed || (seen.is_trouble() && now.saturating_duration_since(self.at) >= REPEAT);
         if !is_due {
             return None;
@@ -139,7 +141,8 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
 /// Which nodes the log has as those of a zone. Pure.
 ///
 /// A node joins when it is answered and up, and leaves when it is answered no more. One that is answered although it is not
-/// up, because no node is up or too few are, neither joins nor leaves by that.
+/// up, because no node is up or too few are, neither joins nor leaves by that. Nor does one that is drained, which is logged as
+/// such.
 #[derive(Clone, Debug, Default)]
 pub struct NodeLog(Option<NodeSet>);
 
@@ -153,7 +156,9 @@ impl NodeLog {
     pub fn observe(&mut self, answers: &Answers) -> (Vec<IpAddr>, Vec<IpAddr>) {
         let is_logged = |node: &IpAddr| self.0.as_ref().is_some_and(|logged| logged.contains(node));
         let stays = |node: &&Node| node.state == NodeState::Up || is_logged(&node.address);
-        let next = NodeSet::new(answered(answers).filter(stays).map(|node| node.address));
+        let is_drained = |node: &&Node| answers.node_state(node) == NodeState::Drained && is_logged(&node.address);
+        let drained = answers.nodes().iter().filter(is_drained);
+        let next = NodeSet::new(answered(answers).filter(stays).chain(drained).map(|node| node.address));
         let (old, new) = (slice(self.0.as_ref()), slice(next.as_ref()));
         let joined = new.iter().copied().filter(|node| old.binary_search(node).is_err()).collect();
         let left = old.iter().copied().filter(|node| new.binary_search(node).is_err()).collect();
@@ -227,10 +232,11 @@ mod tests {
             Arc,
             atomic::{AtomicUsize, Ordering::Relaxed},
         },
+        time::SystemTime,
     };
 
     use super::*;
-    use crate::table::{Knowledge, Known, ZoneSettings};
+    use crate::table::{Drain, Drains, Knowledge, Known, ZoneSettings};
 
     /// Counts the lines.
     #[derive(Clone, Default)]
@@ -250,7 +256,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn seen(state: ZoneState) -> Observation {
-        Observation { state, scope: 0, has_failed: false }
+        Observation { state, scope: 0, has_failed: false, answers_drained: false }
     }
 
     #[test]
@@ -290,6 +296,9 @@ mod tests {
         assert_eq!(log.observe(fallback(1), now), Some(StateLine::Trouble { from: ZoneState::Waiting }));
         assert_eq!(log.observe(fallback(1), now), None);
         assert_eq!(log.observe(fallback(2), now), Some(StateLine::Trouble { from: ZoneState::Degraded }));
+        let drained = Observation { answers_drained: true, ..fallback(2) };
+        assert_eq!(log.observe(drained, now), Some(StateLine::Trouble { from: ZoneState::Degraded }));
+        assert_eq!(log.observe(drained, now), None);
     }
 
     #[test]
@@ -336,6 +345,23 @@ mod tests {
         assert_eq!(log.observe(&answers(&[up[0], down[1]])), (vec![], vec![]), "it had not joined");
         assert_eq!(log.observe(&answers(&up)), (vec![address(2)], vec![]));
         assert_eq!(log.observe(&answers(&up[1..])), (vec![], vec![address(1)]));
+    }
+
+    #[test]
+    fn a_drained_node_has_not_left() {
+        let nodes = [Node::up(address(1)), Node::up(address(2))];
+        let mut drains = Drains::default();
+        drains.add(Drain { node: address(1), zone: None, until: SystemTime::UNIX_EPOCH }).unwrap();
+        let mut log = NodeLog::new(&answers(&nodes[..1]));
+        let drained = answers(&nodes).with_drains(drains.everywhere(), 1);
+        assert_eq!(log.observe(&drained), (vec![address(2)], vec![]));
+        assert_eq!(log.observe(&answers(&nodes)), (vec![], vec![]));
+        let unlisted = answers(&nodes[1..]).with_drains(drains.everywhere(), 1);
+        assert_eq!(log.observe(&unlisted), (vec![], vec![address(1)]));
+        drains.add(Drain { node: address(2), zone: None, until: SystemTime::UNIX_EPOCH }).unwrap();
+        let mut log = NodeLog::new(&answers(&[]));
+        let drained = answers(&nodes).with_drains(drains.everywhere(), 1);
+        assert_eq!(log.observe(&drained), (vec![address(1), address(2)], vec![]), "they are answered all the same");
     }
 
     #[test]

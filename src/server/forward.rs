@@ -30,6 +30,7 @@ use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 use self::flights::{FlightKey, FlightPermit, Flights, SHARING_MAX};
 use super::{
     FailureGuard,
+    query_log::{Exchange, QueryLog},
     udp::batch::{self, SourceAddress},
 };
 use crate::{
@@ -78,6 +79,7 @@ struct Shared {
     upstreams: Arc<ArcSwapOption<Upstreams>>,
     /// Chooses the nodes where an alias leads into a zone.
     worker: Arc<Mutex<Worker>>,
+    query_log: QueryLog,
 }
 
 /// A question in flight.
@@ -119,10 +121,16 @@ impl Forwarder {
     /// Without upstreams: every question is answered with SERVFAIL.
     pub fn new(table: SharedTable, counters: Arc<ProcessCounters>) -> (Self, ForwardTask) {
         let (requests, receiver) = mpsc::channel(QUEUE_MAX);
-        let shared = Shared { table, counters, upstreams: Arc::default(), worker: Arc::new(Mutex::new(Worker::new())) };
+        let worker = Arc::new(Mutex::new(Worker::new()));
+        let shared = Shared { table, counters, upstreams: Arc::default(), worker, query_log: QueryLog::default() };
         let flights = Flights::new(IN_FLIGHT_MAX, DEADLINE);
         let forwarder = Self { requests, flights, in_flight: TaskTracker::new(), shared: shared.clone() };
         (forwarder, ForwardTask { requests: receiver, shared })
+    }
+
+    /// The log of queries, also of those that are not forwarded.
+    pub fn query_log(&self) -> QueryLog {
+        self.shared.query_log.clone()
     }
 
     /// Asks these upstreams from now on. Questions in flight are answered by those that were asked.
@@ -219,6 +227,12 @@ impl Shared {
         let question = ForwardedQuestion { message: &request.message, client: &request.client };
         if self.reply(question, &outcome, &mut reply) != Answered::Reply {
             return;
+        }
+        if self.query_log.is_on() {
+            let waited = DEADLINE.saturating_sub(request.deadline.saturating_duration_since(Instant::now()));
+            let began = std::time::Instant::now().checked_sub(waited).unwrap_or_else(std::time::Instant::now);
+            let exchange = Exchange { message: &request.message, client: &request.client, reply: &reply, began };
+            self.query_log.observe(&exchange, &self.table.now());
         }
         match request.reply_to {
             ReplyTo::Datagram { socket, client, source } => {

@@ -8,6 +8,7 @@
 
 mod encrypted;
 mod forward;
+mod query_log;
 mod self_query;
 mod service;
 mod streams;
@@ -34,6 +35,7 @@ use self::service::StreamWorker;
 pub use self::{
     encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{ForwardTask, Forwarder},
+    query_log::{LoggedQueries, LoggedQuery, QUERIES_PER_SECOND, QueryFilter, QueryLog},
     self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
     streams::{CLOSING_MAX, ConnectionLimits, Limits, framing, query_parameter},

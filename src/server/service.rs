@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::forward::{Forwarder, ReplyTo, Submitted};
+use super::{
+    forward::{Forwarder, ReplyTo, Submitted},
+    query_log::{Exchange, QueryLog},
+};
 use crate::{
     answer::{Answered, Client, ForwardedQuestion, Responder, Worker},
     metrics::ProcessCounters,
@@ -17,12 +20,13 @@ pub struct Service {
     table: SharedTable,
     counters: Arc<ProcessCounters>,
     forwarder: Forwarder,
+    query_log: QueryLog,
 }
 
 impl Service {
     /// A service of these zones, which counts here and forwards there.
     pub fn new(table: SharedTable, counters: Arc<ProcessCounters>, forwarder: Forwarder) -> Self {
-        Self { table, counters, forwarder }
+        Self { table, counters, query_log: forwarder.query_log(), forwarder }
     }
 
     /// Answers one message into `out`, from the zone table of this moment.
@@ -38,6 +42,15 @@ impl Service {
         worker: &StreamWorker,
         out: &mut Vec<u8>,
     ) -> StreamReply {
+        let began = self.query_log.begin();
+        let reply = self.stream_reply(message, client, worker, out);
+        if let (Some(began), StreamReply::Ready) = (began, &reply) {
+            self.query_log.observe(&Exchange { message, client, reply: out, began }, &self.table.now());
+        }
+        reply
+    }
+
+    fn stream_reply(&self, message: &[u8], client: &Client, worker: &StreamWorker, out: &mut Vec<u8>) -> StreamReply {
         // Bound to a name, so that the lock is released before the forwarder is called.
         let answered = self.answer(message, client, &mut worker.lock(), out);
         match answered {
@@ -70,6 +83,10 @@ impl Service {
     /// Answers with this state of the zones.
     pub(super) fn responder<'t>(&'t self, table: &'t ZoneTable) -> Responder<'t> {
         Responder { table, counters: &self.counters }
+    }
+
+    pub(super) fn query_log(&self) -> &QueryLog {
+        &self.query_log
     }
 
     pub(super) fn counters(&self) -> &Arc<ProcessCounters> {

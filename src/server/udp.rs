@@ -21,7 +21,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait};
-use super::{forward::ReplyTo, service::Service};
+use super::{forward::ReplyTo, query_log::Exchange, service::Service};
 use crate::{
     answer::{Answered, Client, Worker},
     metrics::{IgnoreReason, Transport},
@@ -108,6 +108,8 @@ impl UdpWorker {
             let table = self.service.table().now();
             let responder = self.service.responder(&table);
             let now = unix_now();
+            let query_log = self.service.query_log();
+            let is_logged = query_log.is_on();
             for (arrival, message) in received.arrivals() {
                 if let Some(reason) = ignored_port(arrival.client.port()) {
                     self.service.counters().ignored.of(reason).increment();
@@ -115,10 +117,14 @@ impl UdpWorker {
                 }
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 replies.push(arrival.client, arrival.local, |out| {
+                    let began = is_logged.then(Instant::now);
                     let answered = match responder.answer(message, &client, worker, out) {
                         Answered::Forward => self.service.forward(message, &client, self.reply_to(arrival), out),
                         answered => answered,
                     };
+                    if let (Some(began), Answered::Reply) = (began, answered) {
+                        query_log.observe(&Exchange { message, client: &client, reply: out, began }, &table);
+                    }
                     answered == Answered::Reply
                 });
             }

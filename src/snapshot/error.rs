@@ -41,8 +41,8 @@ impl WriteError {
 pub(super) enum Unread {
     #[error("the file cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("the file is larger than {} MiB", FILE_OCTETS_MAX >> 20)]
-    TooLarge,
+    #[error("the file is larger than {0} octets")]
+    TooLarge(u64),
     #[error("the file {0}")]
     Content(#[from] FileError),
 }
@@ -51,7 +51,7 @@ impl Unread {
     pub(super) fn reason(&self) -> SnapshotIgnored {
         match self {
             Self::Io(_) => SnapshotIgnored::Unreadable,
-            Self::TooLarge => SnapshotIgnored::TooLarge,
+            Self::TooLarge(_) => SnapshotIgnored::TooLarge,
             Self::Content(FileError::Version(..)) => SnapshotIgnored::Version,
             Self::Content(_) => SnapshotIgnored::Corrupt,
         }

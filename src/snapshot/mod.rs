@@ -4,7 +4,8 @@
 //! the last known nodes. They are recalled only for the cluster that they were learnt from (compared by its fingerprint),
 //! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
-//! The last good configuration is kept beside it ([`LastGood`]), for a start with a file that is refused.
+//! The last good configuration is kept beside it ([`LastGood`]), for a start with a file that is refused, and so are the
+//! drains, which outlive a restart.
 //!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
 //! beside one flush of the disk, in a thread for which no task waits; and it is written only when something has
@@ -12,6 +13,7 @@
 //! at a start.
 
 mod directory;
+mod drains;
 mod error;
 mod file;
 mod last_good;
@@ -32,6 +34,7 @@ use tokio::{
 
 pub use self::{
     directory::SnapshotError,
+    drains::KeepError,
     last_good::{LastGood, LastGoodError},
 };
 use self::{
@@ -42,6 +45,7 @@ use self::{
 use crate::{
     config::{self, Cluster, Scheme, SourceFile},
     metrics::{ProcessCounters, SnapshotIgnored, SnapshotWrite},
+    table::Drains,
     types::{ClusterId, NodeSet, ZoneName},
 };
 
@@ -124,6 +128,10 @@ struct Known {
     configuration: Option<Arc<[SourceFile]>>,
     /// What the directory holds is another one.
     configuration_unwritten: bool,
+    /// The drains in force.
+    drains: Drains,
+    /// The directory holds others.
+    drains_unwritten: bool,
 }
 
 impl SnapshotStore {
@@ -155,8 +163,9 @@ impl SnapshotStore {
             counters.snapshots_ignored.of(unread.reason()).increment();
             BTreeMap::new()
         });
+        let drains = drains::read(&directory);
         let shared = Arc::new(Shared {
-            known: Mutex::new(Known { zones, ..Known::default() }),
+            known: Mutex::new(Known { zones, drains, ..Known::default() }),
             changed: Notify::new(),
             directory: Mutex::new(directory),
             max_age,
@@ -291,8 +300,10 @@ impl Shared {
             let mut known = self.known();
             known.unwritten = true;
             known.configuration_unwritten = true;
+            known.drains_unwritten = !known.drains.is_empty();
         }
         let outcome = is_new.map_err(WriteError::from).and_then(|_| {
+            self.write_drains(&directory)?;
             self.write_configuration(&directory)?;
             self.write_nodes(&directory)
         });
@@ -359,7 +370,7 @@ fn replace(directory: &Directory, name: &str, text: &str) -> Result<(), WriteErr
 
 fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
     match directory::read(&directory.file(NODES), FILE_OCTETS_MAX)? {
-        Some(content) if content.len() as u64 > FILE_OCTETS_MAX => Err(Unread::TooLarge),
+        Some(content) if content.len() as u64 > FILE_OCTETS_MAX => Err(Unread::TooLarge(FILE_OCTETS_MAX)),
         Some(content) => Ok(file::parse(&content)?),
         None => Ok(BTreeMap::new()),
     }
@@ -376,6 +387,12 @@ pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
 #[doc(hidden)]
 pub fn rewrite_last_good(content: &[u8]) -> Option<String> {
     last_good::parse(content).ok().map(|last_good| last_good::render(&last_good.files, last_good.kept))
+}
+
+/// The same for the drains.
+#[doc(hidden)]
+pub fn rewrite_drains(content: &[u8]) -> Option<String> {
+    drains::parse(content).ok().map(|drains| drains::render(&drains))
 }
 
 /// Why an entry is ignored; `None` if it can be used.

@@ -64,6 +64,8 @@ impl Supervisor {
     pub(super) async fn commit(&mut self, prepared: Prepared) -> String {
         let Prepared { config, plan, sockets, admin, secrets, certificate, upstreams } = prepared;
         let table = self.table_of(&config, &plan);
+        let drains = self.admin.view().drains;
+        drains.apply_to(&table);
         self.certificates.commit(certificate, &mut self.tasks);
         self.cookies.commit(secrets, &mut self.tasks);
         let limits = self.descriptors.cut(limits(&config.server), &config, self.listeners.limits().max_connections);
@@ -78,6 +80,8 @@ impl Supervisor {
             None
         };
         self.table.replace(table);
+        // A command may have changed them meanwhile.
+        drains.apply();
         if let Some(upstreams) = last {
             self.forwarding.commit(upstreams);
         }

@@ -63,7 +63,8 @@ use crate::{
     admin::{
         AllowedHosts, Samples, ServingCheck, View,
         control::{self, RunningServer},
-        flush, log_level, readable,
+        drain::{self, ActiveDrains},
+        flush, log_level, log_queries, readable,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -142,6 +143,7 @@ impl Supervisor {
         let listeners = Listeners::new(context);
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
+        let drains = ActiveDrains::new(shared.table.clone(), snapshot.clone());
         let (accept, accepted) = mpsc::channel(1);
         let (serving, self_query) = ServingCheck::new(shared.table.clone());
         let (watched_certificates, expiry_task) = WatchedCertificates::new();
@@ -152,7 +154,7 @@ impl Supervisor {
             snapshot_settings,
             descriptors,
             listeners,
-            admin: Admin::new(shared.view(is_ready, serving)),
+            admin: Admin::new(shared.view(is_ready, serving, drains)),
             certificates: Certificates::new(reader.clone()),
             watched_certificates,
             cookies: Cookies::new(reader.clone()),
@@ -279,13 +281,20 @@ impl Supervisor {
     /// Serves the commands that come through the control socket. `path` is the configuration, which their replies name.
     async fn serve_control(&mut self, socket: PathBuf, path: &Path, requests: mpsc::Sender<ReloadRequest>) {
         let server = RunningServer::this(path);
+        let view = self.admin.view();
+        self.tasks.spawn("drains".into(), view.drains.clone().run());
         let bound = spawn_blocking(move || control::bind(&socket)).await;
         let error = match bound {
             Ok(Ok(socket)) => {
                 let (log_level, restore) = log_level::routes(server.clone());
                 self.tasks.spawn("log level".into(), restore);
+                let query_log = self.forwarding.forwarder().query_log();
+                let (log_queries, write) = log_queries::routes(query_log, self.table(), server.clone());
+                self.tasks.spawn("query log".into(), write);
                 let flush = flush::routes(self.forwarding.forwarder(), server.clone());
-                let socket = socket.with_commands(flush.merge(log_level).merge(readable::routes(self.admin.view())));
+                let drain = drain::routes(view.drains.clone(), server.clone());
+                let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(readable::routes(view));
+                let socket = socket.with_commands(commands);
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),
@@ -387,13 +396,14 @@ impl Shared {
         }
     }
 
-    fn view(&self, ready: watch::Receiver<bool>, serving: ServingCheck) -> View {
+    fn view(&self, ready: watch::Receiver<bool>, serving: ServingCheck, drains: ActiveDrains) -> View {
         View {
             table: self.table.clone(),
             process: self.counters.clone(),
             config: self.status.clone(),
             configurations: self.configurations.clone(),
             samples: Samples::default(),
+            drains,
             ready,
             serving,
             hosts: AllowedHosts::default(),

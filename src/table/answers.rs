@@ -8,9 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::SystemTime,
 };
 
-use super::choice::{Node, choose, is_verified, permitted};
+use super::{
+    choice::{Node, choose, choose_seeds, is_verified},
+    drains::ZoneDrains,
+};
 use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, NodeState, Ttl, ZoneName, ZoneState};
 
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
@@ -175,6 +179,8 @@ pub struct Answers {
     pub settings: Arc<ZoneSettings>,
     /// What was learnt.
     pub knowledge: Knowledge,
+    /// The nodes that commands take out of the answers.
+    pub drains: ZoneDrains,
     /// The addresses that are answered, as nodes list them; `None`: there is nothing to answer.
     pub answered: Option<NodeSet>,
     /// SOA serial (RFC 1982): grows with every change of published addresses, TTL or name servers.
@@ -188,17 +194,22 @@ pub struct Answers {
 impl Answers {
     /// The first answers of a zone. `now` is the unix time in seconds.
     pub fn new(settings: ZoneSettings, knowledge: Knowledge, now: u32) -> Self {
-        Self::build(Arc::new(settings), knowledge, now)
+        Self { serial: now, ..Self::build(Arc::new(settings), knowledge, ZoneDrains::default()) }
     }
 
     /// The same zone with other settings.
     pub fn with_settings(&self, settings: ZoneSettings, now: u32) -> Self {
-        self.after(Arc::new(settings), self.knowledge.clone(), now)
+        self.followed_by(Self::build(Arc::new(settings), self.knowledge.clone(), self.drains.clone()), now)
     }
 
     /// The same zone after something was learnt.
     pub fn with_knowledge(&self, knowledge: Knowledge, now: u32) -> Self {
-        self.after(self.settings.clone(), knowledge, now)
+        self.followed_by(Self::build(self.settings.clone(), knowledge, self.drains.clone()), now)
+    }
+
+    /// The same zone with other drains.
+    pub fn with_drains(&self, drains: ZoneDrains, now: u32) -> Self {
+        self.followed_by(Self::build(self.settings.clone(), self.knowledge.clone(), drains), now)
     }
 
     /// The zone's state in one word.
@@ -207,12 +218,23 @@ impl Answers {
             _ if self.answered.is_none() => ZoneState::Unanswered,
             Knowledge::Waiting(_) => ZoneState::Waiting,
             Knowledge::Known(known)
-                if known.state == ZoneState::Live && !is_verified(&known.nodes, &self.settings.rules) =>
+                if known.state == ZoneState::Live && !is_verified(&known.nodes, &self.settings.rules, &self.drains) =>
             {
                 ZoneState::Degraded
             }
             Knowledge::Known(known) => known.state,
         }
+    }
+
+    /// Until when a listed node is drained; `None`: it is not.
+    pub fn drained_until(&self, listed: IpAddr) -> Option<SystemTime> {
+        self.drains.until(listed, &self.settings.rules)
+    }
+
+    /// Whether drained nodes are answered, because no other node is in service.
+    pub fn answers_drained(&self) -> bool {
+        let answered = self.answered.as_ref().map_or(&[][..], NodeSet::as_slice);
+        answered.iter().any(|&node| self.drained_until(node).is_some())
     }
 
     /// The listed nodes; none while waiting.
@@ -223,9 +245,14 @@ impl Answers {
         }
     }
 
-    /// A node's state, after the zone's rules.
+    /// A node's state, after the zone's rules and drains.
     pub fn node_state(&self, node: &Node) -> NodeState {
-        if self.settings.rules.permits(node.address) { node.state } else { NodeState::Excluded }
+        match node.state {
+            _ if !self.settings.rules.permits(node.address) => NodeState::Excluded,
+            NodeState::Foreign => NodeState::Foreign,
+            _ if self.drained_until(node.address).is_some() => NodeState::Drained,
+            state => state,
+        }
     }
 
     /// The addresses that a client can get, of both families, translated.
@@ -242,8 +269,7 @@ impl Answers {
     }
 
     /// The next answers; the serial grows when a client could see a difference.
-    fn after(&self, settings: Arc<ZoneSettings>, knowledge: Knowledge, now: u32) -> Self {
-        let mut next = Self::build(settings, knowledge, self.serial);
+    fn followed_by(&self, mut next: Self, now: u32) -> Self {
         // An address list that stays the same keeps its version, and the shuffle bags made from it stay valid.
         next.v4 = self.v4.followed_by(next.v4);
         next.v6 = self.v6.followed_by(next.v6);
@@ -254,11 +280,12 @@ impl Answers {
         Self { serial, ..next }
     }
 
-    fn build(settings: Arc<ZoneSettings>, knowledge: Knowledge, serial: u32) -> Self {
+    /// What is answered, without a serial.
+    fn build(settings: Arc<ZoneSettings>, knowledge: Knowledge, drains: ZoneDrains) -> Self {
         let answered = match &knowledge {
-            Knowledge::Waiting(seeds) => permitted(seeds.as_ref(), &settings.rules),
+            Knowledge::Waiting(seeds) => choose_seeds(seeds.as_ref(), &settings.rules, &drains),
             Knowledge::Known(known) if known.expired => None,
-            Knowledge::Known(known) => choose(&known.nodes, &settings.rules),
+            Knowledge::Known(known) => choose(&known.nodes, &settings.rules, &drains),
         };
         let listed = answered.as_ref().map_or(&[][..], NodeSet::as_slice);
         let translated = NodeSet::new(listed.iter().map(|&node| settings.rules.translate(node)));
@@ -267,7 +294,7 @@ impl Answers {
         let v6 = addresses.iter().filter_map(|node| if let IpAddr::V6(v6) = node { Some(*v6) } else { None });
         let v4 = Addresses::new(v4);
         let v6 = Addresses::new(v6);
-        Self { settings, knowledge, answered, serial, v4, v6 }
+        Self { settings, knowledge, drains, answered, serial: 0, v4, v6 }
     }
 }
 
@@ -279,7 +306,10 @@ pub(super) fn next_serial(previous: u32, now: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::drains::{Drain, Drains},
+        *,
+    };
 
     fn nodes(texts: &[&str]) -> NodeSet {
         NodeSet::new(texts.iter().map(|t| t.parse().unwrap())).unwrap()
@@ -306,6 +336,24 @@ mod tests {
         assert_eq!(other.with_settings(ttl, 3000).serial, 3000);
         let count = ZoneSettings { count: AnswerCount::All, ..ZoneSettings::example() };
         assert_eq!(other.with_settings(count, 3000).serial, 2000);
+    }
+
+    #[test]
+    fn a_drain_is_a_change_that_clients_see_and_outlives_other_changes() {
+        let until = SystemTime::UNIX_EPOCH;
+        let mut drains = Drains::default();
+        drains.add(Drain { node: "10.0.0.1".parse().unwrap(), zone: None, until }).unwrap();
+        let first = Answers::new(ZoneSettings::example(), known(&["10.0.0.1", "10.0.0.2"]), 1000);
+        let drained = first.with_drains(drains.everywhere(), 2000);
+        assert_eq!((drained.serial, drained.v4.len(), drained.state()), (2000, 1, ZoneState::Live));
+        let later = drained.with_settings(ZoneSettings::example(), 3000).with_knowledge(known(&["10.0.0.1"]), 3000);
+        assert_eq!((later.v4.len(), later.state()), (1, ZoneState::Degraded), "there is no other node");
+        assert!(later.answers_drained() && !drained.answers_drained());
+        assert_eq!(later.node_state(&later.nodes()[0]), NodeState::Drained);
+        let rules = AddressRules { exclude: vec!["10.0.0.0/8".parse().unwrap()], ..AddressRules::default() };
+        let excluded = later.with_settings(ZoneSettings { rules, ..ZoneSettings::example() }, 4000);
+        assert_eq!(excluded.node_state(&excluded.nodes()[0]), NodeState::Excluded);
+        assert_eq!(excluded.state(), ZoneState::Unanswered);
     }
 
     #[test]

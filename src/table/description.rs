@@ -11,9 +11,11 @@ use super::{
     answers::{Answers, Knowledge},
     choice::Node,
 };
+use humantime_serde::re::humantime::format_rfc3339_seconds;
+
 use crate::{
     metrics::ProbeResult,
-    types::{NodeState, ProbeFailure, ZoneState},
+    types::{NodeState, ProbeFailure, ZoneState, printable},
 };
 
 /// A zone, for people.
@@ -180,9 +182,20 @@ impl Record {
     }
 
     fn zone_reason(&self, answers: &Answers, error: Option<&str>) -> Option<String> {
+        let reason = self.state_reason(answers, error);
+        match answers.answers_drained() {
+            true => {
+                Some(reason.map_or_else(String::new, |reason| format!("{reason}; ")) + drained_are_answered(answers))
+            }
+            false => reason,
+        }
+    }
+
+    fn state_reason(&self, answers: &Answers, error: Option<&str>) -> Option<String> {
         let known = self.reason.as_deref();
         match answers.state() {
             ZoneState::Live => None,
+            ZoneState::Degraded if is_unverified(answers) && answers.answers_drained() => None,
             ZoneState::Degraded if is_unverified(answers) => Some("no node that may be answered is up".to_owned()),
             ZoneState::Degraded => Some(known.unwrap_or("the nodes are not verified").to_owned()),
             ZoneState::Contested => Some(known.unwrap_or("nodes disagree").to_owned()),
@@ -223,6 +236,14 @@ fn moment(seconds: u32) -> SystemTime {
 
 fn joined(sentence: &str, cause: Option<&str>) -> String {
     cause.map_or_else(|| sentence.to_owned(), |cause| format!("{sentence}: {cause}"))
+}
+
+/// Why drained nodes, or seeds, are answered.
+fn drained_are_answered(answers: &Answers) -> &'static str {
+    match answers.knowledge {
+        Knowledge::Waiting(_) => "every seed is drained, so they are answered all the same",
+        Knowledge::Known(_) => "no node is up that is not drained, so drained ones are answered all the same",
+    }
 }
 
 /// Whether the zone is degraded only because no node is up that may be answered.
@@ -268,6 +289,7 @@ fn node_reason(node: &Node, answers: &Answers, record: Option<&NodeRecord>) -> O
         NodeState::Up => None,
         NodeState::Excluded => answers.settings.rules.exclusion(node.address).map(|exclusion| exclusion.to_string()),
         NodeState::Foreign => Some(known.unwrap_or("is a node of another cluster").to_owned()),
+        NodeState::Drained => Some(drained(node, answers, failure.as_deref())),
         NodeState::Down => Some(failure.unwrap_or_else(|| "fails its probes".to_owned())),
         NodeState::New => match known {
             Some(known) => Some(known.to_owned()),
@@ -276,11 +298,25 @@ fn node_reason(node: &Node, answers: &Answers, record: Option<&NodeRecord>) -> O
     }
 }
 
+/// Until when a node is drained, and how it is otherwise.
+fn drained(node: &Node, answers: &Answers, failure: Option<&str>) -> String {
+    let until = answers.drained_until(node.address).unwrap_or(UNIX_EPOCH);
+    let is_answered = answers.answered.as_ref().is_some_and(|answered| answered.contains(&node.address));
+    let besides = match node.state {
+        NodeState::Down => Some(failure.unwrap_or("fails its probes")),
+        NodeState::New => Some(failure.unwrap_or("is not verified yet")),
+        _ if is_answered => Some("is answered all the same, because no other node is up"),
+        _ => None,
+    };
+    let besides = besides.map_or_else(String::new, |besides| format!("; it {besides}"));
+    format!("is drained until {}{besides}", format_rfc3339_seconds(printable(until)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        table::{Known, ZoneSettings},
+        table::{Drain, Drains, Known, ZoneSettings},
         types::{AddressRules, NodeSet},
     };
 
@@ -358,6 +394,30 @@ mod tests {
         assert_eq!((excluded.state, excluded.answered), (NodeState::Excluded, false));
         assert_eq!(excluded.reason.as_deref(), Some("is in exclude"));
         assert!(zone.nodes[1].answered && zone.nodes[1].reason.is_none());
+    }
+
+    #[test]
+    fn a_drained_node_says_until_when_and_what_else_is_wrong() {
+        let nodes = [node("10.0.0.1", NodeState::Up), node("10.0.0.2", NodeState::Up)];
+        let mut drains = Drains::default();
+        let mut described = |drained: &str, nodes: &[Node], state| {
+            drains.add(Drain { node: ip(drained), zone: None, until: moment(THEN) }).unwrap();
+            let answers = Answers::new(ZoneSettings::example(), known(nodes, state), THEN);
+            let answers = answers.with_drains(drains.everywhere(), THEN);
+            Record::new(&answers, THEN).describe(&answers, None)
+        };
+        let zone = described("10.0.0.1", &nodes, ZoneState::Live);
+        assert_eq!((zone.state, zone.reason, zone.answers), (ZoneState::Live, None, vec![ip("10.0.0.2")]));
+        assert_eq!((zone.nodes[0].state, zone.nodes[0].answered), (NodeState::Drained, false));
+        assert_eq!(zone.nodes[0].reason.as_deref(), Some("is drained until 2026-11-22T20:40:00Z"));
+        let zone = described("10.0.0.1", &[node("10.0.0.1", NodeState::Down), nodes[1]], ZoneState::Live);
+        assert!(zone.nodes[0].reason.as_deref().unwrap().ends_with("Z; it fails its probes"));
+        let zone = described("10.0.0.2", &nodes, ZoneState::Live);
+        let reason = "no node is up that is not drained, so drained ones are answered all the same";
+        assert_eq!((zone.state, zone.reason.as_deref()), (ZoneState::Degraded, Some(reason)));
+        assert!(zone.nodes[0].answered && zone.nodes[0].reason.as_deref().unwrap().contains("all the same"));
+        let zone = described("10.0.0.2", &nodes, ZoneState::Stale);
+        assert_eq!(zone.reason.unwrap(), format!("no node sends a usable list; {reason}"));
     }
 
     #[test]

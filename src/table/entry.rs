@@ -18,6 +18,7 @@ use super::{
     answers::{Answers, Knowledge, ZoneSettings},
     choice::Node,
     description::{LastProbe, Record, ZoneDescription},
+    drains::ZoneDrains,
     history::{Change, History},
     zone_id::AllocatedZoneId,
 };
@@ -190,6 +191,17 @@ impl ZoneEntry {
         self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
         publish();
         self.update_record(now);
+    }
+
+    /// Puts other drains in force, if they are others. What has changed is kept at once.
+    pub fn drain(&self, drains: &ZoneDrains, now: u32) {
+        if self.answers().drains == *drains {
+            return;
+        }
+        self.answers.rcu(|answers| answers.with_drains(drains.clone(), now));
+        publish();
+        self.update_record(now);
+        self.keep_changes(self.poll_status().source);
     }
 
     /// The lock comes first: of two threads that change the answers, the later one records what holds then.

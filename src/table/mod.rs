@@ -8,6 +8,7 @@ mod answers;
 mod choice;
 mod description;
 mod domain;
+mod drains;
 mod entry;
 mod history;
 mod limiter;
@@ -25,6 +26,7 @@ pub use self::{
     choice::Node,
     description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
+    drains::{DRAIN_TIME_MAX, DRAINS_MAX, Drain, Drains, TooManyDrains, ZoneDrains},
     entry::{Origin, PollStatus, ZoneEntry, shown_version, table_version},
     history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},

@@ -340,13 +340,16 @@ pub enum NodeState {
     New,
     /// Listed, but of another cluster: its address was given to that one's node.
     Foreign,
+    /// Listed, but a command has taken it out of the answers for some time. It is shown so, unless it is foreign or
+    /// excluded.
+    Drained,
     /// Listed, but the zone's rules do not let it through. It is shown so, whatever else is known of it.
     Excluded,
 }
 
 impl NodeState {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Up, Self::Down, Self::New, Self::Foreign, Self::Excluded];
+    pub const ALL: [Self; 6] = [Self::Up, Self::Down, Self::New, Self::Foreign, Self::Drained, Self::Excluded];
 
     /// The word in `/api/zones` and in metric labels.
     pub const fn word(self) -> &'static str {
@@ -355,6 +358,7 @@ impl NodeState {
             Self::Down => "down",
             Self::New => "new",
             Self::Foreign => "foreign",
+            Self::Drained => "drained",
             Self::Excluded => "excluded",
         }
     }

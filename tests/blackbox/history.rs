@@ -32,7 +32,8 @@ fn history_shows_what_was_applied_and_refused_by_zone_and_key() {
     assert_eq!(code, 0, "{stderr}");
     let changes = "added b.example.; changed a.example. (max_stale)";
     assert!(stdout.contains(changes), "{stdout}");
-    assert!(daemon.log().contains(changes), "the log says it too");
+    // Another thread writes the log.
+    wait::until("the log to say it too", || daemon.log().contains(changes).then_some(()));
     let second = daemon.api()["config"]["hash"].as_str().unwrap().to_owned();
     let (code, stdout, stderr) = daemon.command(&["history"]);
     assert_eq!((code, stderr.as_str()), (0, ""));

@@ -93,6 +93,11 @@ fn status_compares_two_servers() {
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
     assert!(stdout.contains(&format!("process {} with the file", one.pid())), "{stdout}");
     assert!(stdout.contains(&format!("{admin}, process {} with the file", other.pid())), "{stdout}");
+    let node = cluster.node(1).to_string();
+    assert_eq!(other.command(&["drain", &node, "--for", "1h"]).0, 0);
+    let (code, stdout, _) = one.command(&["status", "--compare", &admin]);
+    assert!(code == 1 && stdout.contains(&format!("drained only there: {node} in all zones")), "{stdout}");
+    assert_eq!(other.command(&["undrain", &node]).0, 0);
     let edited = format!("{file}exclude = [\"{}\"]\n{}", cluster.node(1), zone("b.example", &cluster));
     fs::write(other.config_path(), edited).unwrap();
     assert_eq!(other.reload().0, 0);

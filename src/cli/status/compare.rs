@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::document::{Document, Zone};
+use super::document::{Document, Drain, Zone};
 use crate::admin::client::escape_controls;
 
 /// A sentence for each difference between the first server, here, and another one, there.
@@ -21,6 +21,10 @@ pub fn differences(here: &Document, there: &Document) -> Vec<String> {
                 .push(format!("configuration: {place} an older one than the file {} is served", config.path.display()));
         }
     }
+    let drains = |document: &Document| document.drains.iter().map(Drain::place).collect::<BTreeSet<_>>();
+    let (ours, theirs) = (drains(here), drains(there));
+    found.extend(ours.difference(&theirs).map(|drain| format!("drained only here: {drain}")));
+    found.extend(theirs.difference(&ours).map(|drain| format!("drained only there: {drain}")));
     let (ours, theirs) = (by_name(here), by_name(there));
     let names: BTreeSet<&str> = ours.keys().chain(theirs.keys()).copied().collect();
     for name in names {
@@ -81,6 +85,14 @@ mod tests {
             "d. is a zone only there",
         ];
         assert_eq!(differences(&here, &there), expected);
+        let node = "10.0.0.1".parse().unwrap();
+        let drains = [None, Some("a.".to_owned())].map(|zone| Drain { node, zone, until: String::new() }).to_vec();
+        let drained = |drains: &[Drain]| Document { drains: drains.to_vec(), ..here.clone() };
+        assert_eq!(
+            differences(&drained(&drains), &drained(&drains[1..])),
+            ["drained only here: 10.0.0.1 in all zones"]
+        );
+        assert_eq!(differences(&here, &drained(&drains[1..])), ["drained only there: 10.0.0.1 in the zone a."]);
         assert!(differences(&here, &here).is_empty(), "the order of addresses does not count");
     }
 }

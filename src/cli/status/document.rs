@@ -16,6 +16,28 @@ pub struct Document {
     /// The process.
     #[serde(default)]
     pub server: Process,
+    /// The nodes that are taken out of the answers. An older server does not say.
+    #[serde(default)]
+    pub drains: Vec<Drain>,
+}
+
+/// A node that is taken out of the answers.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Drain {
+    /// Its address.
+    pub node: IpAddr,
+    /// In this zone alone.
+    pub zone: Option<String>,
+    /// When that ends by itself.
+    pub until: String,
+}
+
+impl Drain {
+    /// The node, and where it is drained.
+    pub fn place(&self) -> String {
+        let zone = self.zone.as_deref().map_or_else(|| "all zones".to_owned(), |zone| format!("the zone {zone}"));
+        format!("{} in {zone}", self.node)
+    }
 }
 
 /// A zone.

@@ -20,6 +20,9 @@ const HEADINGS: [&str; 5] = ["ZONE", "STATE", "NODES", "SINCE", "REASON"];
 /// Lines that no zone takes: about the server, about all zones, the headings, and zones that do not fit.
 const OTHER_LINES: usize = 4;
 
+/// Drains that are shown; `drain --list` shows all.
+const DRAINS_SHOWN_MAX: usize = 5;
+
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[33m";
 const GREEN: &str = "\x1b[32m";
@@ -29,7 +32,9 @@ const RESET: &str = "\x1b[0m";
 pub fn render(document: &Document, appearance: Appearance) -> String {
     let (mut text, diagnostics) = heading(document, appearance.colors);
     text += &diagnostics;
-    let diagnostics_lines = diagnostics.lines().count();
+    let drains = drains(document);
+    text += &drains;
+    let diagnostics_lines = diagnostics.lines().count() + drains.lines().count();
     let zones = document.worst_first();
     let states: Vec<String> = document.states().iter().map(|(state, count)| format!("{count} {state}")).collect();
     let word = if zones.len() == 1 { "zone" } else { "zones" };
@@ -68,6 +73,18 @@ fn heading(document: &Document, colors: bool) -> (String, String) {
     );
     let diagnostics = escape_controls(error).lines().map(|line| format!("  {line}\n")).collect();
     (line, diagnostics)
+}
+
+/// The nodes that are taken out of the answers, if any is.
+fn drains(document: &Document) -> String {
+    let all = &document.drains;
+    let shown: Vec<_> =
+        all.iter().take(DRAINS_SHOWN_MAX).map(|drain| format!("{} until {}", drain.place(), drain.until)).collect();
+    match all.len().saturating_sub(DRAINS_SHOWN_MAX) {
+        _ if all.is_empty() => String::new(),
+        0 => format!("drained: {}\n", escape_controls(&shown.join("; "))),
+        more => format!("drained: {}; and {more} more\n", escape_controls(&shown.join("; "))),
+    }
 }
 
 fn row(zone: &Zone) -> [String; 5] {

@@ -275,7 +275,7 @@ mod tests {
             NodeState::New => 'n',
             NodeState::Down if node.slow => 's',
             NodeState::Down => 'r',
-            NodeState::Foreign | NodeState::Excluded => 'f',
+            NodeState::Foreign | NodeState::Drained | NodeState::Excluded => 'f',
         };
         if node.ever_up { letter } else { letter.to_ascii_uppercase() }
     }
@@ -457,7 +457,7 @@ mod tests {
                     let enough = match after.state {
                         NodeState::Up => successes >= if before.ever_up { rise } else { 1 },
                         NodeState::Down => failures >= fall,
-                        NodeState::New | NodeState::Foreign | NodeState::Excluded => false,
+                        NodeState::New | NodeState::Foreign | NodeState::Drained | NodeState::Excluded => false,
                     };
                     prop_assert!(enough, "{before:?} {after:?}");
                 }

@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{
     snapshot::ClusterNodes,
-    table::{Knowledge, Origin},
+    table::{Knowledge, Origin, ZoneDrains},
     types::{AddressRules, ClusterId, NodeSet},
 };
 
@@ -51,8 +51,8 @@ pub enum Event<'e> {
     Probed(IpAddr, ProbeOutcome),
     /// A node has said which cluster it is of; `None`: it cannot say.
     Identified(IpAddr, Option<ClusterId>),
-    /// A scope has been polled; it is answered if one of its permitted nodes is healthy.
-    ScopePolled { scope: usize, rules: &'e AddressRules },
+    /// A scope has been polled; it is answered if one of its permitted nodes is healthy and not drained.
+    ScopePolled { scope: usize, rules: &'e AddressRules, drains: &'e ZoneDrains },
     /// All scopes have been polled, and none has a healthy node.
     NoScopeHealthy,
     /// The poll has ended well.
@@ -132,8 +132,9 @@ impl Membership {
                 }
             }
             Event::Identified(node, id) => self.view.identified(node, id, now),
-            Event::ScopePolled { scope, rules } => {
-                let active = self.view.select_scope(scope, |node| rules.permits(node));
+            Event::ScopePolled { scope, rules, drains } => {
+                let is_available = |node| rules.permits(node) && !drains.contains(node, rules);
+                let active = self.view.select_scope(scope, is_available);
                 actions.decision = active.then_some(Decision::ScopeActive);
             }
             Event::NoScopeHealthy => self.view.keep_scope(),

@@ -311,14 +311,14 @@ impl MembershipView {
     }
 
     /// Whether this scope takes over, or stays: it has a healthy node, and has had one for `rise` probes when it is
-    /// better than the one that is answered. Only nodes that are `permitted` count.
-    pub fn select_scope(&mut self, scope: usize, permitted: impl Fn(IpAddr) -> bool) -> bool {
+    /// better than the one that is answered. Only nodes that are `available` count.
+    pub fn select_scope(&mut self, scope: usize, available: impl Fn(IpAddr) -> bool) -> bool {
         let rise = self.health.rise();
         let Some(list) = self.ours(scope) else { return false };
         let nodes = self.table_nodes();
         let healthy = nodes
             .iter()
-            .filter(|node| node.state == NodeState::Up && list.contains(&node.address) && permitted(node.address));
+            .filter(|node| node.state == NodeState::Up && list.contains(&node.address) && available(node.address));
         let proven = |node: &Node| self.health.successes_in_a_row(node.address) >= rise;
         let takes_over = self.ours(self.active_scope).is_some() && scope < self.active_scope;
         let selected = if takes_over { healthy.into_iter().any(proven) } else { healthy.count() > 0 };

@@ -15,7 +15,7 @@ use super::{
     },
     Poller,
 };
-use crate::config::Scope;
+use crate::{config::Scope, table::Answers};
 
 /// Nodes that are asked themselves when a list leaves them out; of more, so many are chosen at random.
 const ASKED_MISSING_MAX: usize = 8;
@@ -140,8 +140,9 @@ impl<A: Ask> Poller<A> {
                 }
                 ScopeOutcome::Failed(failures) => return Err(failures.into()),
             }
-            let settings = self.entry.answers().settings.clone();
-            let polled = Event::ScopePolled { scope: number, rules: &settings.rules };
+            let answers = self.entry.answers().clone();
+            let Answers { settings, drains, .. } = &*answers;
+            let polled = Event::ScopePolled { scope: number, rules: &settings.rules, drains };
             if self.handle(polled) == Some(Decision::ScopeActive) {
                 return Ok(());
             }

@@ -62,7 +62,8 @@ impl<A: Ask> Poller<A> {
             return;
         }
         let has_failed = state == ZoneState::Waiting && status.last_error.is_some();
-        let seen = Observation { state, scope: status.scope, has_failed };
+        let answers_drained = self.entry.answers().answers_drained();
+        let seen = Observation { state, scope: status.scope, has_failed, answers_drained };
         let due = self.state_log.lock().unwrap_or_else(PoisonError::into_inner).observe(seen, now());
         if let Some(due) = due {
             changelog::log_state(&self.entry, due);

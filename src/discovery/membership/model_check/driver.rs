@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config,
     snapshot::ClusterNodes,
-    table::{Answers, Knowledge, ZoneSettings},
+    table::{Answers, Knowledge, ZoneDrains, ZoneSettings},
     types::{AddressRules, ClusterLabel, NodeSet, ZoneName},
 };
 
@@ -275,8 +275,8 @@ impl State {
             if !accepted || self.zones[zone].scopes.is_empty() {
                 continue;
             }
-            let polled =
-                Event::ScopePolled { scope, rules: &AddressRules { loopback: true, ..AddressRules::default() } };
+            let rules = AddressRules { loopback: true, ..AddressRules::default() };
+            let polled = Event::ScopePolled { scope, rules: &rules, drains: &ZoneDrains::default() };
             if self.handle(zone, polled) == Some(Decision::ScopeActive) {
                 is_active = true;
                 break;

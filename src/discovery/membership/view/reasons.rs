@@ -126,7 +126,7 @@ impl MembershipView {
                     None => NodeReason::NoReport,
                 })
             }
-            NodeState::New | NodeState::Up | NodeState::Down | NodeState::Excluded => None,
+            NodeState::New | NodeState::Up | NodeState::Down | NodeState::Drained | NodeState::Excluded => None,
         }
     }
 }
