@@ -147,9 +147,11 @@ pub fn sentence(error: &TlsError) -> String {
             "has a certificate with a critical extension that is not known here; make it again without that".into()
         }
         TlsError::InvalidCertificate(unfit) => format!("has a certificate that does not fit: {unfit}"),
-        TlsError::AlertReceived(Alert::HandshakeFailure) => "has no algorithm of TLS in common with this server; its key \
+        TlsError::AlertReceived(Alert::HandshakeFailure) => {
+            "has no algorithm of TLS in common with this server; its key \
              must be ECDSA P-256 or P-384, Ed25519, or RSA, and its TLS version 1.2 or 1.3"
-            .into(),
+                .into()
+        }
         TlsError::AlertReceived(Alert::CertificateRequired) => "demands a client certificate".into(),
         TlsError::AlertReceived(alert) => format!("does not accept our TLS: {alert:?}"),
         TlsError::InvalidMessage(_) => "does not speak TLS on this port".into(),
