@@ -12,8 +12,9 @@ use crate::{
 /// The largest body that is read, 1 MiB: twenty thousand IPv6 addresses, and no cluster has a thousand nodes.
 pub const BODY_OCTETS_MAX: usize = 1 << 20;
 
-/// Nodes that one list may have: ten times the largest cluster that is known, and few enough to be compared in each poll.
-pub const NODES_MAX: usize = 10_000;
+/// Nodes that one list may have: more than the largest datacenter that is known, and few enough that each of them may be
+/// compared with all others at every probe without a delay for other zones.
+pub const NODES_MAX: usize = 1000;
 
 /// A usable list.
 #[derive(Clone, Debug, Eq, PartialEq)]
