@@ -17,6 +17,7 @@ mod udp;
 mod upstream;
 
 use std::{
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -102,6 +103,7 @@ pub fn read_reply(name: &[u8], query_type: u16, octets: &[u8]) -> Option<Message
 
 /// An upstream, and what it is asked as a probe.
 struct UpstreamState {
+    address: SocketAddr,
     client: UpstreamClient,
     /// The last question that it answered without delay.
     answered: Mutex<Option<UpstreamQuery>>,
@@ -118,6 +120,7 @@ impl Upstreams {
         let tls = Arc::new(trusting(roots));
         let sockets = Arc::new(Sockets::new());
         let state = |upstream: &Upstream| UpstreamState {
+            address: upstream.address,
             client: UpstreamClient::new(upstream, &tls, &sockets),
             answered: Mutex::default(),
         };
@@ -234,8 +237,8 @@ impl Shared {
         let Some(state) = self.upstreams.get(upstream) else { return Err(AttemptError::NoReply) };
         let began = Instant::now();
         let reply = state.client.ask(query, purpose).await;
-        if matches!(reply, Ok(_) | Err(AttemptError::ErrorReply)) {
-            self.trust.replied(upstream, Instant::now());
+        if matches!(reply, Ok(_) | Err(AttemptError::ErrorReply)) && self.trust.replied(upstream, Instant::now()) {
+            tracing::info!(upstream = %state.address, "an upstream replies again");
         }
         if reply.is_ok() && began.elapsed() < HEDGE_AFTER {
             *state.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(query.clone());
@@ -261,7 +264,10 @@ impl Shared {
         drop(tokio::spawn(async move {
             let reply = timeout(PROBE_MAX, shared.attempt(upstream, &query, Purpose::Probe)).await;
             if matches!(reply, Err(_) | Ok(Err(AttemptError::NoReply))) {
-                shared.trust.probe_failed(upstream, began);
+                let is_worth_a_line = shared.trust.probe_failed(upstream, began, Instant::now());
+                if is_worth_a_line && let Some(state) = shared.upstreams.get(upstream) {
+                    tracing::warn!(upstream = %state.address, "an upstream does not reply; the others are asked first");
+                }
             }
         }));
     }

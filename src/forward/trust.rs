@@ -11,6 +11,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two probes of an upstream that is trusted, when questions to it get no reply. The last is over by then.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Between two lines of the log about one upstream.
+const REPORT_INTERVAL: Duration = Duration::from_secs(600);
+
 /// Which upstreams reply. One that fails a probe of its own is distrusted, and asked after the others, until it replies
 /// again. A question that gets no reply only causes a probe: the name may be slow, and not the upstream.
 #[derive(Debug)]
@@ -21,6 +24,10 @@ struct State {
     is_distrusted: bool,
     last_reply: Option<Instant>,
     last_probe: Option<Instant>,
+    /// When the log said last that it is distrusted.
+    reported: Option<Instant>,
+    /// The log has said so, and not the opposite since.
+    is_reported: bool,
 }
 
 impl UpstreamTrust {
@@ -55,24 +62,31 @@ impl UpstreamTrust {
         })
     }
 
-    /// The upstream replied, to whatever question.
-    pub(super) fn replied(&self, upstream: usize, now: Instant) {
+    /// The upstream replied, to whatever question. Returns whether it is trusted again, and that is worth a line of the log.
+    pub(super) fn replied(&self, upstream: usize, now: Instant) -> bool {
         self.with(|states| {
-            if let Some(state) = states.get_mut(upstream) {
-                state.last_reply = Some(now);
-                state.is_distrusted = false;
-            }
-        });
+            let Some(state) = states.get_mut(upstream) else { return false };
+            state.last_reply = Some(now);
+            let was_distrusted = std::mem::take(&mut state.is_distrusted);
+            was_distrusted && std::mem::take(&mut state.is_reported)
+        })
     }
 
-    /// A probe that began at this time got no reply.
-    pub(super) fn probe_failed(&self, upstream: usize, began: Instant) {
+    /// A probe that began at this time got no reply. Returns whether the upstream is distrusted, and that is worth a line of
+    /// the log: at first and every ten minutes.
+    pub(super) fn probe_failed(&self, upstream: usize, began: Instant, now: Instant) -> bool {
         self.with(|states| {
-            if let Some(state) = states.get_mut(upstream) {
-                // A reply to another question counts as much.
-                state.is_distrusted |= state.last_reply.is_none_or(|reply| reply < began);
+            let Some(state) = states.get_mut(upstream) else { return false };
+            // A reply to another question counts as much.
+            state.is_distrusted |= state.last_reply.is_none_or(|reply| reply < began);
+            let is_due = state.reported.is_none_or(|last| now.saturating_duration_since(last) >= REPORT_INTERVAL);
+            let is_worth_a_line = state.is_distrusted && is_due;
+            if is_worth_a_line {
+                state.reported = Some(now);
+                state.is_reported = true;
             }
-        });
+            is_worth_a_line
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Vec<State>) -> T) -> T {
@@ -104,13 +118,13 @@ mod tests {
         assert!(trust.was_silent(0, start), "the first silence causes a probe");
         assert!(!trust.was_silent(0, start + PROBE_INTERVAL / 2), "one probe at a time");
         assert_eq!(trust.order(), [0, 1, 2]);
-        trust.replied(0, start + PROBE_INTERVAL / 4);
-        trust.probe_failed(0, start);
+        assert!(!trust.replied(0, start + PROBE_INTERVAL / 4));
+        trust.probe_failed(0, start, start);
         assert_eq!(trust.order(), [0, 1, 2], "it replied to another question meanwhile");
         let second = start + PROBE_INTERVAL;
         assert!(trust.was_silent(0, second));
-        trust.probe_failed(0, second);
-        trust.probe_failed(7, second);
+        assert!(trust.probe_failed(0, second, second));
+        assert!(!trust.probe_failed(7, second, second));
         assert_eq!(trust.order(), [1, 2, 0]);
     }
 
@@ -119,14 +133,15 @@ mod tests {
         let trust = UpstreamTrust::new(2);
         let start = Instant::now();
         assert!(trust.was_silent(0, start));
-        trust.probe_failed(0, start);
+        trust.probe_failed(0, start, start);
         assert_eq!(trust.order(), [1, 0]);
         assert_eq!(trust.due_probes(start + RETRY_INTERVAL / 2), [0; 0]);
         assert_eq!(trust.due_probes(start + RETRY_INTERVAL), [0]);
         assert_eq!(trust.due_probes(start + RETRY_INTERVAL), [0; 0], "the probe has begun");
-        trust.probe_failed(0, start + RETRY_INTERVAL);
+        assert!(!trust.probe_failed(0, start + RETRY_INTERVAL, start + RETRY_INTERVAL), "said already");
         assert_eq!(trust.order(), [1, 0]);
-        trust.replied(0, start + RETRY_INTERVAL * 2);
+        assert!(trust.replied(0, start + RETRY_INTERVAL * 2));
+        assert!(!trust.replied(0, start + RETRY_INTERVAL * 2), "once");
         assert_eq!(trust.order(), [0, 1]);
         assert_eq!(trust.due_probes(start + RETRY_INTERVAL * 9), [0; 0]);
     }

@@ -87,7 +87,7 @@ impl Flights {
         }
         let displaced = CancellationToken::new();
         let mut state = self.lock();
-        let Admitted { place, displaced: other } = state.places.admit(client, displaced.clone())?;
+        let Admitted { place, displaced: other } = state.places.admit(client, displaced.clone(), now)?;
         let flight = Arc::new(Flight { flights: self.clone(), key: key.clone(), client, place, displaced, began: now });
         state.flights.insert(key, Arc::downgrade(&flight));
         drop(state);
