@@ -235,12 +235,13 @@ async fn set_security_headers(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use std::{path::Path, time::SystemTime};
 
     use axum::{body::Body, http::Request};
     use hyper_util::service::TowerToHyperService;
 
     use crate::{
+        config::Config,
         table::{Knowledge, PollStatus, ZoneSettings, ZoneTable},
         types::{NodeSet, ZoneName, ZoneState},
     };
@@ -264,7 +265,9 @@ mod tests {
     pub(super) fn view(zones: Vec<Arc<ZoneEntry>>) -> View {
         let table = SharedTable::default();
         table.replace(ZoneTable::new(zones));
+        let text = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
         let config = ConfigStatus {
+            config: Arc::new(Config::parse(Path::new("/etc/alternator-dns/config.toml"), text.as_bytes()).unwrap()),
             path: "/etc/alternator-dns/config.toml".into(),
             hash: "0123456789abcdef".into(),
             loaded: SystemTime::now(),

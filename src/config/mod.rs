@@ -70,6 +70,8 @@ pub struct Config {
     pub forward: Option<Forward>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
+    /// The line of each zone in its file.
+    zone_lines: BTreeMap<ZoneName, usize>,
     /// Identifies the content: sixteen hexadecimal digits.
     pub hash: String,
     /// What it was parsed from.
@@ -377,12 +379,19 @@ impl Config {
         let text = whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole);
         let mut errors = Errors::default();
         match file::read(text, &mut errors) {
-            Some(file::Content { server, forward, zones }) => {
+            Some(file::Content { server, forward, zones, zone_lines }) => {
                 let source = SourceFile { path: path.into(), text: whole.into() };
-                Ok(Self { server, forward, zones, hash: content_hash(content), sources: [source].into() })
+                let hash = content_hash(content);
+                Ok(Self { server, forward, zones, zone_lines, hash, sources: [source].into() })
             }
             None => Err(Diagnostics::new(path, text, errors)),
         }
+    }
+
+    /// The file that defines a zone, and the line.
+    pub fn place_of(&self, zone: &ZoneName) -> Option<(&Path, usize)> {
+        let line = self.zone_lines.get(zone)?;
+        Some((&self.sources.first()?.path, *line))
     }
 
     /// What is allowed but probably not meant, one sentence each.
@@ -464,6 +473,8 @@ mod tests {
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.server.admin, None);
         assert!(parsed("[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n").zones[&ZoneName::root()].subdomains);
+        let place = config.place_of(&ZoneName::parse("a.example").unwrap());
+        assert_eq!(place, Some((Path::new("z.toml"), 5)));
     }
 
     #[test]

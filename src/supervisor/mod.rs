@@ -128,6 +128,7 @@ impl Supervisor {
     pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
         let open_files = descriptors::raise_limit();
         let (config, refused) = start.into().into_parts();
+        let config = Arc::new(config);
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -242,10 +243,10 @@ impl Supervisor {
     async fn put_first_in_force(
         &mut self,
         path: &Path,
-        (config, refused): (Config, Option<Refused>),
+        (config, refused): (Arc<Config>, Option<Refused>),
         writer: Option<SnapshotWriter>,
     ) -> Result<Arc<Config>, StartError> {
-        let (prepared, refused) = self.prepare_start(Arc::new(config), refused).await?;
+        let (prepared, refused) = self.prepare_start(config, refused).await?;
         let config = prepared.config().clone();
         self.write_snapshots(writer, &config);
         self.commit(prepared).await;
@@ -339,7 +340,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(path: &Path, config: &Config) -> Self {
+    fn new(path: &Path, config: &Arc<Config>) -> Self {
         let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
         Self {
             table: SharedTable::default(),

@@ -11,6 +11,7 @@ mod domain;
 mod entry;
 mod history;
 mod limiter;
+mod reports;
 mod server_settings;
 mod zone_id;
 
@@ -28,6 +29,7 @@ pub use self::{
     entry::{Origin, PollStatus, ZoneEntry, table_version},
     history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},
+    reports::{NodeReport, ReportSource, ZoneReports},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
 };
 use crate::{
