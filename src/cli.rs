@@ -1,6 +1,7 @@
 //! What the command line says, and the commands that need little more than that.
 
 mod check;
+mod explain;
 mod history;
 mod status;
 
@@ -31,6 +32,7 @@ use crate::{
 };
 
 pub use self::check::{CheckArguments, ReportFormat, check};
+pub use self::explain::{ExplainArguments, explain};
 pub use self::history::{HistoryArguments, history};
 pub use self::status::{StatusArguments, status};
 
@@ -68,6 +70,8 @@ pub enum Command {
     Reload(SocketArguments),
     /// Show all zones of the running server, the worst first; exit status 1 if one is unanswered or the file is refused
     Status(StatusArguments),
+    /// Explain a name or a node of the running server: from the file over lists, rules and health to what DNS answers
+    Explain(ExplainArguments),
     /// Show the last configurations that were applied or refused, or the last changes of a zone
     History(HistoryArguments),
     /// Make the running server remove the cached answers of other resolvers

@@ -382,7 +382,10 @@ fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "the paths are POST /reload, /flush, /log/level and GET /api/zones, /api/history\n")
+            (
+                StatusCode::NOT_FOUND,
+                "the paths are POST /reload, /flush, /log/level and GET /api/zones, /api/history, /api/explain\n",
+            )
         })
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")

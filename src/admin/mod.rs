@@ -13,11 +13,13 @@
 //! | `/metrics`   | OpenMetrics text, or the older text format: what the client accepts  |
 //! | `/api/zones` | every zone as JSON                                                   |
 //! | `/api/history` | the last configurations, or with `zone=NAME` the last changes of a zone |
+//! | `/api/explain` | where the name or address `name=NAME` stands, from the file to the answer |
 
 mod api;
 pub mod client;
 mod connections;
 pub mod control;
+pub mod explain;
 pub mod flush;
 mod history;
 mod hosts;
@@ -151,7 +153,10 @@ fn router(view: View) -> Router {
         .route("/serving", get(serving_state))
         .route("/metrics", get(metrics))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
+            (
+                StatusCode::NOT_FOUND,
+                "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history /api/explain\n",
+            )
         })
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
@@ -354,7 +359,10 @@ mod tests {
         let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
-            (StatusCode::NOT_FOUND, "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history\n")
+            (
+                StatusCode::NOT_FOUND,
+                "the paths are: / /healthz /readyz /serving /metrics /api/zones /api/history /api/explain\n"
+            )
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");

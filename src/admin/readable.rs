@@ -2,11 +2,14 @@
 
 use axum::{Router, extract::State, http::header, middleware, response::IntoResponse, routing::get};
 
-use super::{Pages, View, api, history, http};
+use super::{Pages, View, api, explain, history, http};
 
 /// The routes, for [`Pages`].
 pub(super) fn pages() -> Router<Pages> {
-    Router::new().route("/api/zones", get(zones)).route("/api/history", get(history::history))
+    Router::new()
+        .route("/api/zones", get(zones))
+        .route("/api/history", get(history::history))
+        .route("/api/explain", get(explain::explain))
 }
 
 /// The routes for the control socket, whose file permissions guard them.

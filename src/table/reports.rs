@@ -43,6 +43,13 @@ pub struct NodeReport {
     pub cluster_id: Option<ClusterId>,
 }
 
+impl NodeReport {
+    /// Whether the node lists an address.
+    pub fn lists(&self, node: &IpAddr) -> bool {
+        self.nodes.as_ref().is_some_and(|nodes| nodes.contains(node))
+    }
+}
+
 impl ZoneReports {
     /// What follows for a node.
     pub fn belonging_of(&self, node: IpAddr) -> Option<&'static str> {

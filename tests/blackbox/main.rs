@@ -15,6 +15,7 @@ mod clocks;
 mod cluster_ids;
 mod commands;
 mod encrypted;
+mod explain;
 mod foreign;
 mod forward;
 mod hanging_files;
