@@ -28,6 +28,7 @@ pub mod log_level;
 mod metrics;
 mod page;
 pub mod readable;
+pub mod running;
 mod serving;
 
 use std::{

@@ -38,10 +38,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones};
+pub use self::changes::{
+    CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones, changed_forward_keys,
+    changed_server_keys, changed_zone_keys,
+};
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Errors, SpannedError};
-pub use self::effective::effective;
+pub use self::effective::{EffectiveSection, EffectiveValue, SectionName, effective, effective_sections};
 pub use self::forward_keys::UPSTREAMS_MAX;
 pub use self::named_files::NamedFile;
 pub use self::node_load::{

@@ -63,7 +63,7 @@ use crate::{
     admin::{
         AllowedHosts, ServingCheck, View,
         control::{self, RunningServer},
-        flush, log_level, readable,
+        flush, log_level, readable, running,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -280,7 +280,8 @@ impl Supervisor {
                 let (log_level, restore) = log_level::routes(server.clone());
                 self.tasks.spawn("log level".into(), restore);
                 let flush = flush::routes(self.forwarding.forwarder(), server.clone());
-                let socket = socket.with_commands(flush.merge(log_level).merge(readable::routes(self.admin.view())));
+                let reads = readable::routes(self.admin.view()).merge(running::routes(self.admin.view()));
+                let socket = socket.with_commands(flush.merge(log_level).merge(reads));
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
             Ok(Err(error)) => error.to_string(),

@@ -29,6 +29,7 @@ mod leaving;
 mod lifecycle;
 mod listeners;
 mod payloads;
+mod plan;
 mod reasons;
 mod reload;
 mod rules;
