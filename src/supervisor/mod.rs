@@ -205,6 +205,10 @@ impl Supervisor {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ready = self.ready.subscribe();
+        if *ready.borrow() {
+            // On a busy machine the zones may have been polled before this loop begins.
+            ready.mark_changed();
+        }
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Now,
-    zone::{Sender, ZoneNode, age, left, reason_of},
+    zone::{Sender, ZoneNode, left, reason_of},
 };
 use crate::{
     admin::{View, api, history},
@@ -110,15 +110,7 @@ impl AddressInZone {
             is_seed,
             belonging,
             further_listed_by: listed_by.len().saturating_sub(SENDERS_MAX),
-            listed_by: listed_by
-                .into_iter()
-                .take(SENDERS_MAX)
-                .map(|report| Sender {
-                    node: report.sender,
-                    seconds_ago: age(report.at, now.instant),
-                    cluster_id: report.cluster_id,
-                })
-                .collect(),
+            listed_by: listed_by.into_iter().take(SENDERS_MAX).map(|report| Sender::of(report, now.instant)).collect(),
             further_not_listed_by: not_listed_by.len().saturating_sub(SENDERS_MAX),
             not_listed_by: not_listed_by.into_iter().take(SENDERS_MAX).collect(),
             left,

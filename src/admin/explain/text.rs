@@ -123,7 +123,7 @@ impl ZoneExplanation {
         lines.push(line("cluster", &format!("{} nodes that report list each other{id}", self.group.len())));
         lines.push(line("rules", &self.rules.sentence()));
         for node in &self.nodes {
-            lines.push(line("node", &node.sentence(self.lists.iter().map(SameList::senders).sum())));
+            lines.push(line("node", &node.sentence(self.reporting)));
         }
         for other in &self.others {
             lines.push(line("other", &other.sentence()));

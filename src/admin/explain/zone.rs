@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::Serialize;
@@ -43,6 +43,8 @@ pub(super) struct ZoneExplanation {
     /// What the nodes list: nodes that list the same are together.
     pub(super) lists: Vec<SameList>,
     pub(super) further_lists: usize,
+    /// Nodes with a report in force.
+    pub(super) reporting: usize,
     /// The nodes that list each other.
     pub(super) group: Vec<IpAddr>,
     pub(super) rules: Rules,
@@ -106,9 +108,13 @@ impl ZoneExplanation {
         let status = entry.poll_status();
         let reports = entry.reports();
         let zone = config.zones.get(entry.name());
-        let (lists, further_lists) = same_lists(&reports.reports, now.instant);
+        let lists = same_lists(&reports.reports);
         let others = other_nodes(&reports, &nodes.iter().map(|node| node.address).collect());
-        let listed_by = |node: &IpAddr| reports.reports.iter().filter(|report| report.lists(node)).count();
+        // Many nodes, but few different lists.
+        let listed_by = |node: &IpAddr| {
+            let naming = lists.iter().filter(|(nodes, _)| nodes.binary_search(node).is_ok());
+            naming.map(|(_, senders)| senders.len()).sum()
+        };
         Self {
             name: entry.name().to_string(),
             state: state.word(),
@@ -121,11 +127,14 @@ impl ZoneExplanation {
             scopes: zone.iter().flat_map(|zone| &zone.cluster.scope).map(ToString::to_string).collect(),
             origin: origin(status.origin),
             source: status.source,
-            last_success_seconds_ago: status.last_success.map(|then| age(then, now.instant)),
+            last_success_seconds_ago: status
+                .last_success
+                .map(|then| api::tenths(now.instant.saturating_duration_since(then))),
             last_error: status.last_error.clone(),
             cluster_id: status.cluster_id,
-            lists,
-            further_lists,
+            lists: shown_lists(&lists, now.instant),
+            further_lists: lists.len().saturating_sub(LISTS_MAX),
+            reporting: reports.reports.len(),
             rules: zone.map(Rules::of).unwrap_or_default(),
             nodes: nodes
                 .into_iter()
@@ -145,29 +154,37 @@ impl ZoneExplanation {
     }
 }
 
+/// A list, and the reports that consist of it.
+type ListReports<'r> = (&'r [IpAddr], Vec<&'r NodeReport>);
+
 /// Nodes that list the same, together; the list that most nodes send first.
-pub(super) fn same_lists(reports: &[NodeReport], now: Instant) -> (Vec<SameList>, usize) {
-    let mut by_list: BTreeMap<&[IpAddr], Vec<Sender>> = BTreeMap::new();
+pub(super) fn same_lists(reports: &[NodeReport]) -> Vec<ListReports<'_>> {
+    let mut by_list: BTreeMap<&[IpAddr], Vec<&NodeReport>> = BTreeMap::new();
     for report in reports {
         let nodes = report.nodes.as_ref().map_or(&[][..], NodeSet::as_slice);
-        let seconds_ago = age(report.at, now);
-        by_list.entry(nodes).or_default().push(Sender {
-            node: report.sender,
-            seconds_ago,
-            cluster_id: report.cluster_id,
-        });
+        by_list.entry(nodes).or_default().push(report);
     }
     let mut lists: Vec<_> = by_list.into_iter().collect();
     lists.sort_by_key(|(_, senders)| std::cmp::Reverse(senders.len()));
-    let further = lists.len().saturating_sub(LISTS_MAX);
-    lists.truncate(LISTS_MAX);
-    let shown = lists.into_iter().map(|(nodes, mut senders)| {
-        let further_senders = senders.len().saturating_sub(ADDRESSES_MAX);
-        senders.truncate(ADDRESSES_MAX);
-        let shown: Vec<IpAddr> = nodes.iter().copied().take(ADDRESSES_MAX).collect();
-        SameList { senders, further_senders, further_nodes: nodes.len() - shown.len(), nodes: shown }
+    lists
+}
+
+/// As many lists, senders and nodes as are shown.
+pub(super) fn shown_lists(lists: &[ListReports<'_>], now: Instant) -> Vec<SameList> {
+    let shown = lists.iter().take(LISTS_MAX).map(|(nodes, senders)| SameList {
+        senders: senders.iter().take(ADDRESSES_MAX).map(|report| Sender::of(report, now)).collect(),
+        further_senders: senders.len().saturating_sub(ADDRESSES_MAX),
+        nodes: nodes.iter().copied().take(ADDRESSES_MAX).collect(),
+        further_nodes: nodes.len().saturating_sub(ADDRESSES_MAX),
     });
-    (shown.collect(), further)
+    shown.collect()
+}
+
+impl Sender {
+    pub(super) fn of(report: &NodeReport, now: Instant) -> Self {
+        let seconds_ago = api::tenths(now.saturating_duration_since(report.at));
+        Self { node: report.sender, seconds_ago, cluster_id: report.cluster_id }
+    }
 }
 
 /// Seeds, senders and foreign nodes that are on no list in force.
@@ -196,11 +213,6 @@ pub(super) fn left(changes: Vec<Change>, now: Now) -> Vec<history::ZoneChange> {
     let recent = |change: &Change| now.day.duration_since(change.at).unwrap_or_default() <= LEFT_AGE_MAX;
     let left = changes.into_iter().filter(|change| matches!(change.kind, ChangeKind::Left { .. }) && recent(change));
     left.map(history::ZoneChange::from).collect()
-}
-
-/// Seconds, rounded to a tenth.
-pub(super) fn age(then: Instant, now: Instant) -> f64 {
-    api::tenths(now.saturating_duration_since(then).max(Duration::ZERO))
 }
 
 const fn origin(origin: Origin) -> &'static str {

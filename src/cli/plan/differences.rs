@@ -25,9 +25,12 @@ pub(super) struct ReloadPlan {
     pub(super) older_is_served: bool,
     pub(super) hash_in_force: String,
     pub(super) hash: String,
-    /// Removed zones first, then changed ones, then added ones.
+    /// How many zones are removed, changed and added.
+    pub(super) removed: usize,
+    pub(super) changed: usize,
+    pub(super) added: usize,
+    /// The first of them: removed ones, then changed ones, then added ones.
     pub(super) zones: Vec<ZonePlan>,
-    pub(super) further_zones: usize,
     /// `[server]` and `[forward]`, if they change.
     pub(super) sections: Vec<SectionPlan>,
     pub(super) warnings: Vec<String>,
@@ -87,7 +90,15 @@ impl ReloadPlan {
             .chain(changed.map(|(name, _)| (name, PlannedChange::Changed)))
             .chain(added.map(|name| (name, PlannedChange::Added)));
         let all: Vec<_> = all.collect();
-        let further_zones = all.len().saturating_sub(ZONES_MAX);
+        let count = |wanted: PlannedChange| all.iter().filter(|(_, change)| *change == wanted).count();
+        let mut plan = Self {
+            hash_in_force: old.hash.clone(),
+            hash: new.hash.clone(),
+            removed: count(PlannedChange::Removed),
+            changed: count(PlannedChange::Changed),
+            added: count(PlannedChange::Added),
+            ..Self::default()
+        };
         let shown: Vec<_> = all.into_iter().take(ZONES_MAX).collect();
         let wanted: BTreeSet<&ZoneName> = shown.iter().map(|(name, _)| *name).collect();
         let sections = |config: &Config| {
@@ -98,8 +109,6 @@ impl ReloadPlan {
             Sections::new(effective_sections(config, is_wanted))
         };
         let (before, after) = (sections(old), sections(new));
-        let mut plan =
-            Self { hash_in_force: old.hash.clone(), hash: new.hash.clone(), further_zones, ..Self::default() };
         for (name, change) in shown {
             let config = if change == PlannedChange::Removed { old } else { new };
             let (file, line) = config.place_of(name).map(|(file, line)| (file.to_owned(), line)).unzip();
@@ -126,21 +135,20 @@ impl ReloadPlan {
         plan
     }
 
+    /// Zones that are not among those that are shown.
+    pub(super) fn further_zones(&self) -> usize {
+        (self.removed + self.changed + self.added).saturating_sub(self.zones.len())
+    }
+
     /// What would change, in a sentence; `None`: nothing.
     pub(super) fn summary(&self) -> Option<String> {
-        let count = |change| self.zones.iter().filter(|zone| zone.change == change).count();
         let mut parts = Vec::new();
-        for (change, word) in
-            [(PlannedChange::Removed, "remove"), (PlannedChange::Changed, "change"), (PlannedChange::Added, "add")]
-        {
-            match count(change) {
+        for (count, word) in [(self.removed, "remove"), (self.changed, "change"), (self.added, "add")] {
+            match count {
                 0 => {}
                 1 => parts.push(format!("{word} 1 zone")),
                 count => parts.push(format!("{word} {count} zones")),
             }
-        }
-        if self.further_zones > 0 {
-            parts.push(format!("concern {} further zones", self.further_zones));
         }
         if !self.sections.is_empty() {
             let names: Vec<_> = self.sections.iter().map(|section| section.section).collect();
@@ -244,7 +252,7 @@ mod tests {
     fn many_zones_are_counted() {
         let many: String = (0..300).map(|number| zone(&format!("z{number}.example"), "")).collect();
         let plan = ReloadPlan::between(&config(&zone("a.example", "")), &config(&many));
-        assert_eq!((plan.zones.len(), plan.further_zones), (ZONES_MAX, 201));
-        assert!(plan.summary().unwrap().contains("remove 1 zone, add 99 zones, concern 201 further zones"));
+        assert_eq!((plan.zones.len(), plan.further_zones()), (ZONES_MAX, 201));
+        assert!(plan.summary().unwrap().contains("remove 1 zone, add 300 zones"));
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn render(plan: &ReloadPlan) -> String {
         let line = if zone.change == PlannedChange::Added { KeyChange::value } else { KeyChange::line };
         add(&mut lines, zone.keys.iter().map(line), &zone.effects);
     }
-    if plan.further_zones > 0 {
-        lines.push(format!("and {} further zones", plan.further_zones));
+    if plan.further_zones() > 0 {
+        lines.push(format!("and {} further zones", plan.further_zones()));
     }
     for section in &plan.sections {
         lines.push(format!("~ {}", section.section));

@@ -17,10 +17,10 @@ fuzz_target!(|head: &str| {
     let accepted: Vec<_> = lines.collect();
     for line in &accepted {
         if let Ok(subject) = line.parse::<ExplainedSubject>() {
-            assert_eq!(subject.to_string().parse(), Ok(subject), "{line:?}");
+            assert_eq!(subject.to_string().parse::<ExplainedSubject>(), Ok(subject), "{line:?}");
         }
         if let Ok(query_type) = line.parse::<RequestedType>() {
-            assert_eq!(query_type.to_string().parse(), Ok(query_type), "{line:?}");
+            assert_eq!(query_type.to_string().parse::<RequestedType>(), Ok(query_type), "{line:?}");
         }
     }
     let format = MetricsFormat::negotiate(accepted.iter().copied());
