@@ -37,7 +37,7 @@ use crate::{
     config,
     metrics::ProcessCounters,
     snapshot::{LastKnown, SnapshotStore},
-    table::{Knowledge, Origin, PollStatus, ReportSource, ZoneEntry, ZoneReports},
+    table::{Knowledge, Origin, PollStatus, ReportSource, ZoneEntry},
     types::{NodeSet, ZoneState, unix_now},
 };
 
@@ -374,12 +374,6 @@ impl<A: Ask> Poller<A> {
     fn membership(&self) -> MutexGuard<'_, Membership> {
         // One task locks it, and never across an await, as does what reads the reports for a person.
         self.membership.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ReportSource for Mutex<Membership> {
-    fn reports(&self) -> ZoneReports {
-        self.lock().unwrap_or_else(PoisonError::into_inner).view().shown_reports()
     }
 }
 
