@@ -204,11 +204,7 @@ impl Supervisor {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ready = self.ready.subscribe();
-        if *ready.borrow() {
-            // On a busy machine the zones may have been polled before this loop begins.
-            ready.mark_changed();
-        }
+        let mut ready = readiness::subscribe(&self.ready);
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {

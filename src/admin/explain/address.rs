@@ -140,7 +140,7 @@ impl Known {
             return match (node.answered, &node.reason, node.answered_as) {
                 (true, None, None) => "is answered".to_owned(),
                 (true, None, Some(other)) => format!("is answered as {other}, by map"),
-                (true, Some(reason), _) => format!("is answered, although it {reason}"),
+                (true, Some(reason), _) => format!("is answered all the same: it {reason}"),
                 (false, Some(reason), _) => format!("is not answered: it {reason}"),
                 (false, None, _) => "is not answered: the zone answers nothing".to_owned(),
             };
