@@ -2,8 +2,10 @@
 
 mod check;
 mod drain;
+mod explain;
 mod history;
 mod log;
+mod plan;
 mod status;
 
 use std::{
@@ -31,8 +33,10 @@ use crate::{
 
 pub use self::check::{CheckArguments, ReportFormat, check};
 pub use self::drain::{DrainArguments, UndrainArguments, drain, undrain};
+pub use self::explain::{ExplainArguments, explain};
 pub use self::history::{HistoryArguments, history};
 pub use self::log::{LevelArguments, LogCommand, QueriesArguments, log};
+pub use self::plan::{PlanArguments, plan};
 pub use self::status::{StatusArguments, status};
 
 /// The configuration when `--config` is left out.
@@ -43,6 +47,9 @@ const EXIT_CONFIG: u8 = 78;
 
 /// Exit status for bad usage; clap uses it too.
 const EXIT_USAGE: u8 = 2;
+
+/// Exit status of `plan` for a file whose reload would change something.
+const EXIT_CHANGES: u8 = 2;
 
 /// Exit status for every other failure.
 const EXIT_FAILURE: u8 = 1;
@@ -69,6 +76,10 @@ pub enum Command {
     Reload(SocketArguments),
     /// Show all zones of the running server, the worst first; exit status 1 if one is unanswered or the file is refused
     Status(StatusArguments),
+    /// Show what a reload of a file would change, and change nothing; exit status 2 if it would change something
+    Plan(PlanArguments),
+    /// Explain a name or a node of the running server: from the file over lists, rules and health to what DNS answers
+    Explain(ExplainArguments),
     /// Show the last configurations that were applied or refused, or the last changes of a zone
     History(HistoryArguments),
     /// Take a node out of the answers for some time, or list the nodes that are taken out
@@ -216,6 +227,8 @@ pub enum Failure {
     Control(#[from] ControlError),
     #[error("{0}")]
     Status(String),
+    #[error("{0}")]
+    Planned(String),
     #[error("{} has no zone {name}", path.display())]
     NoZone { path: PathBuf, name: ZoneName },
     #[error("The configuration has {}.", plural(*.0, "error"))]
@@ -243,6 +256,7 @@ impl Failure {
             | Self::NoLastGood(_)
             | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
+            Self::Planned(_) => EXIT_CHANGES,
             _ => EXIT_FAILURE,
         })
     }

@@ -100,6 +100,9 @@
 //! 5. `table/mod.rs` gets the new table. `admin/` shows the result; `admin/control.rs` returns it to `alternator-dns
 //!    reload`.
 //!
+//! `cli/plan.rs` says before an edit what it would change: it reads the configuration in force from the server
+//! (`admin/running.rs`), and compares it with the file.
+//!
 //! A start reads the file in the same way. If it is refused, `supervisor/last_good.rs` starts with the last good
 //! configuration, which `snapshot/last_good.rs` keeps, and the file is watched as usual.
 //!

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => cli::check(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload(arguments) => cli::reload(&arguments),
+        Command::Plan(arguments) => cli::plan(&arguments),
+        Command::Explain(arguments) => cli::explain(&arguments),
         Command::History(arguments) => cli::history(&arguments),
         Command::Status(arguments) => cli::status(&arguments),
         Command::Drain(arguments) => cli::drain(&arguments),

@@ -109,27 +109,27 @@ enum Datacenters {
 }
 
 #[derive(Serialize)]
-struct Node {
-    address: IpAddr,
-    state: &'static str,
-    answered: bool,
-    reason: Option<String>,
+pub(super) struct Node {
+    pub(super) address: IpAddr,
+    pub(super) state: &'static str,
+    pub(super) answered: bool,
+    pub(super) reason: Option<String>,
     #[serde(serialize_with = "seconds")]
-    since: SystemTime,
-    last_probe: Option<Probe>,
+    pub(super) since: SystemTime,
+    pub(super) last_probe: Option<Probe>,
     /// What this server sends to it, for all zones together.
     requests_per_second: f64,
     /// The address that is answered instead, if `map` translates it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    answered_as: Option<IpAddr>,
+    pub(super) answered_as: Option<IpAddr>,
 }
 
 #[derive(Serialize)]
-struct Probe {
-    result: &'static str,
-    milliseconds: f64,
+pub(super) struct Probe {
+    pub(super) result: &'static str,
+    pub(super) milliseconds: f64,
     #[serde(serialize_with = "milliseconds")]
-    at: SystemTime,
+    pub(super) at: SystemTime,
 }
 
 impl From<&types::Scope> for Scope {
@@ -143,7 +143,7 @@ impl From<&types::Scope> for Scope {
 }
 
 impl Node {
-    fn of(node: NodeDescription, requests_per_second: f64) -> Self {
+    pub(super) fn of(node: NodeDescription, requests_per_second: f64) -> Self {
         let NodeDescription { address, state, answered, answered_as, reason, since, last_probe } = node;
         let last_probe = last_probe.map(Probe::from);
         let requests_per_second = tenth(requests_per_second);
@@ -215,7 +215,7 @@ fn milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok
 }
 
 /// Seconds, rounded to a tenth.
-fn tenths(duration: Duration) -> f64 {
+pub(super) fn tenths(duration: Duration) -> f64 {
     tenth(duration.as_secs_f64())
 }
 

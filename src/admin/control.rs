@@ -1,6 +1,7 @@
 //! The control socket: a Unix socket for commands that change the server. File permissions guard it.
 //!
-//! `GET /api/zones` and its like are those of the admin interface (`readable.rs`; `client.rs` is the client).
+//! `GET /api/zones` and its like are those of the admin interface (`readable.rs`; `client.rs` is the client); what `plan` reads
+//! is here alone (`running.rs`).
 //! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. Each reply names the
 //! server in two headers, because a host may have several. [`reload`] is the client.
 
@@ -27,7 +28,7 @@ use axum::{
     response::Response,
     routing::post,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
@@ -130,7 +131,7 @@ pub enum ControlError {
 }
 
 /// A server that a command reached.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RunningServer {
     /// Its process; 0 where an older server does not say.
     pub pid: u32,
@@ -382,7 +383,9 @@ fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "the paths are POST /reload, /flush, /drain, /undrain, /log/level, /log/queries and GET /drain, /api/zones, /api/history\n")
+            let paths = "the paths are POST /reload, /flush, /drain, /undrain, /log/level, /log/queries and GET /drain, /api/zones, \
+                         /api/history, /api/explain\n";
+            (StatusCode::NOT_FOUND, paths)
         })
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")

@@ -107,7 +107,7 @@ pub(super) struct ZoneChange {
     at: String,
     /// None: the zone itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<IpAddr>,
+    pub(super) node: Option<IpAddr>,
     change: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'static str>,
@@ -115,7 +115,7 @@ pub(super) struct ZoneChange {
     to: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<usize>,
-    reason: Option<String>,
+    pub(super) reason: Option<String>,
 }
 
 impl Configurations {
@@ -184,7 +184,7 @@ impl Configuration {
 }
 
 impl ZoneChange {
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let what = match (self.node, self.change, self.from, self.to) {
             (Some(node), "joined", _, Some(state)) => format!("{node} joined, {state}"),
             (Some(node), "left", Some(state), _) => format!("{node} left, was {state}"),

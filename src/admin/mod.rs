@@ -14,6 +14,7 @@
 //! | `/events`    | what the status page shows, as server-sent events                    |
 //! | `/api/zones` | every zone as JSON, or with `zone=NAME` one                          |
 //! | `/api/history` | the last configurations, or with `zone=NAME` the last changes of a zone |
+//! | `/api/explain` | where the name or address `name=NAME` stands, from the file to the answer |
 
 mod api;
 pub mod client;
@@ -21,6 +22,7 @@ mod connections;
 pub mod control;
 pub mod drain;
 mod events;
+pub mod explain;
 pub mod flush;
 mod history;
 mod hosts;
@@ -30,6 +32,7 @@ pub mod log_queries;
 mod metrics;
 mod page;
 pub mod readable;
+pub mod running;
 mod samples;
 mod serving;
 mod summary;
@@ -183,7 +186,7 @@ fn router(view: View) -> Router {
         .fallback(async || {
             (
                 StatusCode::NOT_FOUND,
-                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history\n",
+                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history /api/explain\n",
             )
         })
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
@@ -267,11 +270,13 @@ async fn set_security_headers(mut response: Response) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{path::Path, time::SystemTime};
 
     use axum::{body::Body, http::Request};
     use hyper_util::service::TowerToHyperService;
 
     use crate::{
+        config::Config,
         table::{Knowledge, PollStatus, ZoneSettings, ZoneTable},
         types::{NodeSet, ZoneName, ZoneState},
     };
@@ -295,7 +300,9 @@ mod tests {
     pub(super) fn view(zones: Vec<Arc<ZoneEntry>>) -> View {
         let table = SharedTable::default();
         table.replace(ZoneTable::new(zones));
+        let text = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
         let config = ConfigStatus {
+            config: Arc::new(Config::parse(Path::new("/etc/alternator-dns/config.toml"), text.as_bytes()).unwrap()),
             path: "/etc/alternator-dns/config.toml".into(),
             hash: "0123456789abcdef".into(),
             loaded: SystemTime::now(),
@@ -395,7 +402,7 @@ mod tests {
             (status, text.as_str()),
             (
                 StatusCode::NOT_FOUND,
-                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history\n"
+                "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history /api/explain\n"
             )
         );
         assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);

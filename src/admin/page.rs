@@ -369,6 +369,7 @@ mod tests {
         entry.report(PollStatus { last_error: Some(hostile.into()), ..PollStatus::default() });
         let view = view(vec![entry]);
         view.config.store(Arc::new(ConfigStatus {
+            config: view.config.load().config.clone(),
             path: hostile.into(),
             hash: hostile.into(),
             loaded: SystemTime::now(),

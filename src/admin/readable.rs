@@ -10,12 +10,15 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Pages, View, api, history, http};
+use super::{Pages, View, api, explain, history, http};
 use crate::types::ZoneName;
 
 /// The routes, for [`Pages`].
 pub(super) fn pages() -> Router<Pages> {
-    Router::new().route("/api/zones", get(zones)).route("/api/history", get(history::history))
+    Router::new()
+        .route("/api/zones", get(zones))
+        .route("/api/history", get(history::history))
+        .route("/api/explain", get(explain::explain))
 }
 
 /// The routes for the control socket, whose file permissions guard them.

@@ -119,18 +119,15 @@ fn meaning(worst: ZoneState) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::{path::Path, sync::Arc};
 
     use super::*;
+    use crate::config::Config;
 
     fn summary(states: &[ZoneState], error: Option<&str>) -> (String, Severity) {
-        let config = ConfigStatus {
-            path: "/etc/alternator-dns/config.toml".into(),
-            hash: String::new(),
-            loaded: SystemTime::now(),
-            error: error.map(str::to_owned),
-            kept: None,
-        };
+        let path = Path::new("/etc/alternator-dns/config.toml");
+        let config = Config::parse(path, b"[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n").unwrap();
+        let config = ConfigStatus { error: error.map(str::to_owned), ..ConfigStatus::new(path, &Arc::new(config)) };
         let summary = Summary::of_states(states.iter().copied(), &config);
         (summary.headline, summary.severity)
     }

@@ -9,6 +9,7 @@ use std::{
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::{ConfigArguments, Failure, plural, print};
 use crate::{
@@ -25,8 +26,8 @@ use crate::{
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/alternator-dns";
 
 /// The argument that stands for standard input, and how reports name that.
-const STDIN_ARGUMENT: &str = "-";
-const STDIN_NAME: &str = "<stdin>";
+pub(super) const STDIN_ARGUMENT: &str = "-";
+pub(super) const STDIN_NAME: &str = "<stdin>";
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
@@ -91,11 +92,7 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         Ok(config) => config,
         Err(failure) => return Err(report_failure(arguments.format, name, failure)),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let unusable = runtime.block_on(file_warnings(&config, ServiceUnit::installed().as_ref()));
-    // A file system that hangs must not keep the process.
-    runtime.shutdown_background();
-    let warnings: Vec<_> = config.warnings().into_iter().chain(absent_addresses(&config)).chain(unusable).collect();
+    let warnings = warnings(&config, tokio::runtime::Builder::new_current_thread().enable_all().build()?);
     let report = match arguments.format {
         ReportFormat::Text => {
             let word = if wants_color(&io::stdout()) { "\x1b[33mwarning:\x1b[0m" } else { "warning:" };
@@ -114,8 +111,16 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is allowed but probably not meant, also of the files that the configuration names.
+pub(super) fn warnings(config: &Config, runtime: Runtime) -> Vec<String> {
+    let unusable = runtime.block_on(file_warnings(config, ServiceUnit::installed().as_ref()));
+    // A file system that hangs must not keep the process.
+    runtime.shutdown_background();
+    config.warnings().into_iter().chain(absent_addresses(config)).chain(unusable).collect()
+}
+
 /// The content of a file, or of standard input.
-fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
     if path.as_os_str() != STDIN_ARGUMENT {
         return read_any(path, FILE_OCTETS_MAX);
     }

@@ -72,14 +72,14 @@ impl ConfigChanges {
         let absent = |zones: &Config, name: &ZoneName| !zones.zones.contains_key(name);
         let changed = new.zones.iter().filter_map(|(name, zone)| {
             let before = old.zones.get(name).filter(|before| *before != zone)?;
-            Some((name.clone(), zone_keys(before, zone)))
+            Some((name.clone(), changed_zone_keys(before, zone)))
         });
         Self {
             added: new.zones.keys().filter(|name| absent(old, name)).cloned().collect(),
             removed: old.zones.keys().filter(|name| absent(new, name)).cloned().collect(),
             changed: changed.collect(),
-            server: server_keys(&old.server, &new.server),
-            forward: forward_keys(old.forward.as_ref(), new.forward.as_ref()),
+            server: changed_server_keys(&old.server, &new.server),
+            forward: changed_forward_keys(old.forward.as_ref(), new.forward.as_ref()),
         }
     }
 }
@@ -112,7 +112,7 @@ impl fmt::Display for ConfigChanges {
 }
 
 /// The keys of a zone that have other values.
-fn zone_keys(old: &Zone, new: &Zone) -> Vec<&'static str> {
+pub fn changed_zone_keys(old: &Zone, new: &Zone) -> Vec<&'static str> {
     let (rules, wanted) = (&old.rules, &new.rules);
     let keys = [
         ("seeds", old.cluster.seeds != new.cluster.seeds),
@@ -139,7 +139,7 @@ fn zone_keys(old: &Zone, new: &Zone) -> Vec<&'static str> {
 }
 
 /// The keys of `[server]` that have other values.
-fn server_keys(old: &Server, new: &Server) -> Vec<&'static str> {
+pub fn changed_server_keys(old: &Server, new: &Server) -> Vec<&'static str> {
     let keys = [
         ("listen", (&old.listen, old.listen_by_default) != (&new.listen, new.listen_by_default)),
         ("listen_tls, listen_https, listen_quic or tls", old.encryption != new.encryption),
@@ -160,7 +160,7 @@ fn server_keys(old: &Server, new: &Server) -> Vec<&'static str> {
 }
 
 /// The keys of `[forward]` that have other values.
-fn forward_keys(old: Option<&Forward>, new: Option<&Forward>) -> Vec<&'static str> {
+pub fn changed_forward_keys(old: Option<&Forward>, new: Option<&Forward>) -> Vec<&'static str> {
     let upstreams = |forward: Option<&Forward>| forward.map(|forward| forward.upstreams.clone());
     let clients = |forward: Option<&Forward>| forward.map(|forward| forward.clients.clone());
     let keys = [("upstreams", upstreams(old) != upstreams(new)), ("clients", clients(old) != clients(new))];

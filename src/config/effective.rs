@@ -2,7 +2,7 @@
 //!
 //! Secrets are in files of their own, which the configuration only names; their content is never read here.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{collections::BTreeSet, fmt};
 
 use serde::Deserialize as _;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -40,9 +40,74 @@ struct Fallback {
     origin: String,
 }
 
+/// A part of the configuration in force.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EffectiveSection {
+    /// Which part.
+    pub name: SectionName,
+    /// Its keys, in the order of the manual; keys of tables with dots.
+    pub values: Vec<EffectiveValue>,
+}
+
+/// A part of a configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SectionName {
+    /// `[server]`.
+    Server,
+    /// `[forward]`.
+    Forward,
+    /// A zone.
+    Zone(ZoneName),
+}
+
+/// A key, its value, and where that comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EffectiveValue {
+    /// The key.
+    pub key: String,
+    /// In TOML; `None`: it is not set.
+    pub value: Option<String>,
+    /// What is said after it.
+    pub origin: String,
+}
+
+impl EffectiveValue {
+    /// Whether the file says it, in its section or in another one.
+    pub fn is_written(&self) -> bool {
+        self.value.is_some() && !self.origin.starts_with(DEFAULT)
+    }
+}
+
+impl fmt::Display for EffectiveSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            SectionName::Server => writeln!(f, "[server]")?,
+            SectionName::Forward => writeln!(f, "[forward]")?,
+            SectionName::Zone(name) => writeln!(f, "[zones.\"{name}\"]")?,
+        }
+        for EffectiveValue { key, value, origin } in &self.values {
+            match value {
+                Some(value) => writeln!(f, "{key} = {value}  # {origin}")?,
+                None => writeln!(f, "# {key} is not set{origin}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// All keys of `[server]`, `[forward]` and each zone, or of one zone alone, as TOML with the origin of each value in a
 /// comment. Parsed again, it is the same configuration.
 pub fn effective(config: &Config, only: Option<&ZoneName>) -> String {
+    let sections = effective_sections(config, |section| match (section, only) {
+        (_, None) => true,
+        (SectionName::Zone(name), Some(only)) => name == only,
+        (_, Some(_)) => false,
+    });
+    sections.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The sections that are wanted, with all their keys.
+pub fn effective_sections(config: &Config, is_wanted: impl Fn(&SectionName) -> bool) -> Vec<EffectiveSection> {
     let texts: Vec<_> = config.sources.iter().map(SourceText::new).collect();
     let files: Vec<_> = texts.iter().map(|text| (text, DeTable::parse_recoverable(text.text).0)).collect();
     let tables: Vec<_> = files.iter().map(|(text, root)| (*text, root.get_ref())).collect();
@@ -53,17 +118,18 @@ pub fn effective(config: &Config, only: Option<&ZoneName>) -> String {
     };
     let mut out = Output::default();
     let server: Vec<_> = section("server", "").collect();
-    if only.is_none() {
-        out.section("[server]", &SERVER_KEYS, &server, server_fallback);
+    if is_wanted(&SectionName::Server) {
+        out.section(SectionName::Server, &SERVER_KEYS, &server, server_fallback);
+    }
+    if config.forward.is_some() && is_wanted(&SectionName::Forward) {
         let forward: Vec<_> = section("forward", "").collect();
-        if config.forward.is_some() {
-            out.section("[forward]", &FORWARD_KEYS, &forward, built_in);
-        }
+        out.section(SectionName::Forward, &FORWARD_KEYS, &forward, built_in);
     }
     let defaults: Vec<_> = section("defaults", ", [defaults]").collect();
     let written = section("zones", "").flat_map(zone_tables);
     for (name, own) in written {
-        if let Some(zone) = config.zones.get(&name).filter(|_| only.is_none_or(|only| *only == name)) {
+        let section = SectionName::Zone(name.clone());
+        if let Some(zone) = config.zones.get(&name).filter(|_| is_wanted(&section)) {
             let layers: Vec<_> = std::iter::once(own).chain(defaults.iter().copied()).collect();
             out.zone(&name, zone, &layers, &server);
         }
@@ -98,14 +164,13 @@ impl<'s> SourceText<'s> {
     }
 }
 
-/// The text so far.
+/// The sections so far.
 #[derive(Default)]
-struct Output(String);
+struct Output(Vec<EffectiveSection>);
 
 impl Output {
-    fn section(&mut self, header: &str, keys: &[Key], layers: &[Layer<'_>], fallback: impl Fn(&Key) -> Fallback) {
-        let separator = if self.0.is_empty() { "" } else { "\n" };
-        self.0 += &format!("{separator}{header}\n");
+    fn section(&mut self, name: SectionName, keys: &[Key], layers: &[Layer<'_>], fallback: impl Fn(&Key) -> Fallback) {
+        self.0.push(EffectiveSection { name, values: Vec::new() });
         for key in keys {
             self.key("", key, layers, &fallback);
         }
@@ -131,7 +196,7 @@ impl Output {
         // The zone "." has subdomains whatever is written.
         let (keys, root): (Vec<_>, Vec<_>) =
             keys.into_iter().partition(|key| !(name.is_root() && key.name == "subdomains"));
-        self.section(&format!("[zones.\"{name}\"]"), &keys, layers, fallback);
+        self.section(SectionName::Zone(name.clone()), &keys, layers, fallback);
         for key in root {
             self.line(key.name, "true", "the zone \".\" has them always");
         }
@@ -157,7 +222,7 @@ impl Output {
             (Some((place, value)), _) => self.line(&name, &toml(value), &place.origin(value)),
             (None, _) => match fallback(key) {
                 Fallback { value: Some(value), origin } => self.line(&name, &value, &origin),
-                Fallback { value: None, origin } => self.0 += &format!("# {name} is not set{origin}\n"),
+                Fallback { value: None, origin } => self.add(name, None, origin),
             },
         }
     }
@@ -181,8 +246,14 @@ impl Output {
     }
 
     fn line(&mut self, name: &str, value: &str, origin: &str) {
-        // Writing to a `String` never fails.
-        let _ = writeln!(self.0, "{name} = {value}  # {origin}");
+        self.add(name.to_owned(), Some(value.to_owned()), origin.to_owned());
+    }
+
+    /// A key of the section that was begun last.
+    fn add(&mut self, key: String, value: Option<String>, origin: String) {
+        if let Some(section) = self.0.last_mut() {
+            section.values.push(EffectiveValue { key, value, origin });
+        }
     }
 }
 

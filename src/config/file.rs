@@ -37,6 +37,8 @@ pub(super) struct Content {
     pub(super) server: Server,
     pub(super) forward: Option<Forward>,
     pub(super) zones: BTreeMap<ZoneName, Zone>,
+    /// The line of each zone.
+    pub(super) zone_lines: BTreeMap<ZoneName, usize>,
 }
 
 /// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
@@ -102,11 +104,14 @@ fn read_parts(file: &File<'_>, syntax: &mut Errors, errors: &mut Errors) -> Opti
         errors.append(forward.cross_checks(&server.addresses(), root));
     }
     name_owners(errors);
-    let mut zones: Vec<_> = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
+    if !errors.is_empty() {
+        return None;
+    }
+    let mut zones: Vec<_> = zones.into_iter().collect();
     zones.sort_by_cached_key(|(name, _)| name.clone());
-    let zones = zones.into_iter().collect();
-    let forward = forward.map(ForwardKeys::resolve);
-    errors.is_empty().then(|| Content { server: server.resolve(), forward, zones })
+    let zone_lines = zones.iter().map(|(name, read)| (name.clone(), file.lines.line(read.span.start))).collect();
+    let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
+    Some(Content { server: server.resolve(), forward: forward.map(ForwardKeys::resolve), zones, zone_lines })
 }
 
 fn zones_table(zones: Value<'_>) -> Read<DeTable<'_>> {

@@ -39,10 +39,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use self::changes::{CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones};
+pub use self::changes::{
+    CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones, changed_forward_keys,
+    changed_server_keys, changed_zone_keys,
+};
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 use self::diagnostic::{Errors, Lines, SpannedError};
-pub use self::effective::effective;
+pub use self::effective::{EffectiveSection, EffectiveValue, SectionName, effective, effective_sections};
 pub use self::forward_keys::UPSTREAMS_MAX;
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
@@ -71,6 +74,8 @@ pub struct Config {
     pub forward: Option<Forward>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
+    /// The line of each zone in its file.
+    zone_lines: BTreeMap<ZoneName, usize>,
     /// Identifies the content: sixteen hexadecimal digits.
     pub hash: String,
     /// What it was parsed from.
@@ -379,12 +384,19 @@ impl Config {
         let mut errors = Errors::default();
         let lines = Lines::new(text);
         match file::read(text, &lines, &mut errors) {
-            Some(file::Content { server, forward, zones }) => {
+            Some(file::Content { server, forward, zones, zone_lines }) => {
                 let source = SourceFile { path: path.into(), text: whole.into() };
-                Ok(Self { server, forward, zones, hash: content_hash(content), sources: [source].into() })
+                let hash = content_hash(content);
+                Ok(Self { server, forward, zones, zone_lines, hash, sources: [source].into() })
             }
             None => Err(Diagnostics::new(path, &lines, errors)),
         }
+    }
+
+    /// The file that defines a zone, and the line.
+    pub fn place_of(&self, zone: &ZoneName) -> Option<(&Path, usize)> {
+        let line = self.zone_lines.get(zone)?;
+        Some((&self.sources.first()?.path, *line))
     }
 
     /// What is allowed but probably not meant, one sentence each.
@@ -466,6 +478,8 @@ mod tests {
         assert_eq!(config.server.listen.len(), 2);
         assert_eq!(config.server.admin, None);
         assert!(parsed("[zones.\".\"]\nseeds = [\"10.0.0.1\"]\n").zones[&ZoneName::root()].subdomains);
+        let place = config.place_of(&ZoneName::parse("a.example").unwrap());
+        assert_eq!(place, Some((Path::new("z.toml"), 5)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -14,6 +15,8 @@ use super::Config;
 pub struct ConfigStatus {
     /// The file.
     pub path: PathBuf,
+    /// What is in force.
+    pub config: Arc<Config>,
     /// [`Config::hash`] of what is in force.
     pub hash: String,
     /// When it came into force.
@@ -26,8 +29,9 @@ pub struct ConfigStatus {
 
 impl ConfigStatus {
     /// This configuration of this file comes into force now.
-    pub fn new(path: &Path, config: &Config) -> Self {
-        Self { path: path.into(), hash: config.hash.clone(), loaded: SystemTime::now(), error: None, kept: None }
+    pub fn new(path: &Path, config: &Arc<Config>) -> Self {
+        let hash = config.hash.clone();
+        Self { path: path.into(), config: config.clone(), hash, loaded: SystemTime::now(), error: None, kept: None }
     }
 
     /// Says that an older configuration than the file is in force; `None` when the file is.

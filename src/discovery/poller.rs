@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -37,7 +37,7 @@ use crate::{
     config,
     metrics::ProcessCounters,
     snapshot::{LastKnown, SnapshotStore},
-    table::{Knowledge, Origin, PollStatus, ZoneEntry},
+    table::{Knowledge, Origin, PollStatus, ReportSource, ZoneEntry},
     types::{NodeSet, ZoneState, unix_now},
 };
 
@@ -106,7 +106,7 @@ pub struct Poller<A = Nodes> {
     queries: ListQueries<A>,
     zone: Arc<config::Zone>,
     resources: Resources,
-    membership: Mutex<Membership>,
+    membership: Arc<Mutex<Membership>>,
     /// The zone's probes, once it runs.
     probes: OnceLock<ProbeSubscription>,
     /// Other nodes may be due to report.
@@ -163,7 +163,7 @@ impl<A: Ask> Poller<A> {
             entry,
             zone: zone.clone(),
             resources: resources.clone(),
-            membership: Mutex::new(Membership::new(view, published)),
+            membership: Arc::new(Mutex::new(Membership::new(view, published))),
             probes: OnceLock::new(),
             reports_changed: Notify::new(),
             has_polled: Notify::new(),
@@ -172,6 +172,8 @@ impl<A: Ask> Poller<A> {
             state_log: Mutex::new(state_log),
             node_log: Mutex::new(node_log),
         };
+        let membership: Weak<dyn ReportSource> = Arc::<Mutex<Membership>>::downgrade(&poller.membership);
+        poller.entry.read_reports_from(membership);
         poller.handle(Event::Time);
         poller
     }
@@ -370,7 +372,7 @@ impl<A: Ask> Poller<A> {
     }
 
     fn membership(&self) -> MutexGuard<'_, Membership> {
-        // One task alone locks it, and never across an await.
+        // One task locks it, and never across an await, as does what reads the reports for a person.
         self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

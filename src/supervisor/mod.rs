@@ -64,7 +64,7 @@ use crate::{
         AllowedHosts, Samples, ServingCheck, View,
         control::{self, RunningServer},
         drain::{self, ActiveDrains},
-        flush, log_level, log_queries, readable,
+        flush, log_level, log_queries, readable, running,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
@@ -129,6 +129,7 @@ impl Supervisor {
     pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
         let open_files = descriptors::raise_limit();
         let (config, refused) = start.into().into_parts();
+        let config = Arc::new(config);
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -207,11 +208,7 @@ impl Supervisor {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ready = self.ready.subscribe();
-        // It may have become ready while the control socket was bound.
-        if *ready.borrow() {
-            ready.mark_changed();
-        }
+        let mut ready = readiness::subscribe(&self.ready);
         tokio::pin!(stop);
         let outcome = loop {
             tokio::select! {
@@ -250,10 +247,10 @@ impl Supervisor {
     async fn put_first_in_force(
         &mut self,
         path: &Path,
-        (config, refused): (Config, Option<Refused>),
+        (config, refused): (Arc<Config>, Option<Refused>),
         writer: Option<SnapshotWriter>,
     ) -> Result<Arc<Config>, StartError> {
-        let (prepared, refused) = self.prepare_start(Arc::new(config), refused).await?;
+        let (prepared, refused) = self.prepare_start(config, refused).await?;
         let config = prepared.config().clone();
         self.write_snapshots(writer, &config);
         self.commit(prepared).await;
@@ -293,7 +290,8 @@ impl Supervisor {
                 self.tasks.spawn("query log".into(), write);
                 let flush = flush::routes(self.forwarding.forwarder(), server.clone());
                 let drain = drain::routes(view.drains.clone(), server.clone());
-                let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(readable::routes(view));
+                let reads = readable::routes(view).merge(running::routes(self.admin.view()));
+                let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(reads);
                 let socket = socket.with_commands(commands);
                 return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
             }
@@ -354,7 +352,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(path: &Path, config: &Config) -> Self {
+    fn new(path: &Path, config: &Arc<Config>) -> Self {
         let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
         Self {
             table: SharedTable::default(),

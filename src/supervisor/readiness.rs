@@ -29,3 +29,27 @@ pub(super) async fn become_ready(table: Arc<ZoneTable>, ready: watch::Sender<boo
         tracing::warn!(zones, missing, "ready, although some zones have not been polled yet");
     }
 }
+
+/// Receives the moment at which the server becomes ready, also if that has passed: on a busy machine all zones may have been
+/// polled before the supervisor's loop begins.
+pub(super) fn subscribe(ready: &watch::Sender<bool>) -> watch::Receiver<bool> {
+    let mut receiver = ready.subscribe();
+    if *receiver.borrow() {
+        receiver.mark_changed();
+    }
+    receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_ready_early_says_so_all_the_same() {
+        let (ready, _kept) = watch::channel(false);
+        let before = subscribe(&ready);
+        assert!(!before.has_changed().unwrap());
+        ready.send_replace(true);
+        assert!(before.has_changed().unwrap() && subscribe(&ready).has_changed().unwrap());
+    }
+}

@@ -118,7 +118,18 @@ impl Drains {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ZoneDrains(Option<Arc<[(IpAddr, SystemTime)]>>);
 
+impl FromIterator<(IpAddr, SystemTime)> for ZoneDrains {
+    fn from_iter<I: IntoIterator<Item = (IpAddr, SystemTime)>>(drains: I) -> Self {
+        Self::new(drains.into_iter().map(|(node, until)| Drain { node, zone: None, until }))
+    }
+}
+
 impl ZoneDrains {
+    /// Each node, and when its drain ends.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, SystemTime)> {
+        self.0.iter().flat_map(|drains| drains.iter().copied())
+    }
+
     /// Of two drains of a node the later end counts.
     fn new(drains: impl Iterator<Item = Drain>) -> Self {
         let mut ends = BTreeMap::new();

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{AcqRel, Acquire, Release},
@@ -20,6 +20,7 @@ use super::{
     description::{LastProbe, Record, ZoneDescription},
     drains::ZoneDrains,
     history::{Change, History},
+    reports::{ReportSource, ZoneReports},
     zone_id::AllocatedZoneId,
 };
 use crate::{
@@ -64,6 +65,8 @@ pub struct ZoneEntry {
     is_unobserved: AtomicBool,
     /// How often what is shown of the zone has changed.
     revision: AtomicU64,
+    /// What the nodes have reported, for people; the poller has it.
+    reports: Mutex<Option<Weak<dyn ReportSource>>>,
     counters: ZoneCounters,
 }
 
@@ -136,6 +139,7 @@ impl ZoneEntry {
             history: Mutex::new(History::new(ZoneState::Waiting)),
             is_unobserved: AtomicBool::new(false),
             revision: AtomicU64::new(0),
+            reports: Mutex::default(),
             answers: ArcSwap::from_pointee(answers),
             poll_status: ArcSwap::default(),
             counters: ZoneCounters::default(),
@@ -238,6 +242,17 @@ impl ZoneEntry {
     /// The last changes of the zone and its nodes, the oldest first.
     pub fn changes(&self) -> Vec<Change> {
         self.history().changes()
+    }
+
+    /// From now on the reports of nodes are read here. It may end before the zone does.
+    pub fn read_reports_from(&self, source: Weak<dyn ReportSource>) {
+        *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// What the nodes have reported; nothing while the zone has no poller.
+    pub fn reports(&self) -> ZoneReports {
+        let source = self.reports.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Weak::upgrade);
+        source.map(|source| source.reports()).unwrap_or_default()
     }
 
     fn history(&self) -> MutexGuard<'_, History> {

@@ -12,6 +12,7 @@ mod drains;
 mod entry;
 mod history;
 mod limiter;
+mod reports;
 mod server_settings;
 mod zone_id;
 
@@ -30,6 +31,7 @@ pub use self::{
     entry::{Origin, PollStatus, ZoneEntry, shown_version, table_version},
     history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},
+    reports::{NodeReport, ReportSource, ZoneReports},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! Address rules: which listed addresses may be answered, and how they are translated.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -56,6 +56,12 @@ impl Translation {
             }
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)
     }
 }
 

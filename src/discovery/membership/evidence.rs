@@ -66,6 +66,11 @@ impl SelfReport {
         slice(self.union.as_ref())
     }
 
+    /// The same as a set; `None`: it lists no node.
+    pub fn union(&self) -> Option<&NodeSet> {
+        self.union.as_ref()
+    }
+
     /// Whether the node lists an address.
     pub fn names(&self, node: &IpAddr) -> bool {
         self.union.as_ref().is_some_and(|union| union.contains(node))

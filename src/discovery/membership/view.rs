@@ -5,6 +5,7 @@ mod belonging;
 mod decision;
 mod reasons;
 mod reports;
+mod shown;
 mod start;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -10,14 +10,14 @@ use super::{
     super::{
         changelog::{self, Observation},
         clock::now,
-        membership::{Event, ZoneReason},
+        membership::{Event, Membership, ZoneReason},
         poll::Ask,
         probes::FinishedProbe,
     },
     Poller,
 };
 use crate::{
-    table::LastProbe,
+    table::{LastProbe, ReportSource, ZoneReports},
     types::{Scope, ZoneState},
 };
 
@@ -73,5 +73,11 @@ impl<A: Ask> Poller<A> {
     /// The scope that is answered; none before any node is known.
     pub(super) fn answered_scope(&self, number: usize, is_known: bool) -> Option<Scope> {
         self.zone.cluster.scope.get(number).filter(|_| is_known).cloned()
+    }
+}
+
+impl ReportSource for Mutex<Membership> {
+    fn reports(&self) -> ZoneReports {
+        self.lock().unwrap_or_else(PoisonError::into_inner).view().shown_reports()
     }
 }

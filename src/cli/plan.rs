@@ -1,0 +1,118 @@
+//! `alternator-dns plan`: what a reload of a file would change, without changing anything.
+
+mod differences;
+mod effects;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use self::differences::{PlannedChange, ReloadPlan};
+use super::{
+    Failure, SocketArguments,
+    check::{self, STDIN_ARGUMENT},
+    print,
+};
+use crate::{
+    admin::{
+        client::ServerAddress,
+        control::ControlError,
+        running::{RunningConfiguration, running_configuration, running_zone},
+    },
+    config::Config,
+    table::{Knowledge, ZoneDrains},
+    types::ZoneName,
+};
+
+/// Flags of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// The file that would be reloaded; "-" reads standard input [default: the file of the running server]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub socket: SocketArguments,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `alternator-dns plan`.
+///
+/// # Errors
+/// No server can be reached, the file has errors, or a reload would change something.
+pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let socket = ServerAddress::Socket(arguments.socket.path());
+    let running = runtime.block_on(running_configuration(&socket))?;
+    let path = arguments.file.as_ref().unwrap_or(&running.server.file);
+    let octets = check::read(path)?;
+    let name = if path.as_os_str() == STDIN_ARGUMENT { Path::new(check::STDIN_NAME) } else { path };
+    let wanted = Config::parse(name, &octets)?;
+    let in_force = in_force(&running)?;
+    let mut plan = ReloadPlan::between(&in_force, &wanted);
+    let known = runtime.block_on(known(&socket, &plan))?;
+    add_effects(&mut plan, (&in_force, &wanted), &known);
+    plan.warnings.extend(check::warnings(&wanted, runtime));
+    plan.server = running.server.clone();
+    plan.file = name.to_owned();
+    plan.older_is_served = running.error.is_some();
+    let shown = if arguments.json {
+        // Writing fails only for a path that is not UTF-8.
+        serde_json::to_string(&plan)
+            .unwrap_or_else(|error| serde_json::json!({ "error": error.to_string() }).to_string())
+    } else {
+        text::render(&plan)
+    };
+    print(io::stdout(), shown.trim_end());
+    match plan.summary() {
+        None => Ok(()),
+        Some(summary) => Err(Failure::Planned(summary)),
+    }
+}
+
+/// What the running server knows of a zone.
+struct KnownZone {
+    knowledge: Knowledge,
+    drains: ZoneDrains,
+}
+
+/// Adds what follows for the answers, from what the server knows of each zone.
+fn add_effects(plan: &mut ReloadPlan, configs: (&Config, &Config), known: &BTreeMap<ZoneName, KnownZone>) {
+    for zone in &mut plan.zones {
+        zone.effects = effects::of_zone(&zone.name, configs, known.get(&zone.name));
+    }
+    for section in &mut plan.sections {
+        section.effects = effects::of_section(section, configs);
+    }
+    plan.warnings.extend(effects::warnings(configs.0, configs.1));
+}
+
+/// What the server has in force. The version of the command may be another one than the server's.
+fn in_force(running: &RunningConfiguration) -> Result<Config, ControlError> {
+    let unable = |why: String| ControlError::Unable(format!("cannot read the configuration in force: {why}"));
+    let [file] = running.files.as_slice() else { return Err(unable(format!("it has {} files", running.files.len()))) };
+    Config::parse(&file.path, file.text.as_bytes()).map_err(|error| unable(error.to_string()))
+}
+
+/// What the server knows of the zones that would change or go. One that has gone meanwhile is left out.
+async fn known(socket: &ServerAddress, plan: &ReloadPlan) -> Result<BTreeMap<ZoneName, KnownZone>, ControlError> {
+    let mut known = BTreeMap::new();
+    for zone in plan.zones.iter().filter(|zone| zone.change != PlannedChange::Added) {
+        match running_zone(socket, &zone.name).await {
+            Ok(running) => {
+                let drains = running.drains();
+                known.insert(zone.name.clone(), KnownZone { knowledge: running.knowledge(), drains });
+            }
+            Err(ControlError::Unable(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(known)
+}
