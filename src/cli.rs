@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin::{
         self,
-        client::{AdminUrl, ServerAddress},
+        client::{AdminUrl, ServerAddress, escape_controls},
         control::{self, ControlError},
     },
     config::{Config, Diagnostics, FILE_OCTETS_MAX, effective, schema as config_schema},
@@ -235,6 +235,8 @@ pub enum Failure {
     Reported(usize),
     #[error("stopped at once by a second signal")]
     SecondSignal,
+    #[error("cannot write the output: {0}")]
+    Output(std::io::Error),
 }
 
 impl Failure {
@@ -322,7 +324,7 @@ pub async fn load(path: &Path) -> Result<Config, Failure> {
 pub fn reload(arguments: &SocketArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(control::reload(&arguments.path()))?;
-    print(std::io::stdout(), &outcome.to_string());
+    print(&escape_controls(&outcome.to_string()))?;
     Ok(())
 }
 
@@ -334,7 +336,7 @@ pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let path = arguments.socket.path();
     let sentence = runtime.block_on(admin::flush::flush(&path, arguments.name.as_ref()))?;
-    print(std::io::stdout(), &sentence);
+    print(&escape_controls(&sentence))?;
     Ok(())
 }
 
@@ -349,17 +351,23 @@ pub fn config(ConfigCommand::Show(arguments): &ConfigCommand) -> Result<(), Fail
     if let Some(name) = zone.filter(|name| !config.zones.contains_key(*name)) {
         return Err(Failure::NoZone { path: path.clone(), name: name.clone() });
     }
-    print(std::io::stdout(), effective(&config, zone).trim_end());
+    print(effective(&config, zone).trim_end())?;
     Ok(())
 }
 
 /// `alternator-dns schema`.
-pub fn schema() {
-    print(std::io::stdout(), &format!("{:#}", config_schema()));
+///
+/// # Errors
+/// The output cannot be written.
+pub fn schema() -> Result<(), Failure> {
+    print(&format!("{:#}", config_schema()))
 }
 
 /// `alternator-dns completions`.
-pub fn completions(arguments: &CompletionArguments) {
+///
+/// # Errors
+/// The output cannot be written.
+pub fn completions(arguments: &CompletionArguments) -> Result<(), Failure> {
     let shell = match arguments.shell.as_str() {
         "zsh" => Shell::Zsh,
         "fish" => Shell::Fish,
@@ -367,12 +375,17 @@ pub fn completions(arguments: &CompletionArguments) {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "alternator-dns", &mut script);
-    print(std::io::stdout(), String::from_utf8_lossy(&script).trim_end());
+    print(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Prints lines and ignores a closed pipe. `println!` would panic there, for example before `| head`.
-fn print(mut to: impl std::io::Write, text: &str) {
-    let _ = writeln!(to, "{text}");
+/// Prints lines on standard output. A reader that has gone, as in `| head`, is no failure; a full disk is one.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 /// SIGTERM and SIGINT.

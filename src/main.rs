@@ -25,14 +25,8 @@ fn main() -> ExitCode {
         Command::Flush(arguments) => cli::flush(&arguments),
         Command::Log(command) => cli::log(&command),
         Command::Config(command) => cli::config(&command),
-        Command::Schema => {
-            cli::schema();
-            Ok(())
-        }
-        Command::Completions(arguments) => {
-            cli::completions(&arguments);
-            Ok(())
-        }
+        Command::Schema => cli::schema(),
+        Command::Completions(arguments) => cli::completions(&arguments),
     };
     match outcome {
         Ok(()) => {

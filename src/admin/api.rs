@@ -1,7 +1,7 @@
 //! `/api/zones`: all zones as JSON. The names of the fields and their order are a public interface.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -36,6 +36,7 @@ fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today
             loaded_seconds_ago: tenths(today.duration_since(config.loaded).unwrap_or_default()),
             error: config.error.as_deref(),
             older_is_served: config.error.is_some(),
+            absent_addresses: view.serving.absent_addresses(),
         },
         drains: view.drains.list().into_iter().map(Drain::from).collect(),
         server: Server {
@@ -166,6 +167,9 @@ struct File<'v> {
     error: Option<&'v str>,
     /// The file as it is now is not in force.
     older_is_served: bool,
+    /// Addresses in `listen` that the host does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    absent_addresses: Vec<SocketAddr>,
 }
 
 #[derive(Serialize)]

@@ -106,7 +106,7 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         }
     };
     if !report.is_empty() {
-        print(io::stdout(), &report);
+        print(&report)?;
     }
     Ok(())
 }
@@ -153,7 +153,9 @@ fn report_failure(format: ReportFormat, file: &Path, failure: Failure) -> Failur
             lines.collect::<Vec<_>>().join("\n")
         }
     };
-    print(io::stdout(), &report);
+    if let Err(unwritten) = print(&report) {
+        return unwritten;
+    }
     match failure {
         Failure::Config(diagnostics) => Failure::Reported(diagnostics.count()),
         other => other,

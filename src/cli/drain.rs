@@ -63,7 +63,7 @@ pub fn drain(arguments: &DrainArguments) -> Result<(), Failure> {
         (Some(node), Some(time)) => runtime.block_on(request::drain(&path, node, arguments.zone.as_ref(), time))?,
         _ => runtime.block_on(ServerAddress::Socket(path).read("/drain", &[]))?,
     };
-    print(std::io::stdout(), text.trim_end());
+    print(text.trim_end())?;
     Ok(())
 }
 
@@ -75,6 +75,6 @@ pub fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let path = arguments.socket.path();
     let text = runtime.block_on(request::undrain(&path, arguments.node, arguments.zone.as_ref()))?;
-    print(std::io::stdout(), &text);
+    print(&text)?;
     Ok(())
 }

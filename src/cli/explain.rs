@@ -51,6 +51,6 @@ pub fn explain(arguments: &ExplainArguments) -> Result<(), Failure> {
     parameters.extend(query_type.as_deref().map(|query_type| ("type", query_type)));
     parameters.extend(client.as_deref().map(|client| ("client", client)));
     let text = runtime.block_on(arguments.server.address().read("/api/explain", &parameters))?;
-    print(std::io::stdout(), escape_controls(text.trim_end()).as_str());
+    print(escape_controls(text.trim_end()).as_str())?;
     Ok(())
 }

@@ -29,6 +29,6 @@ pub fn history(arguments: &HistoryArguments) -> Result<(), Failure> {
     let mut parameters = vec![("format", if arguments.json { "json" } else { "text" })];
     parameters.extend(zone.as_deref().map(|zone| ("zone", zone)));
     let text = runtime.block_on(arguments.server.address().read("/api/history", &parameters))?;
-    print(std::io::stdout(), escape_controls(text.trim_end()).as_str());
+    print(escape_controls(text.trim_end()).as_str())?;
     Ok(())
 }

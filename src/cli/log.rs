@@ -7,7 +7,7 @@ use humantime_serde::re::humantime::parse_duration;
 
 use super::{Failure, SocketArguments, parse_name, print};
 use crate::{
-    admin::{control, log_level as level, log_queries as queries},
+    admin::{client::escape_controls, control, log_level as level, log_queries as queries},
     server::QueryFilter,
     telemetry::LogFilter,
     types::ZoneName,
@@ -81,7 +81,7 @@ fn log_queries(arguments: &QueriesArguments) -> Result<(), Failure> {
     let what = (!arguments.stop).then_some((&filter, arguments.time));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sentence = runtime.block_on(queries::log_queries(&arguments.socket.path(), what))?;
-    print(std::io::stdout(), &sentence);
+    print(&escape_controls(&sentence))?;
     Ok(())
 }
 
@@ -93,6 +93,6 @@ fn log_level(arguments: &LevelArguments) -> Result<(), Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sentence = runtime.block_on(level::change(&control::control_socket_path(), wanted))?;
-    print(std::io::stdout(), &sentence);
+    print(&escape_controls(&sentence))?;
     Ok(())
 }

@@ -6,7 +6,6 @@ mod text;
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
 };
 
@@ -70,7 +69,7 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
     } else {
         text::render(&plan)
     };
-    print(io::stdout(), shown.trim_end());
+    print(shown.trim_end())?;
     match plan.summary() {
         None => Ok(()),
         Some(summary) => Err(Failure::Planned(summary)),

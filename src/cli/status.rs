@@ -69,7 +69,7 @@ pub fn status(arguments: &StatusArguments) -> Result<(), Failure> {
         } else {
             render(&document, Appearance { colors: wants_color(&std::io::stdout()), lines: None })
         };
-        print(std::io::stdout(), shown.trim_end());
+        print(shown.trim_end())?;
         document.trouble().map_or(Ok(()), |trouble| Err(Failure::Status(trouble)))
     })
 }
@@ -120,11 +120,11 @@ async fn compare(address: &ServerAddress, other: &ServerAddress) -> Result<(), F
                 here.config.hash,
                 here.zones.len()
             );
-            print(std::io::stdout(), &text);
+            print(&text)?;
             Ok(())
         }
         count => {
-            print(std::io::stdout(), text.trim_end());
+            print(text.trim_end())?;
             let word = if count == 1 { "difference" } else { "differences" };
             Err(Failure::Status(format!("the servers have {count} {word}")))
         }

@@ -260,3 +260,17 @@ fn each_error_of_a_refused_file_is_a_line_of_the_log() {
     let lines = [place("2:10"), place("3:7")];
     wait::until("both errors", || lines.iter().all(|line| daemon.log().contains(line)).then_some(()));
 }
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+    for arguments in [&["schema"][..], &["completions", "bash"], &["check", "config/minimal.toml"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command(arguments).stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said.starts_with("cannot write the output: "), "{arguments:?}: {said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert!(command(arguments).stdout(writer).output().unwrap().status.success(), "{arguments:?}");
+    }
+}

@@ -127,12 +127,15 @@ fn an_address_that_the_host_does_not_have_is_bound_and_reported() {
         let file = format!("[server]\nlisten = [\"127.0.0.1:0\", \"{absent}\"]\nadmin = \"127.0.0.1:0\"\n{zones}");
         let mut daemon = Daemon::with_config("absent", &file);
         let ip = absent.trim_end_matches(":0");
-        assert!(daemon.addresses()[1].to_string().starts_with(ip), "{:?}", daemon.addresses());
+        let bound = daemon.addresses()[1].to_string();
+        assert!(bound.starts_with(ip), "{bound}");
         assert_eq!(daemon.ask("a.example", "SOA").rcode, "NoError");
         let warned = || daemon.log().matches("no interface of this host has this address now").count();
         wait::until("the warning", || (warned() == 1).then_some(()));
         let (_, page) = crate::http::get(daemon.admin(), "/").unwrap();
         assert!(page.contains(&format!("No interface of this host has {ip}")), "{page}");
+        let (_, status, _) = daemon.command(&["status"]);
+        assert!(status.contains(&format!("this host does not have the address {bound}")), "{status}");
         wait::until("the other address to count as serving", || {
             (crate::http::get(daemon.admin(), "/serving").unwrap().0 == 200).then_some(())
         });

@@ -1,6 +1,9 @@
 //! The document `/api/zones` as a server sends it: what `status` needs of it.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde::Deserialize;
 
@@ -75,6 +78,9 @@ pub struct File {
     pub loaded_seconds_ago: f64,
     /// Why the file as it is now was refused.
     pub error: Option<String>,
+    /// Addresses in `listen` that the host does not have.
+    #[serde(default)]
+    pub absent_addresses: Vec<SocketAddr>,
 }
 
 /// The process of a server.

@@ -30,7 +30,11 @@ const RESET: &str = "\x1b[0m";
 
 /// Writes what a server does, one line for each zone.
 pub fn render(document: &Document, appearance: Appearance) -> String {
-    let (mut text, diagnostics) = heading(document, appearance.colors);
+    let (mut text, mut diagnostics) = heading(document, appearance.colors);
+    for address in &document.config.absent_addresses {
+        let _ =
+            writeln!(diagnostics, "this host does not have the address {address} in listen: no query arrives there");
+    }
     text += &diagnostics;
     let drains = drains(document);
     text += &drains;
