@@ -18,7 +18,6 @@ use crate::{
     admin::ServingCriteria,
     config::{Config, Zone},
     discovery::Start,
-    server::Serving,
     table::ZoneTable,
     types::{ZoneName, unix_now},
 };
@@ -83,7 +82,7 @@ impl Supervisor {
         }
         let addresses = Wanted { listen: &config.server.listen, encryption: config.server.encryption.as_ref() };
         for closed in self.listeners.commit(addresses, sockets, &self.certificates.in_force()) {
-            self.draining.spawn(drain(closed));
+            self.draining.spawn(closed.drain());
         }
         self.admin.require(serving_criteria(self.addresses(), &config));
         self.watched_certificates.replace(&config);
@@ -132,11 +131,4 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
         Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
     });
     PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }
-}
-
-/// Lets a listener answer what has arrived, and closes it.
-pub(super) async fn drain(serving: Serving) {
-    let address = serving.address();
-    serving.stop().await;
-    tracing::info!(%address, "no longer listening");
 }

@@ -11,8 +11,9 @@ use crate::{
     config::{Config, ConfigStatus, Diagnostics, FILE_OCTETS_MAX, state_dir_of_refused},
     metrics::ReloadResult,
     net::watched::{FileReader, ReadError, ReadFailure},
+    server::BindError,
     snapshot::{LastGood, LastGoodError},
-    systemd,
+    systemd::{self, sockets::KeptSockets},
     telemetry::log_error_lines,
 };
 
@@ -22,6 +23,8 @@ pub struct Start {
     config: Config,
     /// Why this is not what the file says.
     refused: Option<Refused>,
+    /// Sockets of an earlier process.
+    kept: KeptSockets,
 }
 
 /// Why the file is not in force.
@@ -34,7 +37,7 @@ pub(super) struct Refused {
 
 impl From<Config> for Start {
     fn from(config: Config) -> Self {
-        Self { config, refused: None }
+        Self { config, refused: None, kept: KeptSockets::default() }
     }
 }
 
@@ -65,7 +68,10 @@ impl Start {
             Err(error) => (FileRefusal::from(error), state_directories(None)),
         };
         match last_good(&reader, &directories).await {
-            Some((config, kept)) => Ok(Self { config, refused: Some(Refused { reason: refusal.to_string(), kept }) }),
+            Some((config, kept)) => {
+                let refused = Some(Refused { reason: refusal.to_string(), kept });
+                Ok(Self { config, refused, kept: KeptSockets::default() })
+            }
             None => Err(refusal),
         }
     }
@@ -75,8 +81,13 @@ impl Start {
         &self.config
     }
 
-    pub(super) fn into_parts(self) -> (Config, Option<Refused>) {
-        (self.config, self.refused)
+    /// The same with the sockets that systemd has kept from an earlier process.
+    pub fn with_sockets(self, kept: KeptSockets) -> Self {
+        Self { kept, ..self }
+    }
+
+    pub(super) fn into_parts(self) -> (Config, Option<Refused>, KeptSockets) {
+        (self.config, self.refused, self.kept)
     }
 }
 
@@ -108,11 +119,11 @@ fn read_config(directory: &Path) -> Result<Option<(Config, SystemTime)>, LastGoo
 impl Supervisor {
     /// Prepares the configuration to start with; the last good one if it cannot be put in force.
     pub(super) async fn prepare_start(
-        &self,
+        &mut self,
         wanted: Arc<Config>,
         refused: Option<Refused>,
     ) -> Result<(Prepared, Option<Refused>), StartError> {
-        let error = match self.prepare(wanted.clone()).await {
+        let error = match self.prepare_first(&wanted).await {
             Ok(prepared) => return Ok((prepared, refused)),
             Err(error) => error,
         };
@@ -123,10 +134,22 @@ impl Supervisor {
         let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
         let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
         let Some((older, kept)) = older.filter(|(older, _)| older.hash != wanted.hash) else { return Err(error) };
-        let prepared = self.prepare(Arc::new(older)).await;
+        let prepared = self.prepare_first(&Arc::new(older)).await;
         match prepared {
             Ok(prepared) => Ok((prepared, Some(Refused { reason: error.to_string(), kept }))),
             Err(_) => Err(error),
+        }
+    }
+
+    /// Prepares a configuration with the sockets that an earlier process has bound.
+    async fn prepare_first(&mut self, config: &Arc<Config>) -> Result<Prepared, StartError> {
+        self.listeners.remove_unwanted(&config.server).await;
+        match self.prepare(config.clone()).await {
+            // A kept socket may be in the way that was bound by another user: systemd must not keep it for every start.
+            Err(StartError::Bind(BindError::InUse { .. })) if self.listeners.remove_kept().await => {
+                self.prepare(config.clone()).await
+            }
+            outcome => outcome,
         }
     }
 

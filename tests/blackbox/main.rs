@@ -30,6 +30,7 @@ mod listeners;
 mod payloads;
 mod reasons;
 mod reload;
+mod restarts;
 mod rules;
 mod scopes;
 mod serving;
@@ -40,5 +41,6 @@ mod status;
 mod stories;
 mod streams;
 mod tls;
+mod watchdog;
 
-use self::support::{ca, daemon, dns, files, http, http2, observe, tls_client, upstream, wait};
+use self::support::{ca, daemon, dns, files, http, http2, observe, service_manager, tls_client, upstream, wait};
