@@ -97,8 +97,10 @@
 //! 5. `table/mod.rs` gets the new table. `admin/` shows the result; `admin/control.rs` returns it to `alternator-dns
 //!    reload`.
 //!
-//! A start reads the file in the same way. If it is refused, `supervisor/last_good.rs` starts with the last good
-//! configuration, which `snapshot/last_good.rs` keeps, and the file is watched as usual.
+//! A start takes back the sockets that systemd has kept from the process before it (`systemd/sockets.rs`, `server/kept.rs`):
+//! what clients have sent meanwhile waits in them. It reads the file in the same way. If it is refused,
+//! `supervisor/last_good.rs` starts with the last good configuration, which `snapshot/last_good.rs` keeps, and the file is
+//! watched as usual.
 //!
 //! `.github/CONTRIBUTING.md` says where to change what, and how to run each test.
 
