@@ -42,7 +42,9 @@ pub fn is_as_named(name: SocketName, socket: BorrowedFd<'_>) -> bool {
         // A connected one gets nothing from other addresses.
         SocketUse::Udp(_) => socket.reuse_port().is_ok_and(|shared| shared) && socket.peer_addr().is_err(),
         SocketUse::Quic => socket.peer_addr().is_err(),
-        SocketUse::Tcp | SocketUse::Tls | SocketUse::Https => socket.is_listener().is_ok_and(|listens| listens),
+        SocketUse::Tcp | SocketUse::Tls | SocketUse::Https | SocketUse::Admin => {
+            socket.is_listener().is_ok_and(|listens| listens)
+        }
     };
     has_type && has_address && has_family && is_v6_only && receives
 }
@@ -56,7 +58,10 @@ pub(super) fn udp_socket(kept: &KeptSockets, address: SocketAddr, worker: usize)
 }
 
 /// A socket that accepts connections, if it was kept.
-pub(super) fn tcp_listener(kept: &KeptSockets, name: SocketName) -> io::Result<Option<TcpListener>> {
+///
+/// # Errors
+/// The system refuses an option.
+pub fn tcp_listener(kept: &KeptSockets, name: SocketName) -> io::Result<Option<TcpListener>> {
     let Some(socket) = kept.get(name) else { return Ok(None) };
     let socket = Socket::from(socket.try_clone_to_owned()?);
     // The earlier process may have ended while it shared the port.

@@ -34,7 +34,7 @@ pub use self::{
     bind_error::{BindError, has_address},
     encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{ForwardTask, Forwarder},
-    kept::{is_as_named, plain_names, secure_name},
+    kept::{is_as_named, plain_names, secure_name, tcp_listener},
     self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
     streams::{CLOSING_MAX, ConnectionLimits, Limits, framing, query_parameter},

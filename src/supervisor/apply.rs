@@ -47,7 +47,7 @@ impl Supervisor {
     /// Binds and reads everything that a configuration needs. It changes nothing, and may be dropped at any moment.
     pub(super) async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, StartError> {
         let wanted = &config.server;
-        let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
+        let admin = self.admin.prepare(wanted.admin, &self.listeners)?;
         let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;

@@ -3,19 +3,27 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
+
+use tokio::time::sleep;
 
 use super::{StartError, Supervisor, apply::Prepared};
 use crate::{
     config::{Config, ConfigStatus, Diagnostics, FILE_OCTETS_MAX, state_dir_of_refused},
     metrics::ReloadResult,
     net::watched::{FileReader, ReadError, ReadFailure},
-    server::BindError,
     snapshot::{LastGood, LastGoodError},
     systemd::{self, sockets::KeptSockets},
     telemetry::log_error_lines,
 };
+
+/// How long an address may be in use after systemd has removed its socket: a process that systemd starts just then has a copy
+/// for some milliseconds.
+const LAST_COPY_MAX: Duration = Duration::from_secs(1);
+
+/// Between attempts to bind such an address.
+const LAST_COPY_CHECK: Duration = Duration::from_millis(10);
 
 /// What the server starts with.
 #[derive(Debug)]
@@ -143,13 +151,20 @@ impl Supervisor {
 
     /// Prepares a configuration with the sockets that an earlier process has bound.
     async fn prepare_first(&mut self, config: &Arc<Config>) -> Result<Prepared, StartError> {
-        self.listeners.remove_unwanted(&config.server).await;
-        match self.prepare(config.clone()).await {
-            // A kept socket may be in the way that was bound by another user: systemd must not keep it for every start.
-            Err(StartError::Bind(BindError::InUse { .. })) if self.listeners.remove_kept().await => {
-                self.prepare(config.clone()).await
+        let mut removed = self.listeners.remove_unwanted(&config.server).await;
+        let mut deadline = Instant::now() + LAST_COPY_MAX;
+        loop {
+            match self.prepare(config.clone()).await {
+                // The address of a socket that was removed is free when its last copy is closed.
+                Err(error) if error.is_in_use() && removed && Instant::now() < deadline => sleep(LAST_COPY_CHECK).await,
+                // Another user may have bound a kept socket, beside which this one cannot bind. systemd must not keep it for
+                // every start.
+                Err(error) if error.is_in_use() && self.listeners.remove_kept().await => {
+                    removed = true;
+                    deadline = Instant::now() + LAST_COPY_MAX;
+                }
+                outcome => return outcome,
             }
-            outcome => outcome,
         }
     }
 

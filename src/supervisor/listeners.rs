@@ -66,32 +66,39 @@ impl Listeners {
 
     /// Has systemd remove the sockets that it has kept and that a configuration does not name, so that they are not in the
     /// way of those that are to be bound. A UDP socket of a worker that there is no longer would get a part of the questions.
-    pub(super) async fn remove_unwanted(&mut self, wanted: &Server) {
+    /// Returns whether there was one.
+    pub(super) async fn remove_unwanted(&mut self, wanted: &Server) -> bool {
         let plain = wanted.listen.iter().flat_map(|address| plain_names(*address, self.context.workers));
         let secure = endpoints(wanted.encryption.as_ref()).iter().map(|(transport, at)| secure_name(*transport, *at));
-        let names: Vec<SocketName> = plain.chain(secure).collect();
+        let admin = wanted.admin.map(|address| SocketName { usage: SocketUse::Admin, address });
+        let names: Vec<SocketName> = plain.chain(secure).chain(admin).collect();
         let unwanted = self.kept.split_off(|name, socket| names.contains(&name) && is_as_named(name, socket));
-        self.remove(unwanted).await;
+        self.remove(unwanted).await
+    }
+
+    /// What systemd has kept from an earlier process, before the first configuration is in force.
+    pub(super) fn kept(&self) -> &KeptSockets {
+        &self.kept
     }
 
     /// Has systemd remove all sockets that it has kept. Returns whether there was one.
     pub(super) async fn remove_kept(&mut self) -> bool {
         let all = self.kept.split_off(|_, _| false);
-        let any = !all.is_empty();
-        self.remove(all).await;
-        any
+        self.remove(all).await
     }
 
-    async fn remove(&mut self, sockets: Vec<KeptSocket>) {
-        let names: BTreeSet<_> = sockets.iter().map(|kept| kept.stored_as().to_owned()).collect();
-        if !names.is_empty() {
-            tracing::info!(?names, "systemd has kept sockets that are not wanted; they are closed");
+    async fn remove(&mut self, sockets: Vec<KeptSocket>) -> bool {
+        if sockets.is_empty() {
+            return false;
         }
+        let names: BTreeSet<_> = sockets.iter().map(|kept| kept.stored_as().to_owned()).collect();
+        tracing::info!(?names, "systemd has kept sockets that are not wanted; they are closed");
         self.store.remove(names.into_iter().collect()).done().await;
         self.unwanted.extend(sockets.into_iter().filter_map(KeptSocket::into_socket).filter_map(|(name, socket)| {
             let has_questions = matches!(name.usage, SocketUse::Udp(_)) && is_as_named(name, socket.as_fd());
             has_questions.then_some((name.address, socket))
         }));
+        true
     }
 
     /// Binds the addresses that are not served yet: all of them, or none. Of the default addresses

@@ -147,7 +147,7 @@ impl Supervisor {
         let supervision = Supervision { failures: failed, beats: beats.clone(), hand_over: HandOver::default() };
         let context = shared.listener_context(&runtimes, &forwarding, supervision, &config);
         let descriptors = Descriptors::new(open_files, context.workers);
-        let listeners = Listeners::new(context, kept, store);
+        let listeners = Listeners::new(context, kept, store.clone());
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let (accept, accepted) = mpsc::channel(1);
@@ -160,7 +160,7 @@ impl Supervisor {
             snapshot_settings,
             descriptors,
             listeners,
-            admin: Admin::new(shared.view(is_ready, serving)),
+            admin: Admin::new(shared.view(is_ready, serving), store),
             certificates: Certificates::new(reader.clone()),
             watched_certificates,
             cookies: Cookies::new(reader.clone()),

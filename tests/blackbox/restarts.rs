@@ -121,10 +121,12 @@ fn run_on(cores: &[usize]) {
 #[test]
 fn a_restart_loses_no_question() {
     let cluster = SimulatedCluster::start(2).unwrap();
-    let address = free_address("127.0.0.1");
-    let mut service = Service::new("restart", &file(&[address], &cluster));
+    let [address, admin] = ["127.0.0.1", "127.0.0.2"].map(free_address);
+    let config = file(&[address], &cluster).replace("[server]", &format!("[server]\nadmin = \"{admin}\""));
+    let mut service = Service::new("restart", &config);
     service.start();
     let names = service.names();
+    assert!(names.contains(&format!("admin-127.0.0.2_{}", admin.port())), "{names:?}");
     assert!(names.contains(&format!("tcp-127.0.0.1_{}", address.port())), "{names:?}");
     assert!(names.contains(&format!("udp-0-127.0.0.1_{}", address.port())), "{names:?}");
     let load = Load::start(address);
@@ -133,7 +135,9 @@ fn a_restart_loses_no_question() {
         assert_eq!(service.end(Signal::SIGTERM).code(), Some(0));
         let mut stream = TcpStream::connect(address).unwrap();
         dns::send(&mut stream, &Question::new("a.example", "SOA"));
+        let health = thread::spawn(move || crate::http::get(admin, "/healthz"));
         service.start();
+        assert_eq!(health.join().unwrap().unwrap().0, 200, "also the admin interface waits");
         assert_eq!(dns::receive(&mut stream).unwrap().rcode, "NoError");
         assert_eq!(service.names(), names, "each socket is kept once");
     }

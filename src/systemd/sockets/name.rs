@@ -30,6 +30,8 @@ pub enum SocketUse {
     Https,
     /// DNS over QUIC.
     Quic,
+    /// The admin interface.
+    Admin,
 }
 
 impl SocketUse {
@@ -52,6 +54,7 @@ impl fmt::Display for SocketName {
             SocketUse::Tls => f.write_str("tls")?,
             SocketUse::Https => f.write_str("https")?,
             SocketUse::Quic => f.write_str("quic")?,
+            SocketUse::Admin => f.write_str("admin")?,
         }
         write!(f, "-{}", self.address.to_string().replace(':', COLON))
     }
@@ -71,6 +74,7 @@ impl FromStr for SocketName {
             "tls" => (SocketUse::Tls, rest),
             "https" => (SocketUse::Https, rest),
             "quic" => (SocketUse::Quic, rest),
+            "admin" => (SocketUse::Admin, rest),
             _ => return Err(UnknownName),
         };
         let address = address.replace(COLON, ":").parse().map_err(|_| UnknownName)?;
@@ -103,7 +107,7 @@ mod tests {
     }
 
     fn usage() -> impl Strategy<Value = SocketUse> {
-        let others = vec![SocketUse::Tcp, SocketUse::Tls, SocketUse::Https, SocketUse::Quic];
+        let others = vec![SocketUse::Tcp, SocketUse::Tls, SocketUse::Https, SocketUse::Quic, SocketUse::Admin];
         prop_oneof![any::<usize>().prop_map(SocketUse::Udp), proptest::sample::select(others)]
     }
 

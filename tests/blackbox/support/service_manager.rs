@@ -183,12 +183,13 @@ fn read_notifications(socket: &UnixDatagram, state: &Mutex<State>) {
     }
 }
 
-/// An address with a port that is free for UDP and TCP at this moment.
+/// An address with a port that is free for UDP and TCP at this moment, also on the wildcard. The kernel gives it to no client:
+/// it takes theirs from 32768 on.
 pub fn free_address(ip: &str) -> SocketAddr {
     loop {
-        let tcp = TcpListener::bind((ip, 0)).unwrap();
-        let address = tcp.local_addr().unwrap();
-        if std::net::UdpSocket::bind(address).is_ok() {
+        let address = SocketAddr::new(ip.parse().unwrap(), rand::random_range(10_000..32_000));
+        let wildcard = ("0.0.0.0", address.port());
+        if TcpListener::bind(wildcard).is_ok() && std::net::UdpSocket::bind(wildcard).is_ok() {
             return address;
         }
     }
