@@ -27,6 +27,7 @@ use crate::{
     net::watched::{FileReader, ReadError, read_any},
     snapshot::LastGoodError,
     supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime},
+    systemd::sockets::KeptSockets,
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
 };
@@ -278,21 +279,23 @@ impl From<FileRefusal> for Failure {
 /// # Errors
 /// The file is refused and there is no last good configuration, an address cannot be bound, or a part of the server was lost.
 pub fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    // Before there is any thread.
+    let sockets = KeptSockets::from_environment();
     telemetry::init(arguments.log.log_format, LogFilter::choose(arguments.log.log.as_deref())?)?;
     let runtime = control_runtime()?;
-    let outcome = runtime.block_on(serve(&arguments.config.config));
+    let outcome = runtime.block_on(serve(&arguments.config.config, sockets));
     // A thread that hangs in the system's resolver, or in a file system, must not keep the process.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(path: &Path) -> Result<(), Failure> {
+async fn serve(path: &Path, sockets: KeptSockets) -> Result<(), Failure> {
     let mut signals = StopSignals::new()?;
     let start = Start::read(path).await?;
     for warning in start.config().warnings() {
         tracing::warn!("{warning}");
     }
-    let supervisor = Supervisor::start(path, start, control::control_socket_path()).await?;
+    let supervisor = Supervisor::start(path, start.with_sockets(sockets), control::control_socket_path()).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let twice = async {
         signals.next().await;

@@ -103,8 +103,10 @@
 //! `cli/plan.rs` says before an edit what it would change: it reads the configuration in force from the server
 //! (`admin/running.rs`), and compares it with the file.
 //!
-//! A start reads the file in the same way. If it is refused, `supervisor/last_good.rs` starts with the last good
-//! configuration, which `snapshot/last_good.rs` keeps, and the file is watched as usual.
+//! A start takes back the sockets that systemd has kept from the process before it (`systemd/sockets.rs`, `server/kept.rs`):
+//! what clients have sent meanwhile waits in them. It reads the file in the same way. If it is refused,
+//! `supervisor/last_good.rs` starts with the last good configuration, which `snapshot/last_good.rs` keeps, and the file is
+//! watched as usual.
 //!
 //! `.github/CONTRIBUTING.md` says where to change what, and how to run each test.
 

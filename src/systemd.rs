@@ -1,11 +1,13 @@
-//! What is reported to systemd (that the server is ready, what it does, that it stops), and what systemd provides: a
-//! directory, credentials, and the unit's own settings.
+//! What is reported to systemd (that the server is ready, what it does, that its threads go on, that it stops), and what
+//! systemd provides: a directory, credentials, the unit's own settings, and a store of sockets.
 //!
 //! Without `$NOTIFY_SOCKET` nothing is sent. A message that cannot be sent is no reason to stop serving: it is logged at
 //! `debug` and forgotten. The caller never waits for systemd to read.
 
 pub mod credential;
+pub mod sockets;
 pub mod unit;
+pub mod watchdog;
 
 use std::{
     env,

@@ -10,6 +10,7 @@ mod certificate;
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Duration,
 };
@@ -27,10 +28,14 @@ use self::adapter::Adapter;
 pub use self::certificate::{Certificate, CertificateError, certified_key};
 use super::{
     BindError, ConnectionLimits, FailureGuard, Service, Serving, Stop, bind_tcp,
+    kept::{self, secure_name},
     service::StreamWorker,
     streams::{self, Listener},
 };
-use crate::config::SecureTransport;
+use crate::{
+    config::SecureTransport,
+    systemd::sockets::{KeptSockets, SocketName},
+};
 
 /// How long stopping QUIC may take. hickory waits for no client, so this allows for a busy core.
 const QUIC_STOP_MAX: Duration = Duration::from_millis(500);
@@ -60,16 +65,20 @@ enum SecureSocket {
 }
 
 impl BoundSecure {
-    /// Takes an address. Port 0: any that is free.
+    /// Takes an address, with the socket that was kept, if there is one. Port 0: any that is free.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn bind(transport: SecureTransport, address: SocketAddr) -> Result<Self, BindError> {
+    pub fn bind(transport: SecureTransport, address: SocketAddr, kept: &KeptSockets) -> Result<Self, BindError> {
+        let name = secure_name(transport, address);
+        let tcp = || kept::tcp_listener(kept, name)?.map_or_else(|| bind_tcp(address), Ok);
         let bind = || {
             Ok(match transport {
-                SecureTransport::Tls => SecureSocket::Tls(bind_tcp(address)?),
-                SecureTransport::Https => SecureSocket::Https(bind_tcp(address)?),
-                SecureTransport::Quic => SecureSocket::Quic(bind_udp(address)?),
+                SecureTransport::Tls => SecureSocket::Tls(tcp()?),
+                SecureTransport::Https => SecureSocket::Https(tcp()?),
+                SecureTransport::Quic => {
+                    SecureSocket::Quic(kept::quic_socket(kept, name)?.map_or_else(|| bind_udp(address), Ok)?)
+                }
             })
         };
         let bound = bind().and_then(|socket| Ok((socket.local_address()?, socket)));
@@ -87,6 +96,15 @@ impl BoundSecure {
         self.transport
     }
 
+    /// The socket, with the name under which systemd is to keep it.
+    pub fn socket(&self) -> (SocketName, BorrowedFd<'_>) {
+        let socket = match &self.socket {
+            SecureSocket::Tls(socket) | SecureSocket::Https(socket) => socket.as_fd(),
+            SecureSocket::Quic(socket) => socket.as_fd(),
+        };
+        (secure_name(self.transport, self.address), socket)
+    }
+
     /// Starts to answer. A task that panics, or cannot be started, sends its name to `failures`.
     pub fn serve(
         self,
@@ -95,7 +113,10 @@ impl BoundSecure {
         runtime: &runtime::Handle,
         failures: UnboundedSender<String>,
     ) -> Serving {
-        let (running, all_ended) = mpsc::channel(1);
+        let (running, streams_ended) = mpsc::channel(1);
+        // There is no thread of its own.
+        let (_, threads_ended) = mpsc::channel(1);
+        let names = vec![secure_name(self.transport, self.address)];
         let stop = Stop::default();
         let word = self.transport.transport().word();
         let guard = FailureGuard { name: format!("{word} on {}", self.address), failures };
@@ -105,7 +126,7 @@ impl BoundSecure {
             let _running = running;
             server.run(self.socket).await;
         }));
-        Serving { address: self.address, stop, all_ended }
+        Serving { address: self.address, names, stop, streams_ended, threads_ended }
     }
 }
 

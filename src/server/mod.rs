@@ -1,13 +1,15 @@
 //! The transports: sockets, threads and tasks around [`crate::answer`].
 //!
 //! Bind, then serve; drain, then close. [`Bound::bind`] takes UDP and TCP of one address or fails with a sentence
-//! for the operator. [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
+//! for the operator; sockets that systemd has kept are taken back (`kept.rs`). [`Bound::serve`] starts a thread for each UDP socket and one task that accepts TCP connections.
 //! [`Serving::stop`] answers what has arrived before it closes. [`BoundSecure`] is the same for DNS over TLS and HTTPS,
 //! whose connections share their limits with those of TCP, and for QUIC, with hickory's listener. All of them answer with
 //! one [`Service`].
 
+mod bind_error;
 mod encrypted;
 mod forward;
+mod kept;
 mod query_log;
 mod self_query;
 mod service;
@@ -16,11 +18,9 @@ mod udp;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -31,24 +31,28 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::service::StreamWorker;
 pub use self::{
+    bind_error::{BindError, has_address},
     encrypted::{BoundSecure, Certificate, CertificateError, Session, certified_key},
     forward::{ForwardTask, Forwarder},
+    kept::{is_as_named, plain_names, secure_name, tcp_listener},
     query_log::{LoggedQueries, LoggedQuery, QUERIES_PER_SECOND, QueryFilter, QueryLog},
     self_query::{SELF_QUERY_TIME_MAX, Unanswered, self_query},
     service::Service,
     streams::{CLOSING_MAX, ConnectionLimits, Limits, framing, query_parameter},
+    udp::ending::HandOver,
+};
+use self::{
+    service::StreamWorker,
+    udp::{UdpWorker, ending::Ending},
+};
+use crate::systemd::{
+    sockets::{KeptSockets, SocketName, SocketUse},
+    watchdog::Beats,
 };
 
 /// Connections that wait to be accepted. The kernel cuts it to `net.core.somaxconn`, which is 4096 by default.
 const TCP_BACKLOG: i32 = 4096;
-
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
-
-/// Where systemd-resolved listens (systemd-resolved(8)).
-const STUB_LISTENERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)];
 
 /// How often port 0 is tried: the kernel gives a free TCP port, which another program may hold for UDP.
 const FREE_PORT_ATTEMPTS: usize = 16;
@@ -61,104 +65,25 @@ pub struct Bound {
     udp: Vec<Socket>,
 }
 
-/// Why an address cannot be listened on: a sentence for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The port is taken.
-    #[error(
-        "another program (or a second copy of alternator-dns) already listens on {address}; stop it or change `{key}`"
-    )]
-    InUse {
-        /// The key of `[server]` that names the address.
-        key: &'static str,
-        /// Where.
-        address: SocketAddr,
-    },
-    /// A port below 1024, and no capability for it.
-    #[error(
-        "not allowed to listen on {0}: a port below 1024 needs the capability CAP_NET_BIND_SERVICE; start \
-         alternator-dns from its systemd unit, grant it (setcap cap_net_bind_service=+ep), or choose a higher port"
-    )]
-    Forbidden(SocketAddr),
-    /// The port is taken by the resolver that many systems run by default.
-    #[error(
-        "systemd-resolved already listens on port {} of {}; set DNSStubListener=no in /etc/systemd/resolved.conf and \
-         restart systemd-resolved, or write an address of this host in `{key}`, such as \"127.0.0.1:{}\"",
-         address.port(), address.ip(), address.port()
-    )]
-    Stub {
-        /// The key of `[server]` that names the address.
-        key: &'static str,
-        /// Where.
-        address: SocketAddr,
-    },
-    /// No interface has the address.
-    #[error("no interface of this host has the address of {address}; add it to one or change `{key}`")]
-    NotLocal {
-        /// The key of `[server]` that names the address.
-        key: &'static str,
-        /// Where.
-        address: SocketAddr,
-    },
-    /// Any other error of the system.
-    #[error("cannot listen on {address}: {reason}")]
-    Other {
-        /// Where.
-        address: SocketAddr,
-        /// The system's error.
-        reason: io::Error,
-    },
-}
-
-impl BindError {
-    fn new(key: &'static str, address: SocketAddr, reason: io::Error) -> Self {
-        match reason.kind() {
-            io::ErrorKind::AddrInUse if address.port() == DNS_PORT && is_stub(address) => Self::Stub { key, address },
-            io::ErrorKind::AddrInUse => Self::InUse { key, address },
-            io::ErrorKind::PermissionDenied => Self::Forbidden(address),
-            io::ErrorKind::AddrNotAvailable => Self::NotLocal { key, address },
-            _ => Self::Other { address, reason },
-        }
-    }
-}
-
-/// Whether an address that is in use is used by the stub listener of systemd-resolved: it has two addresses of its own,
-/// and the wildcard includes them. Another program on the wildcard would use 127.0.0.1 too.
-fn is_stub(address: SocketAddr) -> bool {
-    let is_free = |ip: Ipv4Addr| {
-        let bound = std::net::TcpListener::bind((ip, address.port()));
-        !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-    };
-    match address.ip() {
-        IpAddr::V4(ip) if STUB_LISTENERS.contains(&ip) => is_free(Ipv4Addr::LOCALHOST),
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
-            is_free(Ipv4Addr::LOCALHOST) && STUB_LISTENERS.into_iter().any(|ip| !is_free(ip))
-        }
-        _ => false,
-    }
-}
-
-/// Whether an interface of this host has the address now, or it is a wildcard. Asks the kernel, and sends nothing.
-pub fn has_address(address: SocketAddr) -> bool {
-    let mut any_port = address;
-    any_port.set_port(0);
-    let bound = std::net::UdpSocket::bind(any_port);
-    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
-}
-
 impl Bound {
-    /// Takes an address for TCP and UDP, with `workers` sockets (at least one) for UDP. Port 0: any that is free.
+    /// Takes an address for TCP and UDP, with `workers` sockets (at least one) for UDP, and with those that were kept. Port
+    /// 0: any that is free.
     ///
     /// # Errors
-    /// When one of them cannot be had; then none is kept.
-    pub fn bind(address: SocketAddr, workers: usize) -> Result<Self, BindError> {
+    /// When one of them cannot be had; then none is left bound, but for those that were kept.
+    pub fn bind(address: SocketAddr, workers: usize, kept: &KeptSockets) -> Result<Self, BindError> {
         let attempts = if address.port() == 0 { FREE_PORT_ATTEMPTS } else { 1 };
-        let mut bound = Self::try_bind(address, workers, Port::Exclusive);
+        let try_bind = || {
+            let tcp = kept::tcp_listener(kept, SocketName { usage: SocketUse::Tcp, address })?;
+            let tcp = tcp.map_or_else(|| bind_tcp(address), Ok)?;
+            Self::with_tcp(tcp, workers, |address, worker| kept::udp_socket(kept, address, worker))
+        };
+        let mut bound = try_bind();
         for _ in 1..attempts {
             if !bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
                 break;
             }
-            bound = Self::try_bind(address, workers, Port::Exclusive);
+            bound = try_bind();
         }
         bound.map_err(|reason| BindError::new("listen", address, reason))
     }
@@ -170,7 +95,9 @@ impl Bound {
     /// As [`Self::bind`].
     pub fn bind_beside(served: &[&Serving], address: SocketAddr, workers: usize) -> Result<Self, BindError> {
         let share = |port| served.iter().try_for_each(|serving| serving.stop.share(port));
-        let bound = share(Port::Shared).and_then(|()| Self::try_bind(address, workers, Port::Shared));
+        let bound = share(Port::Shared)
+            .and_then(|()| bind_tcp_port(address, Port::Shared))
+            .and_then(|tcp| Self::with_tcp(tcp, workers, |_, _| Ok(None)));
         // No other program may bind the port after that.
         let exclusive = share(Port::Exclusive);
         bound.and_then(|bound| exclusive.map(|()| bound)).map_err(|reason| BindError::new("listen", address, reason))
@@ -181,22 +108,93 @@ impl Bound {
         self.address
     }
 
-    /// Starts to answer. A thread or task that panics, or cannot be started, sends its name to `failures`: a part of the
-    /// address is no longer served, and the process should end.
+    /// The sockets, with the names under which systemd is to keep them.
+    pub fn sockets(&self) -> impl Iterator<Item = (SocketName, BorrowedFd<'_>)> {
+        let named = |usage| SocketName { usage, address: self.address };
+        let udp =
+            self.udp.iter().enumerate().map(move |(worker, socket)| (named(SocketUse::Udp(worker)), socket.as_fd()));
+        udp.chain([(named(SocketUse::Tcp), self.tcp.as_fd())])
+    }
+
+    /// Starts to answer. A thread or task that panics, or cannot be started, sends its name to the supervision's failures: a
+    /// part of the address is no longer served, and the process should end.
     pub fn serve(
         self,
         service: Service,
         limits: ConnectionLimits,
         runtime: &runtime::Handle,
-        failures: UnboundedSender<String>,
+        supervision: Supervision,
     ) -> Serving {
-        let (running, all_ended) = mpsc::channel(1);
+        let names = self.sockets().map(|(name, _)| name).collect();
+        let (running, streams_ended) = mpsc::channel(1);
         // Without the copy the port cannot be shared with another address later, which then needs a restart.
         let stop = Stop { listener: Mutex::new(self.tcp.try_clone().ok()), ..Stop::default() };
-        for (number, socket) in self.udp.into_iter().enumerate() {
+        let udp = UdpSockets { address: self.address, sockets: self.udp };
+        let threads_ended = udp.serve(&service, &stop.udp, runtime, &supervision);
+        let guard = FailureGuard { name: format!("tcp on {}", self.address), failures: supervision.failures };
+        let worker = StreamWorker::default();
+        let protocol = streams::Protocol::Plain;
+        let listener = streams::Listener { protocol, service, worker, limits, guard, stop: stop.tcp.clone() };
+        // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
+        drop(runtime.spawn(async move {
+            let _running = running;
+            listener.run(self.tcp).await;
+        }));
+        Serving { address: self.address, names, stop, streams_ended, threads_ended }
+    }
+
+    /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without an error, so only
+    /// TCP reports that the address is in use. `kept` gives the UDP socket of a worker, if there is one already.
+    fn with_tcp(
+        tcp: std::net::TcpListener,
+        workers: usize,
+        kept: impl Fn(SocketAddr, usize) -> io::Result<Option<Socket>>,
+    ) -> io::Result<Self> {
+        let address = tcp.local_addr()?;
+        let udp = (0..workers.max(1)).map(|worker| kept(address, worker)?.map_or_else(|| udp::bind(address), Ok));
+        Ok(Self { address, tcp, udp: udp.collect::<io::Result<_>>()? })
+    }
+}
+
+/// What all threads report to, and what ends them together.
+#[derive(Clone, Debug)]
+pub struct Supervision {
+    /// Gets the name of each part that ends and must not.
+    pub failures: UnboundedSender<String>,
+    /// Threads that must go on.
+    pub beats: Beats,
+    /// Ends all UDP threads.
+    pub hand_over: HandOver,
+}
+
+/// The UDP sockets of one address.
+struct UdpSockets {
+    address: SocketAddr,
+    sockets: Vec<Socket>,
+}
+
+impl UdpSockets {
+    /// Starts a thread for each. What is returned closes when the last one has ended.
+    fn serve(
+        self,
+        service: &Service,
+        ending: &Ending,
+        runtime: &runtime::Handle,
+        supervision: &Supervision,
+    ) -> mpsc::Receiver<()> {
+        let (running, all_ended) = mpsc::channel(1);
+        for (number, socket) in self.sockets.into_iter().enumerate() {
             let name = format!("udp-{number}");
-            let guard = FailureGuard { name: format!("{name} on {}", self.address), failures: failures.clone() };
-            let worker = udp::UdpWorker::new(socket, self.address, service.clone(), stop.udp.clone());
+            let described = format!("{name} on {}", self.address);
+            let worker = UdpWorker {
+                socket: Arc::new(socket),
+                address: self.address,
+                service: service.clone(),
+                ending: ending.clone(),
+                member: supervision.hand_over.join(),
+                beat: supervision.beats.register(&described),
+            };
+            let guard = FailureGuard { name: described, failures: supervision.failures.clone() };
             let running = running.clone();
             let start_guard = guard.clone();
             let thread = move || {
@@ -212,26 +210,25 @@ impl Bound {
                 }
             }));
         }
-        let guard = FailureGuard { name: format!("tcp on {}", self.address), failures };
-        let worker = StreamWorker::default();
-        let protocol = streams::Protocol::Plain;
-        let listener = streams::Listener { protocol, service, worker, limits, guard, stop: stop.tcp.clone() };
-        // The task ends with `stop`, which the owner of `Serving` cannot forget: dropping it stops too.
-        drop(runtime.spawn(async move {
-            let _running = running;
-            listener.run(self.tcp).await;
-        }));
-        Serving { address: self.address, stop, all_ended }
+        all_ended
     }
+}
 
-    /// TCP comes first and without `SO_REUSEPORT`: a second UDP socket with that option binds without an error, so only
-    /// TCP reports that the address is in use.
-    fn try_bind(address: SocketAddr, workers: usize, port: Port) -> io::Result<Self> {
-        let tcp = bind_tcp_port(address, port)?;
-        let address = tcp.local_addr()?;
-        let udp = (0..workers.max(1)).map(|_| udp::bind(address)).collect::<io::Result<_>>()?;
-        Ok(Self { address, tcp, udp })
-    }
+/// Answers what is queued in a UDP socket that is not served any more, and closes it. No other process may have a copy.
+pub fn close_udp(
+    address: SocketAddr,
+    socket: OwnedFd,
+    service: &Service,
+    runtime: &runtime::Handle,
+    supervision: &Supervision,
+) -> io::Result<Serving> {
+    let socket = Socket::from(socket);
+    udp::set_options(&socket, address)?;
+    let stop = Stop::default();
+    stop.udp.close();
+    let threads_ended = UdpSockets { address, sockets: vec![socket] }.serve(service, &stop.udp, runtime, supervision);
+    let (_, streams_ended) = mpsc::channel(1);
+    Ok(Serving { address, names: Vec::new(), stop, streams_ended, threads_ended })
 }
 
 /// Whether other sockets of this user may bind the port.
@@ -274,9 +271,12 @@ fn bind_tcp_port(address: SocketAddr, port: Port) -> io::Result<std::net::TcpLis
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
+    names: Vec<SocketName>,
     stop: Stop,
-    /// Closed when the last thread and the last task have ended.
-    all_ended: mpsc::Receiver<()>,
+    /// Closed when the last task of connections has ended.
+    streams_ended: mpsc::Receiver<()>,
+    /// Closed when the last thread has ended.
+    threads_ended: mpsc::Receiver<()>,
 }
 
 impl Serving {
@@ -285,29 +285,51 @@ impl Serving {
         self.address
     }
 
-    /// Makes threads and tasks answer what has arrived and end, without waiting for them.
-    pub fn begin_stop(&self) {
-        self.stop.now();
+    /// The names of its sockets.
+    pub fn names(&self) -> &[SocketName] {
+        &self.names
     }
 
-    /// Stops, and waits until the sockets are closed: well under a second.
+    /// Makes threads and tasks answer what has arrived and end, without waiting for them. No other process may have a copy of
+    /// a UDP socket: it receives nothing more.
+    pub fn begin_stop(&self) {
+        self.stop.udp.close();
+        self.stop.streams();
+    }
+
+    /// Stops, and waits until the sockets are closed: well under a second. No other process may have a copy of a UDP socket.
     pub async fn stop(mut self) {
         self.begin_stop();
+        self.stop_streams().await;
+        self.threads_ended().await;
+    }
+
+    /// Answers what has been asked over connections, and closes them. Other connections wait to be accepted, if another
+    /// process has a copy of the socket.
+    pub async fn stop_streams(&mut self) {
+        self.stop.streams();
         // Nothing is ever sent; the channel closes when its last sender is dropped.
-        while self.all_ended.recv().await.is_some() {}
+        while self.streams_ended.recv().await.is_some() {}
+    }
+
+    /// Waits until the UDP threads have ended, which does not end them.
+    pub async fn threads_ended(&mut self) {
+        while self.threads_ended.recv().await.is_some() {}
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.stop.now();
+        // systemd may have copies.
+        self.stop.udp.leave();
+        self.stop.streams();
     }
 }
 
 /// Stops threads, which check it between batches, and tasks, which wait for it.
 #[derive(Debug, Default)]
 struct Stop {
-    udp: Arc<AtomicBool>,
+    udp: Ending,
     tcp: CancellationToken,
     /// A copy of the descriptor that accepts TCP connections, to change its options. Closed before the other one, so that
     /// no connection arrives that no task accepts.
@@ -323,9 +345,8 @@ impl Stop {
         }
     }
 
-    fn now(&self) {
+    fn streams(&self) {
         drop(self.listener.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.udp.store(true, Relaxed);
         self.tcp.cancel();
     }
 }

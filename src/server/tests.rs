@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::*;
+use super::{
+    bind_error::{DNS_PORT, STUB_LISTENERS, is_stub},
+    *,
+};
 use crate::{
     metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
     table::{Knowledge, SharedTable, ZoneEntry, ZoneSettings, ZoneTable},
@@ -56,7 +59,7 @@ struct World {
 
 impl World {
     fn start(listen: &str, workers: usize) -> Self {
-        Self::serve(Bound::bind(listen.parse().unwrap(), workers).unwrap())
+        Self::serve(Bound::bind(listen.parse().unwrap(), workers, &KeptSockets::default()).unwrap())
     }
 
     fn serve(bound: Bound) -> Self {
@@ -69,9 +72,10 @@ impl World {
         let counters = Arc::new(ProcessCounters::default());
         let (failed, failures) = unbounded_channel();
         let address = bound.local_address();
+        let supervision = Supervision { failures: failed, beats: Beats::default(), hand_over: HandOver::default() };
         let (forwarder, _) = Forwarder::new(table.clone(), counters.clone());
         let service = Service::new(table, counters.clone(), forwarder);
-        let serving = bound.serve(service, ConnectionLimits::new(Limits::default()), runtime.handle(), failed);
+        let serving = bound.serve(service, ConnectionLimits::new(Limits::default()), runtime.handle(), supervision);
         Self { runtime, counters, failures, serving: Some(serving), address }
     }
 
@@ -169,7 +173,7 @@ fn stopping_answers_what_is_queued() {
             continue;
         }
         // The socket is not read yet, so the questions queue up; then it is served and stopped at once.
-        let bound = Bound::bind(listen.parse().unwrap(), 2).unwrap();
+        let bound = Bound::bind(listen.parse().unwrap(), 2, &KeptSockets::default()).unwrap();
         let asked = SocketAddr::new(asked.parse().unwrap(), bound.local_address().port());
         let client = UdpSocket::bind(if asked.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -194,7 +198,7 @@ fn stopping_answers_what_is_queued() {
             assert_eq!(stream.read(&mut buffer).unwrap(), 0, "closed afterwards");
         }
         assert_eq!(world.counters.tcp_connections.value(), 0);
-        Bound::bind(world.address, 1).expect("the port is free again");
+        Bound::bind(world.address, 1, &KeptSockets::default()).expect("the port is free again");
     }
 }
 
@@ -233,9 +237,9 @@ fn stopping_under_load_answers_all_that_the_kernel_took() {
 
 #[test]
 fn an_address_that_is_taken_is_refused_with_a_sentence() {
-    let first = Bound::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let first = Bound::bind("127.0.0.1:0".parse().unwrap(), 2, &KeptSockets::default()).unwrap();
     let address = first.local_address();
-    let diagnostic = |address| Bound::bind(address, 1).unwrap_err().to_string();
+    let diagnostic = |address| Bound::bind(address, 1, &KeptSockets::default()).unwrap_err().to_string();
     let sentence = |address| {
         format!(
             "another program (or a second copy of alternator-dns) already listens on {address}; stop it or change `listen`"
@@ -256,7 +260,7 @@ fn an_address_that_no_interface_has_is_bound_all_the_same() {
     for address in ["192.0.2.1:0", "[2001:db8::1]:0"] {
         let address = address.parse().unwrap();
         assert!(!has_address(address));
-        assert_eq!(Bound::bind(address, 2).unwrap().local_address().ip(), address.ip());
+        assert_eq!(Bound::bind(address, 2, &KeptSockets::default()).unwrap().local_address().ip(), address.ip());
     }
     for address in ["127.0.0.9:53", "0.0.0.0:53", "[::1]:53", "[::]:53"] {
         assert!(has_address(address.parse().unwrap()), "{address}");
@@ -270,7 +274,7 @@ fn the_stub_listener_of_systemd_resolved_differs_from_other_programs() {
         let port = resolved.local_addr().unwrap().port();
         for wanted in [stub, Ipv4Addr::UNSPECIFIED] {
             let wanted = SocketAddr::from((wanted, port));
-            assert!(Bound::bind(wanted, 1).is_err() && is_stub(wanted), "{wanted}");
+            assert!(Bound::bind(wanted, 1, &KeptSockets::default()).is_err() && is_stub(wanted), "{wanted}");
         }
         assert!(!is_stub(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
         drop(resolved);

@@ -1,15 +1,13 @@
 //! UDP: one socket for each thread, a batch of datagrams per system call.
 
 pub(super) mod batch;
+pub(super) mod ending;
 
 use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -20,16 +18,26 @@ use nix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use self::batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait};
+use self::{
+    batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait},
+    ending::{Ending, Member, Phase},
+};
 use super::{forward::ReplyTo, query_log::Exchange, service::Service};
 use crate::{
     answer::{Answered, Client, Worker},
     metrics::{IgnoreReason, Transport},
+    systemd::watchdog::Beat,
     types::unix_now,
 };
 
 /// How long a thread waits for a datagram before it checks whether it should stop.
 const STOP_CHECK: Duration = Duration::from_millis(250);
+
+/// The same for a thread that waits until the others have noticed that the process ends.
+const HAND_OVER_CHECK: Duration = Duration::from_millis(5);
+
+/// How long a thread waits for the others. They notice it within [`STOP_CHECK`], unless the cores are busy.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 
 /// How long a stopping thread still answers while datagrams keep arriving. The queued ones take a few milliseconds.
 const DRAIN_MAX: Duration = Duration::from_millis(300);
@@ -49,6 +57,14 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(true)?;
+    set_options(&socket, address)?;
+    super::bind_free(&socket, address)?;
+    Ok(socket)
+}
+
+/// Sets what a thread needs, also on a socket that another process has bound.
+pub(super) fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(STOP_CHECK))?;
     if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS) {
         tracing::debug!(%address, %error, "the receive buffer keeps its size");
@@ -56,50 +72,81 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<Socket> {
     // Before the first datagram can arrive, so that each one comes with its destination address.
     if address.ip().is_unspecified() {
         match address {
-            SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+            SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
     }
-    super::bind_free(&socket, address)?;
-    Ok(socket)
+    Ok(())
 }
 
 /// What one thread needs to answer from one socket.
 pub(super) struct UdpWorker {
     /// Shared with forwarded questions, whose replies come later than those of their batch.
-    socket: Arc<Socket>,
-    address: SocketAddr,
-    service: Service,
-    stop: Arc<AtomicBool>,
+    pub(super) socket: Arc<Socket>,
+    pub(super) address: SocketAddr,
+    pub(super) service: Service,
+    pub(super) ending: Ending,
+    pub(super) member: Member,
+    pub(super) beat: Beat,
+}
+
+/// Buffers of one thread.
+struct Batches {
+    received: ReceiveBatch,
+    replies: SendBatch,
+    worker: Worker,
 }
 
 impl UdpWorker {
-    pub(super) fn new(socket: Socket, address: SocketAddr, service: Service, stop: Arc<AtomicBool>) -> Self {
-        Self { socket: Arc::new(socket), address, service, stop }
-    }
-
-    /// Answers until it is stopped, then what is queued. No error of the network ends it.
-    pub(super) fn run(self) {
-        let mut received = ReceiveBatch::new(self.address);
-        let mut replies = SendBatch::new(self.address);
-        let mut worker = Worker::new();
+    /// Answers until it is to end, then what is queued. No error of the network ends it.
+    pub(super) fn run(mut self) {
+        let (received, replies) = (ReceiveBatch::new(self.address), SendBatch::new(self.address));
+        let mut batches = Batches { received, replies, worker: Worker::new() };
         let mut last_error = LastError::default();
-        while !self.stop.load(Relaxed) {
-            match received.receive(self.fd(), Wait::ForOne) {
-                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
+        while self.ending.phase() == Phase::Serve && !self.member.is_requested() {
+            self.beat.beat();
+            match self.answer(&mut batches, Wait::ForOne) {
+                Ok(()) | Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(error) => last_error.report(self.address, error),
             }
         }
-        self.refuse_more();
+        if self.ending.phase() == Phase::Close {
+            self.refuse_more();
+        } else {
+            self.await_the_others(&mut batches);
+        }
         let deadline = Instant::now() + DRAIN_MAX;
         while Instant::now() < deadline {
-            match received.receive(self.fd(), Wait::Never) {
-                Ok(()) => self.answer_batch(&mut received, &mut replies, &mut worker),
-                Err(Errno::EINTR) => {}
+            match self.answer(&mut batches, Wait::Never) {
+                Ok(()) | Err(Errno::EINTR) => {}
                 Err(_) => break,
             }
         }
+    }
+
+    /// Answers until every thread has noticed that the process ends. What arrives later waits in the socket for the next
+    /// process.
+    fn await_the_others(&mut self, batches: &mut Batches) {
+        self.member.notice();
+        if self.socket.set_read_timeout(Some(HAND_OVER_CHECK)).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + HAND_OVER_MAX;
+        while self.member.is_requested() && !self.member.all_are_aware() && Instant::now() < deadline {
+            if let Err(error) = self.answer(batches, Wait::ForOne)
+                && !matches!(error, Errno::EAGAIN | Errno::EINTR)
+            {
+                return;
+            }
+        }
+    }
+
+    /// Answers a batch of datagrams.
+    fn answer(&self, batches: &mut Batches, wait: Wait) -> Result<(), Errno> {
+        let Batches { received, replies, worker } = batches;
+        received.receive(self.fd(), wait)?;
+        self.answer_batch(received, replies, worker);
+        Ok(())
     }
 
     fn answer_batch(&self, received: &mut ReceiveBatch, replies: &mut SendBatch, worker: &mut Worker) {

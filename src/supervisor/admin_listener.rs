@@ -1,15 +1,20 @@
 //! The admin interface's socket, which a reload may move, open or close.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, os::fd::AsFd as _};
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
-use super::error::{AdminRefusal, StartError};
+use super::{
+    error::{AdminRefusal, StartError},
+    listeners::Listeners,
+};
 use crate::{
     admin::{self, ServingCriteria, View},
     config::collide,
+    server::tcp_listener,
+    systemd::sockets::{KeptSockets, SocketName, SocketStore, SocketUse},
     types::ZoneName,
 };
 
@@ -21,6 +26,7 @@ const BACKLOG: i32 = 1024;
 pub(super) struct Admin {
     view: View,
     serving: Option<AdminListener>,
+    store: SocketStore,
 }
 
 struct AdminListener {
@@ -41,13 +47,15 @@ pub(super) enum PreparedAdmin {
         /// As the file writes it.
         wanted: SocketAddr,
         listener: TcpListener,
+        /// systemd has kept it from an earlier process.
+        is_kept: bool,
     },
 }
 
 impl Admin {
     /// Serves nothing yet.
-    pub(super) fn new(view: View) -> Self {
-        Self { view, serving: None }
+    pub(super) fn new(view: View, store: SocketStore) -> Self {
+        Self { view, serving: None, store }
     }
 
     /// What the interface reads; commands read it too.
@@ -69,19 +77,21 @@ impl Admin {
         self.view.hosts.replace(names.to_vec());
     }
 
-    /// Binds the wanted address, unless it is served already. `listening` are the addresses that answer DNS now.
+    /// Binds the wanted address, unless it is served already or its socket was kept. `listening` answer DNS now.
     pub(super) fn prepare(
         &self,
         wanted: Option<SocketAddr>,
-        listening: &[SocketAddr],
+        listening: &Listeners,
     ) -> Result<PreparedAdmin, StartError> {
         if self.serving.as_ref().map(|serving| serving.wanted) == wanted {
             return Ok(PreparedAdmin::Unchanged);
         }
         let Some(wanted) = wanted else { return Ok(PreparedAdmin::Off) };
-        match bind(wanted) {
-            Ok(listener) => Ok(PreparedAdmin::Bound { wanted, listener }),
-            Err(error) => Err(self.refusal(wanted, listening, &error)),
+        let kept = kept(wanted, listening.kept());
+        let is_kept = matches!(&kept, Ok(Some(_)));
+        match kept.and_then(|kept| kept.map_or_else(|| bind(wanted), Ok)) {
+            Ok(listener) => Ok(PreparedAdmin::Bound { wanted, listener, is_kept }),
+            Err(error) => Err(self.refusal(wanted, &listening.all_addresses(), &error)),
         }
     }
 
@@ -106,8 +116,11 @@ impl Admin {
         let serving = match prepared {
             PreparedAdmin::Unchanged => return,
             PreparedAdmin::Off => None,
-            PreparedAdmin::Bound { wanted, listener } => {
+            PreparedAdmin::Bound { wanted, listener, is_kept } => {
                 let bound = listener.local_addr().unwrap_or(wanted);
+                if !is_kept {
+                    self.store.keep(name(bound), listener.as_fd());
+                }
                 let stop = CancellationToken::new();
                 // A name of its own: under the former one's, the map would abort the former one before it has drained.
                 tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
@@ -115,9 +128,21 @@ impl Admin {
             }
         };
         if let Some(former) = std::mem::replace(&mut self.serving, serving) {
-            former.stop.cancel();
+            let removal = self.store.remove(vec![name(former.bound).to_string()]);
+            tasks.spawn(format!("end of admin on {}", former.bound), async move {
+                removal.done().await;
+                former.stop.cancel();
+            });
         }
     }
+}
+
+fn name(address: SocketAddr) -> SocketName {
+    SocketName { usage: SocketUse::Admin, address }
+}
+
+fn kept(address: SocketAddr, kept: &KeptSockets) -> io::Result<Option<TcpListener>> {
+    tcp_listener(kept, name(address))?.map(TcpListener::from_std).transpose()
 }
 
 /// Binds an address as the standard library does, with a longer queue.

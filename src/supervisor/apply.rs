@@ -18,7 +18,6 @@ use crate::{
     admin::ServingCriteria,
     config::{Config, Zone},
     discovery::Start,
-    server::Serving,
     table::ZoneTable,
     types::{ZoneName, unix_now},
 };
@@ -48,7 +47,7 @@ impl Supervisor {
     /// Binds and reads everything that a configuration needs. It changes nothing, and may be dropped at any moment.
     pub(super) async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, StartError> {
         let wanted = &config.server;
-        let admin = self.admin.prepare(wanted.admin, &self.listeners.all_addresses())?;
+        let admin = self.admin.prepare(wanted.admin, &self.listeners)?;
         let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
@@ -87,7 +86,7 @@ impl Supervisor {
         }
         let addresses = Wanted { listen: &config.server.listen, encryption: config.server.encryption.as_ref() };
         for closed in self.listeners.commit(addresses, sockets, &self.certificates.in_force()) {
-            self.draining.spawn(drain(closed));
+            self.draining.spawn(closed.drain());
         }
         self.admin.require(serving_criteria(self.addresses(), &config));
         self.watched_certificates.replace(&config);
@@ -136,11 +135,4 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
         Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
     });
     PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }
-}
-
-/// Lets a listener answer what has arrived, and closes it.
-pub(super) async fn drain(serving: Serving) {
-    let address = serving.address();
-    serving.stop().await;
-    tracing::info!(%address, "no longer listening");
 }

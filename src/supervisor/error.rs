@@ -34,6 +34,13 @@ pub enum StartError {
     Lost(String),
 }
 
+impl StartError {
+    /// Whether another socket has an address that is needed.
+    pub(super) fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind(BindError::InUse { .. }) | Self::Admin { reason: AdminRefusal::InUse, .. })
+    }
+}
+
 /// Why the admin interface cannot have an address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[allow(missing_docs)]

@@ -3,8 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
+
+use tokio::time::sleep;
 
 use super::{StartError, Supervisor, apply::Prepared};
 use crate::{
@@ -12,9 +14,16 @@ use crate::{
     metrics::ReloadResult,
     net::watched::{FileReader, ReadError, ReadFailure},
     snapshot::{LastGood, LastGoodError},
-    systemd,
+    systemd::{self, sockets::KeptSockets},
     telemetry::log_error_lines,
 };
+
+/// How long an address may be in use after systemd has removed its socket: a process that systemd starts just then has a copy
+/// for some milliseconds.
+const LAST_COPY_MAX: Duration = Duration::from_secs(1);
+
+/// Between attempts to bind such an address.
+const LAST_COPY_CHECK: Duration = Duration::from_millis(10);
 
 /// What the server starts with.
 #[derive(Debug)]
@@ -22,6 +31,8 @@ pub struct Start {
     config: Config,
     /// Why this is not what the file says.
     refused: Option<Refused>,
+    /// Sockets of an earlier process.
+    kept: KeptSockets,
 }
 
 /// Why the file is not in force.
@@ -34,7 +45,7 @@ pub(super) struct Refused {
 
 impl From<Config> for Start {
     fn from(config: Config) -> Self {
-        Self { config, refused: None }
+        Self { config, refused: None, kept: KeptSockets::default() }
     }
 }
 
@@ -65,7 +76,10 @@ impl Start {
             Err(error) => (FileRefusal::from(error), state_directories(None)),
         };
         match last_good(&reader, &directories).await {
-            Some((config, kept)) => Ok(Self { config, refused: Some(Refused { reason: refusal.to_string(), kept }) }),
+            Some((config, kept)) => {
+                let refused = Some(Refused { reason: refusal.to_string(), kept });
+                Ok(Self { config, refused, kept: KeptSockets::default() })
+            }
             None => Err(refusal),
         }
     }
@@ -75,8 +89,13 @@ impl Start {
         &self.config
     }
 
-    pub(super) fn into_parts(self) -> (Config, Option<Refused>) {
-        (self.config, self.refused)
+    /// The same with the sockets that systemd has kept from an earlier process.
+    pub fn with_sockets(self, kept: KeptSockets) -> Self {
+        Self { kept, ..self }
+    }
+
+    pub(super) fn into_parts(self) -> (Config, Option<Refused>, KeptSockets) {
+        (self.config, self.refused, self.kept)
     }
 }
 
@@ -108,11 +127,11 @@ fn read_config(directory: &Path) -> Result<Option<(Config, SystemTime)>, LastGoo
 impl Supervisor {
     /// Prepares the configuration to start with; the last good one if it cannot be put in force.
     pub(super) async fn prepare_start(
-        &self,
+        &mut self,
         wanted: Arc<Config>,
         refused: Option<Refused>,
     ) -> Result<(Prepared, Option<Refused>), StartError> {
-        let error = match self.prepare(wanted.clone()).await {
+        let error = match self.prepare_first(&wanted).await {
             Ok(prepared) => return Ok((prepared, refused)),
             Err(error) => error,
         };
@@ -123,10 +142,29 @@ impl Supervisor {
         let directory: Vec<_> = self.snapshot_settings.directory().into_iter().collect();
         let older = if refused.is_none() { last_good(&FileReader::new(), &directory).await } else { None };
         let Some((older, kept)) = older.filter(|(older, _)| older.hash != wanted.hash) else { return Err(error) };
-        let prepared = self.prepare(Arc::new(older)).await;
+        let prepared = self.prepare_first(&Arc::new(older)).await;
         match prepared {
             Ok(prepared) => Ok((prepared, Some(Refused { reason: error.to_string(), kept }))),
             Err(_) => Err(error),
+        }
+    }
+
+    /// Prepares a configuration with the sockets that an earlier process has bound.
+    async fn prepare_first(&mut self, config: &Arc<Config>) -> Result<Prepared, StartError> {
+        let mut removed = self.listeners.remove_unwanted(&config.server).await;
+        let mut deadline = Instant::now() + LAST_COPY_MAX;
+        loop {
+            match self.prepare(config.clone()).await {
+                // The address of a socket that was removed is free when its last copy is closed.
+                Err(error) if error.is_in_use() && removed && Instant::now() < deadline => sleep(LAST_COPY_CHECK).await,
+                // Another user may have bound a kept socket, beside which this one cannot bind. systemd must not keep it for
+                // every start.
+                Err(error) if error.is_in_use() && self.listeners.remove_kept().await => {
+                    removed = true;
+                    deadline = Instant::now() + LAST_COPY_MAX;
+                }
+                outcome => return outcome,
+            }
         }
     }
 

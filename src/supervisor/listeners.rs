@@ -1,15 +1,22 @@
 //! The sockets in use: new ones are bound before anything changes, old ones are drained.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
 
-use tokio::{runtime::Handle, sync::mpsc};
+use futures_util::future::join_all;
+use tokio::runtime::Handle;
 
 use super::StartError;
 use crate::{
     config::{Encryption, SecureTransport, Server, collide},
     server::{
-        BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Limits, Service, Serving, Session, has_address,
+        BindError, Bound, BoundSecure, Certificate, ConnectionLimits, Limits, Service, Serving, Session, Supervision,
+        close_udp, has_address, is_as_named, plain_names, secure_name,
     },
+    systemd::sockets::{KeptSocket, KeptSockets, Removal, SocketName, SocketStore, SocketUse},
 };
 
 /// What is said of an address that is bound all the same.
@@ -23,7 +30,7 @@ pub(super) struct ListenerContext {
     pub tcp: Handle,
     pub encrypted: Handle,
     pub connections: ConnectionLimits,
-    pub failures: mpsc::UnboundedSender<String>,
+    pub supervision: Supervision,
     /// UDP sockets, and threads, for each address.
     pub workers: usize,
 }
@@ -35,6 +42,11 @@ pub(super) struct Listeners {
     serving: Vec<(SocketAddr, Serving)>,
     /// The same for encrypted DNS.
     secure: Vec<(Endpoint, Serving)>,
+    store: SocketStore,
+    /// What systemd has kept from an earlier process, until the first configuration is in force.
+    kept: KeptSockets,
+    /// UDP sockets that systemd had kept, and that are not wanted. What is queued in them is answered.
+    unwanted: Vec<(SocketAddr, OwnedFd)>,
 }
 
 /// A transport, and the address that it is served on.
@@ -48,8 +60,45 @@ pub(super) struct PreparedSockets {
 }
 
 impl Listeners {
-    pub(super) fn new(context: ListenerContext) -> Self {
-        Self { context, serving: Vec::new(), secure: Vec::new() }
+    pub(super) fn new(context: ListenerContext, kept: KeptSockets, store: SocketStore) -> Self {
+        Self { context, serving: Vec::new(), secure: Vec::new(), store, kept, unwanted: Vec::new() }
+    }
+
+    /// Has systemd remove the sockets that it has kept and that a configuration does not name, so that they are not in the
+    /// way of those that are to be bound. A UDP socket of a worker that there is no longer would get a part of the questions.
+    /// Returns whether there was one.
+    pub(super) async fn remove_unwanted(&mut self, wanted: &Server) -> bool {
+        let plain = wanted.listen.iter().flat_map(|address| plain_names(*address, self.context.workers));
+        let secure = endpoints(wanted.encryption.as_ref()).iter().map(|(transport, at)| secure_name(*transport, *at));
+        let admin = wanted.admin.map(|address| SocketName { usage: SocketUse::Admin, address });
+        let names: Vec<SocketName> = plain.chain(secure).chain(admin).collect();
+        let unwanted = self.kept.split_off(|name, socket| names.contains(&name) && is_as_named(name, socket));
+        self.remove(unwanted).await
+    }
+
+    /// What systemd has kept from an earlier process, before the first configuration is in force.
+    pub(super) fn kept(&self) -> &KeptSockets {
+        &self.kept
+    }
+
+    /// Has systemd remove all sockets that it has kept. Returns whether there was one.
+    pub(super) async fn remove_kept(&mut self) -> bool {
+        let all = self.kept.split_off(|_, _| false);
+        self.remove(all).await
+    }
+
+    async fn remove(&mut self, sockets: Vec<KeptSocket>) -> bool {
+        if sockets.is_empty() {
+            return false;
+        }
+        let names: BTreeSet<_> = sockets.iter().map(|kept| kept.stored_as().to_owned()).collect();
+        tracing::info!(?names, "systemd has kept sockets that are not wanted; they are closed");
+        self.store.remove(names.into_iter().collect()).done().await;
+        self.unwanted.extend(sockets.into_iter().filter_map(KeptSocket::into_socket).filter_map(|(name, socket)| {
+            let has_questions = matches!(name.usage, SocketUse::Udp(_)) && is_as_named(name, socket.as_fd());
+            has_questions.then_some((name.address, socket))
+        }));
+        true
     }
 
     /// Binds the addresses that are not served yet: all of them, or none. Of the default addresses
@@ -91,7 +140,7 @@ impl Listeners {
         let closing = self.serving.iter().filter(|(_, serving)| collide(serving.address(), address));
         let closing: Vec<_> = closing.map(|(_, serving)| serving).collect();
         let bound = match &*closing {
-            [] => Bound::bind(address, self.context.workers),
+            [] => Bound::bind(address, self.context.workers, &self.kept),
             served => Bound::bind_beside(served, address, self.context.workers),
         };
         bound.map_err(|error| match (error, self.overlapping(address, admin)) {
@@ -105,9 +154,11 @@ impl Listeners {
         (transport, address): Endpoint,
         admin: Option<SocketAddr>,
     ) -> Result<BoundSecure, StartError> {
-        BoundSecure::bind(transport, address).map_err(|error| match (error, self.overlapping(address, admin)) {
-            (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
-            (error, _) => StartError::Bind(error),
+        BoundSecure::bind(transport, address, &self.kept).map_err(|error| {
+            match (error, self.overlapping(address, admin)) {
+                (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
+                (error, _) => StartError::Bind(error),
+            }
         })
     }
 
@@ -116,34 +167,84 @@ impl Listeners {
         self.all_addresses().into_iter().chain(admin).find(|served| collide(*served, wanted))
     }
 
-    /// Serves what was prepared, and returns the listeners whose addresses are not wanted any more, to be stopped.
+    /// Serves what was prepared, and returns the listeners whose addresses are not wanted any more, to be closed.
     pub(super) fn commit(
         &mut self,
         wanted: Wanted<'_>,
         prepared: PreparedSockets,
         certificate: &Certificate,
-    ) -> Vec<Serving> {
+    ) -> Vec<Closing> {
         let Wanted { listen, encryption } = wanted;
-        let context = &self.context;
-        self.secure.extend(prepared.secure.into_iter().map(|(endpoint, bound)| {
-            let transport = endpoint.0.transport().word();
-            tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
-            let ListenerContext { service, encrypted, connections, failures, .. } = context.clone();
-            let session = Session { certificate: certificate.clone(), limits: connections };
-            (endpoint, bound.serve(service, session, &encrypted, failures))
-        }));
-        let unwanted = self.secure.extract_if(.., |(endpoint, _)| !endpoints(encryption).contains(endpoint));
-        let mut closed: Vec<_> = unwanted.map(|(_, serving)| serving).collect();
-        self.serving.extend(prepared.plain.into_iter().map(|(address, bound)| {
-            tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
-            let ListenerContext { service, tcp, connections, failures, .. } = context.clone();
-            let serving = bound.serve(service, connections, &tcp, failures);
-            (address, serving)
-        }));
+        let PreparedSockets { plain, secure } = prepared;
+        self.serve_secure(secure, certificate);
+        let is_unwanted = |(endpoint, _): &mut (Endpoint, _)| !endpoints(encryption).contains(endpoint);
+        let mut closed: Vec<_> = self.secure.extract_if(.., is_unwanted).map(|(_, serving)| serving).collect();
+        self.serve_plain(plain);
         let unwanted = self.serving.extract_if(.., |(address, _)| !listen.contains(address));
         closed.extend(unwanted.map(|(_, serving)| serving));
+        // Those that are served have copies of their own.
+        self.kept = KeptSockets::default();
+        closed.extend(self.close_unwanted());
         self.warn_of_absent_addresses();
-        closed
+        closed.into_iter().map(|serving| self.closing(serving)).collect()
+    }
+
+    fn serve_plain(&mut self, sockets: Vec<(SocketAddr, Bound)>) {
+        for (address, bound) in sockets {
+            tracing::info!(address = %bound.local_address(), "listening, UDP and TCP");
+            bound.sockets().for_each(|(name, socket)| self.keep(name, socket));
+            let ListenerContext { service, tcp, connections, supervision, .. } = self.context.clone();
+            self.serving.push((address, bound.serve(service, connections, &tcp, supervision)));
+        }
+    }
+
+    fn serve_secure(&mut self, sockets: Vec<(Endpoint, BoundSecure)>, certificate: &Certificate) {
+        for (endpoint, bound) in sockets {
+            let transport = endpoint.0.transport().word();
+            tracing::info!(address = %bound.local_address(), transport, "listening, encrypted");
+            let (name, socket) = bound.socket();
+            self.keep(name, socket);
+            let ListenerContext { service, encrypted, connections, supervision, .. } = self.context.clone();
+            let session = Session { certificate: certificate.clone(), limits: connections };
+            self.secure.push((endpoint, bound.serve(service, session, &encrypted, supervision.failures)));
+        }
+    }
+
+    /// Has systemd keep a socket that it does not have yet.
+    fn keep(&self, name: SocketName, socket: BorrowedFd<'_>) {
+        if self.kept.get(name).is_none() {
+            self.store.keep(name, socket);
+        }
+    }
+
+    /// Answers what is queued in sockets that were kept and are not wanted.
+    fn close_unwanted(&mut self) -> Vec<Serving> {
+        let ListenerContext { service, tcp, supervision, .. } = &self.context;
+        let closing = self.unwanted.drain(..).filter_map(|(address, socket)| {
+            let closing = close_udp(address, socket, service, tcp, supervision);
+            closing.inspect_err(|error| tracing::debug!(%address, %error, "a kept socket is closed unread")).ok()
+        });
+        closing.collect()
+    }
+
+    fn closing(&self, serving: Serving) -> Closing {
+        Closing { removal: self.store.remove(serving.names().iter().map(SocketName::to_string).collect()), serving }
+    }
+
+    /// Stops serving, at the end of the process. Where systemd keeps the sockets, what is not answered by then waits in them
+    /// for the next process.
+    pub(super) async fn end(&mut self) {
+        let serving = self.serving.drain(..).map(|(_, serving)| serving);
+        let mut serving: Vec<_> = serving.chain(self.secure.drain(..).map(|(_, serving)| serving)).collect();
+        if !self.store.is_on() {
+            serving.iter().for_each(Serving::begin_stop);
+            join_all(serving.into_iter().map(Serving::stop)).await;
+            return;
+        }
+        // UDP last: its questions are answered until everything else is done.
+        join_all(serving.iter_mut().map(Serving::stop_streams)).await;
+        self.context.supervision.hand_over.request();
+        join_all(serving.iter_mut().map(Serving::threads_ended)).await;
     }
 
     fn warn_of_absent_addresses(&self) {
@@ -179,8 +280,26 @@ impl Listeners {
     }
 }
 
+/// Sockets that are not wanted any more.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Closing {
+    removal: Removal,
+    serving: Serving,
+}
+
+impl Closing {
+    /// Lets a listener answer what has arrived, and closes it, once systemd has closed its copies.
+    pub(super) async fn drain(self) {
+        let address = self.serving.address();
+        self.removal.done().await;
+        self.serving.stop().await;
+        tracing::info!(%address, "no longer listening");
+    }
+}
+
 /// The addresses that are to be served.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted<'c> {
     pub(super) listen: &'c [SocketAddr],
     pub(super) encryption: Option<&'c Encryption>,

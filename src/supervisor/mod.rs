@@ -40,14 +40,13 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use self::{
     admin_listener::Admin,
-    apply::drain,
     certificates::Certificates,
     cookies::Cookies,
     descriptors::Descriptors,
     expiry::WatchedCertificates,
     forwarding::Forwarding,
     last_good::Refused,
-    listeners::{ListenerContext, Listeners, PreparedSockets, Wanted},
+    listeners::{ListenerContext, Listeners},
     pollers::Pollers,
     settings::limits,
     snapshot_settings::SnapshotSettings,
@@ -71,9 +70,13 @@ use crate::{
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
-    server::{ConnectionLimits, Service},
+    server::{ConnectionLimits, HandOver, Service, Supervision},
     snapshot::{SnapshotStore, SnapshotWriter},
-    systemd,
+    systemd::{
+        self,
+        sockets::SocketStore,
+        watchdog::{BEAT_INTERVAL, Beats},
+    },
     table::SharedTable,
     types::ZoneState,
 };
@@ -114,6 +117,8 @@ pub struct Supervisor {
     draining: JoinSet<()>,
     tasks: JoinMap<String, ()>,
     ready: watch::Sender<bool>,
+    /// The threads that must go on.
+    beats: Beats,
     stopping: CancellationToken,
     /// Dropped after the tasks that run on them.
     runtimes: Runtimes,
@@ -128,8 +133,10 @@ impl Supervisor {
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
         let open_files = descriptors::raise_limit();
-        let (config, refused) = start.into().into_parts();
+        let (config, refused, kept) = start.into().into_parts();
         let config = Arc::new(config);
+        let store = SocketStore::start()?;
+        let beats = Beats::default();
         let shared = Shared::new(path, &config);
         let reader = FileReader::new();
         let snapshot_settings = SnapshotSettings::of(&config.server);
@@ -139,9 +146,10 @@ impl Supervisor {
         threads::lower_priority();
         let (failed, failures) = mpsc::unbounded_channel();
         let forwarding = shared.forwarding(&runtimes, failed.clone());
-        let context = shared.listener_context(&runtimes, &forwarding, failed, &config);
+        let supervision = Supervision { failures: failed, beats: beats.clone(), hand_over: HandOver::default() };
+        let context = shared.listener_context(&runtimes, &forwarding, supervision, &config);
         let descriptors = Descriptors::new(open_files, context.workers);
-        let listeners = Listeners::new(context);
+        let listeners = Listeners::new(context, kept, store.clone());
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let drains = ActiveDrains::new(shared.table.clone(), snapshot.clone());
@@ -155,7 +163,7 @@ impl Supervisor {
             snapshot_settings,
             descriptors,
             listeners,
-            admin: Admin::new(shared.view(is_ready, serving, drains)),
+            admin: Admin::new(shared.view(is_ready, serving, drains), store),
             certificates: Certificates::new(reader.clone()),
             watched_certificates,
             cookies: Cookies::new(reader.clone()),
@@ -169,6 +177,7 @@ impl Supervisor {
             draining: JoinSet::new(),
             tasks: JoinMap::new(),
             ready,
+            beats,
             stopping: CancellationToken::new(),
             runtimes,
         };
@@ -183,7 +192,18 @@ impl Supervisor {
         let channels = shared.reload_channels(requested, accept, reader)?;
         supervisor.start_reloads(path, config, channels);
         supervisor.serve_control(control_socket, path, requests).await;
+        supervisor.start_beats()?;
         Ok(supervisor)
+    }
+
+    /// Has the threads of the runtimes beat, and the watchdog of systemd fed while all threads do.
+    fn start_beats(&mut self) -> io::Result<()> {
+        let Runtimes { tcp, encrypted, forward, learning } = &self.runtimes;
+        let runtimes = [("tcp", tcp), ("encrypted", encrypted), ("forward", forward), ("learning", learning)];
+        for (name, runtime) in runtimes {
+            self.tasks.spawn_on(format!("beats of {name}"), self.beats.clone().beat_on(name), runtime.handle());
+        }
+        self.beats.watch()
     }
 
     /// The zone table, to read.
@@ -208,6 +228,9 @@ impl Supervisor {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let mut status_updates = tokio::time::interval(STATUS_INTERVAL);
         status_updates.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = tokio::time::interval(BEAT_INTERVAL);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let beat = self.beats.register("supervisor");
         let mut ready = readiness::subscribe(&self.ready);
         tokio::pin!(stop);
         let outcome = loop {
@@ -236,6 +259,7 @@ impl Supervisor {
                 Some(drained) = self.draining.join_next() => if drained.is_err() {
                     break Err(StartError::Lost("a listener that was being closed".into()));
                 },
+                _ = beats.tick() => beat.beat(),
                 _ = status_updates.tick() => systemd::status(&self.describe()),
             }
         };
@@ -315,13 +339,15 @@ impl Supervisor {
             counts.iter_mut().filter(|(counted, _)| *counted == state).for_each(|(_, count)| *count += 1);
         }
         let states = counts.iter().filter(|(_, count)| *count > 0);
-        let states: Vec<_> = states.map(|(state, count)| format!("{count} {}", state.word())).collect();
+        let states: String = states.map(|(state, count)| format!(", {count} {}", state.word())).collect();
+        let zones = counts.iter().map(|(_, count)| count).sum::<usize>();
+        let zones = format!("{zones} {}{states}", if zones == 1 { "zone" } else { "zones" });
         let listening: Vec<_> = self.addresses().iter().map(ToString::to_string).collect();
         let admin = self.admin_address().map_or_else(|| "off".into(), |address| format!("http://{address}"));
         let secure = self.listeners.secure_addresses();
         let secure: String = secure.iter().map(|(what, at)| format!("; {} {at}", what.transport().word())).collect();
         let older = self.status.load().older().map(|older| format!("{older}; ")).unwrap_or_default();
-        format!("{older}listening on {}; admin {admin}; zones: {}{secure}", listening.join(" "), states.join(", "))
+        format!("{older}{zones}; listening on {}; admin {admin}{secure}", listening.join(" "))
     }
 
     /// Sends what is under way, then closes everything.
@@ -329,16 +355,12 @@ impl Supervisor {
         systemd::stopping();
         self.stopping.cancel();
         self.ready.send_replace(false);
-        let closed =
-            self.listeners.commit(Wanted::default(), PreparedSockets::default(), &self.certificates.in_force());
-        for serving in closed {
-            self.draining.spawn(drain(serving));
-        }
         while self.draining.join_next().await.is_some() {}
-        self.forwarding.forwarder().drain().await;
         if let Some(snapshot) = &self.snapshot {
             snapshot.flush().await;
         }
+        self.listeners.end().await;
+        self.forwarding.forwarder().drain().await;
         tracing::info!("stopped");
     }
 }
@@ -381,7 +403,7 @@ impl Shared {
         &self,
         runtimes: &Runtimes,
         forwarding: &Forwarding,
-        failures: mpsc::UnboundedSender<String>,
+        supervision: Supervision,
         config: &Config,
     ) -> ListenerContext {
         ListenerContext {
@@ -389,7 +411,7 @@ impl Shared {
             tcp: runtimes.tcp.handle().clone(),
             encrypted: runtimes.encrypted.handle().clone(),
             connections: ConnectionLimits::new(limits(&config.server)),
-            failures,
+            supervision,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     dns::{Question, Reply},
     files::{rename_over, replace_by_pipe},
     observe::goes_on,
+    service_manager::{Service, free_address},
     tls_client::{NAME, client, connect},
     upstream::Upstream,
     wait,
@@ -293,4 +294,45 @@ fn a_reload_opens_and_closes_encrypted_addresses_and_refuses_bad_files() {
     assert_eq!(status, 78, "{error}");
     assert!(error.contains("cannot serve encrypted DNS: cannot read "), "{error}");
     assert!(TcpStream::connect(https_server).is_ok(), "what was served is served on");
+}
+
+#[tokio::test]
+async fn encrypted_sockets_survive_a_restart_also_when_their_transports_change() {
+    let authority = Authority::new("ours");
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let files = scratch("kept_certificate");
+    put(&files, &authority.certify([NAME]));
+    let [one, other, quic] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(free_address);
+    let file = |tls: SocketAddr, https: SocketAddr| {
+        let listen = format!("listen_tls = [\"{tls}\"]\nlisten_https = [\"{https}\"]\nlisten_quic = [\"{quic}\"]");
+        config(&files, &listen, &zone("a.example", &cluster))
+    };
+    let mut service = Service::new("kept_encrypted", &file(one, other));
+    service.start();
+    let names = service.names();
+    for (tls, https) in [(one, other), (other, one)] {
+        assert_eq!(service.end(Signal::SIGTERM).code(), Some(0));
+        service.configure(&file(tls, https));
+        service.start();
+        let mut stream = connect(tls, &authority).expect("a certificate that fits");
+        assert_eq!(ask(&mut stream, &Question::new("a.example", "SOA")).rcode, "NoError");
+        for (transport, server) in [("https", https), ("quic", quic)] {
+            let mut send = connect_hickory(transport, server, &authority).await.expect("a connection");
+            let question = Question { id: 0, ..Question::new("a.example", "SOA") };
+            let request = DnsRequest::new(Message::from_vec(&question.wire()).unwrap(), DnsRequestOptions::default());
+            let reply = send(request).next().await.unwrap().unwrap();
+            assert_eq!(Reply::read(reply.as_buffer()).rcode, "NoError", "{transport}");
+        }
+        let tls_name = format!("tls-{}", tls.to_string().replace(':', "_"));
+        wait::until("the sockets to be kept", || {
+            let now = service.names();
+            (now.len() == names.len() && now.contains(&tls_name)).then_some(())
+        });
+    }
+    // A connection that is made while nothing runs is served by the next process.
+    service.end(Signal::SIGKILL);
+    let waiting = std::thread::spawn(move || connect(other, &authority).is_some());
+    service.start();
+    assert!(waiting.join().unwrap());
+    fs::remove_dir_all(files).unwrap();
 }

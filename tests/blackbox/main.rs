@@ -34,6 +34,7 @@ mod plan;
 mod query_log;
 mod reasons;
 mod reload;
+mod restarts;
 mod rules;
 mod scopes;
 mod serving;
@@ -44,5 +45,6 @@ mod status;
 mod stories;
 mod streams;
 mod tls;
+mod watchdog;
 
-use self::support::{ca, daemon, dns, files, http, http2, observe, tls_client, upstream, wait};
+use self::support::{ca, daemon, dns, files, http, http2, observe, service_manager, tls_client, upstream, wait};

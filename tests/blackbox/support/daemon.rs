@@ -169,7 +169,8 @@ impl Daemon {
                 self.ready |= line == "READY=1";
                 let status = line.strip_prefix("STATUS=").and_then(|status| status.split_once("listening on "));
                 if let Some((before, status)) = status {
-                    self.older = before.to_owned();
+                    let before = before.trim_end_matches("; ");
+                    self.older = before.rsplit_once("; ").map(|(older, _zones)| older.to_owned()).unwrap_or_default();
                     self.status = status.to_owned();
                 }
             }

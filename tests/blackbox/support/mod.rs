@@ -7,6 +7,7 @@ pub mod files;
 pub mod http;
 pub mod http2;
 pub mod observe;
+pub mod service_manager;
 pub mod tls_client;
 pub mod upstream;
 pub mod wait;
