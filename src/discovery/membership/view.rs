@@ -436,9 +436,10 @@ impl MembershipView {
         self.trusted.iter().copied()
     }
 
-    /// All that may speak for the zone when no node stands: its nodes, and its seeds.
-    pub(super) fn voices(&self) -> BTreeSet<IpAddr> {
-        let seeds = self.seeds.iter().copied().filter(|seed| !self.foreign.contains_key(seed));
+    /// All that may speak for the zone when no node stands: its nodes, and these seeds of the file, which it may not have
+    /// been given yet.
+    pub(super) fn voices(&self, seeds: impl Iterator<Item = IpAddr>) -> BTreeSet<IpAddr> {
+        let seeds = seeds.filter(|seed| !self.foreign.contains_key(seed));
         self.nodes().into_iter().chain(seeds).collect()
     }
 

@@ -95,6 +95,11 @@ impl Zone {
         }
     }
 
+    /// All that may speak for it when no node stands.
+    pub(super) fn voices(&self) -> BTreeSet<IpAddr> {
+        self.membership.view.voices(self.seeds.iter().copied().map(address))
+    }
+
     /// The scopes to poll: each a datacenter, or one that is all of them.
     fn polled(&self) -> Vec<Option<u8>> {
         if self.scopes.is_empty() { vec![None] } else { self.scopes.iter().copied().map(Some).collect() }
@@ -298,7 +303,7 @@ impl State {
         if is_exact && standing_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
-        let voices = self.zones[zone].membership.view.voices();
+        let voices = self.zones[zone].voices();
         for n in self.world.all() {
             let AddressState { alive, owner, .. } = self.world.addresses[n];
             // One that names no other address looks like a part of the cluster that was split off, until gossip has
@@ -334,7 +339,7 @@ impl State {
         let voices = if count(&trusted, &|n| own(n) || other(n)) > 0 {
             trusted
         } else {
-            membership.view.voices().into_iter().map(number).collect()
+            self.zones[zone].voices().into_iter().map(number).collect()
         };
         let foreign = count(&voices, &other);
         foreign > 0 && foreign >= count(&voices, &own)

@@ -157,16 +157,21 @@ impl State {
         if view.standing().any(|node| self.world.serves(number(node), own.cluster)) {
             return true;
         }
-        let voices: Vec<usize> = view.voices().into_iter().map(number).collect();
+        let voices: Vec<usize> = own.voices().into_iter().map(number).collect();
         let alive: Vec<usize> = self.world.all().filter(|n| self.world.serves(*n, own.cluster)).collect();
         let held = alive.iter().filter(|n| voices.contains(n)).count();
         held > 0 && held >= alive.len() - held
     }
 
     /// For the eyes of a person who looks for a fault.
-    fn summaries(&self) -> Vec<(u8, bool, String)> {
-        let of = |zone: &Zone| (zone.cluster, zone.excused, zone.membership.view.summary());
-        self.zones.iter().map(of).collect()
+    fn summaries(&self) -> String {
+        let of = |(index, zone): (usize, &Zone)| {
+            let answered: String = self.answered(index).iter().map(|&node| letter(number(node))).collect();
+            let (state, excused) = (zone.answers.state(), if zone.excused { ", excused" } else { "" });
+            let (cluster, view) = (zone.cluster, zone.membership.view.summary());
+            format!("    {index} of {cluster} answers \"{answered}\", {state:?}{excused}: {view}\n")
+        };
+        self.zones.iter().enumerate().map(of).collect()
     }
 
     /// What is wrong after a zone's turn.
@@ -519,6 +524,9 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     let mut state = State::new(World::new(owners, ids), zones);
     let mut steps = vec![Step::Begin(beginning)];
     let is_verbose = std::env::var_os("ALTERNATOR_DNS_SEARCH_VERBOSE").is_some();
+    if is_verbose {
+        println!("walk {seed}: {}", steps[0]);
+    }
     let describe = |steps: &[Step], why: String| {
         let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
         format!("{why}\nafter:\n  {}", steps.join("\n  "))
@@ -530,7 +538,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
             steps.push(step.clone());
             if let Some(refusal) = refusal {
                 if is_verbose {
-                    println!("{step}\n {:#?}", after.summaries());
+                    println!("{step}\n{}", after.summaries());
                 }
                 return Err(describe(&steps, refusal));
             }
@@ -546,7 +554,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
         };
         state = next;
         if is_verbose {
-            println!("{}\n    {:#?}", steps[steps.len() - 1], state.summaries());
+            println!("{}\n{}", steps[steps.len() - 1], state.summaries());
         }
     }
     let zones = state.zones.len();
@@ -555,7 +563,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     for turn in 0..zones * (usize::from(TURNS_TO_TRUTH) + 3) {
         let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
         if is_verbose {
-            println!("{step}\n    {:#?}", after.summaries());
+            println!("{step}\n{}", after.summaries());
         }
         steps.push(step);
         state = after;
