@@ -315,7 +315,9 @@ impl Evidence<'_> {
         if lists_only_itself {
             return if self.standing.contains(&node) { Verdict::Isolated } else { Verdict::Waits };
         }
-        match self.strangers(group).next() {
+        // An address that the zone's group lists too is of a node that has just joined, or of one that has just died.
+        let is_stranger = |named: &IpAddr| !self.nodes.contains(named) && !best.named.contains(named);
+        match group.named.iter().copied().find(is_stranger) {
             Some(stranger) if self.has_id(group) => Verdict::Foreign(ForeignReason::Datacenter(stranger)),
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),
             None => Verdict::Split,

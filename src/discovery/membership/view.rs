@@ -78,6 +78,8 @@ pub struct MembershipView {
     verdicts: BTreeMap<IpAddr, Verdict>,
     /// Nodes that are taken for the zone's until there is evidence against it.
     trusted: BTreeSet<IpAddr>,
+    /// Nodes that were trusted once: they are remembered when they leave, although they may have failed every probe.
+    proven: BTreeSet<IpAddr>,
     /// Nodes that were answered when they came up, and whose reports are not decided yet: they are answered until then.
     pending: BTreeSet<IpAddr>,
     /// Nodes that belong, and have reported without a failure since.
@@ -297,7 +299,8 @@ impl MembershipView {
         self.lists[scope] = nodes;
         self.relist(&before);
         // The first node that answers need not wait for a probe.
-        self.health.verify(sender);
+        let is_answerable = |node: &IpAddr| self.trusted.contains(node);
+        self.health.verify(sender, is_answerable);
         self.source = Some(sender);
         self.last_success = Some(now);
         self.fresh = now;
@@ -458,7 +461,7 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.unidentified, &self.trusted, &self.pending, &self.standing).hash(hasher);
+        (&self.awaited, &self.unidentified, &self.trusted, &self.proven, &self.pending, &self.standing).hash(hasher);
         (self.id, &self.to_confirm).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {

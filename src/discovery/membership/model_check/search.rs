@@ -9,15 +9,15 @@
 //!   `rise` probes in a row: then all that were ever up are answered.
 //! - **Leaving.** A node that was listed, lives, and lists as many of the listed nodes as any that is asked, stays
 //!   listed. (So the larger side of a split stays, and of two equal ones both do.)
-//! - **Foreign.** A node of another cluster is not answered after [`FOREIGN_TURNS`] turns: until then an older report of
-//!   its predecessor may be in force, if the address changed hands between two requests.
+//! - **Foreign.** A node of another cluster that lists a stranger is not answered after [`FOREIGN_TURNS`] turns: until then
+//!   an older report of its predecessor may be in force, if the address changed hands between two requests.
 //! - **Convergence.** From every state, once splits are over and gossip has caught up, each zone answers exactly the
 //!   nodes of its cluster that live, after at most [`TURNS_TO_TRUTH`] of its turns, whichever node is asked first, and goes
 //!   on to do so.
 //!
 //! A zone is [excused](State::excuse) from the last two, until it has recovered, when as many addresses that are another
-//! cluster's by now speak for it as nodes of its own: what the README names as open without ids. It is also where
-//! nothing of its cluster is left that it [could know](State::can_know).
+//! cluster's by now speak for it as nodes of its own, or no others in the scope that is answered: what the README names as
+//! open without ids. It is also where nothing of its cluster is left that it [could know](State::can_know).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},

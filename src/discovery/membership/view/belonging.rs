@@ -63,12 +63,17 @@ impl MembershipView {
     }
 
     fn apply(&mut self, node: IpAddr, verdict: Verdict) {
+        if matches!(verdict, Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness) {
+            // It is decided: a later report that leaves it open must not bring back the former answer.
+            self.pending.remove(&node);
+        }
         match verdict {
             Verdict::Belongs | Verdict::Isolated => {
                 if self.foreign.remove(&node).is_some() {
                     self.notices.push(Notice::Returned(node));
                 }
                 self.trusted.insert(node);
+                self.proven.insert(node);
                 self.standing.insert(node);
             }
             Verdict::Foreign(reason) => {
@@ -79,6 +84,7 @@ impl MembershipView {
                     self.notices.push(Notice::Foreign(node, reason));
                 }
                 self.trusted.remove(&node);
+                self.proven.remove(&node);
                 self.standing.remove(&node);
                 self.departed.retain(|other| *other != node);
             }
@@ -121,7 +127,7 @@ impl MembershipView {
     }
 
     /// Whether the operator moves the name: the seeds were edited, a new one has reported, and none of them belongs. A
-    /// good seed behind others shows that the cluster is the same.
+    /// good seed behind others shows that the cluster is the same, but not one whose group has none of the zone's nodes.
     fn is_moved(&mut self, assessment: &Assessment) -> bool {
         if !self.seeds_edited {
             return false;
@@ -130,7 +136,8 @@ impl MembershipView {
         let is_awaited = |node: &IpAddr| self.awaited.contains(node);
         let group: BTreeSet<IpAddr> =
             assessment.group.iter().flat_map(|group| group.members.iter().chain(&group.witnesses)).copied().collect();
-        if self.seeds.iter().any(|seed| group.contains(seed) || self.standing.contains(seed)) {
+        let is_known = group.iter().any(|node| nodes.contains(node));
+        if self.seeds.iter().any(|seed| (is_known && group.contains(seed)) || self.standing.contains(seed)) {
             self.seeds_edited = false;
             return false;
         }
@@ -152,6 +159,7 @@ impl MembershipView {
         self.departed.clear();
         self.group = Group::default();
         self.trusted.clear();
+        self.proven.clear();
         self.pending.clear();
         self.standing.clear();
         self.foreign.clear();

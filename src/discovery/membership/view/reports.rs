@@ -188,7 +188,11 @@ impl MembershipView {
         self.identified.remove(&node);
         self.unidentified.remove(&node);
         self.pending.remove(&node);
-        self.standing.remove(&node);
+        if self.standing.remove(&node) && self.standing.is_empty() {
+            // Another group may be the zone's now, so what it rests on is to be newer than this failure.
+            let others: Vec<IpAddr> = self.reports.keys().copied().collect();
+            others.into_iter().for_each(|other| self.ask(other));
+        }
         self.evidence_changed |= was_awaited || had_report;
     }
 
@@ -219,7 +223,7 @@ impl MembershipView {
         let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
-            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) && !self.is_refuted(node) {
                 self.pending.insert(node);
             }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
@@ -353,6 +357,7 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.proven.retain(is_tracked);
         self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
     }
@@ -367,7 +372,7 @@ impl MembershipView {
 
     /// A node is listed no more.
     pub(super) fn depart(&mut self, node: IpAddr) {
-        if !self.foreign.contains_key(&node) && (self.trusted.contains(&node) || self.health.was_up(node)) {
+        if !self.foreign.contains_key(&node) && (self.proven.contains(&node) || self.health.was_up(node)) {
             self.departed.push_front(node);
             self.departed.truncate(DEPARTED_MAX);
         }
