@@ -86,6 +86,8 @@ pub struct MembershipView {
     standing: BTreeSet<IpAddr>,
     /// Nodes of other clusters.
     foreign: BTreeMap<IpAddr, ForeignReason>,
+    /// Those of them that were the zone's when they were found foreign.
+    former: BTreeSet<IpAddr>,
     id: KnownId,
     contest: Option<Contest>,
     /// Something that groups are made from has changed since they were last determined.
@@ -462,7 +464,7 @@ impl MembershipView {
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
         (&self.awaited, &self.unidentified, &self.trusted, &self.proven, &self.pending, &self.standing).hash(hasher);
-        (self.id, &self.to_confirm).hash(hasher);
+        (self.id, &self.to_confirm, &self.former).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

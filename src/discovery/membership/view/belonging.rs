@@ -55,6 +55,7 @@ impl MembershipView {
             seeds: &self.seeds,
             standing: &self.standing,
             foreign: &self.foreign,
+            former: &self.former,
             awaited: &self.awaited,
             unidentified: &self.unidentified,
             id: self.id,
@@ -69,14 +70,15 @@ impl MembershipView {
         }
         match verdict {
             Verdict::Belongs | Verdict::Isolated => {
-                if self.foreign.remove(&node).is_some() {
-                    self.notices.push(Notice::Returned(node));
-                }
+                self.no_longer_foreign(node);
                 self.trusted.insert(node);
                 self.proven.insert(node);
                 self.standing.insert(node);
             }
             Verdict::Foreign(reason) => {
+                if !self.foreign.contains_key(&node) && self.nodes().contains(&node) {
+                    self.former.insert(node);
+                }
                 let earlier = self.foreign.insert(node, reason);
                 // Ids come after lists: that a node is only in another datacenter calls for another remedy.
                 let is_noteworthy = matches!(reason, ForeignReason::Datacenter(_)) && earlier != Some(reason);
@@ -93,13 +95,18 @@ impl MembershipView {
                 self.standing.remove(&node);
             }
             Verdict::Witness => {
-                if self.foreign.remove(&node).is_some() {
-                    self.notices.push(Notice::Returned(node));
-                }
+                self.no_longer_foreign(node);
                 self.standing.remove(&node);
             }
             Verdict::Split if self.trusted.contains(&node) => _ = self.standing.insert(node),
             Verdict::Unnamed | Verdict::Split | Verdict::Undecided => {}
+        }
+    }
+
+    fn no_longer_foreign(&mut self, node: IpAddr) {
+        self.former.remove(&node);
+        if self.foreign.remove(&node).is_some() {
+            self.notices.push(Notice::Returned(node));
         }
     }
 
@@ -163,6 +170,7 @@ impl MembershipView {
         self.pending.clear();
         self.standing.clear();
         self.foreign.clear();
+        self.former.clear();
         self.health.clear();
         self.seeds_edited = false;
         self.probing_changed = true;

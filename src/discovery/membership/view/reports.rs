@@ -189,11 +189,22 @@ impl MembershipView {
         self.unidentified.remove(&node);
         self.pending.remove(&node);
         if self.standing.remove(&node) && self.standing.is_empty() {
-            // Another group may be the zone's now, so what it rests on is to be newer than this failure.
-            let others: Vec<IpAddr> = self.reports.keys().copied().collect();
-            others.into_iter().for_each(|other| self.ask(other));
+            self.ask_others_anew();
         }
         self.evidence_changed |= was_awaited || had_report;
+    }
+
+    /// The last node that stood has failed. Another group may be the zone's now, and give it its id: both are to rest on
+    /// what is newer than this failure.
+    fn ask_others_anew(&mut self) {
+        let others: Vec<IpAddr> = self.reports.keys().copied().collect();
+        for other in others {
+            self.ask(other);
+            if self.identifies {
+                self.identified.remove(&other);
+                self.unidentified.insert(other);
+            }
+        }
     }
 
     /// A node has said which cluster it is of, or that it cannot say.

@@ -59,6 +59,7 @@ impl MembershipView {
             pending: BTreeSet::new(),
             standing: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            former: BTreeSet::new(),
             id: KnownId::Unknown,
             contest: None,
             evidence_changed: false,
