@@ -441,6 +441,11 @@ impl MembershipView {
         self.trusted.iter().copied()
     }
 
+    /// Foreign nodes that were the zone's.
+    pub(super) fn former(&self) -> &BTreeSet<IpAddr> {
+        &self.former
+    }
+
     /// All that may speak for the zone when no node stands: its nodes, and these seeds of the file, which it may not have
     /// been given yet.
     pub(super) fn voices(&self, seeds: impl Iterator<Item = IpAddr>) -> BTreeSet<IpAddr> {

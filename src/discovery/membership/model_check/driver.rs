@@ -320,19 +320,17 @@ impl State {
         self.world.addresses[n].alive && !self.world.serves(n, self.zones[zone].cluster)
     }
 
-    /// Whether a node lists an address that a zone does not know, and that no node of the zone's cluster lists. One that
-    /// lists none looks like a part of the cluster that was split off, until gossip has removed it.
+    /// Whether a node lists an address that is not, and was not, the zone's, and that no node of the zone's cluster lists.
+    /// One that lists none looks like a part of the cluster that was split off, until gossip has removed it.
     fn names_stranger(&self, zone: usize, n: usize) -> bool {
-        let Zone { cluster, .. } = self.zones[zone];
-        let voices = self.zones[zone].voices();
-        let own: Vec<NodeSet> = self
-            .world
-            .all()
-            .filter(|n| self.world.serves(*n, cluster))
-            .filter_map(|n| self.world.list(n, None)?)
-            .collect();
-        let is_stranger = |node: &IpAddr| !voices.contains(node) && !own.iter().any(|list| list.contains(node));
-        self.world.list(n, None).flatten().is_some_and(|list| list.as_slice().iter().any(is_stranger))
+        let Zone { cluster, membership, .. } = &self.zones[zone];
+        let own = self.world.all().filter(|n| self.world.serves(*n, *cluster));
+        let lists: Vec<NodeSet> = own.filter_map(|n| self.world.list(n, None)?).collect();
+        let mut known = self.zones[zone].voices();
+        known.extend(membership.view.former());
+        known.extend(lists.iter().flat_map(NodeSet::as_slice));
+        let list = self.world.list(n, None).flatten();
+        list.is_some_and(|list| list.as_slice().iter().any(|node| !known.contains(node)))
     }
 
     /// Notes whether what the rules leave open happens to a zone: at least as many addresses that are another cluster's
