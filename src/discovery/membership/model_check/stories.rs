@@ -567,3 +567,15 @@ fn a_seed_without_a_known_node_moves_the_name() {
         assert_eq!((view.cluster_id(), view.others()), (story.state.world.id(7), None), "{}", story.what);
     });
 }
+
+#[test]
+fn a_node_that_lists_what_the_zone_lists_no_more_is_foreign_where_scopes_are_set() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::unlearnt(seed, World::new("AAaa.....", ids), &[(0, &[1], &[0, 1])]);
+        // 1 is the last that lists 4.
+        story.happens(Happening::Recycle(3, 2)).happens(Happening::Gossip(1)).happens(Happening::Gossip(2)).rounds(1);
+        story.happens(Happening::Gossip(0)).happens(Happening::Recycle(1, 2)).rounds(3);
+        assert!(!story.state.answered(A).contains(&address(1)), "{}", story.what);
+        story.settles().ends_right(A).answers(A, &[1]);
+    });
+}

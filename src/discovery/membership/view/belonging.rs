@@ -32,17 +32,19 @@ impl MembershipView {
         }
         self.verdicts = assessment.verdicts;
         let earlier_id = self.id;
+        let mut is_other_group = false;
         if let Some(group) = assessment.group {
             self.learn_id(&group);
             let former = std::mem::replace(&mut self.group, group);
+            is_other_group = former != self.group;
             if self.lists.len() > 1 {
                 // Nodes of other scopes are on no list, so that this is how they leave.
                 former.members.into_iter().for_each(|node| self.depart_unlisted(node));
             }
         }
         self.forget_untracked();
-        // What follows from it is taken into account already, except from an id that was learned just now.
-        self.evidence_changed = self.id != earlier_id;
+        // The zone's nodes follow from its group, and the next group from them and from the id.
+        self.evidence_changed = self.id != earlier_id || is_other_group;
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
