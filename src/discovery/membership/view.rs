@@ -353,6 +353,8 @@ impl MembershipView {
 
     /// A poll has brought nothing.
     pub fn fail(&mut self, why: String) {
+        // Without a node that stands, the group may depend on what other zones answer, and no event of this zone tells.
+        self.evidence_changed |= self.standing.is_empty() && !self.reports.is_empty();
         self.error = Some(why);
     }
 

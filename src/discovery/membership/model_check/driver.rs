@@ -300,7 +300,9 @@ impl State {
         let view = &self.zones[zone].membership.view;
         let standing_is_true = view.standing().all(|node| self.world.serves(number(node), self.zones[zone].cluster));
         let is_exact = self.zones[zone].answers.answered == self.truth(zone);
-        if is_exact && standing_is_true && view.standing().next().is_some() {
+        // An id that was learnt of another cluster lasts as long as no node gives one.
+        let id_is_true = view.cluster_id().is_none_or(|id| id == World::id_of(self.zones[zone].cluster));
+        if is_exact && standing_is_true && id_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
         for n in self.world.all() {

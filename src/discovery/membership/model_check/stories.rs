@@ -91,20 +91,24 @@ impl Story {
 
     /// So many turns of each zone.
     fn rounds(&mut self, rounds: usize) -> &mut Self {
-        for _ in 0..rounds {
-            for _ in 0..self.state.zones.len() {
-                let zone = self.state.turn;
-                self.state.begin_turn();
-                let mut order = self.state.candidates(zone);
-                order.shuffle(&mut self.chance);
-                self.state.poll(&order);
-                self.state.end_turn();
-                if zone == B {
-                    let answered = |n: &&usize| self.state.answered(B).contains(&address(**n - 1));
-                    let wrong = self.never.iter().find(answered);
-                    assert_eq!(wrong, None, "{}: answered {:?}", self.what, self.state.answered(B));
-                }
-            }
+        for _ in 0..rounds * self.state.zones.len() {
+            self.turn();
+        }
+        self
+    }
+
+    /// One turn of the zone whose turn it is.
+    fn turn(&mut self) -> &mut Self {
+        let zone = self.state.turn;
+        self.state.begin_turn();
+        let mut order = self.state.candidates(zone);
+        order.shuffle(&mut self.chance);
+        self.state.poll(&order);
+        self.state.end_turn();
+        if zone == B {
+            let answered = |n: &&usize| self.state.answered(B).contains(&address(**n - 1));
+            let wrong = self.never.iter().find(answered);
+            assert_eq!(wrong, None, "{}: answered {:?}", self.what, self.state.answered(B));
         }
         self
     }
@@ -577,5 +581,15 @@ fn a_node_that_lists_what_the_zone_lists_no_more_is_foreign_where_scopes_are_set
         story.happens(Happening::Gossip(0)).happens(Happening::Recycle(1, 2)).rounds(3);
         assert!(!story.state.answered(A).contains(&address(1)), "{}", story.what);
         story.settles().ends_right(A).answers(A, &[1]);
+    });
+}
+
+#[test]
+fn a_zone_is_assessed_again_when_another_zone_answers_its_nodes_no_more() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AA.B.....", [&[1], &[4]]);
+        story.turn().state.pause(B);
+        story.recycled(&[2], 1).joins(&[3], 1).settles().rounds(4).ends_right(A).ends_right(B);
+        story.answers(B, &[2, 3, 4]);
     });
 }
