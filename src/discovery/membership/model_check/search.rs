@@ -18,8 +18,7 @@
 //!
 //! A zone is [excused](State::excuse) from the last two, until it has recovered, when as many addresses that are another
 //! cluster's by now speak for it as nodes of its own, or no others in the scope that is answered: what the README names as
-//! open without ids. It is also where nothing of its cluster is left that it [could know](State::can_know), or
-//! where an excused zone answers that.
+//! open without ids. It is also where nothing of its cluster is left that it [could know](State::can_know).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -31,7 +30,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
     driver::{State, Zone},
-    world::{Happening, Ids, World, letter, number},
+    world::{Happening, Ids, World, address, letter, number},
 };
 use crate::{
     table::{Knowledge, Node},
@@ -159,22 +158,23 @@ impl State {
         if view.standing().any(|node| self.world.serves(number(node), own.cluster)) {
             return true;
         }
-        if self.is_answered_by_excused_zone(own.cluster) {
+        // A name that is being moved has the id of its former cluster until a new seed has reported.
+        if view.is_moving() && view.cluster_id().is_some_and(|id| id != World::id_of(own.cluster)) {
             return false;
         }
-        let voices: Vec<usize> = own.voices().into_iter().map(number).collect();
         let alive: Vec<usize> = self.world.all().filter(|n| self.world.serves(*n, own.cluster)).collect();
-        let held = alive.iter().filter(|n| voices.contains(n)).count();
-        held > 0 && held >= alive.len() - held
+        let count = |of: BTreeSet<IpAddr>| alive.iter().filter(|n| of.contains(&address(**n))).count();
+        let (nodes, held) = (count(view.voices([].into_iter())), count(own.voices()));
+        let is_most = |held: usize| held > 0 && held >= alive.len() - held;
+        is_most(nodes) || (is_most(held) && !self.are_answered_elsewhere(zone, &alive))
     }
 
-    /// Whether an excused zone of another cluster answers a node of this one: then no other zone is to take that node for
-    /// its own without better evidence.
-    fn is_answered_by_excused_zone(&self, cluster: u8) -> bool {
-        let is_wrong = |zone: &usize| self.zones[*zone].excused && self.zones[*zone].cluster != cluster;
-        (0..self.zones.len())
-            .filter(is_wrong)
-            .any(|zone| self.answered(zone).iter().any(|node| self.world.serves(number(*node), cluster)))
+    /// Whether another zone answers one of these nodes that a zone does not know.
+    fn are_answered_elsewhere(&self, zone: usize, nodes: &[usize]) -> bool {
+        let known = self.zones[zone].membership.view.voices([].into_iter());
+        let unknown: Vec<IpAddr> = nodes.iter().map(|n| address(*n)).filter(|node| !known.contains(node)).collect();
+        let others = (0..self.zones.len()).filter(|other| *other != zone);
+        others.flat_map(|other| self.answered(other)).any(|node| unknown.contains(node))
     }
 
     /// For the eyes of a person who looks for a fault.
