@@ -169,12 +169,15 @@ impl State {
         is_most(nodes) || (is_most(held) && !self.are_answered_elsewhere(zone, &alive))
     }
 
-    /// Whether another zone answers one of these nodes that a zone does not know.
+    /// Whether another zone answers one of these nodes that a zone does not know, or should and may do so first.
     fn are_answered_elsewhere(&self, zone: usize, nodes: &[usize]) -> bool {
         let known = self.zones[zone].membership.view.voices([].into_iter());
         let unknown: Vec<IpAddr> = nodes.iter().map(|n| address(*n)).filter(|node| !known.contains(node)).collect();
-        let others = (0..self.zones.len()).filter(|other| *other != zone);
-        others.flat_map(|other| self.answered(other)).any(|node| unknown.contains(node))
+        let is_unknown = |nodes: &[IpAddr]| nodes.iter().any(|node| unknown.contains(node));
+        let mut others = (0..self.zones.len()).filter(|other| *other != zone);
+        others.any(|other| {
+            is_unknown(self.answered(other)) || self.truth(other).is_some_and(|truth| is_unknown(truth.as_slice()))
+        })
     }
 
     /// For the eyes of a person who looks for a fault.
