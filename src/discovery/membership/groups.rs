@@ -50,6 +50,8 @@ pub struct Evidence<'e> {
     pub standing: &'e BTreeSet<IpAddr>,
     /// Nodes that were found to be another cluster's.
     pub foreign: &'e BTreeMap<IpAddr, ForeignReason>,
+    /// Those of them that were the zone's before: nodes that have not noticed list them still.
+    pub former: &'e BTreeSet<IpAddr>,
     /// Nodes whose reports are being asked for.
     pub awaited: &'e BTreeSet<IpAddr>,
     /// Nodes that have reported, and are still to say which cluster they are of.
@@ -315,7 +317,10 @@ impl Evidence<'_> {
         if lists_only_itself {
             return if self.standing.contains(&node) { Verdict::Isolated } else { Verdict::Waits };
         }
-        match self.strangers(group).next() {
+        // An address that the zone's group lists too is of a node that has just joined, or of one that has just died.
+        let is_stranger =
+            |named: &IpAddr| ![self.nodes, self.former, &best.named].iter().any(|known| known.contains(named));
+        match group.named.iter().copied().find(is_stranger) {
             Some(stranger) if self.has_id(group) => Verdict::Foreign(ForeignReason::Datacenter(stranger)),
             Some(stranger) => Verdict::Foreign(ForeignReason::Names(stranger)),
             None => Verdict::Split,

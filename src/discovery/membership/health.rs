@@ -127,11 +127,11 @@ impl HealthTable {
         self.nodes.values().all(|health| health.state != NodeState::Up)
     }
 
-    /// A node has sent its list. While no node is up, a new node whose probes have not failed is then up, so that a first
-    /// list is answered at once; while another node is up, it waits for its probe. Nothing is counted, so that a node
-    /// whose probes fail goes down although it still sends lists.
-    pub fn verify(&mut self, node: IpAddr) -> Change {
-        if !self.none_up() {
+    /// A node has sent its list. While no node is up that `is_answerable`, a new node whose probes have not failed is then
+    /// up, so that a first list is answered at once; while another one is up, it waits for its probe. Nothing is counted,
+    /// so that a node whose probes fail goes down although it still sends lists.
+    pub fn verify(&mut self, node: IpAddr, is_answerable: impl Fn(&IpAddr) -> bool) -> Change {
+        if self.nodes.iter().any(|(other, health)| health.state == NodeState::Up && is_answerable(other)) {
             return Change::default();
         }
         let new_node = self.nodes.get_mut(&node).filter(|health| !health.ever_up && health.failures == 0);
@@ -358,30 +358,30 @@ mod tests {
     #[test]
     fn a_node_that_sent_its_list_is_verified_but_its_failures_count() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
-        assert!(health.verify(node(1)).changed);
+        assert!(health.verify(node(1), |_| true).changed);
         assert_eq!(shown(&health), "uN");
-        assert_eq!(health.verify(node(1)), Change::default());
+        assert_eq!(health.verify(node(1), |_| true), Change::default());
         health.record(node(1), ProbeOutcome::Slow, Instant::now());
-        health.verify(node(1));
+        health.verify(node(1), |_| true);
         health.record(node(1), ProbeOutcome::Slow, Instant::now());
         assert_eq!(shown(&health), "sN", "it lists, but its probes fail");
-        assert_eq!(health.verify(node(1)), Change::default(), "a down node is up again only by its probes");
-        assert_eq!(health.verify(node(3)), Change::default());
+        assert_eq!(health.verify(node(1), |_| true), Change::default(), "a down node is up again only by its probes");
+        assert_eq!(health.verify(node(3), |_| true), Change::default());
     }
 
     #[test]
     fn a_list_verifies_no_node_whose_probes_fail_and_none_while_another_is_up() {
         let mut health = listing(Some(health(2, 2)), &[1, 2]);
         health.record(node(1), ProbeOutcome::Slow, Instant::now());
-        assert_eq!(health.verify(node(1)), Change::default());
+        assert_eq!(health.verify(node(1), |_| true), Change::default());
         assert_eq!(shown(&health), "NN");
-        assert!(health.verify(node(2)).changed);
+        assert!(health.verify(node(2), |_| true).changed);
         health.list(&NodeSet::new([node(2), node(3)]).unwrap());
-        assert_eq!(health.verify(node(3)), Change::default());
+        assert_eq!(health.verify(node(3), |_| true), Change::default());
         assert_eq!(shown(&health), "uN", "one is answered, so the other can wait for its probe");
         health.record(node(2), ProbeOutcome::Slow, Instant::now());
         health.record(node(2), ProbeOutcome::Slow, Instant::now());
-        assert!(health.verify(node(3)).changed, "no node was left");
+        assert!(health.verify(node(3), |_| true).changed, "no node was left");
     }
 
     #[test]
@@ -402,13 +402,13 @@ mod tests {
     fn without_a_policy_every_listed_node_is_up() {
         let mut health = listing(None, &[1]);
         assert_eq!(states(&mut health, "srrr"), "uuuuu");
-        assert_eq!(health.verify(node(1)), Change::default());
+        assert_eq!(health.verify(node(1), |_| true), Change::default());
     }
 
     #[test]
     fn a_later_poller_takes_over_the_states() {
         let mut before = listing(Some(health(2, 2)), &[1, 2]);
-        before.verify(node(1));
+        before.verify(node(1), |_| true);
         let resumed = |policy| {
             let mut health = HealthTable::new(policy);
             health.resume(&before.nodes());

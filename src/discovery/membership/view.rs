@@ -79,12 +79,16 @@ pub struct MembershipView {
     verdicts: BTreeMap<IpAddr, Verdict>,
     /// Nodes that are taken for the zone's until there is evidence against it.
     trusted: BTreeSet<IpAddr>,
+    /// Nodes that were trusted once: they are remembered when they leave, although they may have failed every probe.
+    proven: BTreeSet<IpAddr>,
     /// Nodes that were answered when they came up, and whose reports are not decided yet: they are answered until then.
     pending: BTreeSet<IpAddr>,
     /// Nodes that belong, and have reported without a failure since.
     standing: BTreeSet<IpAddr>,
     /// Nodes of other clusters.
     foreign: BTreeMap<IpAddr, ForeignReason>,
+    /// Those of them that were the zone's when they were found foreign.
+    former: BTreeSet<IpAddr>,
     id: KnownId,
     contest: Option<Contest>,
     /// Something that groups are made from has changed since they were last determined.
@@ -298,7 +302,8 @@ impl MembershipView {
         self.lists[scope] = nodes;
         self.relist(&before);
         // The first node that answers need not wait for a probe.
-        self.health.verify(sender);
+        let is_answerable = |node: &IpAddr| self.trusted.contains(node);
+        self.health.verify(sender, is_answerable);
         self.source = Some(sender);
         self.last_success = Some(now);
         self.fresh = now;
@@ -349,6 +354,8 @@ impl MembershipView {
 
     /// A poll has brought nothing.
     pub fn fail(&mut self, why: String) {
+        // Without a node that stands, the group may depend on what other zones answer, and no event of this zone tells.
+        self.evidence_changed |= self.standing.is_empty() && !self.reports.is_empty();
         self.error = Some(why);
     }
 
@@ -437,9 +444,15 @@ impl MembershipView {
         self.trusted.iter().copied()
     }
 
-    /// All that may speak for the zone when no node stands: its nodes, and its seeds.
-    pub(super) fn voices(&self) -> BTreeSet<IpAddr> {
-        let seeds = self.seeds.iter().copied().filter(|seed| !self.foreign.contains_key(seed));
+    /// Foreign nodes that were the zone's.
+    pub(super) fn former(&self) -> &BTreeSet<IpAddr> {
+        &self.former
+    }
+
+    /// All that may speak for the zone when no node stands: its nodes, and these seeds of the file, which it may not have
+    /// been given yet.
+    pub(super) fn voices(&self, seeds: impl Iterator<Item = IpAddr>) -> BTreeSet<IpAddr> {
+        let seeds = seeds.filter(|seed| !self.foreign.contains_key(seed));
         self.nodes().into_iter().chain(seeds).collect()
     }
 
@@ -458,8 +471,8 @@ impl MembershipView {
         }
         self.health.hash_essence(hasher);
         (&self.seeds, self.seeds_edited, self.active_scope, &self.departed, self.unscoped).hash(hasher);
-        (&self.awaited, &self.unidentified, &self.trusted, &self.pending, &self.standing).hash(hasher);
-        (self.id, &self.to_confirm).hash(hasher);
+        (&self.awaited, &self.unidentified, &self.trusted, &self.proven, &self.pending, &self.standing).hash(hasher);
+        (self.id, &self.to_confirm, &self.former).hash(hasher);
         self.foreign.keys().for_each(|node| node.hash(hasher));
         for (node, report) in &self.reports {
             (node, report.named(), report.id).hash(hasher);

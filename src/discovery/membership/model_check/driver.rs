@@ -13,7 +13,7 @@ use super::{
         Actions, AddressOwnership, AskFirst, Decision, Event, Inheritance, ListReport, Membership, MembershipView,
         OtherZones, ProbeOutcome, ScopeReport, Timing,
     },
-    world::{AddressState, World, address, number},
+    world::{World, address, number},
 };
 use crate::{
     config,
@@ -93,6 +93,11 @@ impl Zone {
             excused: false,
             foreign_turns: Vec::new(),
         }
+    }
+
+    /// All that may speak for it when no node stands.
+    pub(super) fn voices(&self) -> BTreeSet<IpAddr> {
+        self.membership.view.voices(self.seeds.iter().copied().map(address))
     }
 
     /// The scopes to poll: each a datacenter, or one that is all of them.
@@ -295,17 +300,13 @@ impl State {
         let view = &self.zones[zone].membership.view;
         let standing_is_true = view.standing().all(|node| self.world.serves(number(node), self.zones[zone].cluster));
         let is_exact = self.zones[zone].answers.answered == self.truth(zone);
-        if is_exact && standing_is_true && view.standing().next().is_some() {
+        // An id that was learnt of another cluster lasts as long as no node gives one.
+        let id_is_true = view.cluster_id().is_none_or(|id| id == World::id_of(self.zones[zone].cluster));
+        if is_exact && standing_is_true && id_is_true && view.standing().next().is_some() {
             self.zones[zone].excused = false;
         }
-        let voices = self.zones[zone].membership.view.voices();
         for n in self.world.all() {
-            let AddressState { alive, owner, .. } = self.world.addresses[n];
-            // One that names no other address looks like a part of the cluster that was split off, until gossip has
-            // removed it.
-            let list = self.world.list(n, None).flatten();
-            let names_stranger = list.is_some_and(|list| list.as_slice().iter().any(|node| !voices.contains(node)));
-            let is_other = alive && names_stranger && owner != Some(self.zones[zone].cluster);
+            let is_other = self.is_other(zone, n) && self.names_stranger(zone, n);
             let counts = is_other && self.answered(zone).contains(&address(n)) && !self.is_moving(zone);
             let turns = &mut self.zones[zone].foreign_turns[n];
             *turns = if counts { (*turns + 1).min(FOREIGN_TURNS_COUNTED) } else { 0 };
@@ -316,8 +317,26 @@ impl State {
         }
     }
 
+    /// Whether a node of another cluster answers there.
+    fn is_other(&self, zone: usize, n: usize) -> bool {
+        self.world.addresses[n].alive && !self.world.serves(n, self.zones[zone].cluster)
+    }
+
+    /// Whether a node lists an address that is not, and was not, the zone's, and that no node of the zone's cluster lists.
+    /// One that lists none looks like a part of the cluster that was split off, until gossip has removed it.
+    fn names_stranger(&self, zone: usize, n: usize) -> bool {
+        let Zone { cluster, membership, .. } = &self.zones[zone];
+        let own = self.world.all().filter(|n| self.world.serves(*n, *cluster));
+        let lists: Vec<NodeSet> = own.filter_map(|n| self.world.list(n, None)?).collect();
+        let mut known = self.zones[zone].voices();
+        known.extend(membership.view.former());
+        known.extend(lists.iter().flat_map(NodeSet::as_slice));
+        let list = self.world.list(n, None).flatten();
+        list.is_some_and(|list| list.as_slice().iter().any(|node| !known.contains(node)))
+    }
+
     /// Notes whether what the rules leave open happens to a zone: at least as many addresses that are another cluster's
-    /// by now speak for it as nodes of its own.
+    /// by now speak for it as nodes of its own, or [no others](State::has_lost_its_scope) in the scope that is answered.
     fn excuse(&mut self, zone: usize) {
         if self.is_about_to_be_excused(zone) {
             self.zones[zone].excused = true;
@@ -328,16 +347,27 @@ impl State {
     pub(super) fn is_about_to_be_excused(&self, zone: usize) -> bool {
         let Zone { cluster, membership, .. } = &self.zones[zone];
         let own = |n: &usize| self.world.serves(*n, *cluster);
-        let other = |n: &usize| self.world.addresses[*n].alive && !own(n);
+        let other = |n: &usize| self.is_other(zone, *n);
         let trusted: Vec<usize> = membership.view.trusted().map(number).collect();
         let count = |of: &[usize], wanted: &dyn Fn(&usize) -> bool| of.iter().filter(|n| wanted(n)).count();
         let voices = if count(&trusted, &|n| own(n) || other(n)) > 0 {
             trusted
         } else {
-            membership.view.voices().into_iter().map(number).collect()
+            self.zones[zone].voices().into_iter().map(number).collect()
         };
         let foreign = count(&voices, &other);
-        foreign > 0 && foreign >= count(&voices, &own)
+        (foreign > 0 && foreign >= count(&voices, &own)) || self.has_lost_its_scope(zone)
+    }
+
+    /// Whether all that is trusted of the scope that is answered is another cluster's by now, and lists no stranger: a
+    /// datacenter that is cut off from the others looks the same.
+    fn has_lost_its_scope(&self, zone: usize) -> bool {
+        let Zone { cluster, scopes, membership, .. } = &self.zones[zone];
+        let Some(answered) = scopes.get(membership.view.active_scope()) else { return false };
+        let is_there = |n: &usize| self.world.addresses[*n].datacenter == *answered;
+        let trusted: Vec<usize> = membership.view.trusted().map(number).filter(is_there).collect();
+        let is_lost = |n: &usize| self.is_other(zone, *n) && !self.names_stranger(zone, *n);
+        trusted.iter().any(is_lost) && !trusted.iter().any(|n| self.world.serves(*n, *cluster))
     }
 
     /// The seeds were edited, and have not reported yet: the former nodes are answered until then.

@@ -4,20 +4,21 @@
 //! A zone's turn is one probe of each listed node, the reports that are due, and one poll; zones take turns, and anything
 //! may happen between two turns: crashes, splits, recycling, restarts with the snapshot, edits of the seeds, and a pause of
 //! the process. Which node a poll asks first is a choice of which every one is explored. What is asserted:
-//! - **Some node.** After a turn the answer is not empty while a node of the cluster lives that the zone may ask.
+//! - **Some node.** After a turn the answer is not empty while a node of the cluster lives that the zone may ask; where
+//!   scopes are set, after two.
 //! - **Dead.** A node that refuses is not answered after a turn in which it was probed, unless no listed node has answered
 //!   `rise` probes in a row: then all that were ever up are answered.
 //! - **Leaving.** A node that was listed, lives, and lists as many of the listed nodes as any that is asked, stays
 //!   listed. (So the larger side of a split stays, and of two equal ones both do.)
-//! - **Foreign.** A node of another cluster is not answered after [`FOREIGN_TURNS`] turns: until then an older report of
-//!   its predecessor may be in force, if the address changed hands between two requests.
+//! - **Foreign.** A node of another cluster that lists a stranger is not answered after [`FOREIGN_TURNS`] turns: until then
+//!   an older report of its predecessor may be in force, if the address changed hands between two requests.
 //! - **Convergence.** From every state, once splits are over and gossip has caught up, each zone answers exactly the
 //!   nodes of its cluster that live, after at most [`TURNS_TO_TRUTH`] of its turns, whichever node is asked first, and goes
 //!   on to do so.
 //!
 //! A zone is [excused](State::excuse) from the last two, until it has recovered, when as many addresses that are another
-//! cluster's by now speak for it as nodes of its own: what the README names as open without ids. It is also where
-//! nothing of its cluster is left that it [could know](State::can_know).
+//! cluster's by now speak for it as nodes of its own, or no others in the scope that is answered: what the README names as
+//! open without ids. It is also where nothing of its cluster is left that it [could know](State::can_know).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -29,7 +30,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
     driver::{State, Zone},
-    world::{Happening, Ids, World, letter, number},
+    world::{Happening, Ids, World, address, letter, number},
 };
 use crate::{
     table::{Knowledge, Node},
@@ -157,28 +158,53 @@ impl State {
         if view.standing().any(|node| self.world.serves(number(node), own.cluster)) {
             return true;
         }
-        let voices: Vec<usize> = view.voices().into_iter().map(number).collect();
+        // A name that is being moved has the id of its former cluster until a new seed has reported.
+        if view.is_moving() && view.cluster_id().is_some_and(|id| id != World::id_of(own.cluster)) {
+            return false;
+        }
         let alive: Vec<usize> = self.world.all().filter(|n| self.world.serves(*n, own.cluster)).collect();
-        let held = alive.iter().filter(|n| voices.contains(n)).count();
-        held > 0 && held >= alive.len() - held
+        let count = |of: BTreeSet<IpAddr>| alive.iter().filter(|n| of.contains(&address(**n))).count();
+        let (nodes, held) = (count(view.voices([].into_iter())), count(own.voices()));
+        let is_most = |held: usize| held > 0 && held >= alive.len() - held;
+        is_most(nodes) || (is_most(held) && !self.are_answered_elsewhere(zone, &alive))
+    }
+
+    /// Whether another zone answers one of these nodes that a zone does not know, or should and may do so first.
+    fn are_answered_elsewhere(&self, zone: usize, nodes: &[usize]) -> bool {
+        let known = self.zones[zone].membership.view.voices([].into_iter());
+        let unknown: Vec<IpAddr> = nodes.iter().map(|n| address(*n)).filter(|node| !known.contains(node)).collect();
+        let is_unknown = |nodes: &[IpAddr]| nodes.iter().any(|node| unknown.contains(node));
+        let mut others = (0..self.zones.len()).filter(|other| *other != zone);
+        others.any(|other| {
+            is_unknown(self.answered(other)) || self.truth(other).is_some_and(|truth| is_unknown(truth.as_slice()))
+        })
     }
 
     /// For the eyes of a person who looks for a fault.
-    fn summaries(&self) -> Vec<(u8, bool, String)> {
-        let of = |zone: &Zone| (zone.cluster, zone.excused, zone.membership.view.summary());
-        self.zones.iter().map(of).collect()
+    fn summaries(&self) -> String {
+        let of = |(index, zone): (usize, &Zone)| {
+            let answered: String = self.answered(index).iter().map(|&node| letter(number(node))).collect();
+            let (state, excused) = (zone.answers.state(), if zone.excused { ", excused" } else { "" });
+            let (cluster, view) = (zone.cluster, zone.membership.view.summary());
+            format!("    {index} of {cluster} answers \"{answered}\", {state:?}{excused}: {view}\n")
+        };
+        self.zones.iter().enumerate().map(of).collect()
     }
 
-    /// What is wrong after a zone's turn.
-    fn refusal(&self, zone: usize) -> Option<String> {
+    /// What is wrong after a zone's turn, if this was the state before.
+    fn refusal(&self, before: &Self) -> Option<String> {
+        let zone = before.turn;
         let nodes: &[Node] = match &self.zones[zone].answers.knowledge {
             Knowledge::Known(known) => &known.nodes,
             Knowledge::Waiting(_) => return None,
         };
         let cluster = self.zones[zone].cluster;
         let is_excused = self.zones[zone].excused;
+        // The last node of a scope may turn out to be foreign after the poll: the next poll finds another scope.
+        let may_fall_back = !self.zones[zone].scopes.is_empty() && !before.answered(zone).is_empty();
         if self.answered(zone).is_empty()
             && !is_excused
+            && !may_fall_back
             && self.candidates(zone).iter().any(|n| self.world.serves(*n, cluster))
         {
             return Some("the answer is empty while a node lives".into());
@@ -321,7 +347,7 @@ impl Search {
         {
             self.depth = depth;
             for (step, after) in state.turns() {
-                let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
+                let refusal = after.refusal(&state).or_else(|| state.wrongly_left(&after));
                 let reached = self.reach(way, depth + 1, step, after);
                 if let Some(refusal) = refusal {
                     self.report(reached.unwrap_or(way), &refusal);
@@ -519,6 +545,9 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     let mut state = State::new(World::new(owners, ids), zones);
     let mut steps = vec![Step::Begin(beginning)];
     let is_verbose = std::env::var_os("ALTERNATOR_DNS_SEARCH_VERBOSE").is_some();
+    if is_verbose {
+        println!("walk {seed}: {}", steps[0]);
+    }
     let describe = |steps: &[Step], why: String| {
         let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
         format!("{why}\nafter:\n  {}", steps.join("\n  "))
@@ -526,11 +555,11 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     for _ in 0..WALK_STEPS {
         let next = if chance.random_bool(0.6) {
             let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
-            let refusal = after.refusal(state.turn).or_else(|| state.wrongly_left(&after));
+            let refusal = after.refusal(&state).or_else(|| state.wrongly_left(&after));
             steps.push(step.clone());
             if let Some(refusal) = refusal {
                 if is_verbose {
-                    println!("{step}\n {:#?}", after.summaries());
+                    println!("{step}\n{}", after.summaries());
                 }
                 return Err(describe(&steps, refusal));
             }
@@ -546,7 +575,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
         };
         state = next;
         if is_verbose {
-            println!("{}\n    {:#?}", steps[steps.len() - 1], state.summaries());
+            println!("{}\n{}", steps[steps.len() - 1], state.summaries());
         }
     }
     let zones = state.zones.len();
@@ -555,7 +584,7 @@ fn walk_from(beginning: usize, seed: u64) -> Result<(), String> {
     for turn in 0..zones * (usize::from(TURNS_TO_TRUTH) + 3) {
         let (step, after) = state.turns().choose(&mut chance).unwrap().clone();
         if is_verbose {
-            println!("{step}\n    {:#?}", after.summaries());
+            println!("{step}\n{}", after.summaries());
         }
         steps.push(step);
         state = after;

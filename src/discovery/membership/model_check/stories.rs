@@ -36,14 +36,18 @@ impl Story {
     }
 
     fn of(seed: u64, world: World, zones: &[(u8, &[usize], &[u8])]) -> Self {
+        let mut story = Self::unlearnt(seed, world, zones);
+        story.rounds(3);
+        story
+    }
+
+    /// No zone has had a turn.
+    fn unlearnt(seed: u64, world: World, zones: &[(u8, &[usize], &[u8])]) -> Self {
         let zones: Vec<(u8, Vec<usize>, &[u8])> =
             zones.iter().map(|(cluster, seeds, scopes)| (*cluster, indexes(seeds), *scopes)).collect();
         let zones: Vec<_> = zones.iter().map(|(cluster, seeds, scopes)| (*cluster, &seeds[..], *scopes)).collect();
         let what = format!("order {seed}, ids {:?}", world.ids);
-        let mut story =
-            Self { state: State::new(world, &zones), chance: StdRng::seed_from_u64(seed), never: Vec::new(), what };
-        story.rounds(3);
-        story
+        Self { state: State::new(world, &zones), chance: StdRng::seed_from_u64(seed), never: Vec::new(), what }
     }
 
     fn happens(&mut self, happening: Happening) -> &mut Self {
@@ -87,20 +91,24 @@ impl Story {
 
     /// So many turns of each zone.
     fn rounds(&mut self, rounds: usize) -> &mut Self {
-        for _ in 0..rounds {
-            for _ in 0..self.state.zones.len() {
-                let zone = self.state.turn;
-                self.state.begin_turn();
-                let mut order = self.state.candidates(zone);
-                order.shuffle(&mut self.chance);
-                self.state.poll(&order);
-                self.state.end_turn();
-                if zone == B {
-                    let answered = |n: &&usize| self.state.answered(B).contains(&address(**n - 1));
-                    let wrong = self.never.iter().find(answered);
-                    assert_eq!(wrong, None, "{}: answered {:?}", self.what, self.state.answered(B));
-                }
-            }
+        for _ in 0..rounds * self.state.zones.len() {
+            self.turn();
+        }
+        self
+    }
+
+    /// One turn of the zone whose turn it is.
+    fn turn(&mut self) -> &mut Self {
+        let zone = self.state.turn;
+        self.state.begin_turn();
+        let mut order = self.state.candidates(zone);
+        order.shuffle(&mut self.chance);
+        self.state.poll(&order);
+        self.state.end_turn();
+        if zone == B {
+            let answered = |n: &&usize| self.state.answered(B).contains(&address(**n - 1));
+            let wrong = self.never.iter().find(answered);
+            assert_eq!(wrong, None, "{}: answered {:?}", self.what, self.state.answered(B));
         }
         self
     }
@@ -485,4 +493,103 @@ fn a_label_exempts_zones_of_one_cluster() {
         zone.cluster = 0;
     }
     story.ends_right(A).ends_right(B);
+}
+
+#[test]
+fn a_node_that_belonged_is_remembered_although_all_of_its_probes_failed() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::unlearnt(seed, World::new("AA.......", ids), &[(0, &[1], &[])]);
+        story.rounds(1).dies(&[2]).rounds(2).settles().rounds(1).answers(A, &[1]);
+        story.dies(&[1]).rounds(2).returns(&[2]).settles().ends_right(A).answers(A, &[2]);
+    });
+}
+
+#[test]
+fn no_id_is_learnt_from_what_a_node_said_before_the_last_confirmed_one_failed() {
+    play(&ANY, |seed, ids| {
+        let zones: [(u8, &[usize], &[u8]); 2] = [(0, &[1], &[]), (1, &[4, 5], &[])];
+        let mut story = Story::unlearnt(seed, World::new("AAABB....", ids), &zones);
+        story.happens(Happening::Recycle(4, 2)).rounds(3).answers(B, &[4]);
+        story.happens(Happening::Recycle(4, 1)).dies(&[4]).joins(&[6], 1).settles().ends_right(B).answers(B, &[5, 6]);
+    });
+}
+
+#[test]
+fn a_node_that_lists_a_new_one_is_not_foreign_while_the_others_have_lost_sight_of_it() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AA.BB....", [&[1], &[4]]);
+        story.joins(&[8], 0).happens(Happening::Isolate(1)).happens(Happening::Gossip(0));
+        for _ in 0..3 {
+            story.rounds(1);
+            assert!(story.state.answered(A).contains(&address(1)), "{}", story.what);
+        }
+    });
+}
+
+#[test]
+fn a_node_that_joins_the_cluster_from_which_the_name_was_moved_is_foreign() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AAABB....", [&[1], &[4]]);
+        story.state.edit(B, 0, &indexes(&[1]));
+        story.ends_right(B).answers(B, &[1, 2, 3]).recycled(&[3], 1).rounds(3).never(&[3]).rounds(4);
+        story.settles().ends_right(B).answers(B, &[1, 2]);
+    });
+}
+
+#[test]
+fn a_fallback_is_answered_at_once_where_the_better_scope_has_foreign_nodes_only() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::of(seed, World::new("AAaBBB...", ids), &[(0, &[1], &[0, 1]), (1, &[4], &[])]);
+        story.dies(&[1]).rounds(2).recycled(&[1], 1).rounds(3).recycled(&[2], 1);
+        for _ in 0..4 {
+            story.rounds(1);
+            assert!(!story.state.answered(A).is_empty(), "{}", story.what);
+        }
+        story.settles().ends_right(A).answers(A, &[3]);
+    });
+}
+
+#[test]
+fn a_remembered_node_that_was_refuted_is_not_answered_again_before_it_belongs() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AAABBBB..", [&[1], &[4]]);
+        story.happens(Happening::Recycle(4, 2));
+        story.state.restart(B);
+        story.rounds(2).answers(B, &[4, 6, 7]).never(&[5]);
+        story.dies(&[6]).rounds(2).recycled(&[6], 2).rounds(4).settles().ends_right(B).answers(B, &[4, 7]);
+    });
+}
+
+#[test]
+fn a_seed_without_a_known_node_moves_the_name() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AAABB..C.", [&[1], &[4]]);
+        story.dies(&[4, 5]).rounds(3);
+        story.state.edit(B, 2, &indexes(&[8]));
+        story.ends_right(B).answers(B, &[8]);
+        let view = story.state.zones[B].membership.view();
+        assert_eq!((view.cluster_id(), view.others()), (story.state.world.id(7), None), "{}", story.what);
+    });
+}
+
+#[test]
+fn a_node_that_lists_what_the_zone_lists_no_more_is_foreign_where_scopes_are_set() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::unlearnt(seed, World::new("AAaa.....", ids), &[(0, &[1], &[0, 1])]);
+        // 1 is the last that lists 4.
+        story.happens(Happening::Recycle(3, 2)).happens(Happening::Gossip(1)).happens(Happening::Gossip(2)).rounds(1);
+        story.happens(Happening::Gossip(0)).happens(Happening::Recycle(1, 2)).rounds(3);
+        assert!(!story.state.answered(A).contains(&address(1)), "{}", story.what);
+        story.settles().ends_right(A).answers(A, &[1]);
+    });
+}
+
+#[test]
+fn a_zone_is_assessed_again_when_another_zone_answers_its_nodes_no_more() {
+    play(&ANY, |seed, ids| {
+        let mut story = Story::new(seed, ids, "AA.B.....", [&[1], &[4]]);
+        story.turn().state.pause(B);
+        story.recycled(&[2], 1).joins(&[3], 1).settles().rounds(4).ends_right(A).ends_right(B);
+        story.answers(B, &[2, 3, 4]);
+    });
 }

@@ -112,7 +112,12 @@ impl World {
             Ids::All => true,
             Ids::Some => n.is_multiple_of(2),
         };
-        self.addresses[n].owner.filter(|_| names).and_then(|owner| ClusterId::new([owner + 1; 16]))
+        self.addresses[n].owner.filter(|_| names).map(Self::id_of)
+    }
+
+    /// The id of a cluster.
+    pub(super) fn id_of(cluster: u8) -> ClusterId {
+        ClusterId::new([cluster + 1; 16]).unwrap()
     }
 
     /// Everything that may happen now.

@@ -1,6 +1,7 @@
 //! What is answered, and in which state the zone is.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -77,13 +78,17 @@ impl MembershipView {
                 NodeState::Up if !is_trusted => NodeState::New,
                 state => state,
             };
-            let is_refuted = matches!(
-                self.verdicts.get(&node.address),
-                Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
-            );
             let is_pending = node.pending || (!is_trusted && self.pending.contains(&node.address));
-            Node { state, pending: is_pending && !is_refuted, ..*node }
+            Node { state, pending: is_pending && !self.is_refuted(node.address), ..*node }
         };
         self.health.nodes().iter().map(shown).collect()
+    }
+
+    /// Whether a node's report shows that it is not to be answered.
+    pub(super) fn is_refuted(&self, node: IpAddr) -> bool {
+        matches!(
+            self.verdicts.get(&node),
+            Some(Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness | Verdict::Unnamed)
+        )
     }
 }

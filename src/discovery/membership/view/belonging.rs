@@ -32,17 +32,19 @@ impl MembershipView {
         }
         self.verdicts = assessment.verdicts;
         let earlier_id = self.id;
+        let mut is_other_group = false;
         if let Some(group) = assessment.group {
             self.learn_id(&group);
             let former = std::mem::replace(&mut self.group, group);
+            is_other_group = former != self.group;
             if self.lists.len() > 1 {
                 // Nodes of other scopes are on no list, so that this is how they leave.
                 former.members.into_iter().for_each(|node| self.depart_unlisted(node));
             }
         }
         self.forget_untracked();
-        // What follows from it is taken into account already, except from an id that was learned just now.
-        self.evidence_changed = self.id != earlier_id;
+        // The zone's nodes follow from its group, and the next group from them and from the id.
+        self.evidence_changed = self.id != earlier_id || is_other_group;
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
@@ -55,6 +57,7 @@ impl MembershipView {
             seeds: &self.seeds,
             standing: &self.standing,
             foreign: &self.foreign,
+            former: &self.former,
             awaited: &self.awaited,
             unidentified: &self.unidentified,
             id: self.id,
@@ -63,15 +66,21 @@ impl MembershipView {
     }
 
     fn apply(&mut self, node: IpAddr, verdict: Verdict) {
+        if matches!(verdict, Verdict::Foreign(_) | Verdict::Waits | Verdict::Witness) {
+            // It is decided: a later report that leaves it open must not bring back the former answer.
+            self.pending.remove(&node);
+        }
         match verdict {
             Verdict::Belongs | Verdict::Isolated => {
-                if self.foreign.remove(&node).is_some() {
-                    self.notices.push(Notice::Returned(node));
-                }
+                self.no_longer_foreign(node);
                 self.trusted.insert(node);
+                self.proven.insert(node);
                 self.standing.insert(node);
             }
             Verdict::Foreign(reason) => {
+                if !self.foreign.contains_key(&node) && self.nodes().contains(&node) {
+                    self.former.insert(node);
+                }
                 let earlier = self.foreign.insert(node, reason);
                 // Ids come after lists: that a node is only in another datacenter calls for another remedy.
                 let is_noteworthy = matches!(reason, ForeignReason::Datacenter(_)) && earlier != Some(reason);
@@ -79,6 +88,7 @@ impl MembershipView {
                     self.notices.push(Notice::Foreign(node, reason));
                 }
                 self.trusted.remove(&node);
+                self.proven.remove(&node);
                 self.standing.remove(&node);
                 self.departed.retain(|other| *other != node);
             }
@@ -87,13 +97,18 @@ impl MembershipView {
                 self.standing.remove(&node);
             }
             Verdict::Witness => {
-                if self.foreign.remove(&node).is_some() {
-                    self.notices.push(Notice::Returned(node));
-                }
+                self.no_longer_foreign(node);
                 self.standing.remove(&node);
             }
             Verdict::Split if self.trusted.contains(&node) => _ = self.standing.insert(node),
             Verdict::Unnamed | Verdict::Split | Verdict::Undecided => {}
+        }
+    }
+
+    fn no_longer_foreign(&mut self, node: IpAddr) {
+        self.former.remove(&node);
+        if self.foreign.remove(&node).is_some() {
+            self.notices.push(Notice::Returned(node));
         }
     }
 
@@ -121,7 +136,7 @@ impl MembershipView {
     }
 
     /// Whether the operator moves the name: the seeds were edited, a new one has reported, and none of them belongs. A
-    /// good seed behind others shows that the cluster is the same.
+    /// good seed behind others shows that the cluster is the same, but not one whose group has none of the zone's nodes.
     fn is_moved(&mut self, assessment: &Assessment) -> bool {
         if !self.seeds_edited {
             return false;
@@ -130,7 +145,8 @@ impl MembershipView {
         let is_awaited = |node: &IpAddr| self.awaited.contains(node);
         let group: BTreeSet<IpAddr> =
             assessment.group.iter().flat_map(|group| group.members.iter().chain(&group.witnesses)).copied().collect();
-        if self.seeds.iter().any(|seed| group.contains(seed) || self.standing.contains(seed)) {
+        let is_known = group.iter().any(|node| nodes.contains(node));
+        if self.seeds.iter().any(|seed| (is_known && group.contains(seed)) || self.standing.contains(seed)) {
             self.seeds_edited = false;
             return false;
         }
@@ -152,9 +168,11 @@ impl MembershipView {
         self.departed.clear();
         self.group = Group::default();
         self.trusted.clear();
+        self.proven.clear();
         self.pending.clear();
         self.standing.clear();
         self.foreign.clear();
+        self.former.clear();
         self.health.clear();
         self.seeds_edited = false;
         self.probing_changed = true;

@@ -188,8 +188,23 @@ impl MembershipView {
         self.identified.remove(&node);
         self.unidentified.remove(&node);
         self.pending.remove(&node);
-        self.standing.remove(&node);
+        if self.standing.remove(&node) && self.standing.is_empty() {
+            self.ask_others_anew();
+        }
         self.evidence_changed |= was_awaited || had_report;
+    }
+
+    /// The last node that stood has failed. Another group may be the zone's now, and give it its id: both are to rest on
+    /// what is newer than this failure.
+    fn ask_others_anew(&mut self) {
+        let others: Vec<IpAddr> = self.reports.keys().copied().collect();
+        for other in others {
+            self.ask(other);
+            if self.identifies {
+                self.identified.remove(&other);
+                self.unidentified.insert(other);
+            }
+        }
     }
 
     /// A node has said which cluster it is of, or that it cannot say.
@@ -219,7 +234,7 @@ impl MembershipView {
         let was_answered = self.health.is_answered_as_before(node);
         let change = self.health.record(node, outcome, now);
         if outcome == ProbeOutcome::Up {
-            if was_answered && self.health.state(node) == Some(NodeState::Up) {
+            if was_answered && self.health.state(node) == Some(NodeState::Up) && !self.is_refuted(node) {
                 self.pending.insert(node);
             }
             let is_old = |asked: &Instant| *asked + self.timing.refresh <= now;
@@ -353,6 +368,7 @@ impl MembershipView {
         self.awaited.retain(is_tracked);
         self.verdicts.retain(|node, _| is_tracked(node));
         self.trusted.retain(is_tracked);
+        self.proven.retain(is_tracked);
         self.pending.retain(is_tracked);
         self.standing.retain(is_tracked);
     }
@@ -367,7 +383,7 @@ impl MembershipView {
 
     /// A node is listed no more.
     pub(super) fn depart(&mut self, node: IpAddr) {
-        if !self.foreign.contains_key(&node) && (self.trusted.contains(&node) || self.health.was_up(node)) {
+        if !self.foreign.contains_key(&node) && (self.proven.contains(&node) || self.health.was_up(node)) {
             self.departed.push_front(node);
             self.departed.truncate(DEPARTED_MAX);
         }

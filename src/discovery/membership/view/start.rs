@@ -55,9 +55,11 @@ impl MembershipView {
             group: Group::default(),
             verdicts: BTreeMap::new(),
             trusted: BTreeSet::new(),
+            proven: BTreeSet::new(),
             pending: BTreeSet::new(),
             standing: BTreeSet::new(),
             foreign: BTreeMap::new(),
+            former: BTreeSet::new(),
             id: KnownId::Unknown,
             contest: None,
             evidence_changed: false,
@@ -124,6 +126,7 @@ impl MembershipView {
 
     fn inherit(mut self, inherited: Inheritance) -> Self {
         let Inheritance { last_success, others, foreign, id, seeds_edited } = inherited;
+        self.proven.clone_from(&self.trusted);
         self.last_success = last_success;
         self.fresh = last_success.unwrap_or(self.fresh);
         self.departed = others.into_iter().collect();
