@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, path::Path, sync::Arc};
 
-use super::texts::Texts;
+use super::texts::{Text, Texts};
 
 /// Diagnostics that are kept and printed; more are only counted. When a file has more they usually have one cause, which
 /// the rest would hide, and a file that is no configuration at all would fill the memory with them.
@@ -45,8 +45,7 @@ impl Diagnostics {
         let files: Vec<Arc<Path>> = texts.list().iter().map(|text| text.path.into()).collect();
         let located = list.into_iter().map(|error| {
             let number = texts.number(error.span.start);
-            let text = &texts.list()[number];
-            text.lines.locate(&files[number], error.shifted_back(text.start))
+            locate(&texts.list()[number], &files[number], error)
         });
         let mut list: Vec<_> = located.collect();
         list.dedup();
@@ -201,40 +200,10 @@ fn one_line(message: &str) -> String {
     line
 }
 
-/// Where the lines of a text start.
-pub(super) struct Lines<'t> {
-    text: &'t str,
-    /// Of 32 bits, because a file of nothing but lines has millions. A file is much smaller than 4 GiB.
-    starts: Vec<u32>,
-}
-
-impl<'t> Lines<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
-        let starts = ends.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX));
-        Self { text, starts: std::iter::once(0).chain(starts).collect() }
-    }
-
-    /// The text of a line, from 1, without its end.
-    pub(super) fn text(&self, line: usize) -> &'t str {
-        let start = self.starts.get(line - 1).map_or(self.text.len(), |start| *start as usize);
-        self.text.get(start..).unwrap_or_default().lines().next().unwrap_or_default()
-    }
-
-    /// Where a line, from 1, starts.
-    pub(super) fn start(&self, line: usize) -> usize {
-        self.starts[line - 1] as usize
-    }
-
-    /// The line of an offset, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        self.starts.partition_point(|&start| start as usize <= offset).max(1)
-    }
-
-    pub(super) fn locate(&self, file: &Arc<Path>, error: SpannedError) -> Diagnostic {
-        let line = self.line(error.span.start);
-        let start = self.start(line);
-        let before = self.text.get(start..error.span.start.min(self.text.len())).unwrap_or_default();
-        Diagnostic { file: file.clone(), line, column: before.chars().count() + 1, message: error.message }
-    }
+fn locate(Text { path: _, text, lines, start }: &Text<'_>, file: &Arc<Path>, error: SpannedError) -> Diagnostic {
+    let error = error.shifted_back(*start);
+    let line = lines.line(error.span.start);
+    let line_start = lines.start(line);
+    let before = text.get(line_start..error.span.start.min(text.len())).unwrap_or_default();
+    Diagnostic { file: file.clone(), line, column: before.chars().count() + 1, message: error.message }
 }

@@ -10,10 +10,10 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 use super::{
     Config, Scheme, SourceFile, Zone,
     definitions::{Key, Kind},
-    diagnostic::Lines,
     forward_keys::FORWARD_KEYS,
     server_keys::SERVER_KEYS,
     sources::without_mark,
+    texts::Lines,
     value::{Value, parse_network},
     zone_keys::ZONE_KEYS,
 };

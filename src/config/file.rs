@@ -15,7 +15,7 @@ use toml::{
 
 use super::{
     Forward, IncludePattern, Server, Zone,
-    diagnostic::{Errors, Lines, SpannedError},
+    diagnostic::{Errors, SpannedError},
     forward_keys::{ForwardKeys, read_forward},
     hints::{self, Explained},
     keys::Keys,
@@ -23,7 +23,7 @@ use super::{
     sections::name_owners,
     server_keys::{ServerKeys, read_server},
     syntax::screen,
-    texts::{Text, Texts},
+    texts::{Lines, Text, Texts},
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
 };
@@ -50,9 +50,9 @@ pub(super) fn read(texts: &Texts<'_>, errors: &mut Errors) -> Option<Content> {
     for text in texts.list() {
         match parts(text) {
             Ok(parts) => {
-                let had_room = zones <= ZONES_MAX;
+                let were_few = zones <= ZONES_MAX;
                 zones += parts.zones.len();
-                if had_room && zones > ZONES_MAX {
+                if were_few && zones > ZONES_MAX {
                     errors.push(SpannedError::new(text.start..text.start, too_many_zones()));
                 }
                 files.push(File { text, zones: parts.zones, syntax: Errors::default() });

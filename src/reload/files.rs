@@ -71,11 +71,11 @@ impl ConfigFiles {
 
     fn add_included(&mut self) -> Result<(), ReadError> {
         let Some(main) = self.files.first() else { return Ok(()) };
-        let mut room = FILE_OCTETS_MAX.saturating_sub(main.octets.len() as u64);
+        let mut octets_left = FILE_OCTETS_MAX.saturating_sub(main.octets.len() as u64);
         // A pattern may match the file that has it.
         let main_inode = self.stamps.first().map(Stamp::inode);
         for path in included_paths(&main.path, &self.includes)? {
-            let content = match read_regular(&path, room) {
+            let content = match read_regular(&path, octets_left) {
                 Ok(content) => content,
                 Err(ReadFailure::TooLarge(_)) => {
                     return Err(ReadError { path, reason: ReadFailure::TooLargeTogether(FILE_OCTETS_MAX) });
@@ -83,7 +83,7 @@ impl ConfigFiles {
                 Err(reason) => return Err(ReadError { path, reason }),
             };
             if Some(content.stamp.inode()) != main_inode {
-                room = room.saturating_sub(content.octets.len() as u64);
+                octets_left = octets_left.saturating_sub(content.octets.len() as u64);
                 self.stamps.push(content.stamp);
                 self.files.push(RawFile { path, octets: content.octets });
             }
@@ -292,6 +292,14 @@ mod tests {
         place.write("d/2.toml", &format!("# {}", "x".repeat(1 << 20)));
         let expected = "cannot read DIR/d/2.toml: all files of the configuration together are larger than 4 MiB";
         assert_eq!(place.error(), expected);
+    }
+
+    #[test]
+    fn only_a_file_that_has_changed_and_is_the_same_file_counts_as_written_in_place() {
+        let former = [Stamp::example(1, 0), Stamp::example(2, 0), Stamp::example(3, 0)];
+        let now = [Stamp::example(1, 0), Stamp::example(2, 5), Stamp::example(4, 5)];
+        assert_eq!(written_in_place(&former, &now), [Stamp::example(2, 0).inode()]);
+        assert_eq!(written_in_place(&[], &now), []);
     }
 
     #[test]

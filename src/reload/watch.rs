@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_of_two_files_are_told_apart_also_of_one_that_is_new() {
+    fn writers_of_two_files_are_distinguished_also_of_one_that_is_new() {
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let mut activity = named("config.toml");

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     daemon::{Daemon, command, config, scratch, zone, zones},
-    files::{rename_over, replace_by_pipe},
+    files::{HangingDirectory, rename_over, replace_by_pipe},
     observe::serves,
     wait,
 };
@@ -167,7 +167,7 @@ fn a_swapped_directory_of_included_files_is_noticed_twice() {
 }
 
 #[test]
-fn a_mistake_in_one_file_keeps_all_and_names_its_place() {
+fn an_error_in_one_file_keeps_all_and_names_its_place() {
     let place = Place::new("include-bad");
     fs::write(place.file("zones.d/a.toml"), place.zone("a")).unwrap();
     let daemon = place.start();
@@ -280,6 +280,24 @@ fn commands_read_included_files_and_name_them() {
     {
         assert!(plan.lines().any(|line| line.starts_with(zone) && line.ends_with(file)), "{zone}{file}\n{plan}");
     }
+}
+
+#[test]
+fn a_file_system_that_hangs_below_an_included_file_delays_no_query() {
+    let place = Place::new("include-hanging");
+    let hanging = HangingDirectory::new(&place.directory);
+    fs::write(hanging.file("a.toml"), place.zone("a")).unwrap();
+    fs::write(place.main(), place.main_text("hanging/*.toml")).unwrap();
+    let mut daemon = Daemon::launch_with(scratch("run"), &place.main(), &hanging.environment());
+    daemon.wait_ready();
+    follows(&daemon, "ma", "");
+    hanging.hang();
+    let complaint = refused(&daemon, "the file system does not answer");
+    assert!(serves(&daemon, "m.example") && serves(&daemon, "a.example"), "{complaint}");
+    hanging.recover();
+    rename_over(&hanging.file("a.toml"), &(place.zone("a") + &place.zone("b")));
+    wait::until("the files to be read again", || serves(&daemon, "b.example").then_some(()));
+    wait::until("the complaint to end", || daemon.api()["config"]["error"].is_null().then_some(()));
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn an_included_file_has_the_defaults_of_the_main_one_and_its_zones_their_own_pla
 }
 
 #[test]
-fn each_mistake_names_its_own_file() {
+fn each_error_names_its_own_file() {
     let wrong = "[zones.\"b\"]\nseeds = [\"10.0.0.1\"]\nttl = 3\n";
     let broken = "[zones.\"c\"]\nseeds = [\"10.0.0.1\n";
     let expected = "c.toml:9:1: zone main. has no key \"prt\"; did you mean \"port\"?\n\
