@@ -49,19 +49,21 @@ impl Config {
     /// # Errors
     /// All diagnostics, in the order of the files.
     pub fn parse_files(files: &[RawFile]) -> Result<Self, Diagnostics> {
-        let mut sources = Vec::with_capacity(files.len());
+        let mut readable = Vec::with_capacity(files.len());
         for RawFile { path, octets } in files {
-            sources.push(SourceFile { path: path.clone(), text: utf8(path, octets)?.to_owned() });
+            readable.push((path.as_path(), utf8(path, octets)?));
         }
-        if sources.is_empty() {
-            sources.push(SourceFile { path: PathBuf::new(), text: String::new() });
+        if readable.is_empty() {
+            readable.push((Path::new(""), ""));
         }
-        let texts = Texts::new(sources.iter().map(|file| (file.path.as_path(), without_mark(&file.text))));
+        let texts = Texts::new(readable.iter().map(|(path, text)| (*path, without_mark(text))));
         let mut errors = Errors::default();
         match file::read(&texts, &mut errors) {
             Some(file::Content { server, forward, zones, zone_places }) => {
                 let hash = files_hash(files);
-                Ok(Self { server, forward, zones, zone_places, hash, sources: sources.into() })
+                let source = |(path, text): (&Path, &str)| SourceFile { path: path.into(), text: text.into() };
+                let sources = readable.into_iter().map(source).collect();
+                Ok(Self { server, forward, zones, zone_places, hash, sources })
             }
             None => Err(Diagnostics::new(&texts, errors)),
         }
