@@ -23,10 +23,11 @@ use crate::{
         client::{AdminUrl, ServerAddress, escape_controls},
         control::{self, ControlError},
     },
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, effective, schema as config_schema},
-    net::watched::{FileReader, ReadError, read_any},
+    config::{Config, Diagnostics, effective, schema as config_schema},
+    net::watched::{FileReader, ReadError},
+    reload::{ConfigFiles, FilesError},
     snapshot::LastGoodError,
-    supervisor::{FileRefusal, Start, StartError, Supervisor, control_runtime},
+    supervisor::{Start, StartError, Supervisor, control_runtime},
     systemd::sockets::KeptSockets,
     telemetry::{self, FilterError, LogFilter, LogFormat},
     types::ZoneName,
@@ -265,11 +266,11 @@ impl Failure {
     }
 }
 
-impl From<FileRefusal> for Failure {
-    fn from(refusal: FileRefusal) -> Self {
+impl From<FilesError> for Failure {
+    fn from(refusal: FilesError) -> Self {
         match refusal {
-            FileRefusal::Unreadable(error) => error.into(),
-            FileRefusal::Invalid(diagnostics) => diagnostics.into(),
+            FilesError::Unreadable(error) => error.into(),
+            FilesError::Invalid(diagnostics) => diagnostics.into(),
         }
     }
 }
@@ -316,8 +317,7 @@ async fn serve(path: &Path, sockets: KeptSockets) -> Result<(), Failure> {
 /// # Errors
 /// It cannot be read, is not a regular file, or has diagnostics: then all of them.
 pub async fn load(path: &Path) -> Result<Config, Failure> {
-    let content = FileReader::new().read(path, FILE_OCTETS_MAX).await?;
-    Ok(Config::parse(path, &content.octets)?)
+    Ok(ConfigFiles::read(&FileReader::new(), path).await.parse()?)
 }
 
 /// `alternator-dns reload`.
@@ -349,7 +349,7 @@ pub fn flush(arguments: &FlushArguments) -> Result<(), Failure> {
 /// The file cannot be read or has errors, or has no such zone.
 pub fn config(ConfigCommand::Show(arguments): &ConfigCommand) -> Result<(), Failure> {
     let path = &arguments.config.config;
-    let config = Config::parse(path, &read_any(path, FILE_OCTETS_MAX)?)?;
+    let config = check::read(path)?.parse()?;
     let zone = arguments.zone.as_ref();
     if let Some(name) = zone.filter(|name| !config.zones.contains_key(*name)) {
         return Err(Failure::NoZone { path: path.clone(), name: name.clone() });

@@ -85,8 +85,8 @@
 //!
 //! # An edit of the file
 //!
-//! 1. `reload/watch.rs` sees that something changed; `net/watched.rs` reads the file with a deadline;
-//!    `reload/settle.rs` decides when the file is stable.
+//! 1. `reload/watch.rs` sees that something changed; `reload/files.rs` reads the file and those that it includes
+//!    (`config/include.rs`), with a deadline (`net/watched.rs`); `reload/settle.rs` decides when they are stable.
 //! 2. `config/` parses it: `config/parts.rs` cuts it into zones, `config/file.rs` walks their tables, `*_keys.rs` take the
 //!    keys, `value.rs` reads values, and
 //!    `diagnostic.rs` reports what is wrong, with line and column; `hints.rs` says what was probably meant. `syntax.rs`

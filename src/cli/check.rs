@@ -13,8 +13,9 @@ use tokio::runtime::Runtime;
 
 use super::{ConfigArguments, Failure, plural, print};
 use crate::{
-    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, node_loads},
+    config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, RawFile, node_loads},
     net::watched::{ReadError, ReadFailure, read_any},
+    reload::ConfigFiles,
     server::has_address,
     snapshot::LastGood,
     supervisor::{file_warnings, state_directories},
@@ -82,11 +83,11 @@ impl FromStr for ReportFormat {
 /// The file, or the last good configuration, cannot be read or has errors.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let path = arguments.file.as_ref().unwrap_or(&arguments.config.config);
-    let content = read(path);
+    let files = read(path);
     let name = if path.as_os_str() == STDIN_ARGUMENT { Path::new(STDIN_NAME) } else { path };
-    let config = match content {
-        content if arguments.last_good => last_good(content.ok().as_deref()),
-        content => content.map_err(Failure::from).and_then(|octets| Ok(Config::parse(name, &octets)?)),
+    let config = match files {
+        files if arguments.last_good => last_good(files.ok().as_ref().and_then(ConfigFiles::main)),
+        files => files.map_err(Failure::from).and_then(|files| Ok(files.parse()?)),
     };
     let config = match config {
         Ok(config) => config,
@@ -119,11 +120,17 @@ pub(super) fn warnings(config: &Config, runtime: Runtime) -> Vec<String> {
     config.warnings().into_iter().chain(absent_addresses(config)).chain(unusable).collect()
 }
 
-/// The content of a file, or of standard input.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
-    if path.as_os_str() != STDIN_ARGUMENT {
-        return read_any(path, FILE_OCTETS_MAX);
-    }
+/// A file, or standard input, and the files that it includes.
+pub(super) fn read(path: &Path) -> Result<ConfigFiles, ReadError> {
+    let main = if path.as_os_str() == STDIN_ARGUMENT {
+        RawFile { path: STDIN_NAME.into(), octets: read_stdin()? }
+    } else {
+        RawFile { path: path.into(), octets: read_any(path, FILE_OCTETS_MAX)? }
+    };
+    Ok(ConfigFiles::of_main(main))
+}
+
+fn read_stdin() -> Result<Vec<u8>, ReadError> {
     let failed = |reason| ReadError { path: STDIN_NAME.into(), reason };
     let mut octets = Vec::new();
     io::stdin().take(FILE_OCTETS_MAX + 1).read_to_end(&mut octets).map_err(|error| failed(error.into()))?;
@@ -136,20 +143,21 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
 /// Prints what is wrong for programs, after which one sentence is left to say; text is printed by the caller.
 fn report_failure(format: ReportFormat, file: &Path, failure: Failure) -> Failure {
     let errors = match &failure {
-        Failure::Config(diagnostics) => errors(diagnostics),
-        other => vec![(None, other.to_string())],
+        Failure::Config(diagnostics) => errors(file, diagnostics),
+        Failure::Unreadable(error) if error.path != file => vec![(&*error.path, None, failure.to_string())],
+        other => vec![(file, None, other.to_string())],
     };
     let report = match format {
         ReportFormat::Text => return failure,
         ReportFormat::Json => {
-            let errors = errors.into_iter().map(|(place, message)| {
+            let errors = errors.into_iter().map(|(file, place, message)| {
                 let (line, column) = place.unzip();
                 json!({ "file": file.to_string_lossy(), "line": line, "column": column, "message": message })
             });
             json_report(file, None, errors.collect(), &[])
         }
         ReportFormat::Github => {
-            let lines = errors.iter().map(|(place, message)| annotation("error", file, *place, message));
+            let lines = errors.iter().map(|(file, place, message)| annotation("error", file, *place, message));
             lines.collect::<Vec<_>>().join("\n")
         }
     };
@@ -162,13 +170,16 @@ fn report_failure(format: ReportFormat, file: &Path, failure: Failure) -> Failur
     }
 }
 
-/// Line and column, where known, and message of each error.
-fn errors(diagnostics: &Diagnostics) -> Vec<(Option<(usize, usize)>, String)> {
+/// An error: its file, line and column where they are known, and the message.
+type Reported<'f> = (&'f Path, Option<(usize, usize)>, String);
+
+fn errors<'f>(main: &'f Path, diagnostics: &'f Diagnostics) -> Vec<Reported<'f>> {
     let shown = diagnostics.list().iter();
-    let mut list: Vec<_> = shown.map(|one| (Some((one.line, one.column)), one.message.clone())).collect();
+    let mut list: Vec<Reported<'_>> =
+        shown.map(|one| (&*one.file, Some((one.line, one.column)), one.message.clone())).collect();
     let more = diagnostics.count().saturating_sub(list.len());
     if more > 0 {
-        list.push((None, format!("and {more} more")));
+        list.push((main, None, format!("and {more} more")));
     }
     list
 }

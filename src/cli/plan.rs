@@ -21,9 +21,9 @@ use crate::{
     admin::{
         client::ServerAddress,
         control::ControlError,
-        running::{RunningConfiguration, running_configuration, running_zone},
+        running::{RunningConfiguration, RunningFile, running_configuration, running_zone},
     },
-    config::Config,
+    config::{Config, RawFile},
     table::{Knowledge, ZoneDrains},
     types::ZoneName,
 };
@@ -51,9 +51,9 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
     let socket = ServerAddress::Socket(arguments.socket.path());
     let running = runtime.block_on(running_configuration(&socket))?;
     let path = arguments.file.as_ref().unwrap_or(&running.server.file);
-    let octets = check::read(path)?;
+    let files = check::read(path)?;
     let name = if path.as_os_str() == STDIN_ARGUMENT { Path::new(check::STDIN_NAME) } else { path };
-    let wanted = Config::parse(name, &octets)?;
+    let wanted = files.parse()?;
     let in_force = in_force(&running)?;
     let mut plan = ReloadPlan::between(&in_force, &wanted);
     let known = runtime.block_on(known(&socket, &plan))?;
@@ -96,8 +96,9 @@ fn add_effects(plan: &mut ReloadPlan, configs: (&Config, &Config), known: &BTree
 /// What the server has in force. The version of the command may be another one than the server's.
 fn in_force(running: &RunningConfiguration) -> Result<Config, ControlError> {
     let unable = |why: String| ControlError::Unable(format!("cannot read the configuration in force: {why}"));
-    let [file] = running.files.as_slice() else { return Err(unable(format!("it has {} files", running.files.len()))) };
-    Config::parse(&file.path, file.text.as_bytes()).map_err(|error| unable(error.to_string()))
+    let file = |file: &RunningFile| RawFile { path: file.path.clone(), octets: file.text.as_bytes().into() };
+    let files: Vec<_> = running.files.iter().map(file).collect();
+    Config::parse_files(&files).map_err(|error| unable(error.to_string()))
 }
 
 /// What the server knows of the zones that would change or go. One that has gone meanwhile is left out.

@@ -155,6 +155,7 @@ pub fn changed_server_keys(old: &Server, new: &Server) -> Vec<&'static str> {
         ("rate_limit", old.rate_limit != new.rate_limit),
         ("state_dir", old.state_dir != new.state_dir),
         ("snapshot_max_age", old.snapshot_max_age != new.snapshot_max_age),
+        ("include", old.include != new.include),
     ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }

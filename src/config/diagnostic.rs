@@ -1,6 +1,8 @@
 //! Diagnostics: what is wrong in a file, where, and how to correct it.
 
-use std::{fmt, ops::Range, path::Path};
+use std::{fmt, ops::Range, path::Path, sync::Arc};
+
+use super::texts::{Text, Texts};
 
 /// Diagnostics that are kept and printed; more are only counted. When a file has more they usually have one cause, which
 /// the rest would hide, and a file that is no configuration at all would fill the memory with them.
@@ -15,6 +17,8 @@ const MESSAGE_START_CHARACTERS: usize = 400;
 /// One diagnostic: `file:line:col: message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Diagnostic {
+    /// The file.
+    pub file: Arc<Path>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -23,31 +27,37 @@ pub struct Diagnostic {
     pub message: String,
 }
 
-/// Why a file is refused: its diagnostics, in the order of the file.
+/// Why a configuration is refused: its diagnostics, in the order of its files.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct Diagnostics {
-    file: String,
+    /// The main file.
+    main: Arc<Path>,
     list: Vec<Diagnostic>,
     /// Errors that are counted and have no diagnostic.
     more: usize,
 }
 
 impl Diagnostics {
-    /// Finds the lines of the errors, of which there is at least one, and sorts them by place.
-    pub(super) fn new(file: &Path, lines: &Lines<'_>, errors: Errors) -> Self {
-        let Errors { list, more } = errors;
-        let mut list: Vec<_> = list.into_iter().map(|error| lines.locate(error)).collect();
-        list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    /// Finds the places of the errors, of which there is at least one, and sorts them.
+    pub(super) fn new(texts: &Texts<'_>, errors: Errors) -> Self {
+        let Errors { mut list, more } = errors;
+        list.sort_by_key(|error| error.span.start);
+        let files: Vec<Arc<Path>> = texts.list().iter().map(|text| text.path.into()).collect();
+        let located = list.into_iter().map(|error| {
+            let number = texts.number(error.span.start);
+            locate(&texts.list()[number], &files[number], error)
+        });
+        let mut list: Vec<_> = located.collect();
         list.dedup();
-        Self { file: file.display().to_string(), list, more }
+        Self { main: files.into_iter().next().unwrap_or_else(|| Path::new("").into()), list, more }
     }
 
-    /// The diagnostics, in the order of the file: at most [`DIAGNOSTICS_SHOWN_MAX`].
+    /// The diagnostics, in the order of the files: at most [`DIAGNOSTICS_SHOWN_MAX`].
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
-    /// How many errors the file has.
+    /// How many errors the files have.
     pub fn count(&self) -> usize {
         self.list.len() + self.more
     }
@@ -57,11 +67,12 @@ impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, diagnostic) in self.list.iter().enumerate() {
             let separator = if n == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}:{}:{}: {}", self.file, diagnostic.line, diagnostic.column, diagnostic.message)?;
+            let Diagnostic { file, line, column, message } = diagnostic;
+            write!(f, "{separator}{}:{line}:{column}: {message}", file.display())?;
         }
         match self.more {
             0 => Ok(()),
-            more => write!(f, "\n{}: and {more} more", self.file),
+            more => write!(f, "\n{}: and {more} more", self.main.display()),
         }
     }
 }
@@ -88,6 +99,12 @@ impl SpannedError {
 
     pub(super) fn unknown_key(span: Range<usize>, message: impl Into<String>, key: &str) -> Self {
         Self { unknown_key: Some(key.to_owned()), ..Self::new(span, message) }
+    }
+
+    /// The error with its place in the file that begins at this offset.
+    pub(super) fn shifted_back(mut self, by: usize) -> Self {
+        self.span = self.span.start.saturating_sub(by)..self.span.end.saturating_sub(by);
+        self
     }
 }
 
@@ -183,40 +200,10 @@ fn one_line(message: &str) -> String {
     line
 }
 
-/// Where the lines of a text start.
-pub(super) struct Lines<'t> {
-    text: &'t str,
-    /// Of 32 bits, because a file of nothing but lines has millions. A file is much smaller than 4 GiB.
-    starts: Vec<u32>,
-}
-
-impl<'t> Lines<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        let ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
-        let starts = ends.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX));
-        Self { text, starts: std::iter::once(0).chain(starts).collect() }
-    }
-
-    /// The text of a line, from 1, without its end.
-    pub(super) fn text(&self, line: usize) -> &'t str {
-        let start = self.starts.get(line - 1).map_or(self.text.len(), |start| *start as usize);
-        self.text.get(start..).unwrap_or_default().lines().next().unwrap_or_default()
-    }
-
-    /// Where a line, from 1, starts.
-    pub(super) fn start(&self, line: usize) -> usize {
-        self.starts[line - 1] as usize
-    }
-
-    /// The line of an offset, from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        self.starts.partition_point(|&start| start as usize <= offset).max(1)
-    }
-
-    pub(super) fn locate(&self, error: SpannedError) -> Diagnostic {
-        let line = self.line(error.span.start);
-        let start = self.start(line);
-        let before = self.text.get(start..error.span.start.min(self.text.len())).unwrap_or_default();
-        Diagnostic { line, column: before.chars().count() + 1, message: error.message }
-    }
+fn locate(Text { path: _, text, lines, start }: &Text<'_>, file: &Arc<Path>, error: SpannedError) -> Diagnostic {
+    let error = error.shifted_back(*start);
+    let line = lines.line(error.span.start);
+    let line_start = lines.start(line);
+    let before = text.get(line_start..error.span.start.min(text.len())).unwrap_or_default();
+    Diagnostic { file: file.clone(), line, column: before.chars().count() + 1, message: error.message }
 }

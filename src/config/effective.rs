@@ -8,11 +8,12 @@ use serde::Deserialize as _;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::{
-    BYTE_ORDER_MARK, Config, Scheme, SourceFile, Zone,
+    Config, Scheme, SourceFile, Zone,
     definitions::{Key, Kind},
-    diagnostic::Lines,
     forward_keys::FORWARD_KEYS,
     server_keys::SERVER_KEYS,
+    sources::without_mark,
+    texts::Lines,
     value::{Value, parse_network},
     zone_keys::ZONE_KEYS,
 };
@@ -87,6 +88,8 @@ impl fmt::Display for EffectiveSection {
         }
         for EffectiveValue { key, value, origin } in &self.values {
             match value {
+                // The zones of those files are shown too, so a copy of this that included them would have each twice.
+                Some(value) if key == "include" => writeln!(f, "# {key} = {value}  # {origin}")?,
                 Some(value) => writeln!(f, "{key} = {value}  # {origin}")?,
                 None => writeln!(f, "# {key} is not set{origin}")?,
             }
@@ -155,7 +158,7 @@ struct SourceText<'s> {
 
 impl<'s> SourceText<'s> {
     fn new(file: &'s SourceFile) -> Self {
-        let text = file.text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&file.text);
+        let text = without_mark(&file.text);
         Self { path: &file.path, text, lines: Lines::new(text) }
     }
 

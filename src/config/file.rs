@@ -1,10 +1,10 @@
-//! Reads a file: takes every known key and reports the keys that are left.
+//! Reads the files: takes every known key and reports the keys that are left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustc_hash::FxHashMap;
@@ -14,15 +14,16 @@ use toml::{
 };
 
 use super::{
-    Forward, Server, Zone,
-    diagnostic::{Errors, Lines, SpannedError},
+    Forward, IncludePattern, Server, Zone,
+    diagnostic::{Errors, SpannedError},
     forward_keys::{ForwardKeys, read_forward},
     hints::{self, Explained},
     keys::Keys,
-    parts::{Parts, cut},
+    parts::{Parts, ZONES_MAX, cut, too_many_zones},
     sections::name_owners,
     server_keys::{ServerKeys, read_server},
     syntax::screen,
+    texts::{Lines, Text, Texts},
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
 };
@@ -32,48 +33,97 @@ const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
 
 const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
 
-/// What a file says.
+/// What the files say.
 pub(super) struct Content {
     pub(super) server: Server,
     pub(super) forward: Option<Forward>,
     pub(super) zones: BTreeMap<ZoneName, Zone>,
-    /// The line of each zone.
-    pub(super) zone_lines: BTreeMap<ZoneName, usize>,
+    /// Of each zone the number of its file, and the line.
+    pub(super) zone_places: BTreeMap<ZoneName, (usize, usize)>,
 }
 
-/// Reads a whole file and appends what is wrong to `errors`; `None` when there is any error.
-pub(super) fn read(text: &str, lines: &Lines<'_>, errors: &mut Errors) -> Option<Content> {
-    let refused = screen(text, lines, &TOP_KEYS).map_or_else(|| cut(text).map_err(Errors::from), Err);
-    let parts = match refused {
-        Ok(parts) => parts,
-        Err(refused) => {
-            errors.append(hints::explain(text, lines, refused).errors);
-            return None;
+/// Reads whole files, the main one first, and appends what is wrong to `errors`; `None` when there is any error.
+pub(super) fn read(texts: &Texts<'_>, errors: &mut Errors) -> Option<Content> {
+    let mut files = Vec::with_capacity(texts.list().len());
+    let mut rests = Vec::with_capacity(texts.list().len());
+    let mut zones = 0;
+    for text in texts.list() {
+        match parts(text) {
+            Ok(parts) => {
+                let were_few = zones <= ZONES_MAX;
+                zones += parts.zones.len();
+                if were_few && zones > ZONES_MAX {
+                    errors.push(SpannedError::new(text.start..text.start, too_many_zones()));
+                }
+                files.push(File { text, zones: parts.zones, syntax: Errors::default() });
+                rests.push(parts.rest);
+            }
+            Err(refused) => errors.append(refused.shifted(text.start)),
         }
-    };
-    let mut syntax = Errors::default();
+    }
+    if !errors.is_empty() {
+        return None;
+    }
     let mut others = Errors::default();
-    let content = read_parts(&File { text, lines, parts: &parts }, &mut syntax, &mut others);
-    if syntax.is_empty() {
+    let content = read_parts(texts, &mut files, &rests, &mut others);
+    if files.iter().all(|file| file.syntax.is_empty()) {
         errors.append(others);
         return content;
     }
-    let syntax = hints::explain(text, lines, syntax);
-    errors.extend(without_consequences(lines, &syntax, others));
-    errors.append(syntax.errors);
+    let mut others = std::mem::take(others.list_mut());
+    for (number, File { text, syntax, .. }) in files.into_iter().enumerate() {
+        let own = others.extract_if(.., |error| texts.number(error.span.start) == number);
+        if syntax.is_empty() {
+            errors.extend(own);
+            continue;
+        }
+        let own: Errors = own.map(|error| error.shifted_back(text.start)).collect();
+        let syntax = hints::explain(text.text, &text.lines, syntax);
+        let own: Errors = without_consequences(&text.lines, &syntax, own).into_iter().collect();
+        errors.append(own.shifted(text.start));
+        errors.append(syntax.errors.shifted(text.start));
+    }
     None
+}
+
+/// The parts of a file, or why it is no configuration at all.
+fn parts(Text { text, lines, .. }: &Text<'_>) -> Result<Parts, Errors> {
+    let refused = screen(text, lines, &TOP_KEYS).map_or_else(|| cut(text).map_err(Errors::from), Err);
+    refused.map_err(|refused| hints::explain(text, lines, refused).errors)
 }
 
 /// A file that is read.
 struct File<'t> {
-    text: &'t str,
-    lines: &'t Lines<'t>,
-    parts: &'t Parts,
+    text: &'t Text<'t>,
+    /// Where the sections of each zone are.
+    zones: Vec<Range<usize>>,
+    /// Its errors of syntax, with their places in it.
+    syntax: Errors,
 }
 
-/// Reads all parts, the rest first: it has `[defaults]`. `None` when there is any error.
-fn read_parts(file: &File<'_>, syntax: &mut Errors, errors: &mut Errors) -> Option<Content> {
-    let mut keys = Keys::new(parse(&file.parts.rest, 0, file.lines, syntax), "this file".to_owned());
+impl File<'_> {
+    /// The tree of what is in no section of a zone.
+    fn tree<'r>(&mut self, rest: &'r str) -> DeTable<'r> {
+        parse(rest, 0, &self.text.lines, &mut self.syntax)
+    }
+
+    /// Reads the zones: those of the rest, and those that have parts of their own.
+    fn read_zones(&mut self, rest: Option<DeTable<'_>>, zones: &mut ZoneReader<'_>, errors: &mut Errors) {
+        let Self { text, zones: sections, syntax } = self;
+        errors.append(zones.read(rest.unwrap_or_default(), text.start));
+        for section in sections {
+            let start = text.start + section.start;
+            let mut root = parse(&text.text[section.clone()], section.start, &text.lines, syntax);
+            let read = root.remove("zones").map(zones_table).unwrap_or(Ok(DeTable::default()));
+            errors.append(read.map_or_else(|more| more.shifted(start), |table| zones.read(table, start)));
+        }
+    }
+}
+
+/// Reads all files, and of each the rest first: that of the main one has `[defaults]`. `None` when there is any error.
+fn read_parts(texts: &Texts<'_>, files: &mut [File<'_>], rests: &[String], errors: &mut Errors) -> Option<Content> {
+    let ((main, included), (main_rest, included_rests)) = (files.split_first_mut()?, rests.split_first()?);
+    let mut keys = Keys::new(main.tree(main_rest), "this file".to_owned());
     let (server, more) = keys.sub_table("server").map(read_server).unwrap_or_default();
     errors.append(more);
     let (forward, more) = read_forward(&mut keys).unzip();
@@ -86,17 +136,18 @@ fn read_parts(file: &File<'_>, syntax: &mut Errors, errors: &mut Errors) -> Opti
     let rest = keys.take("zones", zones_table);
     errors.append(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
     let clients = server.clients.clone().unwrap_or_default();
-    let mut zones = ZoneReader::new(file.lines, &defaults, &clients);
-    errors.append(zones.read(rest.unwrap_or_default(), 0));
-    for section in &file.parts.zones {
-        let mut root = parse(&file.text[section.clone()], section.start, file.lines, syntax);
-        let read = root.remove("zones").map(zones_table).unwrap_or(Ok(DeTable::default()));
-        let more = read.map_or_else(|more| more.shifted(section.start), |table| zones.read(table, section.start));
-        errors.append(more);
+    let mut zones = ZoneReader::new(texts, &defaults, &clients);
+    main.read_zones(rest, &mut zones, errors);
+    for (file, rest) in included.iter_mut().zip(included_rests) {
+        let (rest, more) = included_zones(file.tree(rest), main.text.path);
+        errors.append(more.shifted(file.text.start));
+        file.read_zones(rest, &mut zones, errors);
     }
     let zones = zones.zones;
     if zones.is_empty() && errors.is_empty() {
-        errors.push(SpannedError::missing(0..0, "no zone; add [zones.\"alternator.example.com\"] with its seeds"));
+        let message = "no zone; add [zones.\"alternator.example.com\"] with its seeds";
+        let elsewhere = if server.include.is_empty() { "" } else { ", here or in a file that include names" };
+        errors.push(SpannedError::missing(0..0, format!("{message}{elsewhere}")));
     }
     errors.append(cross_checks(&server, &zones));
     if let Some(forward) = &forward {
@@ -109,9 +160,23 @@ fn read_parts(file: &File<'_>, syntax: &mut Errors, errors: &mut Errors) -> Opti
     }
     let mut zones: Vec<_> = zones.into_iter().collect();
     zones.sort_by_cached_key(|(name, _)| name.clone());
-    let zone_lines = zones.iter().map(|(name, read)| (name.clone(), file.lines.line(read.span.start))).collect();
+    let zone_places = zones.iter().map(|(name, read)| (name.clone(), texts.place(read.span.start))).collect();
     let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
-    Some(Content { server: server.resolve(), forward: forward.map(ForwardKeys::resolve), zones, zone_lines })
+    Some(Content { server: server.resolve(), forward: forward.map(ForwardKeys::resolve), zones, zone_places })
+}
+
+/// `zones` of an included file, which may have nothing else.
+fn included_zones<'t>(root: DeTable<'t>, main: &Path) -> (Option<DeTable<'t>>, Errors) {
+    let mut keys = Keys::new(root, "this file".to_owned());
+    let zones = keys.take("zones", zones_table);
+    for section in TOP_KEYS.into_iter().filter(|section| *section != "zones") {
+        if let Some((key, _)) = keys.table.remove_entry(section) {
+            let main = main.display();
+            let message = format!("{section} belongs in {main}: an included file may have zones only");
+            keys.errors.push(SpannedError::new(key.span(), message));
+        }
+    }
+    (zones, keys.finish(&["zones"], &TOP_KEYS_LATER))
 }
 
 fn zones_table(zones: Value<'_>) -> Read<DeTable<'_>> {
@@ -139,6 +204,18 @@ pub(super) fn state_dir(text: &str) -> Option<PathBuf> {
     let (root, _) = DeTable::parse_recoverable(&parts.rest);
     let directory = root.get_ref().get("server")?.get_ref().get("state_dir")?.get_ref().as_str()?;
     (!directory.is_empty()).then(|| directory.into())
+}
+
+/// `include` of a main file that may have errors.
+pub(super) fn includes(text: &str) -> Vec<IncludePattern> {
+    if screen(text, &Lines::new(text), &TOP_KEYS).is_some() {
+        return Vec::new();
+    }
+    let Ok(parts) = cut(text) else { return Vec::new() };
+    let (root, _) = DeTable::parse_recoverable(&parts.rest);
+    let server = root.get_ref().get("server").and_then(|server| server.get_ref().get("include"));
+    let entries = server.and_then(|list| list.get_ref().as_array()).into_iter().flat_map(|list| list.iter());
+    entries.filter_map(|entry| IncludePattern::parse(entry.get_ref().as_str()?).ok()).collect()
 }
 
 /// The errors that remain beside errors of syntax: keys that seem missing may only be unreadable, a key that seems unknown
@@ -169,7 +246,7 @@ struct ReadZone {
 
 /// Reads zones, a table of them at a time.
 struct ZoneReader<'a> {
-    lines: &'a Lines<'a>,
+    texts: &'a Texts<'a>,
     defaults: &'a ZoneKeys,
     clients: &'a AllowedClients,
     /// Where the name of each zone is, also of those with errors.
@@ -178,11 +255,11 @@ struct ZoneReader<'a> {
 }
 
 impl<'a> ZoneReader<'a> {
-    fn new(lines: &'a Lines<'a>, defaults: &'a ZoneKeys, clients: &'a AllowedClients) -> Self {
-        Self { lines, defaults, clients, names: FxHashMap::default(), zones: Zones::default() }
+    fn new(texts: &'a Texts<'a>, defaults: &'a ZoneKeys, clients: &'a AllowedClients) -> Self {
+        Self { texts, defaults, clients, names: FxHashMap::default(), zones: Zones::default() }
     }
 
-    /// Reads a table of zones from the part of the file that begins at `start`.
+    /// Reads a table of zones from the part of a file that begins at `start`.
     fn read(&mut self, table: DeTable<'_>, start: usize) -> Errors {
         let mut entries: Vec<_> = table.into_iter().collect();
         // Entries are large; an ordinary sort would move them at each of its steps.
@@ -212,7 +289,13 @@ impl<'a> ZoneReader<'a> {
         let span = span.start + start..span.end + start;
         if let Some(other) = self.names.get(&name).copied() {
             let (first, second) = (span.start.min(other), span.start.max(other));
-            let message = format!("zone {name} is defined twice; it is in line {} already", self.lines.line(first));
+            let (file, line) = self.texts.place(first);
+            let place = if file == self.texts.number(second) {
+                format!("line {line}")
+            } else {
+                format!("{}:{line}", self.texts.list()[file].path.display())
+            };
+            let message = format!("zone {name} is defined twice; it is in {place} already");
             return SpannedError::new(second..second, message).into();
         }
         self.names.insert(name.clone(), span.start);

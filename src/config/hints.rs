@@ -1,6 +1,9 @@
 //! What a person probably meant where the parser of TOML only says what it expected.
 
-use super::diagnostic::{Errors, Lines, SpannedError};
+use super::{
+    diagnostic::{Errors, SpannedError},
+    texts::Lines,
+};
 
 /// Lines of a file that decide whether it is YAML or INI: whole files of another format look so from their beginning.
 const LINES_LOOKED_AT: usize = 20;

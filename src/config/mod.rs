@@ -1,7 +1,7 @@
-//! The configuration: a file, parsed and checked.
+//! The configuration: a file and those that it includes, parsed and checked.
 //!
-//! A [`Config`] is always valid: [`Config::parse`] is the only way to make one, and reports everything that is wrong in the
-//! file, with line and column.
+//! A [`Config`] is always valid: [`Config::parse_files`] is the only way to make one, and reports everything that is wrong in
+//! the files, with line and column.
 //!
 //! To add a key: its name and field in `server_keys`, `zone_keys`, `forward_keys` or `encryption_keys`, a reader in
 //! `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
@@ -14,6 +14,7 @@ mod encryption_keys;
 mod file;
 mod forward_keys;
 mod hints;
+mod include;
 mod keys;
 mod named_files;
 mod node_load;
@@ -21,8 +22,10 @@ mod parts;
 mod schema;
 mod sections;
 mod server_keys;
+mod sources;
 mod status;
 mod syntax;
+mod texts;
 mod value;
 mod warnings;
 mod zone_keys;
@@ -32,7 +35,7 @@ use std::{
     error::Error,
     net::{IpAddr, SocketAddr},
     num::{NonZeroU8, NonZeroU16},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -44,14 +47,15 @@ pub use self::changes::{
     changed_server_keys, changed_zone_keys,
 };
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
-use self::diagnostic::{Errors, Lines, SpannedError};
 pub use self::effective::{EffectiveSection, EffectiveValue, SectionName, effective, effective_sections};
 pub use self::forward_keys::UPSTREAMS_MAX;
+pub use self::include::{INCLUDED_FILES_MAX, IncludeError, IncludePattern};
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
 };
 pub use self::schema::schema;
+pub use self::sources::{RawFile, SourceFile, content_hash, digest, files_hash, includes_of, state_dir_of_refused};
 pub use self::status::ConfigStatus;
 pub use crate::types::Scope;
 use crate::{
@@ -59,13 +63,14 @@ use crate::{
     types::{AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, RateLimit, Seed, Ttl, ZoneName},
 };
 
-/// The largest file that is read: forty thousand zones. Parsing one takes some fifteen times as much memory.
+/// The largest configuration that is read, all its files together: forty thousand zones. Parsing one takes some fifteen times
+/// as much memory.
 pub const FILE_OCTETS_MAX: u64 = 4 << 20;
 
 /// What some editors put before the first character of a text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A whole file, parsed and checked.
+/// A whole configuration, parsed and checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// `[server]`.
@@ -74,21 +79,12 @@ pub struct Config {
     pub forward: Option<Forward>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
-    /// The line of each zone in its file.
-    zone_lines: BTreeMap<ZoneName, usize>,
-    /// Identifies the content: sixteen hexadecimal digits.
+    /// Of each zone the number of its file, and the line.
+    zone_places: BTreeMap<ZoneName, (usize, usize)>,
+    /// Identifies the content of all files: sixteen hexadecimal digits.
     pub hash: String,
-    /// What it was parsed from.
+    /// What it was parsed from; the main file is the first.
     pub sources: Arc<[SourceFile]>,
-}
-
-/// A file of a configuration, as it was read.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SourceFile {
-    /// Where it was.
-    pub path: PathBuf,
-    /// What it contained.
-    pub text: String,
 }
 
 /// `[server]`.
@@ -124,6 +120,8 @@ pub struct Server {
     pub state_dir: Option<PathBuf>,
     /// Older nodes of the snapshot are ignored at start.
     pub snapshot_max_age: Duration,
+    /// Further files with zones.
+    pub include: Vec<IncludePattern>,
 }
 
 /// `listen_tls`, `listen_https`, `listen_quic` and `tls` of `[server]`.
@@ -365,40 +363,6 @@ pub enum ReloadError {
 }
 
 impl Config {
-    /// Parses the content of a file; `path` only names it in diagnostics.
-    ///
-    /// # Errors
-    /// All diagnostics, in the order of the file.
-    pub fn parse(path: &Path, content: &[u8]) -> Result<Self, Diagnostics> {
-        let whole = std::str::from_utf8(content).map_err(|error| {
-            let readable = String::from_utf8_lossy(&content[..error.valid_up_to()]);
-            let message = if content.starts_with(&[0xff, 0xfe]) || content.starts_with(&[0xfe, 0xff]) {
-                "the file is UTF-16 text; save it as UTF-8"
-            } else {
-                "the file is not UTF-8 text from here on"
-            };
-            let error = SpannedError::new(readable.len()..readable.len(), message);
-            Diagnostics::new(path, &Lines::new(&readable), error.into())
-        })?;
-        let text = whole.strip_prefix(BYTE_ORDER_MARK).unwrap_or(whole);
-        let mut errors = Errors::default();
-        let lines = Lines::new(text);
-        match file::read(text, &lines, &mut errors) {
-            Some(file::Content { server, forward, zones, zone_lines }) => {
-                let source = SourceFile { path: path.into(), text: whole.into() };
-                let hash = content_hash(content);
-                Ok(Self { server, forward, zones, zone_lines, hash, sources: [source].into() })
-            }
-            None => Err(Diagnostics::new(path, &lines, errors)),
-        }
-    }
-
-    /// The file that defines a zone, and the line.
-    pub fn place_of(&self, zone: &ZoneName) -> Option<(&Path, usize)> {
-        let line = self.zone_lines.get(zone)?;
-        Some((&self.sources.first()?.path, *line))
-    }
-
     /// What is allowed but probably not meant, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let wildcards_only = self.server.listen.iter().all(|address| address.ip().is_unspecified());
@@ -410,16 +374,12 @@ impl Config {
                     .into(),
             );
         }
+        warnings.extend(self.include_warnings());
         warnings.extend(self.credential_warning());
         let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
         warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
         warnings
     }
-}
-
-/// `state_dir` of a file that is refused for something else, if it can be read.
-pub fn state_dir_of_refused(content: &[u8]) -> Option<PathBuf> {
-    file::state_dir(std::str::from_utf8(content).ok()?)
 }
 
 /// Whether two addresses cannot be bound at once over one protocol: they are equal, or one is the wildcard of the other.
@@ -428,20 +388,10 @@ pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     same && one.port() == other.port() && one.port() != 0 && one.is_ipv4() == other.is_ipv4()
 }
 
-/// Identifies a content: its [`digest`] in hexadecimal.
-pub fn content_hash(content: &[u8]) -> String {
-    format!("{:016x}", digest(content))
-}
-
-/// FNV-1a of 64 bits: it detects edits and accidents, is the same on every machine, and protects no secret.
-pub fn digest(content: &[u8]) -> u64 {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    content.iter().fold(OFFSET_BASIS, |hash, &octet| (hash ^ u64::from(octet)).wrapping_mul(PRIME))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -805,7 +755,7 @@ mod tests {
             let value = if key == "seeds" { format!("[{value}]") } else { value };
             let file = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"b\"]\n{key} = {value}\n");
             if let Err(diagnostics) = Config::parse(Path::new("z.toml"), file.as_bytes()) {
-                for Diagnostic { line, column, message } in diagnostics.list() {
+                for Diagnostic { line, column, message, .. } in diagnostics.list() {
                     let there = file.lines().nth(line - 1).map(|line| line.chars().count() + 1);
                     prop_assert!(there.is_some_and(|length| *column <= length), "{line}:{column} of {file:?}");
                     prop_assert!(!message.contains(char::is_control), "{message:?} takes more than a line");

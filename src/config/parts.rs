@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Zones of a file. Each takes 45 kB in the long run, so these are more than two gigabytes; ten thousand are measured.
-const ZONES_MAX: usize = 50_000;
+pub(super) const ZONES_MAX: usize = 50_000;
 
 /// Words outside of zones' sections, which take 12 MiB and a tree that is twice as large: as many as twenty thousand zones
 /// have that are keys of one `[zones]`.
@@ -29,6 +29,10 @@ pub(super) struct Parts {
     pub(super) rest: String,
     /// Where the sections of each zone are, in the order of the file.
     pub(super) zones: Vec<Range<usize>>,
+}
+
+pub(super) fn too_many_zones() -> String {
+    format!("more than {ZONES_MAX} zones; divide them among several servers")
 }
 
 /// Consecutive sections of one zone, or consecutive lines of no zone.
@@ -88,8 +92,7 @@ fn runs(text: &str) -> Result<Vec<Run<'_>>, SpannedError> {
                 let zone = section.flatten();
                 zones += usize::from(zone.is_some());
                 if zones > ZONES_MAX {
-                    let message = format!("more than {ZONES_MAX} zones; divide them among several servers");
-                    return Err(SpannedError::new(range.start..range.start, message));
+                    return Err(SpannedError::new(range.start..range.start, too_many_zones()));
                 }
                 runs.push(Run { zone, range, tokens: expression.tokens });
             }

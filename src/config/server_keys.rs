@@ -11,7 +11,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Server, TcpLimits, collide,
+    IncludePattern, Server, TcpLimits, collide,
     definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
     encryption_keys::{EncryptionKeys, TLS_KEYS},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::types::{AllowedClients, RateLimit, ZoneName};
 
-pub(super) const SERVER_KEYS: [Key; 18] = [
+pub(super) const SERVER_KEYS: [Key; 19] = [
     Key::new("listen", TEXTS, "Addresses with ports that answer DNS queries over UDP and TCP.")
         .or("[\"127.0.0.1:53\", \"[::1]:53\"]"),
     Key::new("listen_tls", TEXTS, "Addresses with ports for DNS over TLS."),
@@ -40,6 +40,8 @@ pub(super) const SERVER_KEYS: [Key; 18] = [
     Key::new("rate_limit", Kind::Table(&RATE_LIMIT_KEYS), "Limits of replies over UDP."),
     Key::new("state_dir", Kind::Text, "The directory of the known nodes and of the last good configuration."),
     Key::new("snapshot_max_age", Kind::Duration, "Older known nodes are not answered after a start.").or("\"7d\""),
+    Key::new("include", TEXTS, "Further files, which may have [zones] only; *, ? and [...] may be in the last part.")
+        .or("[]"),
     Key::new("answer_everything", Kind::Boolean, "Whether a zone \".\" may be served to other machines.").or("false"),
 ];
 
@@ -92,6 +94,7 @@ pub(super) struct ServerKeys {
     rate_limit: Option<RateLimit>,
     state_dir: Option<PathBuf>,
     snapshot_max_age: Option<Duration>,
+    pub(super) include: Vec<Spanned<IncludePattern>>,
     pub(super) answer_everything: bool,
 }
 
@@ -129,6 +132,7 @@ impl ServerKeys {
             rate_limit: self.rate_limit,
             state_dir: self.state_dir,
             snapshot_max_age: self.snapshot_max_age.unwrap_or(SNAPSHOT_MAX_AGE),
+            include: self.include.into_iter().map(Spanned::into_inner).collect(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Errors) {
         rate_limit: keys.get("rate_limit", rate_limit),
         state_dir: keys.get("state_dir", value::path),
         snapshot_max_age: keys.get("snapshot_max_age", value::age),
+        include: keys.get("include", includes).unwrap_or_default(),
         answer_everything: keys.get("answer_everything", value::boolean).unwrap_or_default(),
     };
     if let Some(list) = &server.listen {
@@ -179,6 +184,9 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Errors) {
     }
     let admin = server.admin.as_ref().map(|admin| *admin.get_ref());
     keys.errors.append(server.encryption.errors(&server.addresses(), admin));
+    for twice in repeated(&server.include, |entry| Some(entry.as_str().to_owned())) {
+        keys.errors.push(SpannedError::new(twice.span(), format!("{:?} is listed twice", twice.get_ref().as_str())));
+    }
     for twice in repeated(&server.domains, |name| Some(name.clone())) {
         keys.errors.push(SpannedError::new(twice.span(), format!("{} is listed twice", twice.get_ref())));
     }
@@ -186,6 +194,15 @@ pub(super) fn read_server(mut keys: Keys<'_>) -> (ServerKeys, Errors) {
         keys.errors.push(SpannedError::new(twice.span(), format!("name server {} is listed twice", twice.get_ref().0)));
     }
     (server, keys.finish(&SERVER_KEYS, &[]))
+}
+
+/// The entries of `include`.
+pub(super) fn includes(value: &Value<'_>) -> Read<Vec<Spanned<IncludePattern>>> {
+    value::list(value, "a list of files in quotes, such as [\"zones.d/*.toml\"]", |entry| {
+        let text = value::text(entry, "a file in quotes, such as \"zones.d/*.toml\"")?;
+        IncludePattern::parse(text)
+            .map_err(|error| SpannedError::new(entry.span(), format!("include {text:?} {error}")).into())
+    })
 }
 
 fn domain(value: &Value<'_>) -> Read<ZoneName> {

@@ -12,7 +12,10 @@ use toml_parser::{
     parser::{EventReceiver, RecursionGuard, parse_document},
 };
 
-use super::diagnostic::{Errors, Lines, SpannedError};
+use super::{
+    diagnostic::{Errors, SpannedError},
+    texts::Lines,
+};
 
 /// Smaller files are parsed at once: the errors of one take a few megabytes at most.
 const SCREENED_FROM: usize = 256 << 10;

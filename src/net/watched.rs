@@ -52,6 +52,12 @@ pub struct ReadError {
 pub enum ReadFailure {
     #[error("there is no such file")]
     Missing,
+    #[error("there is no such directory; create it, or remove it from include")]
+    NoDirectory,
+    #[error("include names more than {0} files; put several zones into one")]
+    TooMany(usize),
+    #[error("all files of the configuration together are larger than {}", Size(*.0))]
+    TooLargeTogether(u64),
     #[error("permission denied")]
     Denied,
     #[error("it is a directory")]
@@ -367,6 +373,16 @@ where
 pub fn read_any(path: &Path, size_max: u64) -> Result<Vec<u8>, ReadError> {
     let content = File::open(path).map_err(ReadFailure::from).and_then(|file| read_all(file, size_max));
     content.map_err(|reason| ReadError { path: path.into(), reason })
+}
+
+/// A regular file's content. It may block: only for jobs of [`FileReader::run`], and for commands.
+///
+/// # Errors
+/// It cannot be opened or read, is not a regular file, or is larger than `size_max` octets.
+pub fn read_regular(path: &Path, size_max: u64) -> Result<FileContent, ReadFailure> {
+    let content = read_if_changed(path, size_max, None)?;
+    // Without a stamp to compare with, there always is a content.
+    content.ok_or_else(|| ReadFailure::Other("it has no content".into()))
 }
 
 fn read_if_changed(path: &Path, size_max: u64, known: Option<&Stamp>) -> Result<Option<FileContent>, ReadFailure> {

@@ -1,9 +1,11 @@
-//! Reloads: notices that the configuration file changed, waits until it is whole, parses it, and has it put in force.
+//! Reloads: notices that the configuration file changed, or one that it includes, waits until all are whole, parses them, and
+//! has them put in force.
 //!
 //! A change is noticed by notify, by SIGHUP, by a request on the control socket, or at the latest by a slow timer.
 //! Only the content counts. A bad file changes nothing: the log, the metrics and the status that `admin` shows say what
 //! is wrong with it.
 
+mod files;
 mod settle;
 mod watch;
 
@@ -16,14 +18,15 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::files::{ConfigFiles, FilesError};
 use self::{
-    settle::{Reading, SETTLE, Settling},
+    settle::{SETTLE, Settling},
     watch::Watch,
 };
 use crate::{
-    config::{Config, ConfigHistory, ConfigStatus, FILE_OCTETS_MAX, ReloadError, ReloadRequest, content_hash},
+    config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
     metrics::{ProcessCounters, ReloadResult},
-    net::watched::{FileReader, Inode, ReadError},
+    net::watched::{FileReader, Stamp},
     telemetry::log_error_lines,
 };
 
@@ -54,7 +57,7 @@ pub struct ReloadChannels {
     pub configurations: ConfigHistory,
     /// Reloads are counted here.
     pub counters: Arc<ProcessCounters>,
-    /// Reads the file.
+    /// Reads the files.
     pub reader: FileReader,
 }
 
@@ -67,17 +70,17 @@ enum Wanted {
     Other(Result<Arc<Config>, ReloadError>),
 }
 
-/// Watches one configuration file.
+/// Watches a configuration file and those that it includes.
 #[derive(Debug)]
 pub struct Reloader {
     path: PathBuf,
     channels: ReloadChannels,
     watch: Watch,
     in_force: Arc<Config>,
-    /// The file that was read last: one that is written in place stays the same.
-    last_read: Option<Inode>,
-    /// The last content that was refused, so that it is reported once.
-    refused: Option<Result<Vec<u8>, ReadError>>,
+    /// How the files looked that were read last: one that is written in place stays the same file.
+    last_read: Vec<Stamp>,
+    /// What was refused last, so that it is reported once.
+    refused: Option<ConfigFiles>,
     /// Requests that wait for the attempt under way.
     waiting: Vec<ReloadRequest>,
     /// This attempt was asked for, by signal or request.
@@ -88,23 +91,32 @@ impl Reloader {
     /// Watches `path`, whose content `in_force` was started with.
     pub fn new(path: PathBuf, in_force: Arc<Config>, channels: ReloadChannels) -> Self {
         let watch = Watch::new(path.clone(), channels.reader.clone());
-        Self { path, channels, watch, in_force, last_read: None, refused: None, waiting: Vec::new(), asked: false }
+        Self {
+            path,
+            channels,
+            watch,
+            in_force,
+            last_read: Vec::new(),
+            refused: None,
+            waiting: Vec::new(),
+            asked: false,
+        }
     }
 
     /// Runs until dropped.
     pub async fn run(mut self) -> Infallible {
         self.watch.arm().await;
         let reading = self.read().await;
-        self.last_read = reading.inode();
+        self.last_read = reading.stamps().into();
         // The start has reported it.
         if self.channels.status.load().error.is_some() {
-            self.refused = Some(reading.content);
+            self.refused = Some(reading);
         }
         loop {
             self.wait(Instant::now() + POLL_INTERVAL).await;
             self.watch.arm().await;
             let (reading, wanted) = self.settled().await;
-            self.last_read = reading.inode();
+            self.last_read = reading.stamps().into();
             let outcome = self.attempt(reading, wanted).await;
             self.asked = false;
             for request in self.waiting.drain(..) {
@@ -132,9 +144,9 @@ impl Reloader {
         }
     }
 
-    /// The file's content once it counts as whole, and what it says.
-    async fn settled(&mut self) -> (Reading, Wanted) {
-        let mut settling = Settling::new(self.read().await, Instant::now(), self.last_read);
+    /// The files once they count as whole, and what they say.
+    async fn settled(&mut self) -> (ConfigFiles, Wanted) {
+        let mut settling = Settling::new(self.read().await, Instant::now(), self.last_read.clone());
         let mut quiet = SETTLE;
         let mut parsed = None;
         let mut is_announced = false;
@@ -182,15 +194,17 @@ impl Reloader {
         }
     }
 
-    async fn read(&self) -> Reading {
-        match self.channels.reader.read(&self.path, FILE_OCTETS_MAX).await {
-            Ok(file) => Reading { content: Ok(file.octets), stamp: Some(file.stamp) },
-            Err(error) => Reading { content: Err(error), stamp: None },
+    /// Reads all files. Where other ones are included than before, these are watched from now on.
+    async fn read(&mut self) -> ConfigFiles {
+        let files = ConfigFiles::read(&self.channels.reader, &self.path).await;
+        if self.watch.follow(&files) {
+            self.watch.arm().await;
         }
+        files
     }
 
     fn quiet_needed(&self, settling: &Settling, wanted: &Wanted) -> Duration {
-        let was_refused = self.refused.as_ref() == Some(&settling.reading().content);
+        let was_refused = self.refused.as_ref() == Some(settling.reading());
         match wanted {
             Wanted::Other(Ok(wanted)) if !self.asked && !was_refused => {
                 settling.quiet_needed(&self.in_force.zones, &wanted.zones)
@@ -199,27 +213,28 @@ impl Reloader {
         }
     }
 
-    async fn resolve(&self, reading: &Reading) -> Wanted {
-        if reading.content.as_ref().is_ok_and(|content| content_hash(content) == self.in_force.hash) {
+    async fn resolve(&self, files: &ConfigFiles) -> Wanted {
+        if files.hash().as_ref() == Some(&self.in_force.hash) {
             return Wanted::InForce;
         }
-        Wanted::Other(self.parse(reading).await.map(Arc::new))
+        Wanted::Other(self.parse(files).await.map(Arc::new))
     }
 
-    async fn parse(&self, reading: &Reading) -> Result<Config, ReloadError> {
-        let content = reading.content.clone().map_err(|error| ReloadError::Unreadable(Arc::new(error)))?;
-        let path = self.path.clone();
-        let parsed = tokio::task::spawn_blocking(move || Config::parse(&path, &content)).await;
+    async fn parse(&self, files: &ConfigFiles) -> Result<Config, ReloadError> {
+        let files = files.clone();
+        let parsed = tokio::task::spawn_blocking(move || files.parse()).await;
         match parsed {
-            Ok(parsed) => Ok(parsed?),
+            Ok(Ok(config)) => Ok(config),
+            Ok(Err(FilesError::Unreadable(error))) => Err(ReloadError::Unreadable(Arc::new(error))),
+            Ok(Err(FilesError::Invalid(diagnostics))) => Err(diagnostics.into()),
             Err(lost) => Err(ReloadError::Lost { path: self.path.clone(), reason: lost.to_string() }),
         }
     }
 
     /// Has what was read put in force, or reports why not.
-    async fn attempt(&mut self, reading: Reading, wanted: Wanted) -> Result<String, ReloadError> {
+    async fn attempt(&mut self, files: ConfigFiles, wanted: Wanted) -> Result<String, ReloadError> {
         let Wanted::Other(parsed) = wanted else { return Ok(self.unchanged()) };
-        let again = !self.asked && self.refused.as_ref() == Some(&reading.content);
+        let again = !self.asked && self.refused.as_ref() == Some(&files);
         let outcome = match parsed {
             // A file that was refused because of its surroundings, a port in use for example, may do later.
             Ok(config) => self.hand_over(config).await,
@@ -231,7 +246,7 @@ impl Reloader {
                 let error = error.to_string();
                 // Reporting it once is enough while no reload is asked for.
                 if !again || self.channels.status.load().error.as_ref() != Some(&error) {
-                    self.refuse(reading.content, error);
+                    self.refuse(files, error);
                 }
             }
         }
@@ -268,12 +283,11 @@ impl Reloader {
         self.channels.status.store(Arc::new(ConfigStatus::new(&self.path, &self.in_force)));
     }
 
-    fn refuse(&mut self, content: Result<Vec<u8>, ReadError>, error: String) {
+    fn refuse(&mut self, files: ConfigFiles, error: String) {
         log_error_lines("reload refused, nothing has changed", &error);
         self.count(ReloadResult::Refused);
-        let hash = content.as_ref().ok().map(|content| content_hash(content));
-        self.channels.configurations.refused(hash, &error);
-        self.refused = Some(content);
+        self.channels.configurations.refused(files.hash(), &error);
+        self.refused = Some(files);
         let error = Some(error);
         self.channels.status.rcu(|status| ConfigStatus { error: error.clone(), ..ConfigStatus::clone(status) });
     }

@@ -1,13 +1,17 @@
-//! When a file counts as whole: pure policy, with time as argument.
+//! When the files count as whole: pure policy, with time as argument.
 //!
 //! Half-written TOML is often valid, with fewer zones. So two readings must agree, a writer that still has the file open
 //! is waited for, and a file that may be cut short waits longer before it removes a zone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use crate::net::watched::{Inode, ReadError, Stamp};
+use super::files::{ConfigFiles, written_in_place};
+use crate::net::watched::{Inode, Stamp};
 
 /// Two readings so far apart must agree. Editors and tools write within milliseconds; people do not notice 200 ms.
 pub(super) const SETTLE: Duration = Duration::from_millis(200);
@@ -23,53 +27,40 @@ const CLOSE_WAIT: Duration = Duration::from_secs(10);
 /// A file that has not been applied for so long is reported: an operator waits for the edit.
 const OVERDUE: Duration = Duration::from_secs(30);
 
-/// What the file contained at one moment, or why it could not be read.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Reading {
-    pub(super) content: Result<Vec<u8>, ReadError>,
-    /// How the file looked; `None` where it could not be read.
-    pub(super) stamp: Option<Stamp>,
-}
-
-impl Reading {
-    pub(super) fn inode(&self) -> Option<Inode> {
-        self.stamp.as_ref().map(Stamp::inode)
-    }
-}
-
 /// What the system reports about writers of the file.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Writes {
     /// When something was last written, or a writer closed the file.
     pub(super) last: Option<Instant>,
-    /// A writer has written and not closed the file yet.
+    /// A writer has written and not closed one of the files yet.
     pub(super) is_open: bool,
 }
 
 /// A reading, and since when nothing has contradicted it.
 #[derive(Debug)]
 pub(super) struct Settling {
-    reading: Reading,
+    reading: ConfigFiles,
     since: Instant,
-    /// The file that was read before this change.
-    former: Option<Inode>,
-    is_in_place: bool,
+    /// How the files looked that were read before this change.
+    former: Vec<Stamp>,
+    /// Files that were seen to be written in place since.
+    in_place: BTreeSet<Inode>,
     began: Instant,
     is_reported: bool,
 }
 
 impl Settling {
-    /// Begins with a reading; `former` is the file that was read before.
-    pub(super) fn new(reading: Reading, now: Instant, former: Option<Inode>) -> Self {
-        let is_in_place = former.is_some() && reading.inode() == former;
-        Self { reading, since: now, former, is_in_place, began: now, is_reported: false }
+    /// Begins with a reading; `former` is how the files looked that were read before.
+    pub(super) fn new(reading: ConfigFiles, now: Instant, former: Vec<Stamp>) -> Self {
+        let in_place = written_in_place(&former, reading.stamps()).into_iter().collect();
+        Self { reading, since: now, former, in_place, began: now, is_reported: false }
     }
 
-    pub(super) fn reading(&self) -> &Reading {
+    pub(super) fn reading(&self) -> &ConfigFiles {
         &self.reading
     }
 
-    pub(super) fn into_reading(self) -> Reading {
+    pub(super) fn into_reading(self) -> ConfigFiles {
         self.reading
     }
 
@@ -85,11 +76,12 @@ impl Settling {
     }
 
     /// Compares with another reading; a different one takes its place and starts anew.
-    pub(super) fn agrees(&mut self, reading: Reading, writes: Writes, now: Instant) -> bool {
+    pub(super) fn agrees(&mut self, reading: ConfigFiles, writes: Writes, now: Instant) -> bool {
         let is_same = reading == self.reading && !self.is_outdated(writes);
         if !is_same {
-            let inode = reading.inode();
-            self.is_in_place = inode.is_some() && (inode == self.reading.inode() || inode == self.former);
+            for former in [&self.former[..], self.reading.stamps()] {
+                self.in_place.extend(written_in_place(former, reading.stamps()));
+            }
             self.reading = reading;
             self.since = now;
         }
@@ -101,11 +93,12 @@ impl Settling {
         now.saturating_duration_since(self.began) >= OVERDUE && !std::mem::replace(&mut self.is_reported, true)
     }
 
-    /// How long the file must stay as it is before it is applied.
+    /// How long the files must stay as they are before they are applied.
     pub(super) fn quiet_needed<K: Ord, V>(&self, running: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Duration {
         let removed = running.keys().filter(|name| !wanted.contains_key(name)).count();
         let is_bulk = removed >= 2 && removed * 2 > running.len();
-        if is_bulk || (self.is_in_place && removed > 0) { REMOVAL_QUIET } else { SETTLE }
+        let is_in_place = self.reading.stamps().iter().any(|stamp| self.in_place.contains(&stamp.inode()));
+        if is_bulk || (is_in_place && removed > 0) { REMOVAL_QUIET } else { SETTLE }
     }
 
     fn is_outdated(&self, writes: Writes) -> bool {
@@ -124,13 +117,17 @@ mod tests {
     /// The file that the running configuration came from.
     const FORMER: u64 = 1;
 
+    /// How it looked before.
+    fn former() -> Vec<Stamp> {
+        vec![Stamp::example(FORMER, -1)]
+    }
+
     fn zones(count: usize) -> BTreeMap<usize, ()> {
         (0..count).map(|name| (name, ())).collect()
     }
 
-    fn reading(content: &[u8], inode: u64, modified: u64) -> Reading {
-        let stamp = Stamp::example(inode, i64::try_from(modified).unwrap());
-        Reading { content: Ok(content.into()), stamp: Some(stamp) }
+    fn reading(content: &[u8], inode: u64, modified: u64) -> ConfigFiles {
+        ConfigFiles::example(content, Stamp::example(inode, i64::try_from(modified).unwrap()))
     }
 
     /// Time as milliseconds from here.
@@ -161,7 +158,7 @@ mod tests {
             self.moments.last().copied().unwrap_or(0)
         }
 
-        fn look(&self, clock: Clock, now: u64) -> (Reading, Writes) {
+        fn look(&self, clock: Clock, now: u64) -> (ConfigFiles, Writes) {
             let pieces = self.moments.iter().filter(|moment| **moment <= now).count();
             let last = pieces.checked_sub(1).map_or(0, |piece| self.moments[piece]);
             let writes = Writes { last: Some(clock.at(last)), is_open: !self.reopens && now < self.whole() };
@@ -173,7 +170,7 @@ mod tests {
     fn applied(script: &Script) -> (u64, usize) {
         let clock = Clock(Instant::now());
         let mut now = 1;
-        let mut settling = Settling::new(script.look(clock, now).0, clock.at(now), Some((1, FORMER)));
+        let mut settling = Settling::new(script.look(clock, now).0, clock.at(now), former());
         let mut quiet = SETTLE;
         loop {
             loop {
@@ -189,7 +186,7 @@ mod tests {
                 quiet = SETTLE;
                 continue;
             }
-            let pieces = usize::from(settling.reading().content.as_ref().unwrap()[0]);
+            let pieces = usize::from(settling.reading().main().unwrap()[0]);
             let needed = settling.quiet_needed(&zones(ZONES), &zones(pieces));
             if needed <= quiet {
                 return (now, pieces);
@@ -229,7 +226,7 @@ mod tests {
     fn a_file_that_is_replaced_is_applied_after_two_readings() {
         let clock = Clock(Instant::now());
         let settled = |inode, pieces| {
-            let mut settling = Settling::new(reading(b"a", inode, 0), clock.at(0), Some((1, FORMER)));
+            let mut settling = Settling::new(reading(b"a", inode, 0), clock.at(0), former());
             assert_eq!(settling.due(SETTLE, Writes::default()), clock.at(200));
             assert!(settling.agrees(reading(b"a", inode, 0), Writes::default(), clock.at(200)));
             settling.quiet_needed(&zones(ZONES), &zones(pieces))
@@ -243,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_last_zone_of_one_may_go_at_once_and_both_of_two_may_not() {
-        let settling = Settling::new(reading(b"a", FORMER + 1, 0), Instant::now(), Some((1, FORMER)));
+        let settling = Settling::new(reading(b"a", FORMER + 1, 0), Instant::now(), former());
         assert_eq!(settling.quiet_needed(&zones(1), &zones(0)), SETTLE);
         assert_eq!(settling.quiet_needed(&zones(2), &zones(0)), REMOVAL_QUIET);
     }
@@ -251,7 +248,7 @@ mod tests {
     #[test]
     fn content_inode_size_and_time_must_agree() {
         let clock = Clock(Instant::now());
-        let first = || Settling::new(reading(b"a", FORMER, 0), clock.at(0), None);
+        let first = || Settling::new(reading(b"a", FORMER, 0), clock.at(0), vec![]);
         for other in [reading(b"b", FORMER, 0), reading(b"a", FORMER + 1, 0), reading(b"a", FORMER, 1)] {
             let mut settling = first();
             assert!(!settling.agrees(other.clone(), Writes::default(), clock.at(200)));
@@ -265,7 +262,7 @@ mod tests {
     #[test]
     fn a_file_that_keeps_changing_is_reported_once() {
         let clock = Clock(Instant::now());
-        let mut settling = Settling::new(reading(b"a", FORMER, 0), clock.at(0), None);
+        let mut settling = Settling::new(reading(b"a", FORMER, 0), clock.at(0), vec![]);
         let overdue = [100, 29_999, 30_000, 30_001, 90_000].map(|now| settling.becomes_overdue(clock.at(now)));
         assert_eq!(overdue, [false, false, true, false, false]);
     }
@@ -273,7 +270,7 @@ mod tests {
     #[test]
     fn a_file_that_stays_open_is_waited_for_ten_seconds() {
         let clock = Clock(Instant::now());
-        let settling = Settling::new(reading(b"a", FORMER, 0), clock.at(50), None);
+        let settling = Settling::new(reading(b"a", FORMER, 0), clock.at(50), vec![]);
         assert_eq!(settling.due(SETTLE, Writes { last: Some(clock.at(0)), is_open: true }), clock.at(10_000));
         assert_eq!(settling.due(SETTLE, Writes { last: Some(clock.at(0)), is_open: false }), clock.at(250));
     }

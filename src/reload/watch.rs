@@ -4,8 +4,8 @@
 //! Looking for the directories blocks where a file system hangs, so it is done beside the runtime.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
+    collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -17,8 +17,8 @@ use notify::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use super::settle::Writes;
-use crate::net::watched::FileReader;
+use super::{files::ConfigFiles, settle::Writes};
+use crate::{config::IncludePattern, net::watched::FileReader};
 
 /// Links that are followed before the chain counts as a loop, as the kernel does.
 const LINKS_MAX: usize = 40;
@@ -33,19 +33,32 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Watch {
     path: PathBuf,
+    included: Arc<Included>,
     reader: FileReader,
     /// Locked by the thread that arms it; the reader lets one do so at a time.
     armed: Arc<Mutex<Armed>>,
     activity: watch::Receiver<Activity>,
 }
 
+/// What is watched beside the main file.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Included {
+    files: Vec<PathBuf>,
+    /// Each with its directory, in which other files may appear.
+    patterns: Vec<(PathBuf, IncludePattern)>,
+}
+
 /// What was reported so far.
 #[derive(Debug, Default)]
 struct Activity {
-    /// The last component of the file's name, behind all links. Events of the watched directories name files; one that
-    /// is called the same in another of them is taken for the file, which only delays a reload.
-    file_name: OsString,
-    writes: Writes,
+    /// The last components of the files' names, behind all links. Events of the watched directories name files; one that
+    /// is called the same in another of them is taken for one of these, which only delays a reload.
+    file_names: BTreeSet<OsString>,
+    /// What other files may be called that are included once they exist.
+    patterns: Vec<IncludePattern>,
+    /// Files with a writer that has written and not closed them yet.
+    open: BTreeSet<OsString>,
+    last: Option<Instant>,
 }
 
 /// The directories that are watched.
@@ -69,7 +82,22 @@ impl Watch {
     pub(super) fn new(path: PathBuf, reader: FileReader) -> Self {
         let (sender, activity) = watch::channel(Activity::default());
         let armed = Armed { watcher: Watcher::NotStarted, directories: BTreeMap::new(), activity: sender };
-        Self { path, reader, armed: Arc::new(Mutex::new(armed)), activity }
+        Self { path, included: Arc::default(), reader, armed: Arc::new(Mutex::new(armed)), activity }
+    }
+
+    /// Watches what these files include, from the next [`Self::arm`] on. Returns whether that is something else than before.
+    pub(super) fn follow(&mut self, files: &ConfigFiles) -> bool {
+        // Without the main file nothing is known of the others.
+        if files.main().is_none() {
+            return false;
+        }
+        let patterns = files.includes().iter().map(|entry| (entry.directory(&self.path), entry.clone()));
+        let included = Included { files: files.included().map(Into::into).collect(), patterns: patterns.collect() };
+        let is_other = *self.included != included;
+        if is_other {
+            self.included = Arc::new(included);
+        }
+        is_other
     }
 
     /// Waits for the next event.
@@ -80,16 +108,16 @@ impl Watch {
         }
     }
 
-    /// What was reported about writers of the file.
+    /// What was reported about writers of the files.
     pub(super) fn writes(&self) -> Writes {
-        self.activity.borrow().writes
+        self.activity.borrow().writes()
     }
 
-    /// Watches every directory that now leads to the file, and no longer those that did. Gives up waiting when a file
+    /// Watches every directory that now leads to the files, and no longer those that did. Gives up waiting when a file
     /// system does not answer; then the slow timer remains.
     pub(super) async fn arm(&mut self) {
-        let (armed, path) = (self.armed.clone(), self.path.clone());
-        let arm = move || armed.lock().unwrap_or_else(PoisonError::into_inner).arm(&path);
+        let (armed, path, included) = (self.armed.clone(), self.path.clone(), self.included.clone());
+        let arm = move || armed.lock().unwrap_or_else(PoisonError::into_inner).arm(&path, &included);
         if let Err(reason) = self.reader.run(&self.path, arm).await {
             tracing::debug!(path = %self.path.display(), %reason, "the directories of the file cannot be watched now");
         }
@@ -97,18 +125,24 @@ impl Watch {
 }
 
 impl Armed {
-    fn arm(&mut self, path: &Path) {
+    fn arm(&mut self, path: &Path, included: &Included) {
         if matches!(self.watcher, Watcher::NotStarted) {
             self.watcher = start_watcher(self.activity.clone());
         }
-        let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        let real_name = |path: &Path| {
+            let file = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+            file.file_name().unwrap_or_default().to_owned()
+        };
+        let file_names =
+            std::iter::once(path).chain(included.files.iter().map(PathBuf::as_path)).map(real_name).collect();
+        let patterns = included.patterns.iter().map(|(_, pattern)| pattern.clone()).collect();
         self.activity.send_if_modified(|activity| {
-            activity.file_name = file.file_name().unwrap_or_default().into();
-            // Nothing has happened to the file.
+            (activity.file_names, activity.patterns) = (file_names, patterns);
+            // Nothing has happened to the files.
             false
         });
         let Watcher::Running(watcher) = &mut self.watcher else { return };
-        let wanted = directories(path);
+        let wanted = all_directories(path, included);
         for (gone, _) in self.directories.extract_if(.., |path, identity| wanted.get(path) != Some(identity)) {
             // A directory that was removed has lost its watch already.
             let _ = watcher.unwatch(&gone);
@@ -140,26 +174,40 @@ fn start_watcher(activity: watch::Sender<Activity>) -> Watcher {
 }
 
 impl Activity {
+    fn writes(&self) -> Writes {
+        Writes { last: self.last, is_open: !self.open.is_empty() }
+    }
+
+    fn is_ours(&self, name: &OsStr) -> bool {
+        let matches = |name: &str| self.patterns.iter().any(|pattern| pattern.matches(name));
+        self.file_names.contains(name) || name.to_str().is_some_and(matches)
+    }
+
     /// Takes an event in. Returns whether the file may have changed.
     fn note(&mut self, event: notify::Result<Event>, now: Instant) -> bool {
         let Ok(event) = event else {
-            self.writes.is_open = false;
+            self.open.clear();
             return true;
         };
-        let names_file = event.paths.iter().any(|path| path.file_name() == Some(&self.file_name));
+        let names = event.paths.iter().filter_map(|path| path.file_name());
+        let named: Vec<_> = names.filter(|name| self.is_ours(name)).map(ToOwned::to_owned).collect();
         match event.kind {
-            EventKind::Modify(ModifyKind::Data(_)) if names_file => {
-                self.writes = Writes { last: Some(now), is_open: CLOSE_IS_REPORTED };
+            EventKind::Modify(ModifyKind::Data(_)) if !named.is_empty() => {
+                self.last = Some(now);
+                if CLOSE_IS_REPORTED {
+                    self.open.extend(named);
+                }
             }
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) if names_file => {
-                self.writes = Writes { last: Some(now), is_open: false };
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) if !named.is_empty() => {
+                self.last = Some(now);
+                self.open.retain(|name| !named.contains(name));
             }
             // Another file has the name from now on.
-            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) if names_file => {
-                self.writes.is_open = false;
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+                self.open.retain(|name| !named.contains(name));
             }
             // Events were lost, perhaps that of a close.
-            _ if event.need_rescan() => self.writes.is_open = false,
+            _ if event.need_rescan() => self.open.clear(),
             _ => {}
         }
         is_change(event.kind)
@@ -169,6 +217,19 @@ impl Activity {
 /// Our own reads come back as accesses; only a writer's close is one that matters.
 fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// The directories of all files. Those of included files are the patterns' own, but for files that are links.
+fn all_directories(path: &Path, included: &Included) -> BTreeMap<PathBuf, Identity> {
+    let mut all = directories(path);
+    for (directory, pattern) in &included.patterns {
+        // The name of no file, or of one of them: what counts is the way there.
+        all.append(&mut directories(&directory.join(pattern.only_name().unwrap_or("*"))));
+    }
+    for file in included.files.iter().filter(|file| file.is_symlink()) {
+        all.append(&mut directories(file));
+    }
+    all
 }
 
 /// The directory of the file, of every link on the way to it, and of their targets; where one is missing, the nearest
@@ -237,6 +298,25 @@ mod tests {
         assert!(is_change(EventKind::Any));
     }
 
+    fn named(file: &str) -> Activity {
+        Activity { file_names: BTreeSet::from([file.into()]), ..Activity::default() }
+    }
+
+    #[test]
+    fn writers_of_two_files_are_distinguished_also_of_one_that_is_new() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let mut activity = named("config.toml");
+        activity.patterns = vec![IncludePattern::parse("zones.d/*.toml").unwrap()];
+        let mut is_open = |kind, name: &str| {
+            activity.note(Ok(Event::new(kind).add_path(Path::new("/etc").join(name))), Instant::now());
+            activity.writes().is_open
+        };
+        assert!(is_open(written, "config.toml") && is_open(written, "new.toml"));
+        assert!(is_open(closed, "config.toml"), "the other one is still open");
+        assert!(!is_open(closed, "new.toml") && !is_open(written, ".new.toml"));
+    }
+
     #[test]
     fn a_writer_is_waited_for_until_it_closes_the_file_or_another_file_takes_the_name() {
         let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -249,15 +329,15 @@ mod tests {
             (closed, "/etc/a/other.toml", true),
             (EventKind::Access(AccessKind::Close(AccessMode::Read)), "/etc/a/config.toml", true),
         ] {
-            let mut activity = Activity { file_name: "config.toml".into(), writes: Writes::default() };
+            let mut activity = named("config.toml");
             let mut note = |kind, path: &str| activity.note(Ok(Event::new(kind).add_path(path.into())), Instant::now());
             assert!(note(written, "/etc/a/config.toml"));
             note(kind, path);
-            assert_eq!(activity.writes.is_open, is_open, "{kind:?} of {path}");
-            assert!(activity.writes.last.is_some());
+            assert_eq!(activity.writes().is_open, is_open, "{kind:?} of {path}");
+            assert!(activity.writes().last.is_some());
         }
-        let mut activity = Activity { file_name: "config.toml".into(), writes: Writes::default() };
+        let mut activity = named("config.toml");
         assert!(activity.note(Ok(Event::new(written).add_path("/etc/a/other.toml".into())), Instant::now()));
-        assert_eq!(activity.writes, Writes::default(), "a write of another file");
+        assert_eq!(activity.writes(), Writes::default(), "a write of another file");
     }
 }

@@ -12,7 +12,7 @@ use super::{
     directory,
     file::{FILE_OCTETS_MAX, FileError, open_sealed, seal, stamp},
 };
-use crate::config::{self, Config, Diagnostics, SourceFile};
+use crate::config::{self, Config, Diagnostics, RawFile, SourceFile};
 
 /// The name of the file.
 pub(super) const NAME: &str = "last-good.json";
@@ -43,8 +43,6 @@ pub enum LastGoodError {
     TooLarge,
     #[error(transparent)]
     Content(#[from] FileError),
-    #[error("has {0} files; this version reads one")]
-    Files(usize),
     #[error("is refused by this version: {0}")]
     Refused(#[from] Diagnostics),
 }
@@ -70,12 +68,10 @@ impl LastGood {
     /// The configuration.
     ///
     /// # Errors
-    /// It has several files, or this version of the program refuses it.
+    /// This version of the program refuses it.
     pub fn config(&self) -> Result<Config, LastGoodError> {
-        match &*self.files {
-            [file] => Ok(Config::parse(&file.path, file.text.as_bytes())?),
-            files => Err(LastGoodError::Files(files.len())),
-        }
+        let files: Vec<_> = self.files.iter().map(RawFile::from).collect();
+        Ok(Config::parse_files(&files)?)
     }
 }
 
@@ -147,11 +143,19 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_several_files_are_named() {
+    fn another_version_is_named() {
         let newer = seal("{\"version\": 2, \"new\": 1,".into());
         assert_eq!(parse(newer.as_bytes()).unwrap_err().to_string(), "has version 2; this program knows version 1");
-        let several = LastGood { kept: UNIX_EPOCH, files: files(&[("a", ""), ("b", "")]) };
-        assert_eq!(several.config().unwrap_err().to_string(), "has 2 files; this version reads one");
+    }
+
+    #[test]
+    fn several_files_are_one_configuration() {
+        let zone = |name: &str| format!("[zones.\"{name}\"]\nseeds = [\"10.0.0.1\"]\n");
+        let main = format!("[server]\ninclude = [\"d/*.toml\"]\n{}", zone("a"));
+        let of = |texts: &[(&str, &str)]| LastGood { kept: UNIX_EPOCH, files: files(texts) }.config();
+        let config = of(&[("/etc/c.toml", &main), ("/etc/d/b.toml", &zone("b"))]).unwrap();
+        assert_eq!((config.zones.len(), config.sources.len()), (2, 2));
+        assert!(of(&[]).unwrap_err().to_string().contains("no zone"));
     }
 
     proptest! {

@@ -44,6 +44,8 @@ pub async fn file_warnings(config: &Config, unit: Option<&ServiceUnit>) -> Vec<S
         }
         warnings.extend(check.access(&file).map(|why| format!("{}: {why}", file.place)));
     }
+    let included = config.sources.iter().skip(1);
+    warnings.extend(included.filter_map(|file| Some(format!("include: {}", check.source_access(&file.path)?))));
     // Certificate and key of one place may fail for one reason.
     let mut seen = BTreeSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
@@ -144,31 +146,52 @@ impl FileCheck<'_> {
         Ok(self.reader.read(real, size_max).await?.octets)
     }
 
-    /// Why the service will not be able to read a file that exists.
+    /// Why the service will not be able to read a file that exists, and what to do.
     fn access(&self, file: &NamedFile<'_>) -> Option<String> {
-        let unit = self.unit?;
         if credential_name(file.path).is_some() {
             // Reading it has failed already where the unit has no such credential.
             return None;
         }
-        let real = fs::canonicalize(file.path).ok()?;
+        let Obstacle { what, remedy } = self.obstacle(file.path)?;
         let path = file.path.display();
+        Some(match remedy {
+            None => what,
+            Some(remedy) => format!(
+                "{what}. {remedy}, or have systemd copy the file: LoadCredential=NAME:{path} in the unit, and \
+                 \"credential:NAME\" here"
+            ),
+        })
+    }
+
+    /// The same of a file of the configuration itself, which cannot be a credential.
+    fn source_access(&self, path: &Path) -> Option<String> {
+        let Obstacle { what, remedy } = self.obstacle(path)?;
+        Some(remedy.map_or(what.clone(), |remedy| format!("{what}. {remedy}")))
+    }
+
+    fn obstacle(&self, path: &Path) -> Option<Obstacle> {
+        let unit = self.unit?;
+        let real = fs::canonicalize(path).ok()?;
+        let shown = path.display();
         if let Some(setting) = hidden_by(unit, &real) {
-            return Some(format!(
-                "the service cannot see {path}, because its unit has {setting}; move the file to /etc/alternator-dns"
-            ));
+            let what = format!(
+                "the service cannot see {shown}, because its unit has {setting}; move the file to /etc/alternator-dns"
+            );
+            return Some(Obstacle { what, remedy: None });
         }
         let reader = UnitReader::of(unit);
-        let blocking = [file.path, &*real].into_iter().find_map(|path| reader.blocking(path))?;
-        let place = blocking.path.display();
-        Some(format!(
-            "the user of the service cannot read {path}: only {} may {} {place}. {} (systemctl edit alternator-dns), or \
-             have systemd copy the file: LoadCredential=NAME:{path} in the unit, and \"credential:NAME\" here",
-            blocking.allowed(),
-            if blocking.is_directory { "enter" } else { "read" },
-            blocking.remedy(),
-        ))
+        let blocking = [path, &*real].into_iter().find_map(|path| reader.blocking(path))?;
+        let verb = if blocking.is_directory { "enter" } else { "read" };
+        let (allowed, place) = (blocking.allowed(), blocking.path.display());
+        let what = format!("the user of the service cannot read {shown}: only {allowed} may {verb} {place}");
+        Some(Obstacle { what, remedy: Some(format!("{} (systemctl edit alternator-dns)", blocking.remedy())) })
     }
+}
+
+/// What keeps the service from a file.
+struct Obstacle {
+    what: String,
+    remedy: Option<String>,
 }
 
 /// Why a file cannot be used.
@@ -306,7 +329,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::test_directory::TestDirectory;
+    use crate::{config::RawFile, test_directory::TestDirectory};
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -321,6 +344,25 @@ mod tests {
         assert!(state_directory(&file).unwrap().contains(" is not a directory; "));
         let deep = state_directory(&directory.file("new/deep")).unwrap();
         assert!(deep.contains(" cannot be created, because the directory above it does not exist; "), "{deep}");
+    }
+
+    #[tokio::test]
+    async fn an_included_file_that_the_service_cannot_see_is_a_warning() {
+        let directory = TestDirectory::new("include-hidden");
+        let unit = ServiceUnit { hides_homes: true, hides_temporary: true, ..ServiceUnit::default() };
+        let main = "[server]\ninclude = [\"z.toml\"]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n";
+        let files = [("main.toml", main), ("z.toml", "")]
+            .map(|(name, text)| RawFile { path: directory.put(name, text), octets: text.into() });
+        let config = Config::parse_files(&files).unwrap();
+        let warnings = file_warnings(&config, Some(&unit)).await;
+        let place = fs::canonicalize(&files[1].path).unwrap();
+        let hidden = hidden_by(&unit, &place).map(|setting| {
+            let path = files[1].path.display();
+            format!(
+                "include: the service cannot see {path}, because its unit has {setting}; move the file to /etc/alternator-dns"
+            )
+        });
+        assert_eq!(warnings.into_iter().find(|warning| warning.contains("cannot see")), hidden);
     }
 
     #[test]

@@ -10,9 +10,10 @@ use tokio::time::sleep;
 
 use super::{StartError, Supervisor, apply::Prepared};
 use crate::{
-    config::{Config, ConfigStatus, Diagnostics, FILE_OCTETS_MAX, state_dir_of_refused},
+    config::{Config, ConfigStatus, state_dir_of_refused},
     metrics::ReloadResult,
-    net::watched::{FileReader, ReadError, ReadFailure},
+    net::watched::{FileReader, ReadFailure},
+    reload::{ConfigFiles, FilesError},
     snapshot::{LastGood, LastGoodError},
     systemd::{self, sockets::KeptSockets},
     telemetry::log_error_lines,
@@ -49,32 +50,23 @@ impl From<Config> for Start {
     }
 }
 
-/// Why the server cannot start with a file.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum FileRefusal {
-    #[error(transparent)]
-    Unreadable(#[from] ReadError),
-    #[error(transparent)]
-    Invalid(#[from] Diagnostics),
-}
-
 impl Start {
-    /// Reads the file, and the last good configuration if it is refused.
+    /// Reads the file with those that it includes, and the last good configuration if they are refused.
     ///
     /// # Errors
     /// There is no such file, or it is refused and there is no last good configuration.
-    pub async fn read(path: &Path) -> Result<Self, FileRefusal> {
+    pub async fn read(path: &Path) -> Result<Self, FilesError> {
         let reader = FileReader::new();
-        let (refusal, directories) = match reader.read(path, FILE_OCTETS_MAX).await {
-            Ok(content) => match Config::parse(path, &content.octets) {
-                Ok(config) => return Ok(config.into()),
-                Err(diagnostics) => (diagnostics.into(), state_directories(Some(&content.octets))),
-            },
-            // A file that is gone was removed, or its name is wrong: that is no edit with an error in it.
-            Err(error) if error.reason == ReadFailure::Missing => return Err(error.into()),
-            Err(error) => (FileRefusal::from(error), state_directories(None)),
+        let files = ConfigFiles::read(&reader, path).await;
+        let refusal = match files.parse() {
+            Ok(config) => return Ok(config.into()),
+            Err(refusal) => refusal,
         };
+        // A main file that is gone was removed, or its name is wrong: that is no edit with an error in it.
+        if files.main().is_none() && files.error().is_some_and(|error| error.reason == ReadFailure::Missing) {
+            return Err(refusal);
+        }
+        let directories = state_directories(files.main());
         match last_good(&reader, &directories).await {
             Some((config, kept)) => {
                 let refused = Some(Refused { reason: refusal.to_string(), kept });

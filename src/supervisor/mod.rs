@@ -55,7 +55,7 @@ use self::{
 pub use self::{
     error::StartError,
     file_check::file_warnings,
-    last_good::{FileRefusal, Start, state_directories},
+    last_good::{Start, state_directories},
     threads::control_runtime,
 };
 use crate::{

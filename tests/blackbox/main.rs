@@ -23,6 +23,7 @@ mod hanging_files;
 mod health;
 mod history;
 mod identity;
+mod include;
 mod isolation;
 mod last_good;
 mod learning;

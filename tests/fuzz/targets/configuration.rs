@@ -1,21 +1,36 @@
-//! A configuration file: a diagnostic is always a sentence about a place in it, and what is accepted can be served.
+//! A configuration, of one file or of several: a diagnostic is always a sentence about a place in it, and what is accepted can be served.
 
 #![no_main]
 
-use std::path::Path;
-
-use alternator_dns::config::{Config, DIAGNOSTICS_SHOWN_MAX, Diagnostic};
+use alternator_dns::config::{Config, DIAGNOSTICS_SHOWN_MAX, Diagnostic, RawFile, includes_of};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|content: &[u8]| match Config::parse(Path::new("fuzz.toml"), content) {
-    Ok(config) => check_config(&config),
-    Err(diagnostics) => {
-        assert!(!diagnostics.list().is_empty(), "refused without a reason");
-        let text = readable(content);
-        diagnostics.list().iter().for_each(|diagnostic| check_diagnostic(diagnostic, &text));
-        assert!(diagnostics.list().len() <= diagnostics.count().min(DIAGNOSTICS_SHOWN_MAX));
+fuzz_target!(|content: &[u8]| {
+    check(vec![RawFile { path: "fuzz.toml".into(), octets: content.into() }]);
+    // No text has a NUL, so what is between two of them are the files of one configuration.
+    if content.contains(&0) {
+        let file = |(number, octets): (usize, &[u8])| RawFile { path: number.to_string().into(), octets: octets.into() };
+        check(content.split(|octet| *octet == 0).take(FILES_MAX).enumerate().map(file).collect());
     }
+    let _ = includes_of(content);
 });
+
+/// Files of one configuration that are tried at once.
+const FILES_MAX: usize = 8;
+
+fn check(files: Vec<RawFile>) {
+    match Config::parse_files(&files) {
+        Ok(config) => check_config(&config),
+        Err(diagnostics) => {
+            assert!(!diagnostics.list().is_empty(), "refused without a reason");
+            for diagnostic in diagnostics.list() {
+                let file = files.iter().find(|file| file.path == *diagnostic.file).expect("it names one of the files");
+                check_diagnostic(diagnostic, &readable(&file.octets));
+            }
+            assert!(diagnostics.list().len() <= diagnostics.count().min(DIAGNOSTICS_SHOWN_MAX));
+        }
+    }
+}
 
 fn check_config(config: &Config) {
     assert!(!config.zones.is_empty() && !config.server.listen.is_empty());
@@ -28,7 +43,7 @@ fn check_config(config: &Config) {
 
 /// It lies in the text, or right behind a line's last character, and takes one line on a screen.
 fn check_diagnostic(diagnostic: &Diagnostic, text: &str) {
-    let Diagnostic { line, column, message } = diagnostic;
+    let Diagnostic { line, column, message, .. } = diagnostic;
     let there = line.checked_sub(1).and_then(|above| text.split('\n').nth(above));
     let length = there.unwrap_or_else(|| panic!("there is no line {line}: {message}")).chars().count();
     assert!((1..=length + 1).contains(column), "line {line} has no column {column}: {message}");
