@@ -83,8 +83,12 @@ impl<'h> Range<'h> {
 fn to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;
-    for line in open_metrics.lines() {
-        let mut words = line.splitn(4, ' ');
+    for line in open_metrics.split_inclusive('\n') {
+        if !line.starts_with('#') {
+            text += line;
+            continue;
+        }
+        let mut words = line.trim_end().splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name), sentence) => help = Some((name, sentence.unwrap_or_default())),
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
@@ -94,11 +98,7 @@ fn to_text(open_metrics: &str) -> String {
                 }
                 text += &format!("# TYPE {name} {kind}\n");
             }
-            (Some("#"), ..) => {}
-            _ => {
-                text += line;
-                text.push('\n');
-            }
+            _ => {}
         }
     }
     text
