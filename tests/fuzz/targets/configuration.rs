@@ -9,7 +9,8 @@ fuzz_target!(|content: &[u8]| {
     check(vec![RawFile { path: "fuzz.toml".into(), octets: content.into() }]);
     // No text has a NUL, so what is between two of them are the files of one configuration.
     if content.contains(&0) {
-        let file = |(number, octets): (usize, &[u8])| RawFile { path: number.to_string().into(), octets: octets.into() };
+        let file =
+            |(number, octets): (usize, &[u8])| RawFile { path: number.to_string().into(), octets: octets.into() };
         check(content.split(|octet| *octet == 0).take(FILES_MAX).enumerate().map(file).collect());
     }
     let _ = includes_of(content);
