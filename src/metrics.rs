@@ -5,6 +5,7 @@
 //! To add a metric: a counter in [`ZoneCounters`] or [`ProcessCounters`], its family in `admin::metrics` (whose test lists
 //! all names), and the metrics list of the README.
 
+mod histogram;
 mod node_requests;
 mod workers;
 
@@ -14,10 +15,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 pub use self::{
+    histogram::{DURATION_BUCKETS, Histogram},
     node_requests::NodeRequests,
     workers::{AllWorkers, WorkerCounters, ZoneId},
 };
@@ -439,34 +440,10 @@ pub struct ProcessCounters {
     pub certificate_expiry: PerLabel<CertificateUse, Gauge>,
 }
 
-/// Upper bounds of the histogram's buckets, in seconds: from the cost of a local step to what a person notices.
-pub const DURATION_BUCKETS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.1, 1.0, 10.0];
-
-/// Durations, sorted into [`DURATION_BUCKETS`].
-#[derive(Debug, Default)]
-pub struct Histogram {
-    buckets: [Counter; DURATION_BUCKETS.len() + 1],
-    sum_nanoseconds: Counter,
-}
-
-impl Histogram {
-    /// Counts one duration.
-    pub fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = DURATION_BUCKETS.iter().position(|&bound| seconds <= bound);
-        self.buckets[bucket.unwrap_or(DURATION_BUCKETS.len())].increment();
-        self.sum_nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    /// The sum in seconds, and how many fell into each bucket (not cumulative; the last is unbounded).
-    pub fn snapshot(&self) -> (f64, [u64; DURATION_BUCKETS.len() + 1]) {
-        let counts = std::array::from_fn(|bucket| self.buckets[bucket].value());
-        (Duration::from_nanos(self.sum_nanoseconds.value()).as_secs_f64(), counts)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

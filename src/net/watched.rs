@@ -5,13 +5,15 @@
 //! is asked of the open descriptor: the name may lead to another file a moment later. At most one thread hangs for each
 //! file, and at most `READS_MAX` for one [`FileReader`].
 
+mod error;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
     fs::{File, Metadata, OpenOptions},
     hash::{DefaultHasher, Hasher},
-    io::{self, Read},
+    io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -25,6 +27,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::error::{ReadError, ReadFailure};
 use crate::systemd::credential::{credential_name, credentials_directory, resolve};
 
 /// How long reading a file may take. A local file takes a millisecond, and all the system's authorities four.
@@ -35,47 +38,6 @@ const READS_MAX: usize = 16;
 
 /// A file that changed less than this ago may change again and look the same: file systems keep coarse times.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-
-/// Why a file cannot be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("cannot read {}: {reason}", path.display())]
-pub struct ReadError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub reason: ReadFailure,
-}
-
-/// What is wrong with a file that cannot be read.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum ReadFailure {
-    #[error("there is no such file")]
-    Missing,
-    #[error("there is no such directory; create it, or remove it from include")]
-    NoDirectory,
-    #[error("include names more than {0} files; put several zones into one")]
-    TooMany(usize),
-    #[error("all files of the configuration together are larger than {}", Size(*.0))]
-    TooLargeTogether(u64),
-    #[error("permission denied")]
-    Denied,
-    #[error("it is a directory")]
-    Directory,
-    #[error("it is not a regular file")]
-    NotRegular,
-    #[error("it is larger than {}", Size(*.0))]
-    TooLarge(u64),
-    #[error("the file system does not answer")]
-    TimedOut,
-    #[error(
-        "systemd has given this process no credential of that name; add LoadCredential={0}:/path/of/the/file to the \
-         service (systemctl edit alternator-dns) and restart it"
-    )]
-    NoCredential(String),
-    #[error("{0}")]
-    Other(String),
-}
 
 /// What a file contained.
 #[derive(Clone, Debug)]
@@ -453,17 +415,6 @@ impl Stamp {
     }
 }
 
-impl From<io::Error> for ReadFailure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::Missing,
-            io::ErrorKind::PermissionDenied => Self::Denied,
-            io::ErrorKind::IsADirectory => Self::Directory,
-            _ => Self::Other(error.to_string()),
-        }
-    }
-}
-
 /// A digest to compare contents within one process.
 fn digest(contents: &[FileContent]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -472,18 +423,6 @@ fn digest(contents: &[FileContent]) -> u64 {
         hasher.write(&content.octets);
     }
     hasher.finish()
-}
-
-/// A number of octets, as people say it.
-struct Size(u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            octets if octets > 0 && octets % (1 << 20) == 0 => write!(f, "{} MiB", octets >> 20),
-            octets => write!(f, "{octets} octets"),
-        }
-    }
 }
 
 #[cfg(test)]
