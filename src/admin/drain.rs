@@ -265,7 +265,7 @@ impl Drainer {
         let listed = concerned.iter().take(ZONES_LISTED_MAX).map(|entry| answered_now(entry));
         let lines: String = listed.collect();
         match concerned.len().saturating_sub(ZONES_LISTED_MAX) {
-            _ if concerned.is_empty() => format!("no such zone knows {node} now; it may join one later\n"),
+            _ if concerned.is_empty() => format!("no zone knows {node} now; it may join one later\n"),
             0 => lines,
             more => format!("{lines}and {more} more zones; see `alternator-dns status`\n"),
         }
@@ -406,7 +406,7 @@ mod tests {
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
         }
         let (_, text) = begin_drain(&drainer, "192.0.2.1", None, 60).await;
-        assert!(text.contains("no such zone knows 192.0.2.1 now; it may join one later"), "{text}");
+        assert!(text.contains("no zone knows 192.0.2.1 now; it may join one later"), "{text}");
         for n in 1..DRAINS_MAX {
             assert_eq!(begin_drain(&drainer, &format!("2001:db8::{n:x}"), None, 60).await.0, StatusCode::OK);
         }

@@ -106,7 +106,7 @@ fn meaning(worst: ZoneState) -> &'static str {
     match worst {
         ZoneState::Live => "Every zone is answered with nodes that its cluster confirmed recently.",
         ZoneState::Degraded => {
-            "A degraded zone is answered, but with nodes that are not verified, or not with those of its first scope."
+            "A degraded zone is answered, but with nodes that are not verified or drained, or not with those of its first scope."
         }
         ZoneState::Contested => {
             "The nodes of a contested zone disagree about which nodes are alive; the zone keeps the nodes it had."

@@ -7,7 +7,7 @@ use humantime_serde::re::humantime::parse_duration;
 
 use super::{Failure, SocketArguments, parse_name, print};
 use crate::{
-    admin::{client::escape_controls, control, log_level as level, log_queries as queries},
+    admin::{client::escape_controls, log_level as level, log_queries as queries},
     server::QueryFilter,
     telemetry::LogFilter,
     types::ZoneName,
@@ -57,6 +57,9 @@ pub struct LevelArguments {
     /// For how long: 1s to 24h
     #[arg(long = "for", value_name = "DURATION", default_value = "5m", value_parser = parse_log_time)]
     pub time: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub socket: SocketArguments,
 }
 
 fn parse_log_time(text: &str) -> Result<Duration, String> {
@@ -92,7 +95,7 @@ fn log_level(arguments: &LevelArguments) -> Result<(), Failure> {
         level => LogFilter::of_command(level).map(|_| Some((level, arguments.time)))?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let sentence = runtime.block_on(level::change(&control::control_socket_path(), wanted))?;
+    let sentence = runtime.block_on(level::change(&arguments.socket.path(), wanted))?;
     print(&escape_controls(&sentence))?;
     Ok(())
 }

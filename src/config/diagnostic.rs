@@ -68,11 +68,11 @@ impl fmt::Display for Diagnostics {
         for (n, diagnostic) in self.list.iter().enumerate() {
             let separator = if n == 0 { "" } else { "\n" };
             let Diagnostic { file, line, column, message } = diagnostic;
-            write!(f, "{separator}{}:{line}:{column}: {message}", file.display())?;
+            write!(f, "{separator}{}:{line}:{column}: {message}", one_line(&file.display().to_string()))?;
         }
         match self.more {
             0 => Ok(()),
-            more => write!(f, "\n{}: and {more} more", self.main.display()),
+            more => write!(f, "\n{}: and {more} more", one_line(&self.main.display().to_string())),
         }
     }
 }

@@ -242,7 +242,7 @@ fn joined(sentence: &str, cause: Option<&str>) -> String {
 fn drained_are_answered(answers: &Answers) -> &'static str {
     match answers.knowledge {
         Knowledge::Waiting(_) => "every seed is drained, so they are answered all the same",
-        Knowledge::Known(_) => "no node is up that is not drained, so drained ones are answered all the same",
+        Knowledge::Known(_) => "every node that is up is drained, so drained nodes are answered",
     }
 }
 
@@ -413,7 +413,7 @@ mod tests {
         let zone = described("10.0.0.1", &[node("10.0.0.1", NodeState::Down), nodes[1]], ZoneState::Live);
         assert!(zone.nodes[0].reason.as_deref().unwrap().ends_with("Z; it fails its probes"));
         let zone = described("10.0.0.2", &nodes, ZoneState::Live);
-        let reason = "no node is up that is not drained, so drained ones are answered all the same";
+        let reason = "every node that is up is drained, so drained nodes are answered";
         assert_eq!((zone.state, zone.reason.as_deref()), (ZoneState::Degraded, Some(reason)));
         assert!(zone.nodes[0].answered && zone.nodes[0].reason.as_deref().unwrap().contains("all the same"));
         let zone = described("10.0.0.2", &nodes, ZoneState::Stale);

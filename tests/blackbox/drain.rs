@@ -142,7 +142,7 @@ fn drained_nodes_are_answered_where_no_other_would_be() {
     cluster.crash(nodes[1]);
     becomes(&daemon, "a.example", &nodes[..1]);
     wait::until("a degraded zone", || (state(&daemon, "a.example") == "degraded").then_some(()));
-    let reason = "no node is up that is not drained, so drained ones are answered all the same";
+    let reason = "every node that is up is drained, so drained nodes are answered";
     assert_eq!(daemon.zone("a.example.")["reason"], reason);
     let warned = || daemon.log().lines().any(|line| line.contains("WARN") && line.contains(reason));
     wait::until("a warning", || warned().then_some(()));
@@ -187,7 +187,7 @@ fn what_cannot_be_drained_is_refused_and_nothing_drains_over_tcp() {
     let (code, _, stderr) = daemon.command(&["undrain", &node]);
     assert!(code == 1 && stderr.contains(&format!("{node} is not drained in any zone; ")), "{stderr}");
     let text = run(&daemon, &["drain", "192.0.2.1", "--for", "1h"]);
-    assert!(text.contains("no such zone knows 192.0.2.1 now; it may join one later"), "{text}");
+    assert!(text.contains("no zone knows 192.0.2.1 now; it may join one later"), "{text}");
     let mut stream = TcpStream::connect(daemon.admin()).unwrap();
     write!(stream, "POST /drain?node={node}&seconds=60 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .unwrap();
