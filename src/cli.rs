@@ -11,10 +11,12 @@ mod status;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use humantime_serde::re::humantime::parse_duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -379,6 +381,13 @@ pub fn completions(arguments: &CompletionArguments) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "alternator-dns", &mut script);
     print(String::from_utf8_lossy(&script).trim_end())
+}
+
+/// A time of at least a second, as a command takes it. `words` says how long it may be, and gives an example.
+fn parse_time(text: &str, max: Duration, words: &str) -> Result<Duration, String> {
+    let range = Duration::from_secs(1)..=max;
+    let time = parse_duration(text).ok().filter(|time| range.contains(time));
+    time.ok_or_else(|| format!("write a number and a unit, {words}"))
 }
 
 /// Prints lines on standard output. A reader that has gone, as in `| head`, is no failure; a full disk is one.

@@ -3,9 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use clap::Args;
-use humantime_serde::re::humantime::parse_duration;
 
-use super::{Failure, SocketArguments, parse_name, print};
+use super::{Failure, SocketArguments, parse_name, parse_time, print};
 use crate::{
     admin::{client::ServerAddress, drain as request},
     table::DRAIN_TIME_MAX,
@@ -19,7 +18,7 @@ pub struct DrainArguments {
     #[arg(value_name = "NODE", requires = "time")]
     pub node: Option<IpAddr>,
     /// For how long: 1s to 7d
-    #[arg(long = "for", value_name = "DURATION", requires = "node", value_parser = parse_time)]
+    #[arg(long = "for", value_name = "DURATION", requires = "node", value_parser = parse_drain_time)]
     pub time: Option<Duration>,
     /// Only in this zone [default: in all zones]
     #[arg(long, value_name = "ZONE", requires = "node", value_parser = parse_name)]
@@ -46,10 +45,8 @@ pub struct UndrainArguments {
     pub socket: SocketArguments,
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=DRAIN_TIME_MAX;
-    let time = parse_duration(text).ok().filter(|time| range.contains(time));
-    time.ok_or_else(|| "write a number and a unit, from 1s to 7d, such as 30m".to_owned())
+fn parse_drain_time(text: &str) -> Result<Duration, String> {
+    parse_time(text, DRAIN_TIME_MAX, "from 1s to 7d, such as 30m")
 }
 
 /// `alternator-dns drain`.

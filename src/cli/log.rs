@@ -3,9 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use clap::{Args, Subcommand};
-use humantime_serde::re::humantime::parse_duration;
 
-use super::{Failure, SocketArguments, parse_name, print};
+use super::{Failure, SocketArguments, parse_name, parse_time, print};
 use crate::{
     admin::{client::escape_controls, log_level as level, log_queries as queries},
     server::QueryFilter,
@@ -43,9 +42,7 @@ pub struct QueriesArguments {
 }
 
 fn parse_query_log_time(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=queries::TIME_MAX;
-    let time = parse_duration(text).ok().filter(|time| range.contains(time));
-    time.ok_or_else(|| "write a number and a unit, from 1s to 1h, such as 1m".to_owned())
+    parse_time(text, queries::TIME_MAX, "from 1s to 1h, such as 1m")
 }
 
 /// Flags of `log level`.
@@ -63,9 +60,7 @@ pub struct LevelArguments {
 }
 
 fn parse_log_time(text: &str) -> Result<Duration, String> {
-    let range = Duration::from_secs(1)..=level::TIME_MAX;
-    let time = parse_duration(text).ok().filter(|time| range.contains(time));
-    time.ok_or_else(|| "write a number and a unit, from 1s to 24h, such as 5m".to_owned())
+    parse_time(text, level::TIME_MAX, "from 1s to 24h, such as 5m")
 }
 
 /// `alternator-dns log`.
