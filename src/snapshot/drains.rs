@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use super::{
     FLUSH_MAX, Shared, SnapshotStore,
-    directory::{self, Directory},
-    error::{Unread, WriteError},
+    directory::Directory,
+    error::WriteError,
     file::{FileError, open_sealed, seal, stamp},
-    replace, write,
+    read_bounded, replace, write,
 };
 use crate::{
     table::{Drain, Drains},
@@ -80,17 +80,12 @@ impl Shared {
 
 /// What a state directory holds. A file that cannot be used is reported, and otherwise ignored.
 pub(super) fn read(directory: &Directory) -> Drains {
-    let path = directory.file(NAME);
-    let content = directory::read(&path, OCTETS_MAX).map_err(Unread::from);
-    let drains = content.and_then(|content| match content {
-        Some(content) if content.len() as u64 > OCTETS_MAX => Err(Unread::TooLarge(OCTETS_MAX)),
-        Some(content) => Ok(parse(&content)?),
-        None => Ok(Drains::default()),
+    let content = read_bounded(directory, NAME, OCTETS_MAX);
+    let drains = content.and_then(|content| Ok(content.as_deref().map(parse).transpose()?));
+    let drains = drains.inspect_err(|unread| {
+        tracing::warn!(path = %directory.file(NAME).display(), "{unread}; no node is drained");
     });
-    drains.unwrap_or_else(|unread| {
-        tracing::warn!(path = %path.display(), "{unread}; no node is drained");
-        Drains::default()
-    })
+    drains.ok().flatten().unwrap_or_default()
 }
 
 /// The file's text. Names, addresses and times have no character that JSON escapes.
@@ -146,7 +141,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::file::assert_changes_are_noticed, *};
     use crate::{metrics::ProcessCounters, table::DRAINS_MAX, test_directory::TestDirectory};
 
     fn some() -> Drains {
@@ -168,15 +163,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_changed_octet_is_noticed() {
-        let whole = render(&some()).into_bytes();
-        for length in 0..whole.len() {
-            assert!(parse(&whole[..length]).is_err(), "{length} octets of {}", whole.len());
-        }
-        for at in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[at] ^= 1;
-            assert!(parse(&changed).is_err(), "{:?}", String::from_utf8_lossy(&changed));
-        }
+        assert_changes_are_noticed(&render(&some()), |content| parse(content).is_err());
     }
 
     #[test]

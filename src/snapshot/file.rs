@@ -190,6 +190,23 @@ fn checksum(text: &str) -> String {
     format!("{:016x}", config::digest(text.as_bytes()))
 }
 
+/// Every cut of a sealed text, and every bit of it that is changed, must be refused.
+#[cfg(test)]
+#[track_caller]
+pub(super) fn assert_changes_are_noticed(text: &str, is_refused: impl Fn(&[u8]) -> bool) {
+    let whole = text.as_bytes();
+    for length in 0..whole.len() {
+        assert!(is_refused(&whole[..length]), "{length} octets of {}", whole.len());
+    }
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut changed = whole.to_vec();
+            changed[at] ^= 1 << bit;
+            assert!(is_refused(&changed), "{:?}", String::from_utf8_lossy(&changed));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,17 +242,7 @@ mod tests {
 
     #[test]
     fn every_cut_and_every_changed_octet_is_noticed() {
-        let whole = render(&one()).into_bytes();
-        for length in 0..whole.len() {
-            assert!(parse(&whole[..length]).is_err(), "{length} octets of {}", whole.len());
-        }
-        for at in 0..whole.len() {
-            for bit in 0..8 {
-                let mut changed = whole.clone();
-                changed[at] ^= 1 << bit;
-                assert!(parse(&changed).is_err(), "{:?}", String::from_utf8_lossy(&changed));
-            }
-        }
+        assert_changes_are_noticed(&render(&one()), |content| parse(content).is_err());
     }
 
     #[test]

@@ -369,11 +369,17 @@ fn replace(directory: &Directory, name: &str, text: &str) -> Result<(), WriteErr
 }
 
 fn read(directory: &Directory) -> Result<BTreeMap<ZoneName, Entry>, Unread> {
-    match directory::read(&directory.file(NODES), FILE_OCTETS_MAX)? {
-        Some(content) if content.len() as u64 > FILE_OCTETS_MAX => Err(Unread::TooLarge(FILE_OCTETS_MAX)),
+    match read_bounded(directory, NODES, FILE_OCTETS_MAX)? {
         Some(content) => Ok(file::parse(&content)?),
         None => Ok(BTreeMap::new()),
     }
+}
+
+/// What a file of the state directory contains; `None` when there is none.
+fn read_bounded(directory: &Directory, name: &str, octets_max: u64) -> Result<Option<Vec<u8>>, Unread> {
+    let content = directory::read(&directory.file(name), octets_max)?;
+    let is_too_large = content.as_ref().is_some_and(|content| content.len() as u64 > octets_max);
+    if is_too_large { Err(Unread::TooLarge(octets_max)) } else { Ok(content) }
 }
 
 /// Parses the content of a file and renders it again; `None` when it cannot be used. Public so that a fuzzer can call both
