@@ -129,7 +129,7 @@ impl Supervisor {
     /// on [`control_runtime`].
     ///
     /// # Errors
-    /// The state directory belongs to another instance or cannot be used, an address cannot be bound, a file cannot be
+    /// The state directory belongs to another instance, an address cannot be bound, a file cannot be
     /// read, or the system refuses a thread or a signal handler. Nothing is left running.
     pub async fn start(path: &Path, start: impl Into<Start>, control_socket: PathBuf) -> Result<Self, StartError> {
         let open_files = descriptors::raise_limit();
@@ -148,8 +148,6 @@ impl Supervisor {
         let forwarding = shared.forwarding(&runtimes, failed.clone());
         let supervision = Supervision { failures: failed, beats: beats.clone(), hand_over: HandOver::default() };
         let context = shared.listener_context(&runtimes, &forwarding, supervision, &config);
-        let descriptors = Descriptors::new(open_files, context.workers);
-        let listeners = Listeners::new(context, kept, store.clone());
         let (ready, is_ready) = watch::channel(false);
         let (pollers, poller_task) = Pollers::new(shared.resources(snapshot.clone()));
         let drains = ActiveDrains::new(shared.table.clone(), snapshot.clone());
@@ -161,8 +159,8 @@ impl Supervisor {
             pollers,
             snapshot,
             snapshot_settings,
-            descriptors,
-            listeners,
+            descriptors: Descriptors::new(open_files, context.workers),
+            listeners: Listeners::new(context, kept, store.clone()),
             admin: Admin::new(shared.view(is_ready, serving, drains), store),
             certificates: Certificates::new(reader.clone()),
             watched_certificates,
@@ -183,10 +181,8 @@ impl Supervisor {
         };
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
-        let samples = supervisor.admin.view().samples.run(shared.table.clone(), shared.counters.clone());
-        supervisor.tasks.spawn("query samples".into(), async { match samples.await {} });
-        let expiry_task = expiry_task.run(reader.clone(), shared.counters.clone());
-        supervisor.tasks.spawn("certificate expiry".into(), expiry_task);
+        supervisor.tasks.spawn("certificate expiry".into(), expiry_task.run(reader.clone(), shared.counters.clone()));
+        supervisor.start_samples();
         let config = supervisor.put_first_in_force(path, (config, refused), writer).await?;
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = shared.reload_channels(requested, accept, reader)?;
@@ -194,6 +190,12 @@ impl Supervisor {
         supervisor.serve_control(control_socket, path, requests).await;
         supervisor.start_beats()?;
         Ok(supervisor)
+    }
+
+    /// Counts queries for the plots of the status page.
+    fn start_samples(&mut self) {
+        let samples = self.admin.view().samples.run(self.table.clone(), self.counters.clone());
+        self.tasks.spawn("query samples".into(), async { match samples.await {} });
     }
 
     /// Has the threads of the runtimes beat, and the watchdog of systemd fed while all threads do.
