@@ -188,6 +188,7 @@ impl MembershipView {
         self.identified.remove(&node);
         self.unidentified.remove(&node);
         self.pending.remove(&node);
+        self.distrust_unlisted(node);
         if self.standing.remove(&node) && self.standing.is_empty() {
             self.ask_others_anew();
         }
@@ -387,6 +388,16 @@ impl MembershipView {
             self.departed.push_front(node);
             self.departed.truncate(DEPARTED_MAX);
         }
+        self.distrust_unlisted(node);
+    }
+
+    /// A node that is not listed and has no report in force may be another one by the time it is listed again: then it
+    /// waits for its report like a new one.
+    fn distrust_unlisted(&mut self, node: IpAddr) {
+        let is_listed = self.lists.iter().flatten().any(|list| list.contains(&node));
+        if !is_listed && !self.reports.contains_key(&node) {
+            self.trusted.remove(&node);
+        }
     }
 }
 
@@ -399,8 +410,10 @@ fn spread(node: IpAddr, every: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+
     use super::*;
-    use crate::discovery::membership::Timing;
+    use crate::{config, discovery::membership::Timing};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -530,6 +543,48 @@ mod tests {
         report(&mut view, 1, &[1, 2], start);
         assert_eq!(view.reports[&node(1)].id, Some(id(8)));
         assert!(view.due_identities(start, EVERY).ask.is_empty());
+    }
+
+    #[test]
+    fn a_node_that_failed_and_left_waits_for_its_report_when_it_is_listed_again() {
+        let (two, start) = (NonZeroU8::new(2).unwrap(), Instant::now());
+        let policy = config::Health { interval: SECOND, timeout: SECOND, rise: two, fall: two };
+        let timing = Timing { refresh: SECOND, max_stale: None };
+        let mut view = MembershipView::new(timing, Some(policy), 1, start);
+        let lists = |view: &mut MembershipView, nodes: &[u8]| {
+            report(view, 1, nodes, start);
+            view.accept(0, node(1), list(nodes), start);
+            view.reassess(start, &|_| false);
+        };
+        let state = |view: &MembershipView| {
+            let nodes = view.table_nodes();
+            let shown = nodes.iter().find(|shown| shown.address == node(3));
+            shown.map(|shown| (shown.state, shown.pending))
+        };
+        view.seeds(&[node(1)], None);
+        lists(&mut view, &[1, 2, 3]);
+        for up in [1, 2, 3] {
+            view.probed(node(up), ProbeOutcome::Up, start);
+            report(&mut view, up, &[1, 2, 3], start);
+        }
+        view.reassess(start, &|_| false);
+        assert_eq!(state(&view), Some((NodeState::Up, false)));
+        for leaves_first in [false, true] {
+            if !leaves_first {
+                // Once is not enough for being down, and its peers have noticed too.
+                view.refused(node(3), start);
+            }
+            lists(&mut view, &[1, 2]);
+            view.refused(node(3), start);
+            assert_eq!(state(&view), None);
+            lists(&mut view, &[1, 2, 3]);
+            view.probed(node(3), ProbeOutcome::Up, start);
+            view.reassess(start, &|_| false);
+            assert_eq!(state(&view), Some((NodeState::New, false)), "leaves first: {leaves_first}");
+            report(&mut view, 3, &[1, 2, 3], start);
+            view.reassess(start, &|_| false);
+            assert_eq!(state(&view), Some((NodeState::Up, false)));
+        }
     }
 
     #[test]
