@@ -9,10 +9,13 @@ use std::{io, sync::OnceLock};
 use rustix::process::{getpriority_process, setpriority_process};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Added to the niceness of threads that learn, supervise, read files or draw pages. The supervisor's is that of learning:
-/// a client that asks for the status page in a loop must not keep the polls from a busy core. Where they share a core with answering
-/// threads, a question need not wait until a thousand polls are through; and where all cores are flooded, a tenth of
-/// what an answering thread gets remains to learn with.
+/// Added to the niceness of the thread that learns. Where it shares a core with answering threads, a question need not wait
+/// until a thousand polls are through; and where all cores are flooded, a quarter of a core remains to learn with
+/// (a third of what an answering thread gets), which is what ten thousand zones cost.
+const LEARNING_NICE: i32 = 5;
+
+/// Added to the niceness of threads that supervise, read files or draw pages: a client that asks for the status page in a
+/// loop must not keep the polls from a busy core.
 const LOW_PRIORITY_NICE: i32 = 10;
 
 /// The runtime of the supervisor and the admin interface, for the thread that starts the server. What blocks (reading
@@ -34,12 +37,12 @@ pub(super) struct Runtimes {
 
 impl Runtimes {
     pub(super) fn start() -> io::Result<Self> {
-        let low_priority = |builder: &mut Builder| _ = builder.on_thread_start(lower_priority);
+        let learning = |builder: &mut Builder| _ = builder.on_thread_start(|| lower_by(LEARNING_NICE));
         Ok(Self {
             tcp: RuntimeThread::start("tcp", |_| {})?,
             encrypted: RuntimeThread::start("encrypted", |_| {})?,
             forward: RuntimeThread::start("forward", |_| {})?,
-            learning: RuntimeThread::start("learning", low_priority)?,
+            learning: RuntimeThread::start("learning", learning)?,
         })
     }
 }
@@ -75,10 +78,14 @@ impl Drop for RuntimeThread {
 
 /// Lets answering threads go before the calling one, and before the threads that it starts. To lower it twice changes nothing.
 pub(super) fn lower_priority() {
+    lower_by(LOW_PRIORITY_NICE);
+}
+
+fn lower_by(nice: i32) {
     static STARTED_WITH: OnceLock<i32> = OnceLock::new();
     // On Linux this is the niceness of the calling thread. The first caller still has that of the process.
     let started_with = STARTED_WITH.get_or_init(|| getpriority_process(None).unwrap_or(0));
-    if let Err(error) = setpriority_process(None, started_with + LOW_PRIORITY_NICE) {
+    if let Err(error) = setpriority_process(None, started_with + nice) {
         tracing::debug!(%error, "a thread keeps its priority");
     }
 }
