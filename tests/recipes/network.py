@@ -37,13 +37,7 @@ class Host:
             self.number = next(Host.numbers)
         self.links = 0
         self.address = f"10.9.{self.number}.2"
-        holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        CHILDREN.append(holder)
-        self.pid = holder.pid
-        self.namespace = Path(f"/proc/{holder.pid}/ns/net")
-        ours = os.readlink("/proc/self/ns/net")
-        until(lambda: os.readlink(self.namespace) != ours, "a namespace is there")
-        self.run("ip", "link", "set", "lo", "up")
+        self.hold()
         self.link("eth0", f"10.9.{self.number}")
         self.run("ip", "route", "add", "default", "via", f"10.9.{self.number}.1")
         for own in addresses:
@@ -59,6 +53,39 @@ class Host:
         ip("link", "set", here, "up")
         self.run("ip", "address", "add", f"{network}.2/24", "dev", name)
         self.run("ip", "link", "set", name, "up")
+
+    @classmethod
+    def bridged(cls, name, address):
+        """A host whose only link, `eth0`, is to the bridge `lan`, behind which 10.0.0.1 is the router."""
+        host = cls.__new__(cls)
+        host.address, host.port = address, name
+        host.hold()
+        ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", host.pid)
+        ip("link", "set", name, "master", "lan", "up")
+        host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        host.run("ip", "link", "set", "eth0", "up")
+        host.run("ip", "route", "add", "default", "via", "10.0.0.1")
+        return host
+
+    def hold(self):
+        """Makes the namespace, which lasts as long as this process."""
+        holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        CHILDREN.append(holder)
+        self.pid = holder.pid
+        self.namespace = Path(f"/proc/{holder.pid}/ns/net")
+        ours = os.readlink("/proc/self/ns/net")
+        until(lambda: os.readlink(self.namespace) != ours, "a namespace is there")
+        self.run("ip", "link", "set", "lo", "up")
+
+    def disconnect(self):
+        ip("link", "set", self.port, "nomaster")
+
+    def connect(self):
+        ip("link", "set", self.port, "master", "lan")
+
+    def end(self):
+        """Takes its link away."""
+        ip("link", "del", self.port)
 
     def run(self, *words):
         subprocess.run(["nsenter", f"--net={self.namespace}", *map(str, words)], check=True)

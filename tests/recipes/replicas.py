@@ -1,0 +1,87 @@
+"""Three instances with the same file: they agree within two refreshes after each change of the cluster."""
+
+import threading
+import time
+
+from cluster import Cluster
+from network import Host, address
+from servers import Resolver, until, waited
+
+COUNT = 3
+ZONE = "replicas.example.com"
+REFRESH = 1.0
+BUSY = 0.5
+"""Seconds that a busy machine may add. A test that is late by itself proves nothing, so it is not more."""
+CHANGES = 12
+NODES = [f"10.0.1.{number}" for number in range(10, 15)]
+
+
+def run(program, directory, report):
+    address(*NODES)
+    cluster = Cluster(NODES)
+    replicas = [start(program, directory, number) for number in range(COUNT)]
+    until(lambda: all(answered(replica) == set(NODES) for replica in replicas), "all replicas know all nodes", 60)
+    most, apart = 0.0, 0.0
+    for number in range(CHANGES):
+        total, difference = change(cluster, replicas, number)
+        most, apart = max(most, total), max(apart, difference)
+    print(f"    at most {most:.2f} s after a change, and {apart:.2f} s between the first and the last")
+    bound = 2 * REFRESH + BUSY
+    report.check(
+        f"three replicas answer the same nodes {most:.1f} s after a change, in {CHANGES} changes",
+        None if most <= bound else f"more than {bound} s",
+    )
+    compared = lambda: compare(replicas)  # noqa: E731
+    report.check("status --compare finds no difference", None if waited(compared, 10) else "it does")
+    replicas[0].command("drain", NODES[0], "--for", "1m")
+    report.check("and finds a drain of one replica", "it does not" if compare(replicas) else None)
+
+
+def start(program, directory, number):
+    """An instance on a host of its own: all have the same file."""
+    host = Host()
+    replica = Resolver(program, directory / f"replica-{number}", host.address)
+    replica.write(f"""\
+[server]
+listen = ["0.0.0.0:53"]
+admin = "0.0.0.0:9153"
+
+[zones."{ZONE}"]
+seeds = ["{NODES[0]}", "{NODES[1]}"]
+""")
+    starter = threading.Thread(target=lambda: (host.enter(), replica.start()))
+    starter.start()
+    starter.join()
+    return replica
+
+
+def answered(replica):
+    return {node["address"] for node in replica.zone(ZONE)["nodes"] if node["answered"]}
+
+
+def change(cluster, replicas, number):
+    """A node leaves or joins; seconds until the last replica answers so, and from the first to the last."""
+    node = NODES[-1]
+    if number % 2 == 0:
+        cluster.stop(node)
+        cluster.listed.remove(node)
+    else:
+        cluster.restart(node)
+        cluster.listed.append(node)
+    began = time.monotonic()
+    seen = {}
+
+    def all_have_seen():
+        for replica in replicas:
+            if replica.address not in seen and answered(replica) == set(cluster.listed):
+                seen[replica.address] = time.monotonic() - began
+        return len(seen) == len(replicas)
+
+    until(all_have_seen, "all replicas answer the same", 60)
+    return max(seen.values()), max(seen.values()) - min(seen.values())
+
+
+def compare(replicas):
+    """Whether the first replica answers as each of the others does, in the words of its own command."""
+    others = replicas[1:]
+    return all(replicas[0].command("status", "--compare", f"http://{other.address}:9153").returncode == 0 for other in others)
