@@ -153,7 +153,7 @@ def anycast(instances, texts):
         + "".join(
             f"protocol bgp host{number} {{ local {ROUTER} as 65000; neighbor 10.0.0.1{number} as 65053; bfd yes; "
             f"connect delay time 1; connect retry time 1; error wait time 1, 2; "
-            f"ipv4 {{ import all; export none; preference {100 - number}; }}; }}\n"
+            f"ipv4 {{ import filter {{ bgp_med = {number}; accept; }}; export none; }}; }}\n"
             for number in (1, 2)
         )
     )

@@ -1,0 +1,76 @@
+"""How many requests replicas send to a node: counted at the nodes, beside the formula of packaging/deployment.md."""
+
+import time
+
+from cluster import Cluster
+from servers import CHILDREN, spawn, until
+
+NODES = 3
+"""Of each cluster."""
+RUNS = [(1, 1), (1, 100), (3, 30), (10, 10), (50, 2)]
+"""Replicas and zones, each zone with a cluster of its own: about as many requests in all, whatever the numbers are."""
+SHARED = [(1, 30), (3, 10)]
+"""The same with zones that ask one cluster."""
+SETTLED = 15.0
+"""Seconds until what is asked only at a start is over: new nodes, and zones whose seeds are asked for the first time."""
+COUNTED = 60.0
+"""Seconds, in which each node is asked for its identity once."""
+TOLERANCE = 0.15
+
+
+def run(program, directory, report):
+    print("    replicas, zones, their clusters: requests a second to a node, and by the formula")
+    for replicas, zones in RUNS:
+        measure(program, directory, report, (replicas, zones, zones))
+    for replicas, zones in SHARED:
+        measure(program, directory, report, (replicas, zones, 1))
+
+
+def formula(replicas, zones):
+    """At the defaults, of a node of a cluster that so many zones ask."""
+    return replicas * (zones / NODES + 1.0 + 1 / 30 + 1 / 60)
+
+
+def measure(program, directory, report, size):
+    replicas, zones, count = size
+    clusters = [Cluster(nodes_of(number)) for number in range(count)]
+    text = "".join(zone_text(number, nodes_of(number % count)) for number in range(zones))
+    children = [start(program, directory / f"load-{replicas}-{zones}-{count}-{number}", number, text) for number in range(replicas)]
+    until(lambda: all(requests(cluster) > replicas for cluster in clusters), "all clusters are asked", 120)
+    time.sleep(SETTLED)
+    before, began = total(clusters), time.monotonic()
+    time.sleep(COUNTED)
+    rate = (total(clusters) - before) / (time.monotonic() - began) / (count * NODES)
+    expected = formula(replicas, zones // count)
+    for child in children:
+        child.terminate()
+        child.wait()
+        CHILDREN.remove(child)
+    for cluster in clusters:
+        cluster.stop()
+    sentence = f"{replicas} replicas, {zones} zones of {count} clusters: {rate:.2f} requests a second to a node, by the formula {expected:.2f}"
+    report.check(sentence, None if abs(rate / expected - 1) <= TOLERANCE else "they differ")
+
+
+def nodes_of(number):
+    return [f"127.4.{number}.{host}" for host in range(1, NODES + 1)]
+
+
+def requests(cluster):
+    return cluster.polls + sum(node.probes for node in cluster.nodes.values())
+
+
+def total(clusters):
+    return sum(requests(cluster) for cluster in clusters)
+
+
+def zone_text(number, seeds):
+    return f'[zones."z{number}.example.com"]\nseeds = {seeds}\n'.replace("'", '"')
+
+
+def start(program, own, number, text):
+    own.mkdir(parents=True)
+    listen = f"127.5.{number // 200}.{number % 200 + 1}:53"
+    (own / "config.toml").write_text(f'[server]\nlisten = ["{listen}"]\n{text}')
+    words = [program, "run", "--config", own / "config.toml", "--log", "warn"]
+    return spawn(own, "alternator-dns.log", *words, RUNTIME_DIRECTORY=str(own))
