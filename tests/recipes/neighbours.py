@@ -1,7 +1,6 @@
 """The neighbours: each starts on the host of the calling thread, with a configuration around the recipe that makes it an
 ordinary, careful resolver: it validates, and drops private addresses, if it can."""
 
-import json
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,8 @@ class Setting:
 
     def __init__(self, world, directory, tools):
         self.world, self.directory, self.tools = world, directory, tools
+        self.log = directory / "ours" / "alternator-dns.log"
+        """Of the server under test, with each query."""
 
     def of(self, name):
         own = self.directory / name.replace(" ", "-")
@@ -125,10 +126,3 @@ def resolved(setting, own, recipe, *, scope="", exempt=""):
         (etc / name).parent.mkdir(parents=True, exist_ok=True)
         (etc / name).write_text(text)
     spawn(own, "resolved.log", HERE / "resolved", own, setting.tools / "resolved" / "root")
-
-
-def control(binary, directory, *words):
-    """The JSON that a command of ours prints."""
-    environment = {"RUNTIME_DIRECTORY": str(directory)}
-    reply = subprocess.run([binary, *words], env=environment, capture_output=True, text=True, timeout=30)
-    return json.loads(reply.stdout)

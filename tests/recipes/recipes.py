@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 import traceback
+from functools import partial
 
 import blocks
 import neighbours
@@ -41,6 +42,7 @@ class Trial:
 
     def run(self, setting, changed):
         """In a thread of its own."""
+        self.setting = setting
         try:
             self.host = Host(*self.addresses)
             if self.name.startswith("systemd-resolved"):
@@ -62,6 +64,11 @@ class Trial:
 
     def demand(self, sentence, holds, seen):
         self.say(sentence, None if holds else f"seen: {seen}")
+
+    def asked_for(self, prefix):
+        """Lines of this server's log about queries for other names that begin so."""
+        lines = self.setting.log.read_text().splitlines()
+        return [line for line in lines if prefix in line and "example.com" in line]
 
     def ask(self, name=ZONE, qtype="A", **rest):
         return ask(name, qtype, self.server, **rest)
@@ -85,7 +92,7 @@ class Trial:
         self.demand("no TTL is longer than the zone's", bool(ttls) and max(ttls) <= TTL, f"TTLs {ttls}")
         self.ready.set()
         changed.wait()
-        took = until(lambda: self.addresses_of() == [SECOND], f"{self.name} follows a change", PATIENCE)
+        until(lambda: self.addresses_of() == [SECOND], f"{self.name} follows a change", PATIENCE)
         took = time.monotonic() - changed.at
         self.demand(f"follows a change after {took:.1f} s", took <= TTL + OUT + SLOW, f"more than {TTL + OUT + SLOW} s")
 
@@ -131,13 +138,17 @@ def no_address(reply):
 
 
 class Change(threading.Event):
+    """That the cluster has changed."""
+
     at = None
+    """When."""
 
 
 def trials(text):
     """All of them; `text` are the recipes."""
     stub, forward = text["unbound-stub"], text["unbound-forward"]
     exemptions = stub[: stub.index("stub-zone:")]
+    private = blocks.without(exemptions, "domain-insecure")
     exempt = text["bind-options"]
     dnsmasq, coredns, link = text["dnsmasq"], text["coredns"], text["systemd-resolved"]
     one_line_cache = "".join(coredns.partition("cache 30")[:2]) + "\n}\n"
@@ -165,10 +176,13 @@ def trials(text):
             lambda reply: bool(reply and reply.answer) and reply.answer[0].ttl == 5,
         ),
         Link("systemd-resolved", link),
+        Unexempted("systemd-resolved without the negative trust anchor", link).is_needed(
+            "SERVFAIL, because the signed parent does not know the name", servfail
+        ),
         Limited("dnsdist", text["dnsdist"]),
-        recipe("the delegation in NSD, unbound", neighbours.unbound, exemptions_but_insecure(exemptions), root=parents.NSD, validates=True),
+        recipe("the delegation in NSD, unbound", neighbours.unbound, private, root=parents.NSD, validates=True),
         recipe("the delegation in NSD, BIND", neighbours.bind, "", root=parents.NSD, validates=True),
-        recipe("the delegation in Knot, unbound", neighbours.unbound, exemptions_but_insecure(exemptions), root=parents.KNOT, validates=True),
+        recipe("the delegation in Knot, unbound", neighbours.unbound, private, root=parents.KNOT, validates=True),
         recipe("the delegation in Knot, BIND", neighbours.bind, "", root=parents.KNOT, validates=True),
         recipe("BIND without the delegation", neighbours.bind, "").is_needed(
             "NXDOMAIN", lambda reply: reply is not None and reply.rcode == "NXDOMAIN"
@@ -177,29 +191,31 @@ def trials(text):
     ]
 
 
-def exemptions_but_insecure(lines):
-    """What a delegation leaves of unbound's exemptions: private addresses."""
-    return blocks.without(lines, "domain-insecure")
-
-
 def recipe(name, start, text, *, validates=False, **options):
-    return Trial(name, lambda setting, own: start(setting, own, text, **options), validates=validates)
+    return Trial(name, partial(start, recipe=text, **options), validates=validates)
+
+
+class Unexempted(Trial):
+    """systemd-resolved with DNSSEC=yes and the recipe alone."""
+
+    def __init__(self, name, text):
+        super().__init__(name, partial(neighbours.resolved, recipe=text), server=STUB)
 
 
 class Limited(Trial):
     """dnsdist, and its limit on the queries of one client."""
 
+    LISTEN, BUSY_CLIENT = "10.0.0.53", "10.0.0.7"
     BURST = 600
 
     def __init__(self, name, text):
-        listen = "10.0.0.53"
-        start = lambda setting, own: neighbours.dnsdist(setting, own, text)  # noqa: E731
-        super().__init__(name, start, others=False, server=listen, addresses=(listen, "10.0.0.7"))
+        start = partial(neighbours.dnsdist, recipe=text)
+        super().__init__(name, start, others=False, server=self.LISTEN, addresses=(self.LISTEN, self.BUSY_CLIENT))
 
     def follows(self, changed):
         until(lambda: self.addresses_of() == [FIRST], "dnsdist answers", PATIENCE)
         self.say("answers with the cluster's node")
-        replies = [self.ask(client="10.0.0.7", seconds=0.5) for _ in range(self.BURST)]
+        replies = [self.ask(client=self.BUSY_CLIENT, seconds=0.5) for _ in range(self.BURST)]
         truncated = sum(reply is not None and reply.has(TC) for reply in replies)
         self.demand(f"{truncated} of {self.BURST} queries in a burst are sent to TCP", truncated > 0, "none")
         self.demand("another client is answered", self.addresses_of() == [FIRST], words(self.ask()))
@@ -215,14 +231,14 @@ class GlobalScope(Trial):
 
     def __init__(self, name, text):
         scope = "".join(line for line in text.splitlines(keepends=True) if line.startswith(("DNS=", "Domains=")))
-        start = lambda setting, own: neighbours.resolved(setting, own, "", scope=scope, exempt=ZONE + "\n")  # noqa: E731
+        start = partial(neighbours.resolved, recipe="", scope=scope, exempt=ZONE + "\n")
         super().__init__(name, start, others=False, server=STUB)
 
     def follows(self, changed):
         until(lambda: self.addresses_of() == [FIRST], f"{self.name} answers", PATIENCE)
         for number in range(20):
             self.ask(f"other{number}.example.com", seconds=0.5)
-        until(lambda: asked_for("other"), f"{self.name} asks for other names", PATIENCE / 3)
+        until(lambda: self.asked_for("other"), f"{self.name} asks for other names", PATIENCE / 3)
         self.say("other names are asked of this server, too, which refuses them")
 
 
@@ -230,25 +246,13 @@ class Link(Trial):
     """systemd-resolved with the recipe: other names never reach this server."""
 
     def __init__(self, name, text):
-        start = lambda setting, own: neighbours.resolved(setting, own, text, exempt=ZONE + "\n")  # noqa: E731
-        super().__init__(name, start, validates=True, server=STUB)
+        super().__init__(name, partial(neighbours.resolved, recipe=text, exempt=ZONE + "\n"), validates=True, server=STUB)
 
     def follows(self, changed):
         super().follows(changed)
         for number in range(20):
             self.ask(f"link{number}.example.com", seconds=0.5)
-        self.demand("other names are not asked of this server", not asked_for("link"), asked_for("link"))
-
-
-def asked_for(prefix):
-    """Lines of this server's log about queries for such a name."""
-    return [line for line in OURS.log.read_text().splitlines() if f"{prefix}" in line and "example.com" in line]
-
-
-class OURS:
-    """The server under test."""
-
-    log = None
+        self.demand("other names are not asked of this server", not self.asked_for("link"), self.asked_for("link"))
 
 
 def run(program, directory, report):
@@ -259,7 +263,7 @@ def run(program, directory, report):
     world.start()
     neighbours.unbound(setting, setting.of("recursive"), "", listen=parents.RECURSIVE)
     cluster = Cluster([FIRST])
-    start_ours(program, directory / "ours", texts["delegated"])
+    start_ours(program, setting.log, texts["delegated"])
     changed = Change()
     left_out = os.environ.get("RECIPES_WITHOUT") or "\n"
     wanted = [trial for trial in trials(texts) if left_out not in trial.name]
@@ -275,13 +279,13 @@ def run(program, directory, report):
         report.check(sentence, problem)
 
 
-def start_ours(program, own, text):
+def start_ours(program, log, text):
     """With the configuration of the recipe, as it stands there; it logs each query."""
+    own = log.parent
     own.mkdir()
     (own / "config.toml").write_text(text)
-    OURS.log = own / "alternator-dns.log"
     environment = {"RUNTIME_DIRECTORY": str(own)}
-    spawn(own, OURS.log.name, program, "run", "--config", own / "config.toml", **environment)
+    spawn(own, log.name, program, "run", "--config", own / "config.toml", **environment)
     until(lambda: (reply := ask(ZONE, server=SERVER)) and reply.data("A") == [FIRST], "the server answers", PATIENCE)
     command = [program, "log", "queries", "--for", "10m"]
     until(lambda: subprocess.run(command, env=environment).returncode == 0, "the server logs queries", PATIENCE)

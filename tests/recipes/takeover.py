@@ -1,16 +1,14 @@
 """One address for two instances: keepalived, and a routing protocol, move it by `/serving`."""
 
-import socket
 import subprocess
 import threading
 import time
 
 import blocks
 from cluster import Cluster
-from network import ask, ip
-from servers import spawn, until, waited
+from network import Host, address, ask, ip
 from recipes import FIRST, SERVER, ZONE
-from network import Host, address
+from servers import spawn, until, waited
 
 ROUTER = "10.0.0.1"
 PATIENCE = 60.0
@@ -39,10 +37,6 @@ class Instance:
         environment = {"RUNTIME_DIRECTORY": str(self.directory)}
         words = [self.program, "run", "--config", self.directory / "config.toml"]
         self.process = self.spawn("alternator-dns.log", *words, **environment)
-
-    def has_address(self):
-        words = ["nsenter", f"--net={self.host.namespace}", "ip", "-o", "address", "show", "to", SERVER]
-        return bool(subprocess.run(words, capture_output=True).stdout)
 
 
 class Client(threading.Thread):
@@ -79,89 +73,93 @@ def run(program, directory, report):
     ip("link", "add", "lan", "type", "bridge")
     ip("address", "add", f"{ROUTER}/24", "dev", "lan")
     ip("link", "set", "lan", "up")
-    for kind, take in (("keepalived", keepalived), ("anycast", anycast)):
-        instances = [Instance(number, program, directory / kind, texts["one-address"]) for number in (1, 2)]
-        take(instances, texts)
-        trial(kind, instances, report)
+    for way in (Keepalived, Anycast):
+        instances = [Instance(number, program, directory / way.name, texts["one-address"]) for number in (1, 2)]
+        trial(way(instances, texts), instances, report)
         for instance in instances:
             instance.host.end()
 
 
-def trial(kind, instances, report):
+def trial(way, instances, report):
     one, two = instances
     client = Client()
     client.start()
-    until(lambda: ask(ZONE, server=SERVER, seconds=0.5) is not None, f"{kind} brings the address up", PATIENCE)
-    until(lambda: holder(instances) is one, "the first instance has the address", PATIENCE)
-    note = lambda sentence, seconds: report.check(  # noqa: E731
-        f"{kind}: {sentence}: {seconds:.1f} s without an answer", None if seconds <= BOUND else f"more than {BOUND} s"
-    )
-    note("the process is killed", client.longest(one.process.kill, lambda: holder(instances) is two))
-    note("it returns", client.longest(one.start, lambda: holder(instances) is one))
-    note("its host loses the network", client.longest(one.host.disconnect, lambda: holder(instances, [two]) is two))
-    note("its host returns", client.longest(one.host.connect, lambda: holder(instances) is one))
+    until(lambda: way.holder() is one, f"{way.name} brings the address to the first instance", PATIENCE)
+    until(lambda: ask(ZONE, server=SERVER, seconds=0.5) is not None, "the address answers", PATIENCE)
+    for sentence, action, settled in (
+        ("the process is killed", one.process.kill, lambda: way.holder() is two),
+        ("it returns", one.start, lambda: way.holder() is one),
+        ("its host loses the network", one.host.disconnect, lambda: way.has(two)),
+        ("its host returns", one.host.connect, lambda: way.holder() is one),
+    ):
+        seconds = client.longest(action, settled)
+        problem = None if seconds <= BOUND else f"more than {BOUND} s"
+        report.check(f"{way.name}: {sentence}: {seconds:.1f} s without an answer", problem)
     two.process.kill()
     one.process.kill()
-    report.check(f"{kind}: without any instance that serves, one keeps the address", None if waited(lambda: holder(instances), 10) else "none")
+    kept = waited(way.holder, 10)
+    report.check(f"{way.name}: without any instance that serves, one keeps the address", None if kept else "none has it")
     client.ended = True
     client.join()
 
 
-HOLDER = {}
+class Way:
+    """A way to move an address between instances."""
 
+    def __init__(self, instances, texts):
+        self.instances = instances
+        self.start(texts)
 
-def holder(instances, among=None):
-    return HOLDER["find"](among or instances)
-
-
-# --- keepalived ---------------------------------------------------------------------------------------------------
-
-
-def keepalived(instances, texts):
-    """The second host has another priority, as the document says."""
-    for instance, priority in zip(instances, ("priority 100", "priority 90")):
-        file = instance.directory / "keepalived.conf"
-        file.write_text(texts["keepalived"].replace("priority 100", priority))
-        files = ["--pid", instance.directory / "pid", "--vrrp_pid", instance.directory / "vrrp.pid"]
-        words = ["/usr/sbin/keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", file, *files]
-        instance.spawn("keepalived.log", *words)
-    ip("route", "add", f"{SERVER}/32", "dev", "lan")
-
-    def find(among):
-        holders = [instance for instance in among if instance.has_address()]
+    def holder(self):
+        """The one instance that has the address."""
+        holders = [instance for instance in self.instances if self.has(instance)]
         return holders[0] if len(holders) == 1 else None
 
-    HOLDER["find"] = find
+
+class Keepalived(Way):
+    name = "keepalived"
+
+    def start(self, texts):
+        """The second host has another priority, as the document says."""
+        for instance, priority in zip(self.instances, ("priority 100", "priority 90")):
+            file = instance.directory / "keepalived.conf"
+            file.write_text(texts["keepalived"].replace("priority 100", priority))
+            files = ["--pid", instance.directory / "pid", "--vrrp_pid", instance.directory / "vrrp.pid"]
+            words = ["/usr/sbin/keepalived", "--dont-fork", "--log-console", "--vrrp", "--use-file", file, *files]
+            instance.spawn("keepalived.log", *words)
+        ip("route", "add", f"{SERVER}/32", "dev", "lan")
+
+    def has(self, instance):
+        words = ["nsenter", f"--net={instance.host.namespace}", "ip", "-o", "address", "show", "to", SERVER]
+        return bool(subprocess.run(words, capture_output=True).stdout)
 
 
-# --- Anycast ------------------------------------------------------------------------------------------------------
-
-
-def anycast(instances, texts):
+class Anycast(Way):
     """The common network's router takes the shortest path, and of equal ones that of the first instance."""
-    subprocess.run(["ip", "route", "del", f"{SERVER}/32", "dev", "lan"], stderr=subprocess.DEVNULL)
-    for instance in instances:
-        instance.host.run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
-        (instance.directory / "bird.conf").write_text(texts["anycast-bird"])
-        (instance.directory / "check").write_text(texts["anycast-check"])
-        script = "mount -t tmpfs none /run && mkdir /run/bird && { bird -f -c bird.conf & exec sh check; }"
-        instance.spawn("bird.log", "unshare", "--mount", "sh", "-c", script)
-    directory = instances[0].directory.parent
-    (directory / "router.conf").write_text(
-        'protocol device { }\nprotocol kernel { ipv4 { import none; export all; }; }\n'
-        'protocol bfd { interface "*" { interval 200 ms; }; }\n'
-        + "".join(
-            f"protocol bgp host{number} {{ local {ROUTER} as 65000; neighbor 10.0.0.1{number} as 65053; bfd yes; "
-            f"connect delay time 1; connect retry time 1; error wait time 1, 2; "
-            f"ipv4 {{ import filter {{ bgp_med = {number}; accept; }}; export none; }}; }}\n"
-            for number in (1, 2)
+
+    name = "anycast"
+
+    def start(self, texts):
+        ip("route", "del", f"{SERVER}/32", "dev", "lan")
+        for instance in self.instances:
+            instance.host.run("ip", "address", "add", f"{SERVER}/32", "dev", "lo")
+            (instance.directory / "bird.conf").write_text(texts["anycast-bird"])
+            (instance.directory / "check").write_text(texts["anycast-check"])
+            script = "mount -t tmpfs none /run && mkdir /run/bird && { bird -f -c bird.conf & exec sh check; }"
+            instance.spawn("bird.log", "unshare", "--mount", "sh", "-c", script)
+        directory = self.instances[0].directory.parent
+        (directory / "router.conf").write_text(
+            "protocol device { }\nprotocol kernel { ipv4 { import none; export all; }; }\n"
+            'protocol bfd { interface "*" { interval 200 ms; }; }\n'
+            + "".join(
+                f"protocol bgp host{number} {{ local {ROUTER} as 65000; neighbor 10.0.0.1{number} as 65053; bfd yes; "
+                "connect delay time 1; connect retry time 1; error wait time 1, 2; "
+                f"ipv4 {{ import filter {{ bgp_med = {number}; accept; }}; export none; }}; }}\n"
+                for number in (1, 2)
+            )
         )
-    )
-    spawn(directory, "router.log", "bird", "-f", "-c", "router.conf", "-s", directory / "router.ctl")
+        spawn(directory, "router.log", "bird", "-f", "-c", "router.conf", "-s", directory / "router.ctl")
 
-    def find(among):
+    def has(self, instance):
         route = subprocess.run(["ip", "route", "show", SERVER], capture_output=True, text=True).stdout
-        holders = [instance for instance in among if f"via {instance.host.address} " in route]
-        return holders[0] if len(holders) == 1 else None
-
-    HOLDER["find"] = find
+        return f"via {instance.host.address} " in route
