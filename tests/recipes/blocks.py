@@ -5,6 +5,11 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("README.md", "packaging/deployment.md")
+TRIED = {
+    "unbound-stub", "unbound-forward", "bind-options", "bind-forward", "bind-static-stub", "dnsmasq", "coredns",
+    "systemd-resolved", "dnsdist", "delegation", "delegated", "one-address", "keepalived", "anycast-bird", "anycast-check",
+}
+"""The recipes that the tests know, so that none is written down and not tried."""
 BLOCK = re.compile(r"^<!-- recipe: (?P<name>[a-z0-9-]+) -->\n+```[a-z]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -17,6 +22,8 @@ def recipes():
         if text.count("<!-- recipe: ") != len(blocks) or found.keys() & blocks:
             raise ValueError(f"{document} has a recipe without a block behind it, or one that is there twice")
         found |= blocks
+    if found.keys() != TRIED:
+        raise ValueError(f"these recipes are not tried, or not there: {found.keys() ^ TRIED}")
     return found
 
 

@@ -7,10 +7,9 @@ from servers import CHILDREN, spawn, until
 
 NODES = 3
 """Of each cluster."""
-RUNS = [(1, 1), (1, 20), (3, 10), (10, 3), (50, 1)]
-"""Replicas and zones, each zone with a cluster of its own: so many that the nodes, which are Python, keep up."""
-SHARED = [(1, 20), (3, 10)]
-"""The same with zones that ask one cluster."""
+RUNS = [(1, 1, 1, 1), (1, 20, 20, 1), (3, 10, 10, 1), (10, 3, 3, 1), (1, 20, 1, 1), (3, 10, 1, 1), (50, 1, 1, 5)]
+"""Replicas, zones, the clusters that the zones share, and seconds between polls and between probes: so few requests that the
+nodes, which are Python, keep up."""
 SETTLED = 10.0
 """Seconds until what is asked only at a start is over: new nodes, and zones whose seeds are asked for the first time."""
 COUNTED = 40.0
@@ -19,37 +18,41 @@ TOLERANCE = 0.15
 
 
 def run(program, directory, report):
-    print("    replicas, zones, their clusters: requests a second to a node, and by the formula")
-    for replicas, zones in RUNS:
-        measure(program, directory, report, (replicas, zones, zones))
-    for replicas, zones in SHARED:
-        measure(program, directory, report, (replicas, zones, 1))
+    for size in RUNS:
+        measure(program, directory, report, size)
 
 
-def formula(replicas, zones):
-    """At the defaults, of a node of a cluster that so many zones ask."""
-    return replicas * (zones / NODES + 1.0 + 1 / 30 + 1 / 60)
+def formula(replicas, zones, every):
+    """Requests a second to a node of a cluster that so many zones ask."""
+    return replicas * (zones / (every * NODES) + 1 / every + 1 / 30 + 1 / 60)
 
 
 def measure(program, directory, report, size):
-    replicas, zones, count = size
+    replicas, zones, count, every = size
     clusters = [Cluster(nodes_of(number)) for number in range(count)]
-    text = "".join(zone_text(number, nodes_of(number % count)) for number in range(zones))
-    children = [start(program, directory / f"load-{replicas}-{zones}-{count}-{number}", number, text) for number in range(replicas)]
+    text = f'[defaults]\nrefresh = "{every}s"\nhealth = {{ interval = "{every}s" }}\n'
+    text += "".join(zone_text(number, nodes_of(number % count)) for number in range(zones))
+    own = directory / "-".join(map(str, size))
+    children = [start(program, own / str(number), number, text) for number in range(replicas)]
     until(lambda: all(requests(cluster) > replicas for cluster in clusters), "all clusters are asked", 120)
     time.sleep(SETTLED)
     before, began = total(clusters), time.monotonic()
     time.sleep(COUNTED)
     rate = (total(clusters) - before) / (time.monotonic() - began) / (count * NODES)
-    expected = formula(replicas, zones // count)
     for child in children:
         child.terminate()
         child.wait()
         CHILDREN.remove(child)
     for cluster in clusters:
         cluster.stop()
-    sentence = f"{replicas} replicas, {zones} zones of {count} clusters: {rate:.2f} requests a second to a node, by the formula {expected:.2f}"
-    report.check(sentence, None if abs(rate / expected - 1) <= TOLERANCE else "they differ")
+    expected = formula(replicas, zones // count, every)
+    problem = None if abs(rate / expected - 1) <= TOLERANCE else "they differ"
+    report.check(f"{name_of(size)}: {rate:.2f} requests a second to a node, by the formula {expected:.2f}", problem)
+
+
+def name_of(size):
+    replicas, zones, count, every = size
+    return f"{replicas} replicas, {zones} zones of {count} clusters, every {every} s"
 
 
 def nodes_of(number):
