@@ -40,7 +40,12 @@ ns0.example.com. 60 A {server}
 {OTHER_NAME}. 60 A {OTHER_ADDRESS}
 {lines}"""
         self.sign_zone(own, "example.com", parent)
-        root = f". 60 {SOA}\n. 60 NS ns0.example.com.\nexample.com. 60 NS ns0.example.com.\nns0.example.com. 60 A {server}\n"
+        root = f"""\
+. 60 {SOA}
+. 60 NS ns0.example.com.
+example.com. 60 NS ns0.example.com.
+ns0.example.com. 60 A {server}
+"""
         self.sign_zone(own, ".", root + (own / "dsset-example.com.").read_text())
 
     def sign_zone(self, own, zone, text):

@@ -51,7 +51,8 @@ class Trial:
             self.host.enter()
             self.start(setting, setting.of(self.name))
             if self.others:
-                until(lambda: self.addresses_of(OTHER_NAME) == [OTHER_ADDRESS], f"{self.name} finds other names", PATIENCE)
+                found = lambda: self.addresses_of(OTHER_NAME) == [OTHER_ADDRESS]  # noqa: E731
+                until(found, f"{self.name} finds other names", PATIENCE)
             self.check(changed)
         except Exception as failure:
             traceback.print_exc()
@@ -82,7 +83,8 @@ class Trial:
         until(lambda: self.addresses_of() == [FIRST], f"{self.name} answers", PATIENCE)
         self.say("answers with the cluster's node")
         reply = self.ask(qtype="AAAA")
-        self.demand("the other family is NODATA", reply and (reply.rcode, reply.answer) == ("NOERROR", []), words(reply))
+        nodata = reply and (reply.rcode, reply.answer) == ("NOERROR", [])
+        self.demand("the other family is NODATA", nodata, words(reply))
         reply = self.ask(f"x.{ZONE}")
         self.demand("a name below the zone is NXDOMAIN", reply and reply.rcode == "NXDOMAIN", words(reply))
         if self.validates:
@@ -180,10 +182,11 @@ def trials(text):
             "SERVFAIL, because the signed parent does not know the name", servfail
         ),
         Limited("dnsdist", text["dnsdist"]),
-        recipe("the delegation in NSD, unbound", neighbours.unbound, private, root=parents.NSD, validates=True),
-        recipe("the delegation in NSD, BIND", neighbours.bind, "", root=parents.NSD, validates=True),
-        recipe("the delegation in Knot, unbound", neighbours.unbound, private, root=parents.KNOT, validates=True),
-        recipe("the delegation in Knot, BIND", neighbours.bind, "", root=parents.KNOT, validates=True),
+        *[
+            recipe(f"the delegation in {parent}, {name}", start, text, root=root, validates=True)
+            for parent, root in (("NSD", parents.NSD), ("Knot", parents.KNOT))
+            for name, start, text in (("unbound", neighbours.unbound, private), ("BIND", neighbours.bind, ""))
+        ],
         recipe("BIND without the delegation", neighbours.bind, "").is_needed(
             "NXDOMAIN", lambda reply: reply is not None and reply.rcode == "NXDOMAIN"
         ),
@@ -222,8 +225,8 @@ class Limited(Trial):
         self.ready.set()
         changed.wait()
         until(lambda: self.addresses_of() == [SECOND], "dnsdist follows a change", PATIENCE)
-        took = time.monotonic() - changed.at
-        self.demand(f"follows a change after {took:.1f} s, without a cache", took <= OUT + SLOW, f"more than {OUT + SLOW} s")
+        took, most = time.monotonic() - changed.at, OUT + SLOW
+        self.demand(f"follows a change after {took:.1f} s, without a cache", took <= most, f"more than {most} s")
 
 
 class GlobalScope(Trial):
@@ -246,7 +249,8 @@ class Link(Trial):
     """systemd-resolved with the recipe: other names never reach this server."""
 
     def __init__(self, name, text):
-        super().__init__(name, partial(neighbours.resolved, recipe=text, exempt=ZONE + "\n"), validates=True, server=STUB)
+        start = partial(neighbours.resolved, recipe=text, exempt=ZONE + "\n")
+        super().__init__(name, start, validates=True, server=STUB)
 
     def follows(self, changed):
         super().follows(changed)
