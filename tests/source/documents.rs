@@ -5,9 +5,10 @@ use std::{fs, path::Path};
 use super::root;
 
 /// The documents that users and contributors read, from the root of the repository.
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "packaging/README.md",
+    "packaging/deployment.md",
     "packaging/kubernetes/README.md",
     "tests/bench/README.md",
     ".github/CONTRIBUTING.md",
