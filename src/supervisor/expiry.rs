@@ -18,6 +18,7 @@ use crate::{
         pem,
         watched::FileReader,
     },
+    telemetry::LogInterval,
 };
 
 /// Between two looks at the files. A renewed certificate should end the alert soon.
@@ -136,17 +137,18 @@ pub(super) fn certificate_warnings(purpose: CertificateUse, octets: &[u8], now: 
 
 /// When each certificate was last logged.
 #[derive(Debug, Default)]
-struct ExpiryLog(HashMap<PathBuf, (i64, Instant)>);
+struct ExpiryLog(HashMap<PathBuf, (i64, LogInterval)>);
 
 impl ExpiryLog {
     /// Whether a line is due: for another certificate at once, for the same after a day.
     fn is_due(&mut self, path: &Path, expires: i64, now: Instant) -> bool {
-        let last = self.0.get(path).filter(|(logged, _)| *logged == expires);
-        let is_due = last.is_none_or(|(_, at)| now.saturating_duration_since(*at) >= REPORT_INTERVAL);
-        if is_due {
-            self.0.insert(path.into(), (expires, now));
-        }
-        is_due
+        let first = (expires, LogInterval::new(REPORT_INTERVAL));
+        let last = self.0.entry(path.into()).and_modify(|last| {
+            if last.0 != expires {
+                *last = first;
+            }
+        });
+        last.or_insert(first).1.is_due(now)
     }
 
     /// Forgets files that are named no more, but keeps what was logged about the others.
