@@ -17,6 +17,7 @@ use std::{
         net,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -58,8 +59,18 @@ const SOCKET_NAME: &str = "control.sock";
 /// The owner of the socket and its group may change the server.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Commands are typed by hand, and their replies are small. All operators count as one client.
-const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 20, endless: 0, endless_per_client: 0 };
+/// Commands are typed by hand, or run by a script, and their replies are small. All operators count as one client. Half of
+/// the connections are for what is no reload.
+const BOUNDS: Bounds = Bounds {
+    connections: 2 * RELOADS_WAITING_MAX,
+    per_client: 2 * RELOADS_WAITING_MAX,
+    octets: 16 << 20,
+    endless: 0,
+    endless_per_client: 0,
+};
+
+/// Reloads that wait for their outcome: a script may ask for one after each file that it writes.
+const RELOADS_WAITING_MAX: usize = 64;
 
 /// The headers that name the server: its process, and its configuration file.
 const PROCESS_HEADER: HeaderName = HeaderName::from_static("server-process");
@@ -211,6 +222,29 @@ impl ControlSocket {
     pub fn with_commands(self, commands: Router) -> Self {
         Self { commands, ..self }
     }
+
+    /// Where it is bound.
+    pub fn place(&self) -> SocketPlace {
+        self.file.0.clone()
+    }
+}
+
+/// A path, and the socket that was bound there.
+#[derive(Clone, Debug)]
+pub struct SocketPlace {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketPlace {
+    /// Whether the socket's file is still there. It may block. If the system does not say, it is.
+    pub fn is_in_place(&self) -> bool {
+        match identity(&self.path) {
+            Ok(identity) => identity == self.identity,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
 }
 
 /// Binds the control socket, and replaces one that has no server.
@@ -237,7 +271,7 @@ pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
     fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     let identity = identity(&draft).map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)?;
-    let file = SocketFile { path: path.to_owned(), identity };
+    let file = SocketFile(SocketPlace { path: path.to_owned(), identity });
     Ok(ControlSocket { listener, file, commands: Router::new() })
 }
 
@@ -259,7 +293,7 @@ pub async fn serve(
             let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole };
             http::serve(listener, name_server(router(requests).merge(commands), server), limits, stop).await;
         }
-        Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
+        Err(error) => tracing::error!(%error, path = %file.0.path.display(), "cannot serve the control socket"),
     }
 }
 
@@ -333,17 +367,13 @@ fn unable(path: &Path, status: StatusCode, text: String) -> ControlError {
 
 /// The file of a socket that this process bound.
 #[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
+struct SocketFile(SocketPlace);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+        if identity(&self.0.path).is_ok_and(|now| now == self.0.identity) {
             // If it stays, the next server finds that it has no server, and replaces it.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.0.path);
         }
     }
 }
@@ -379,7 +409,15 @@ fn name_server(router: Router, server: RunningServer) -> Router {
     }))
 }
 
+/// What `POST /reload` acts on.
+#[derive(Clone, Debug)]
+struct Reloads {
+    requests: mpsc::Sender<ReloadRequest>,
+    places: Arc<Semaphore>,
+}
+
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
+    let reloads = Reloads { requests, places: Arc::new(Semaphore::new(RELOADS_WAITING_MAX)) };
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || {
@@ -391,10 +429,15 @@ fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")
         })
         .layer(middleware::from_fn(http::refuse_bodies))
-        .with_state(requests)
+        .with_state(reloads)
 }
 
-async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> (StatusCode, String) {
+async fn request_reload(State(Reloads { requests, places }): State<Reloads>) -> (StatusCode, String) {
+    let Ok(_place) = places.try_acquire() else {
+        let sentence =
+            format!("{RELOADS_WAITING_MAX} reloads wait already; the file is read after this, so just wait\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, sentence);
+    };
     let (reply, outcome) = oneshot::channel();
     let outcome = async {
         requests.send(ReloadRequest { reply }).await.ok()?;
@@ -425,6 +468,9 @@ pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError 
             ControlError::Absent(path)
         }
         Some(io::ErrorKind::PermissionDenied) => ControlError::Denied(path),
+        Some(io::ErrorKind::WouldBlock) if error.is_connect() => {
+            ControlError::NoAnswer { path, reason: "too many commands wait already; try again".to_owned() }
+        }
         _ if error.is_timeout() => ControlError::NoAnswer { path, reason: "it took too long".to_owned() },
         _ => ControlError::NoAnswer { path, reason: innermost(error) },
     }
