@@ -5,17 +5,13 @@
 //! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. Each reply names the
 //! server in two headers, because a host may have several. [`reload`] is the client.
 
+mod socket;
+
 use std::{
     env,
     ffi::OsStr,
-    fmt,
-    fs::{self, Permissions},
-    io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net,
-    },
+    fmt, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -30,7 +26,6 @@ use axum::{
     routing::post,
 };
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, mpsc, oneshot},
@@ -38,6 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::socket::{ControlSocket, SocketPlace, bind};
 use super::{
     connections::Bounds,
     http::{self, HttpLimits},
@@ -55,9 +51,6 @@ const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
 
 /// The name of the socket.
 const SOCKET_NAME: &str = "control.sock";
-
-/// The owner of the socket and its group may change the server.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Commands are typed by hand, or run by a script, and their replies are small. All operators count as one client. Half of
 /// the connections are for what is no reload.
@@ -208,73 +201,6 @@ fn socket_path_in(runtime_directory: Option<&str>) -> PathBuf {
     Path::new(first.unwrap_or(RUNTIME_DIRECTORY)).join(SOCKET_NAME)
 }
 
-/// A bound socket. Dropping it removes its file, unless another server has replaced the file.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: net::UnixListener,
-    file: SocketFile,
-    commands: Router,
-}
-
-impl ControlSocket {
-    /// The same socket with the routes of further commands.
-    #[must_use]
-    pub fn with_commands(self, commands: Router) -> Self {
-        Self { commands, ..self }
-    }
-
-    /// Where it is bound.
-    pub fn place(&self) -> SocketPlace {
-        self.file.0.clone()
-    }
-}
-
-/// A path, and the socket that was bound there.
-#[derive(Clone, Debug)]
-pub struct SocketPlace {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
-
-impl SocketPlace {
-    /// Whether the socket's file is still there. It may block. If the system does not say, it is.
-    pub fn is_in_place(&self) -> bool {
-        match identity(&self.path) {
-            Ok(identity) => identity == self.identity,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        }
-    }
-}
-
-/// Binds the control socket, and replaces one that has no server.
-///
-/// The directory is created if only its last level is missing. The socket is bound under another name and renamed once
-/// its mode is set, so that it never has wider permissions.
-///
-/// # Errors
-/// Another server uses the socket, the path is a file of another kind, or the system forbids it.
-pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
-    if let Some(directory) = path.parent() {
-        // If this fails, binding fails with the reason.
-        let _ = fs::create_dir(directory);
-    }
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => ControlError::Denied(path.to_owned()),
-        _ => ControlError::Bind { path: path.to_owned(), source },
-    };
-    check_free(path, failed)?;
-    let draft = path.with_extension("new");
-    let _ = fs::remove_file(&draft);
-    let listener = net::UnixListener::bind(&draft).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    let identity = identity(&draft).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)?;
-    let file = SocketFile(SocketPlace { path: path.to_owned(), identity });
-    Ok(ControlSocket { listener, file, commands: Router::new() })
-}
-
 /// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops. Replies
 /// name `server`.
 ///
@@ -293,7 +219,7 @@ pub async fn serve(
             let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole };
             http::serve(listener, name_server(router(requests).merge(commands), server), limits, stop).await;
         }
-        Err(error) => tracing::error!(%error, path = %file.0.path.display(), "cannot serve the control socket"),
+        Err(error) => tracing::error!(%error, path = %file.path().display(), "cannot serve the control socket"),
     }
 }
 
@@ -362,42 +288,6 @@ fn unable(path: &Path, status: StatusCode, text: String) -> ControlError {
     match text.is_empty() {
         false => ControlError::Unable(text),
         true => ControlError::NoAnswer { path: path.to_owned(), reason: format!("HTTP status {status}") },
-    }
-}
-
-/// The file of a socket that this process bound.
-#[derive(Debug)]
-struct SocketFile(SocketPlace);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.0.path).is_ok_and(|now| now == self.0.identity) {
-            // If it stays, the next server finds that it has no server, and replaces it.
-            let _ = fs::remove_file(&self.0.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Checks that a socket may be bound at `path`: there is no file, or a socket without a server.
-fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result<(), ControlError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(ControlError::NoSocket(path.to_owned())),
-        Ok(_) => {}
-    }
-    let address = SockAddr::unix(path).map_err(&failed)?;
-    // Non-blocking: a server that hangs and accepts no connection must not delay this start.
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(&failed)?;
-    match socket.connect(&address) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
-        // A server is there, or its queue is full.
-        Ok(()) | Err(_) => Err(ControlError::Taken(path.to_owned())),
     }
 }
 
@@ -478,7 +368,12 @@ pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        fs,
+        os::unix::{fs::PermissionsExt as _, net},
+    };
+
+    use super::{socket::SOCKET_MODE, *};
     use crate::{config::ReloadError, test_directory::TestDirectory};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
