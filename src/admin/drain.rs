@@ -224,11 +224,11 @@ async fn end(State(drainer): State<Drainer>, Query(Parameters { node, zone, .. }
         };
         return (StatusCode::CONFLICT, format!("{server}: {node} is not drained {}; {remedy}\n", own_place(zone)));
     };
-    let spelling = if ended.node == node { String::new() } else { format!(", as {}", ended.node) };
-    tracing::info!(%node, "a command has ended the drain of the node {}{spelling}", place(zone));
+    let spelling = if ended.node == node { String::new() } else { format!(" (drained as {})", ended.node) };
+    tracing::info!(%node, "a command has ended the drain of the node{spelling} {}", place(zone));
     let mut text = match remaining.is_empty() {
-        true => format!("{server}: {node} is no longer drained {}{spelling}\n", place(zone)),
-        false => format!("{server}: the drain of {node} {}{spelling} has ended, and another remains\n", place(zone)),
+        true => format!("{server}: {node}{spelling} is no longer drained {}\n", place(zone)),
+        false => format!("{server}: the drain of {node}{spelling} {} has ended, and another remains\n", place(zone)),
     };
     for Drain { node, zone, until } in remaining {
         let place = place(zone.as_ref());
@@ -469,11 +469,16 @@ mod tests {
         // What is another node there must not be one here.
         let drainer = drainer(vec![entry, known("b", &["203.0.113.1"], false)]);
         for zone in [None, Some("a")] {
+            let zone_name = zone.map(|name| ZoneName::parse(name).unwrap());
             for (drained, named) in [("10.0.0.1", "203.0.113.1"), ("203.0.113.1", "10.0.0.1")] {
                 begin_drain(&drainer, drained, zone, 60).await;
                 let (status, text) = end_drain(&drainer, named, zone).await;
                 assert_eq!(status, StatusCode::OK, "{text}");
-                assert!(text.contains(&format!(", as {drained}\na. answers 203.0.113.1, 203.0.113.2\n")), "{text}");
+                let end = format!(
+                    ": {named} (drained as {drained}) is no longer drained {}\na. answers ",
+                    place(zone_name.as_ref())
+                );
+                assert!(text.contains(&(end + "203.0.113.1, 203.0.113.2\n")), "{text}");
                 assert_eq!(drainer.drains.list(), []);
             }
         }
