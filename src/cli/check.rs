@@ -94,7 +94,8 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         Err(failure) => return Err(report_failure(arguments.format, name, failure)),
     };
     let mut warnings = warnings(&config, tokio::runtime::Builder::new_current_thread().enable_all().build()?);
-    warnings.extend(included::main_file_of(path).map(|main| {
+    let is_stdin = path.as_os_str() == STDIN_ARGUMENT;
+    warnings.extend(Some(path).filter(|_| !is_stdin).and_then(|path| included::main_file_of(path)).map(|main| {
         let main = main.display();
         format!(
             "this file is included by {main}, and lacks the [defaults] there: `alternator-dns check {main}` checks both"

@@ -82,8 +82,12 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
 
 /// The file that includes the planned one: the running server's, or one that is found beside it.
 fn main_file(path: &Path, of_server: &Path) -> Option<PathBuf> {
-    let (directory, name) = (included::real_directory(path)?, path.file_name()?.to_str()?);
-    let is_other = fs::canonicalize(of_server).ok()? != directory.join(name);
+    if path.as_os_str() == STDIN_ARGUMENT {
+        return None;
+    }
+    let directory = included::real_directory(path)?;
+    let name = path.file_name()?.to_str()?;
+    let is_other = fs::canonicalize(of_server).is_ok_and(|main| main != directory.join(name));
     let by_server = is_other && included::includes(of_server, &directory, name);
     if by_server { Some(of_server.to_owned()) } else { included::main_file_of(path) }
 }
