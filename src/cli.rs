@@ -4,6 +4,7 @@ mod check;
 mod drain;
 mod explain;
 mod history;
+mod included;
 mod log;
 mod plan;
 mod status;
@@ -233,6 +234,11 @@ pub enum Failure {
     Status(String),
     #[error("{0}")]
     Planned(String),
+    #[error(
+        "{} is included by {}, and is no configuration of its own; a reload reads both: `alternator-dns plan {}`",
+        path.display(), main.display(), main.display()
+    )]
+    Included { path: PathBuf, main: PathBuf },
     #[error("{} has no zone {name}", path.display())]
     NoZone { path: PathBuf, name: ZoneName },
     #[error("The configuration has {}.", plural(*.0, "error"))]
@@ -260,6 +266,7 @@ impl Failure {
             | Self::Reported(_)
             | Self::LastGood { .. }
             | Self::NoLastGood(_)
+            | Self::Included { .. }
             | Self::Control(ControlError::ReloadRefused { .. }) => EXIT_CONFIG,
             Self::Usage(_) => EXIT_USAGE,
             Self::Planned(_) => EXIT_CHANGES,

@@ -60,9 +60,9 @@ async fn play() -> Result<(), Failure> {
     let clusters = [Simulated::start("east")?, Simulated::start("west")?];
     let file = ConfigFile::write(&clusters)?;
     let config = cli::load(&file.path).await?;
-    let supervisor = Supervisor::start(&file.path, config, file.directory().join("control.sock")).await?;
+    let supervisor = Supervisor::start(&file.path, config, file.socket()).await?;
     let table = supervisor.table();
-    introduce(&clusters, &file.path, &supervisor);
+    introduce(&clusters, &file, &supervisor);
     let stop = async {
         tokio::select! {
             () = signals.next() => {}
@@ -114,6 +114,10 @@ impl ConfigFile {
         // The path has a last part, which `write` has joined to it.
         self.path.parent().unwrap_or(&self.path)
     }
+
+    fn socket(&self) -> PathBuf {
+        self.directory().join("control.sock")
+    }
 }
 
 impl Drop for ConfigFile {
@@ -144,7 +148,8 @@ fn free_port(wanted: u16) -> u16 {
     if is_free { wanted } else { 0 }
 }
 
-fn introduce(clusters: &[Simulated], path: &Path, supervisor: &Supervisor) {
+fn introduce(clusters: &[Simulated], file: &ConfigFile, supervisor: &Supervisor) {
+    let path = &file.path;
     println!("Two simulated clusters are running, three nodes each, and one resolver for both.\n");
     for simulated in clusters {
         println!("  {}  nodes {}", simulated.host(), listed(&simulated.cluster.nodes()));
@@ -164,7 +169,17 @@ fn introduce(clusters: &[Simulated], path: &Path, supervisor: &Supervisor) {
     if let Some(admin) = supervisor.admin_address() {
         println!("\nLook at it:  http://{admin}/");
     }
-    println!("Edit the file: the resolver applies it within a second. Ctrl-C ends the demo.\n");
+    let socket = file.socket();
+    println!("\nAsk it what it knows, and why:\n");
+    for command in ["status", "explain alternator.east.example.com", "history alternator.east.example.com"] {
+        println!("  {} {command} --socket {}", program(), socket.display());
+    }
+    println!("\nEdit the file: the resolver applies it within a second. Ctrl-C ends the demo.\n");
+}
+
+/// This program, as a shell finds it: it may be in no directory of `$PATH`.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "alternator-dns".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn listed(nodes: &[IpAddr]) -> String {

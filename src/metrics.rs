@@ -129,6 +129,8 @@ labels! {
         Client = "client",
         /// Nodes' certificates are checked with it.
         Ca = "ca",
+        /// A node shows it to this server.
+        Node = "node",
     }
 }
 

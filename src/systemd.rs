@@ -28,7 +28,7 @@ use sd_notify::NotifyState;
 
 /// The server answers. `status` is one sentence for `systemctl status`.
 pub fn ready(status: &str) {
-    let status = one_line(status);
+    let status = without_breaks(status);
     if send_without_waiting(&format!("READY=1\nSTATUS={status}")).is_ok() {
         return;
     }
@@ -41,7 +41,7 @@ pub fn ready(status: &str) {
 
 /// One sentence for `systemctl status`. It is lost when systemd does not keep up: the next one replaces it.
 pub fn status(status: &str) {
-    if let Err(error) = send_without_waiting(&format!("STATUS={}", one_line(status))) {
+    if let Err(error) = send_without_waiting(&format!("STATUS={}", without_breaks(status))) {
         tracing::debug!(%error, "cannot send systemd the status");
     }
 }
@@ -81,7 +81,7 @@ fn send_without_waiting(message: &str) -> io::Result<()> {
 }
 
 /// A line break would end the status and start another assignment.
-fn one_line(text: &str) -> String {
+fn without_breaks(text: &str) -> String {
     text.split(char::is_control).collect::<Vec<_>>().join(" ")
 }
 
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_status_cannot_contain_another_assignment() {
-        assert_eq!(one_line("two zones\nMAINPID=1"), "two zones MAINPID=1");
-        assert_eq!(one_line("12 zones live"), "12 zones live");
+        assert_eq!(without_breaks("two zones\nMAINPID=1"), "two zones MAINPID=1");
+        assert_eq!(without_breaks("12 zones live"), "12 zones live");
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl From<&types::Scope> for Scope {
 
 impl Node {
     pub(super) fn of(node: NodeDescription, requests_per_second: f64) -> Self {
-        let NodeDescription { address, state, answered, answered_as, reason, since, last_probe } = node;
+        let NodeDescription { address, state, undrained: _, answered, answered_as, reason, since, last_probe } = node;
         let last_probe = last_probe.map(Probe::from);
         let requests_per_second = tenth(requests_per_second);
         Self { address, state: state.word(), answered, reason, since, last_probe, requests_per_second, answered_as }

@@ -5,18 +5,15 @@
 //! `POST /reload` waits for the outcome: 200 and the summary, or 422 and why the file is refused. Each reply names the
 //! server in two headers, because a host may have several. [`reload`] is the client.
 
+mod socket;
+
 use std::{
     env,
     ffi::OsStr,
-    fmt,
-    fs::{self, Permissions},
-    io,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net,
-    },
+    fmt, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,14 +26,14 @@ use axum::{
     routing::post,
 };
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::socket::{ControlSocket, SocketPlace, bind};
 use super::{
     connections::Bounds,
     http::{self, HttpLimits},
@@ -55,11 +52,18 @@ const RUNTIME_DIRECTORY: &str = "/run/alternator-dns";
 /// The name of the socket.
 const SOCKET_NAME: &str = "control.sock";
 
-/// The owner of the socket and its group may change the server.
-const SOCKET_MODE: u32 = 0o660;
+/// Commands are typed by hand, or run by a script, and their replies are small. All operators count as one client. Half of
+/// the connections are for what is no reload.
+const BOUNDS: Bounds = Bounds {
+    connections: 2 * RELOADS_WAITING_MAX,
+    per_client: 2 * RELOADS_WAITING_MAX,
+    octets: 16 << 20,
+    endless: 0,
+    endless_per_client: 0,
+};
 
-/// Commands are typed by hand, and their replies are small. All operators count as one client.
-const BOUNDS: Bounds = Bounds { connections: 16, per_client: 16, octets: 16 << 20, endless: 0, endless_per_client: 0 };
+/// Reloads that wait for their outcome: a script may ask for one after each file that it writes.
+const RELOADS_WAITING_MAX: usize = 64;
 
 /// The headers that name the server: its process, and its configuration file.
 const PROCESS_HEADER: HeaderName = HeaderName::from_static("server-process");
@@ -197,50 +201,6 @@ fn socket_path_in(runtime_directory: Option<&str>) -> PathBuf {
     Path::new(first.unwrap_or(RUNTIME_DIRECTORY)).join(SOCKET_NAME)
 }
 
-/// A bound socket. Dropping it removes its file, unless another server has replaced the file.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: net::UnixListener,
-    file: SocketFile,
-    commands: Router,
-}
-
-impl ControlSocket {
-    /// The same socket with the routes of further commands.
-    #[must_use]
-    pub fn with_commands(self, commands: Router) -> Self {
-        Self { commands, ..self }
-    }
-}
-
-/// Binds the control socket, and replaces one that has no server.
-///
-/// The directory is created if only its last level is missing. The socket is bound under another name and renamed once
-/// its mode is set, so that it never has wider permissions.
-///
-/// # Errors
-/// Another server uses the socket, the path is a file of another kind, or the system forbids it.
-pub fn bind(path: &Path) -> Result<ControlSocket, ControlError> {
-    if let Some(directory) = path.parent() {
-        // If this fails, binding fails with the reason.
-        let _ = fs::create_dir(directory);
-    }
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => ControlError::Denied(path.to_owned()),
-        _ => ControlError::Bind { path: path.to_owned(), source },
-    };
-    check_free(path, failed)?;
-    let draft = path.with_extension("new");
-    let _ = fs::remove_file(&draft);
-    let listener = net::UnixListener::bind(&draft).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    fs::set_permissions(&draft, Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
-    let identity = identity(&draft).map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)?;
-    let file = SocketFile { path: path.to_owned(), identity };
-    Ok(ControlSocket { listener, file, commands: Router::new() })
-}
-
 /// Serves the socket until `stop`, and sends each request to `requests`, which is closed when the server stops. Replies
 /// name `server`.
 ///
@@ -259,7 +219,7 @@ pub async fn serve(
             let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole };
             http::serve(listener, name_server(router(requests).merge(commands), server), limits, stop).await;
         }
-        Err(error) => tracing::error!(%error, path = %file.path.display(), "cannot serve the control socket"),
+        Err(error) => tracing::error!(%error, path = %file.path().display(), "cannot serve the control socket"),
     }
 }
 
@@ -331,46 +291,6 @@ fn unable(path: &Path, status: StatusCode, text: String) -> ControlError {
     }
 }
 
-/// The file of a socket that this process bound.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            // If it stays, the next server finds that it has no server, and replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
-/// Checks that a socket may be bound at `path`: there is no file, or a socket without a server.
-fn check_free(path: &Path, failed: impl Fn(io::Error) -> ControlError) -> Result<(), ControlError> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(ControlError::NoSocket(path.to_owned())),
-        Ok(_) => {}
-    }
-    let address = SockAddr::unix(path).map_err(&failed)?;
-    // Non-blocking: a server that hangs and accepts no connection must not delay this start.
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(&failed)?;
-    match socket.connect(&address) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
-        // A server is there, or its queue is full.
-        Ok(()) | Err(_) => Err(ControlError::Taken(path.to_owned())),
-    }
-}
-
 /// Has every reply name the server.
 fn name_server(router: Router, server: RunningServer) -> Router {
     router.layer(middleware::map_response(move |mut response: Response| {
@@ -379,7 +299,15 @@ fn name_server(router: Router, server: RunningServer) -> Router {
     }))
 }
 
+/// What `POST /reload` acts on.
+#[derive(Clone, Debug)]
+struct Reloads {
+    requests: mpsc::Sender<ReloadRequest>,
+    places: Arc<Semaphore>,
+}
+
 fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
+    let reloads = Reloads { requests, places: Arc::new(Semaphore::new(RELOADS_WAITING_MAX)) };
     Router::new()
         .route("/reload", post(request_reload))
         .fallback(async || {
@@ -391,10 +319,15 @@ fn router(requests: mpsc::Sender<ReloadRequest>) -> Router {
             (StatusCode::METHOD_NOT_ALLOWED, "the method is POST, or GET for what is read\n")
         })
         .layer(middleware::from_fn(http::refuse_bodies))
-        .with_state(requests)
+        .with_state(reloads)
 }
 
-async fn request_reload(State(requests): State<mpsc::Sender<ReloadRequest>>) -> (StatusCode, String) {
+async fn request_reload(State(Reloads { requests, places }): State<Reloads>) -> (StatusCode, String) {
+    let Ok(_place) = places.try_acquire() else {
+        let sentence =
+            format!("{RELOADS_WAITING_MAX} reloads wait already; the file is read after this, so just wait\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, sentence);
+    };
     let (reply, outcome) = oneshot::channel();
     let outcome = async {
         requests.send(ReloadRequest { reply }).await.ok()?;
@@ -425,6 +358,9 @@ pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError 
             ControlError::Absent(path)
         }
         Some(io::ErrorKind::PermissionDenied) => ControlError::Denied(path),
+        Some(io::ErrorKind::WouldBlock) if error.is_connect() => {
+            ControlError::NoAnswer { path, reason: "too many commands wait already; try again".to_owned() }
+        }
         _ if error.is_timeout() => ControlError::NoAnswer { path, reason: "it took too long".to_owned() },
         _ => ControlError::NoAnswer { path, reason: innermost(error) },
     }
@@ -432,7 +368,12 @@ pub(super) fn client_error(path: &Path, error: &reqwest::Error) -> ControlError 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        fs,
+        os::unix::{fs::PermissionsExt as _, net},
+    };
+
+    use super::{socket::SOCKET_MODE, *};
     use crate::{config::ReloadError, test_directory::TestDirectory};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -2,6 +2,7 @@
 //! `GET /drain` lists the drains. [`drain()`] and [`undrain`] are the clients.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -214,16 +215,25 @@ async fn end(State(drainer): State<Drainer>, Query(Parameters { node, zone, .. }
     };
     let zone = zone.as_ref();
     let Drainer { drains, server } = &drainer;
-    if drains.change(|drains| drains.end(node, zone)).is_empty() {
-        let is_elsewhere = drains.list().iter().any(|drain| drain.node == node && drain.zone.is_none());
-        let remedy = match zone {
-            Some(_) if is_elsewhere => format!("it is in all zones, which `undrain {node}` ends"),
+    let ended = drainer.end(node, zone);
+    let remaining = drainer.remaining(node, zone);
+    let Some(ended) = ended.first() else {
+        let remedy = match remaining.first() {
+            Some(drain) if drain.zone.is_none() => format!("it is in all zones, which `undrain {}` ends", drain.node),
             _ => "`drain --list` shows which nodes are".to_owned(),
         };
         return (StatusCode::CONFLICT, format!("{server}: {node} is not drained {}; {remedy}\n", own_place(zone)));
+    };
+    let spelling = if ended.node == node { String::new() } else { format!(" (drained as {})", ended.node) };
+    tracing::info!(%node, "a command has ended the drain of the node{spelling} {}", place(zone));
+    let mut text = match remaining.is_empty() {
+        true => format!("{server}: {node}{spelling} is no longer drained {}\n", place(zone)),
+        false => format!("{server}: the drain of {node}{spelling} {} has ended, and another remains\n", place(zone)),
+    };
+    for Drain { node, zone, until } in remaining {
+        let place = place(zone.as_ref());
+        text += &format!("{node} is still drained {place} until {}, which `undrain {node}` ends\n", moment(until));
     }
-    tracing::info!(%node, "a command has ended the drain of the node {}", place(zone));
-    let mut text = format!("{server}: {node} is no longer drained {}\n", place(zone));
     text += &drainer.report(node, zone);
     if let Some(doubt) = drains.keep().await {
         text += &format!("the end of the drain: {doubt}\n");
@@ -245,6 +255,34 @@ impl Drainer {
             }
             zone => Ok(zone),
         }
+    }
+
+    /// Ends the drain of a node, and returns what has ended. Where no drain has this address, one counts that has the node's
+    /// other address: the one that nodes list, or the one that is answered.
+    fn end(&self, node: IpAddr, zone: Option<&ZoneName>) -> Vec<Drain> {
+        let ended = self.drains.change(|drains| drains.end(node, zone));
+        if !ended.is_empty() {
+            return ended;
+        }
+        let same = self.remaining(node, zone);
+        let of_zone = same.into_iter().filter(|drain| zone.is_none() || drain.zone.as_ref() == zone);
+        let others: BTreeSet<IpAddr> = of_zone.map(|drain| drain.node).collect();
+        self.drains.change(|drains| others.iter().flat_map(|other| drains.end(*other, zone)).collect())
+    }
+
+    /// The drains in force that keep a node, under either of its addresses, out of the answers of this zone, or of any.
+    fn remaining(&self, node: IpAddr, zone: Option<&ZoneName>) -> Vec<Drain> {
+        let table = self.drains.0.table.snapshot();
+        let is_within =
+            |one: Option<&ZoneName>, other: Option<&ZoneName>| one.is_none() || other.is_none() || one == other;
+        let is_same = |drain: &Drain| {
+            let is_meant = |entry: &&Arc<ZoneEntry>| {
+                is_within(drain.zone.as_ref(), Some(entry.name())) && is_within(zone, Some(entry.name()))
+            };
+            let is_same_node = |entry: &Arc<ZoneEntry>| entry.answers().settings.rules.is_same_node(drain.node, node);
+            drain.node == node || table.entries().filter(is_meant).any(is_same_node)
+        };
+        self.drains.list().into_iter().filter(|drain| is_within(drain.zone.as_ref(), zone) && is_same(drain)).collect()
     }
 
     /// What is answered now in each zone that knows the node. Logs where a drained node is answered all the same.
@@ -333,7 +371,10 @@ fn parameters(node: IpAddr, zone: Option<&ZoneName>) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::known, *};
-    use crate::{table::DRAINS_MAX, types::NodeState};
+    use crate::{
+        table::{DRAINS_MAX, ZoneSettings},
+        types::{AddressRules, NodeState, Translation},
+    };
 
     fn drainer(zones: Vec<Arc<ZoneEntry>>) -> Drainer {
         let table = SharedTable::default();
@@ -396,6 +437,56 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("10.0.0.1 is no longer drained in all zones\na. answers 10.0.0.1, 10.0.0.2\n"), "{text}");
         assert_eq!(drainer.drains.list(), []);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_one_drain_says_which_others_remain() {
+        let drainer = drainer(vec![known("a", &["10.0.0.1", "10.0.0.2"], false)]);
+        begin_drain(&drainer, "10.0.0.1", Some("a"), 60).await;
+        begin_drain(&drainer, "10.0.0.1", None, 60).await;
+        begin_drain(&drainer, "10.0.0.2", None, 60).await;
+        let (status, text) = end_drain(&drainer, "10.0.0.1", Some("a")).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains(": the drain of 10.0.0.1 in the zone a. has ended, and another remains\n"), "{text}");
+        let [_, remains, answers, ..] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert!(
+            remains.starts_with("10.0.0.1 is still drained in all zones until ")
+                && remains.ends_with(", which `undrain 10.0.0.1` ends"),
+            "{text}"
+        );
+        assert_eq!(answers, "a. answers 10.0.0.1, 10.0.0.2: drained, but no other node is up");
+        let (_, text) = end_drain(&drainer, "10.0.0.1", None).await;
+        assert!(text.contains(": 10.0.0.1 is no longer drained in all zones\na. answers 10.0.0.1\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn either_address_of_a_translated_node_ends_its_drain() {
+        let entry = known("a", &["10.0.0.1", "10.0.0.2"], false);
+        let network = |text: &str| text.parse().unwrap();
+        let map = Translation::new(network("10.0.0.0/24"), network("203.0.113.0/24")).unwrap();
+        let rules = AddressRules { map: vec![map], ..AddressRules::default() };
+        entry.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 1);
+        // What is another node there must not be one here.
+        let drainer = drainer(vec![entry, known("b", &["203.0.113.1"], false)]);
+        for zone in [None, Some("a")] {
+            let zone_name = zone.map(|name| ZoneName::parse(name).unwrap());
+            for (drained, named) in [("10.0.0.1", "203.0.113.1"), ("203.0.113.1", "10.0.0.1")] {
+                begin_drain(&drainer, drained, zone, 60).await;
+                let (status, text) = end_drain(&drainer, named, zone).await;
+                assert_eq!(status, StatusCode::OK, "{text}");
+                let end = format!(
+                    ": {named} (drained as {drained}) is no longer drained {}\na. answers ",
+                    place(zone_name.as_ref())
+                );
+                assert!(text.contains(&(end + "203.0.113.1, 203.0.113.2\n")), "{text}");
+                assert_eq!(drainer.drains.list(), []);
+            }
+        }
+        begin_drain(&drainer, "10.0.0.1", Some("a"), 60).await;
+        assert_eq!(end_drain(&drainer, "203.0.113.1", Some("b")).await.0, StatusCode::CONFLICT);
+        begin_drain(&drainer, "203.0.113.1", None, 60).await;
+        let (_, text) = end_drain(&drainer, "203.0.113.1", None).await;
+        assert!(text.contains("10.0.0.1 is still drained in the zone a. until "), "{text}");
     }
 
     #[tokio::test]

@@ -151,6 +151,7 @@ impl From<Change> for ZoneChange {
             ChangeKind::Joined { node, state } => (Some(node), "joined", None, Some(state.word())),
             ChangeKind::Left { node, state } => (Some(node), "left", Some(state.word()), None),
             ChangeKind::Node { node, from, to } => (Some(node), "state", Some(from.word()), Some(to.word())),
+            ChangeKind::Drained { node, from, to } => (Some(node), "drained", Some(from.word()), Some(to.word())),
             ChangeKind::Further(_) => (None, "further", None, None),
         };
         let count = if let ChangeKind::Further(count) = kind { Some(count) } else { None };
@@ -188,6 +189,9 @@ impl ZoneChange {
         let what = match (self.node, self.change, self.from, self.to) {
             (Some(node), "joined", _, Some(state)) => format!("{node} joined, {state}"),
             (Some(node), "left", Some(state), _) => format!("{node} left, was {state}"),
+            (Some(node), "drained", Some(from), Some(to)) => {
+                format!("{node} stays drained, and would be {from} -> {to}")
+            }
             (Some(node), _, Some(from), Some(to)) => format!("{node} {from} -> {to}"),
             (None, _, Some(from), Some(to)) => format!("the zone {from} -> {to}"),
             _ => format!("{} further nodes changed", self.count.unwrap_or_default()),
@@ -223,6 +227,7 @@ mod tests {
         let lines = [
             line(ChangeKind::Joined { node, state: up }, None),
             line(ChangeKind::Node { node, from: up, to: down }, Some("timed out")),
+            line(ChangeKind::Drained { node, from: up, to: down }, Some("is drained; it timed out")),
             line(ChangeKind::Left { node, state: down }, Some("is not in the list of 10.0.0.2")),
             line(ChangeKind::Zone { from: ZoneState::Live, to: ZoneState::Stale }, Some("no node\nanswers")),
             line(ChangeKind::Further(7), None),
@@ -230,6 +235,7 @@ mod tests {
         let expected = [
             "1970-01-01T00:00:00Z  10.0.0.1 joined, up",
             "1970-01-01T00:00:00Z  10.0.0.1 up -> down: timed out",
+            "1970-01-01T00:00:00Z  10.0.0.1 stays drained, and would be up -> down: is drained; it timed out",
             "1970-01-01T00:00:00Z  10.0.0.1 left, was down: is not in the list of 10.0.0.2",
             "1970-01-01T00:00:00Z  the zone live -> stale: no node answers",
             "1970-01-01T00:00:00Z  7 further nodes changed",

@@ -50,6 +50,7 @@ struct QueryLogger {
 struct Session {
     queries: LoggedQueries,
     what: String,
+    time: Duration,
     until: Instant,
 }
 
@@ -85,21 +86,28 @@ async fn write_lines(log: QueryLog, mut started: mpsc::Receiver<Session>) {
         tokio::select! {
             next = started.recv() => {
                 let Some(next) = next else { return };
-                session.replace(next).inspect(Session::end);
+                end(session.take());
+                session.insert(next).begin();
             }
             query = next_query(&mut session) => match query {
                 Some(query) => query.log(),
                 // A command has stopped it, or is about to send another one.
-                None => _ = session.take().inspect(Session::end),
+                None => end(session.take()),
             },
             () = deadline(until) => {
                 log.stop();
-                session.take().inspect(Session::end);
+                end(session.take());
             }
             _ = left_out.tick(), if until.is_some() => {
                 session.as_ref().inspect(|session| session.report_left_out());
             }
         }
+    }
+}
+
+fn end(session: Option<Session>) {
+    if let Some(session) = session {
+        session.end();
     }
 }
 
@@ -118,6 +126,10 @@ async fn deadline(until: Option<Instant>) {
 }
 
 impl Session {
+    fn begin(&self) {
+        tracing::info!("{} are logged for {}", self.what, format_duration(self.time));
+    }
+
     fn report_left_out(&self) {
         let count = self.queries.take_left_out();
         if count > 0 {
@@ -128,7 +140,9 @@ impl Session {
         }
     }
 
-    fn end(&self) {
+    /// Writes what still waits first: lines of the next session come after all of this one's.
+    fn end(mut self) {
+        self.queries.rest().for_each(|query| query.log());
         self.report_left_out();
         tracing::info!("the query log has ended: {}", self.what);
     }
@@ -161,8 +175,7 @@ async fn change(
     let filter = QueryFilter { zone, client: client.map(canonical) };
     let what = filter.to_string();
     let shown = format_duration(time);
-    tracing::info!("{what} are logged for {shown}");
-    let session = Session { queries: log.start(filter), what: what.clone(), until: Instant::now() + time };
+    let session = Session { queries: log.start(filter), what: what.clone(), time, until: Instant::now() + time };
     if sessions.send(session).await.is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n".to_owned());
     }

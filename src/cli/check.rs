@@ -11,10 +11,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::{ConfigArguments, Failure, plural, print};
+use super::{ConfigArguments, Failure, included, plural, print};
 use crate::{
     config::{Config, Diagnostics, FILE_OCTETS_MAX, NodeLoad, RawFile, node_loads},
-    net::watched::{ReadError, ReadFailure, read_any},
+    net::watched::{ReadError, ReadFailure, read_any, read_regular},
     reload::ConfigFiles,
     server::has_address,
     snapshot::LastGood,
@@ -93,7 +93,14 @@ pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         Ok(config) => config,
         Err(failure) => return Err(report_failure(arguments.format, name, failure)),
     };
-    let warnings = warnings(&config, tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    let mut warnings = warnings(&config, tokio::runtime::Builder::new_current_thread().enable_all().build()?);
+    let is_stdin = path.as_os_str() == STDIN_ARGUMENT;
+    warnings.extend(Some(path).filter(|_| !is_stdin).and_then(|path| included::main_file_of(path)).map(|main| {
+        let main = main.display();
+        format!(
+            "this file is included by {main}, and lacks the [defaults] there: `alternator-dns check {main}` checks both"
+        )
+    }));
     let report = match arguments.format {
         ReportFormat::Text => {
             let word = if wants_color(&io::stdout()) { "\x1b[33mwarning:\x1b[0m" } else { "warning:" };
@@ -128,6 +135,22 @@ pub(super) fn read(path: &Path) -> Result<ConfigFiles, ReadError> {
         RawFile { path: path.into(), octets: read_any(path, FILE_OCTETS_MAX)? }
     };
     Ok(ConfigFiles::of_main(main))
+}
+
+/// The same for a command that must not wait for a pipe.
+pub(super) fn read_regular_files(path: &Path) -> Result<ConfigFiles, ReadError> {
+    if path.as_os_str() == STDIN_ARGUMENT {
+        return read(path);
+    }
+    let failed = |reason| match reason {
+        ReadFailure::NotRegular => {
+            ReadFailure::Other("it is not a regular file; \"-\" reads standard input".to_owned())
+        }
+        reason => reason,
+    };
+    let content = read_regular(path, FILE_OCTETS_MAX);
+    let content = content.map_err(|reason| ReadError { path: path.into(), reason: failed(reason) })?;
+    Ok(ConfigFiles::of_main(RawFile { path: path.into(), octets: content.octets }))
 }
 
 fn read_stdin() -> Result<Vec<u8>, ReadError> {

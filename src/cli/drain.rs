@@ -34,7 +34,7 @@ pub struct DrainArguments {
 /// Flags of `undrain`.
 #[derive(Debug, Args)]
 pub struct UndrainArguments {
-    /// The address of the node, as it was drained
+    /// The address of the node, as its cluster lists it or as `map` translates it
     #[arg(value_name = "NODE")]
     pub node: IpAddr,
     /// Only in this zone [default: in all zones]

@@ -6,6 +6,7 @@ mod text;
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,7 @@ use self::differences::{PlannedChange, ReloadPlan};
 use super::{
     Failure, SocketArguments,
     check::{self, STDIN_ARGUMENT},
-    print,
+    included, print,
 };
 use crate::{
     admin::{
@@ -51,7 +52,10 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
     let socket = ServerAddress::Socket(arguments.socket.path());
     let running = runtime.block_on(running_configuration(&socket))?;
     let path = arguments.file.as_ref().unwrap_or(&running.server.file);
-    let files = check::read(path)?;
+    if let Some(main) = main_file(path, &running.server.file) {
+        return Err(Failure::Included { path: path.clone(), main });
+    }
+    let files = check::read_regular_files(path)?;
     let name = if path.as_os_str() == STDIN_ARGUMENT { Path::new(check::STDIN_NAME) } else { path };
     let wanted = files.parse()?;
     let in_force = in_force(&running)?;
@@ -74,6 +78,18 @@ pub fn plan(arguments: &PlanArguments) -> Result<(), Failure> {
         None => Ok(()),
         Some(summary) => Err(Failure::Planned(summary)),
     }
+}
+
+/// The file that includes the planned one: the running server's, or one that is found beside it.
+fn main_file(path: &Path, of_server: &Path) -> Option<PathBuf> {
+    if path.as_os_str() == STDIN_ARGUMENT {
+        return None;
+    }
+    let directory = included::real_directory(path)?;
+    let name = path.file_name()?.to_str()?;
+    let is_other = fs::canonicalize(of_server).is_ok_and(|main| main != directory.join(name));
+    let by_server = is_other && included::includes(of_server, &directory, name);
+    if by_server { Some(of_server.to_owned()) } else { included::main_file_of(path) }
 }
 
 /// What the running server knows of a zone.

@@ -1,10 +1,14 @@
 //! `include` of `[server]`: which names a pattern stands for. Pure; `reload/files.rs` looks into the directories.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use glob::{MatchOptions, Pattern};
 
 use super::Config;
+use crate::types::ZoneName;
 
 /// Files that a configuration includes. Each is opened and read at every look, which takes some microseconds.
 pub const INCLUDED_FILES_MAX: usize = 1000;
@@ -95,7 +99,47 @@ impl IncludePattern {
     }
 }
 
+/// An entry of `include` whose files have all gone, and zones with them.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "include {entry:?} matches no file in {} any more, where {zones} zone{} in force came from, so nothing is removed; put the \
+     files back, or, if they are to go, use `alternator-dns reload` or SIGHUP",
+    directory.display(),
+    if *zones == 1 { "" } else { "s" }
+)]
+pub struct EmptiedInclude {
+    entry: String,
+    directory: PathBuf,
+    /// How many zones would go.
+    zones: usize,
+}
+
 impl Config {
+    /// Whether a file of the configuration in force is not among those of this one.
+    pub fn lacks_file_of(&self, in_force: &Self) -> bool {
+        let paths: BTreeSet<&Path> = self.sources.iter().map(|file| &*file.path).collect();
+        in_force.sources.iter().any(|file| !paths.contains(&*file.path))
+    }
+
+    /// The entry of `include` that both configurations have, whose files have all gone since the one in force, and whose
+    /// zones would go. A directory that was unmounted, or is written anew, looks like that.
+    pub fn emptied_include(&self, in_force: &Self) -> Option<EmptiedInclude> {
+        let (main, included) = self.sources.split_first()?;
+        let is_empty = |entry: &&IncludePattern| {
+            in_force.server.include.contains(entry)
+                && !included.iter().any(|file| entry.matches_path(&main.path, &file.path))
+        };
+        self.server.include.iter().filter(is_empty).find_map(|entry| {
+            let is_removed = |zone: &&ZoneName| !self.zones.contains_key(*zone);
+            let is_of_entry = |zone: &&ZoneName| {
+                in_force.place_of(zone).is_some_and(|(file, _)| entry.matches_path(&main.path, file))
+            };
+            let zones = in_force.zones.keys().filter(is_removed).filter(is_of_entry).count();
+            let directory = entry.directory(&main.path);
+            (zones > 0).then(|| EmptiedInclude { entry: entry.text.clone(), directory, zones })
+        })
+    }
+
     /// A sentence for each entry of `include` that stands for no file.
     pub(super) fn include_warnings(&self) -> Vec<String> {
         let Some((main, included)) = self.sources.split_first() else { return Vec::new() };
@@ -117,6 +161,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RawFile;
     use proptest::prelude::*;
 
     #[test]
@@ -132,6 +177,32 @@ mod tests {
         ] {
             assert_eq!(IncludePattern::parse(text).unwrap_err(), error, "{text}");
         }
+    }
+
+    #[test]
+    fn an_include_that_is_emptied_is_known_by_its_zones() {
+        let zone = |name: &str| format!("[zones.\"{name}\"]\nseeds = [\"10.0.0.1\"]\n");
+        let parse = |include: &str, files: &[(&str, &str)]| {
+            let main = format!("[server]\ninclude = {include}\n{}", zone("m"));
+            let file = |path: &str, text: String| RawFile { path: path.into(), octets: text.into_bytes() };
+            let included = files.iter().map(|(path, zones)| file(path, zones.split_whitespace().map(zone).collect()));
+            Config::parse_files(&[file("/e/c.toml", main)].into_iter().chain(included).collect::<Vec<_>>()).unwrap()
+        };
+        let both = "[\"a.d/*\", \"b.d/*\"]";
+        let in_force = parse(both, &[("/e/a.d/1", "a b"), ("/e/a.d/2", ""), ("/e/b.d/1", "c")]);
+        let emptied = |include: &str, files: &[(&str, &str)]| {
+            parse(include, files).emptied_include(&in_force).map(|emptied| (emptied.entry, emptied.zones))
+        };
+        assert_eq!(emptied(both, &[("/e/b.d/1", "c")]), Some(("a.d/*".to_owned(), 2)));
+        assert_eq!(emptied(both, &[("/e/b.d/1", "c b")]), Some(("a.d/*".to_owned(), 1)));
+        assert_eq!(emptied(both, &[("/e/b.d/1", "c b a")]), None, "the zones have moved");
+        assert_eq!(emptied(both, &[("/e/a.d/2", ""), ("/e/b.d/1", "c")]), None, "a file is left");
+        assert_eq!(emptied("[\"b.d/*\"]", &[("/e/b.d/1", "c")]), None, "the entry has gone, so this is meant");
+        assert!(parse(both, &[("/e/b.d/1", "c")]).lacks_file_of(&in_force) && !in_force.lacks_file_of(&in_force));
+        let sentence = parse(both, &[]).emptied_include(&in_force).unwrap().to_string();
+        assert!(
+            sentence.starts_with("include \"a.d/*\" matches no file in /e/a.d any more, where 2 zones in force came")
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use self::changes::{
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 pub use self::effective::{EffectiveSection, EffectiveValue, SectionName, effective, effective_sections};
 pub use self::forward_keys::UPSTREAMS_MAX;
-pub use self::include::{INCLUDED_FILES_MAX, IncludeError, IncludePattern};
+pub use self::include::{EmptiedInclude, INCLUDED_FILES_MAX, IncludeError, IncludePattern};
 pub use self::named_files::NamedFile;
 pub use self::node_load::{
     IDENTITY_INTERVAL, NODE_REQUESTS_MAX, NodeLoad, REPORT_INTERVAL, SCOPE_SUPPORT_INTERVAL, node_loads,
@@ -357,6 +357,9 @@ pub enum ReloadError {
     /// The configuration cannot be put in force: a port that it needs is in use, for example.
     #[error("{0}")]
     Refused(Arc<dyn Error + Send + Sync>),
+    /// An entry of `include` matches no file any more, and nothing says that this is meant.
+    #[error("{0}")]
+    EmptiedInclude(EmptiedInclude),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,

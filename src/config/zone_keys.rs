@@ -471,68 +471,45 @@ mod tests {
         }
     }
 
+    /// Of a zone with these keys, and with these in `[defaults]`.
+    #[track_caller]
+    fn assert_error(defaults: &str, keys: &str, expected: &str) {
+        assert_eq!(zone(defaults, keys).unwrap_err(), expected, "{defaults} / {keys}");
+    }
+
     #[test]
-    fn errors_about_a_cluster_have_line_and_column() {
-        for (defaults, own, expected) in [
-            ("", "cluster = \"\"", "z.toml:5:11: expected a label of 1 to 64 printable ASCII characters in quotes"),
-            (
-                "",
-                "cluster = \"\u{e9}\"",
-                "z.toml:5:11: expected a label of 1 to 64 printable ASCII characters in quotes",
-            ),
-            (
-                "",
-                "cluster_id = \"2f0c\"",
-                "z.toml:5:14: \"2f0c\" is no UUID, such as \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"",
-            ),
-            (
-                "",
-                "cluster_id = \"00000000-0000-0000-0000-000000000000\"",
-                "z.toml:5:14: \"00000000-0000-0000-0000-000000000000\" is the nil UUID, which no cluster has",
-            ),
-            (
-                "",
-                "identity = true",
-                "z.toml:5:12: expected false, or a table, identity = { access_key = \"...\", secret_key_file = \"...\" }, found true",
-            ),
-            (
-                "",
-                "identity = { access_key = \"dns\" }",
-                "z.toml:5:12: identity needs secret_key_file, the file of the role's secret key",
-            ),
-            (
-                "identity = { secret_key_file = \"/s\" }",
-                "",
-                "z.toml:2:12: identity needs access_key, the name of a role of the cluster",
-            ),
-            (
-                "identity = false",
-                "cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"",
-                "z.toml:2:12: with identity = false no node can give the id that cluster_id demands; remove one of both",
-            ),
-            (
-                "",
-                "identity = {}",
-                "z.toml:5:12: identity needs access_key and secret_key_file; to ask without a signature, remove it",
-            ),
-            (
-                "identity = false",
-                "identity = { access_key = \"dns\" }",
-                "z.toml:5:12: identity needs secret_key_file, the file of the role's secret key",
-            ),
-            (
-                "",
-                "identity = { access_key = \"a/b\", secret_key_file = \"\" }",
-                "z.toml:5:27: expected 1 to 128 printable ASCII characters without blanks, '/', ',' and '='\nz.toml:5:52: the path is empty",
-            ),
-            (
-                "",
-                "identity = { acess_key = \"dns\", secret_key_file = \"/s\" }",
-                "z.toml:5:14: identity has no key \"acess_key\"; did you mean \"access_key\"?",
-            ),
-        ] {
-            assert_eq!(zone(defaults, own).unwrap_err(), expected);
-        }
+    fn errors_about_a_label_or_an_id_have_line_and_column() {
+        let label = "z.toml:5:11: expected a label of 1 to 64 printable ASCII characters in quotes";
+        assert_error("", "cluster = \"\"", label);
+        assert_error("", "cluster = \"\u{e9}\"", label);
+        let id = "z.toml:5:14: \"2f0c\" is no UUID, such as \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"";
+        assert_error("", "cluster_id = \"2f0c\"", id);
+        let nil = "00000000-0000-0000-0000-000000000000";
+        let expected = format!("z.toml:5:14: \"{nil}\" is the nil UUID, which no cluster has");
+        assert_error("", &format!("cluster_id = \"{nil}\""), &expected);
+        let both =
+            "z.toml:2:12: with identity = false no node can give the id that cluster_id demands; remove one of both";
+        assert_error("identity = false", "cluster_id = \"2f0c6a1e-5d3b-11f0-8de9-0242ac120002\"", both);
+    }
+
+    #[test]
+    fn errors_about_identity_have_line_and_column() {
+        let table = "z.toml:5:12: expected false, or a table, identity = { access_key = \"...\", secret_key_file = \"...\" }, \
+                     found true";
+        assert_error("", "identity = true", table);
+        let no_file = "z.toml:5:12: identity needs secret_key_file, the file of the role's secret key";
+        assert_error("", "identity = { access_key = \"dns\" }", no_file);
+        assert_error("identity = false", "identity = { access_key = \"dns\" }", no_file);
+        let no_key = "z.toml:2:12: identity needs access_key, the name of a role of the cluster";
+        assert_error("identity = { secret_key_file = \"/s\" }", "", no_key);
+        let neither =
+            "z.toml:5:12: identity needs access_key and secret_key_file; to ask without a signature, remove it";
+        assert_error("", "identity = {}", neither);
+        let values = "z.toml:5:27: expected 1 to 128 printable ASCII characters without blanks, '/', ',' and '='\n\
+                      z.toml:5:52: the path is empty";
+        assert_error("", "identity = { access_key = \"a/b\", secret_key_file = \"\" }", values);
+        let unknown = "z.toml:5:14: identity has no key \"acess_key\"; did you mean \"access_key\"?";
+        assert_error("", "identity = { acess_key = \"dns\", secret_key_file = \"/s\" }", unknown);
     }
 
     proptest! {

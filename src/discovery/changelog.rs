@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     table::{Answers, Node, ZoneDescription, ZoneEntry},
+    telemetry::LogInterval,
     types::{NodeSet, NodeState, ZoneName, ZoneState, printable},
 };
 
@@ -33,8 +34,14 @@ const REPEAT: Duration = Duration::from_secs(600);
 const NOT_ASKED_REPEAT: Duration = Duration::from_secs(60);
 
 /// Limits the lines about nodes that were not asked, for want of something of ours. Clones share the limit.
-#[derive(Clone, Debug, Default)]
-pub struct NotAskedLog(Arc<Mutex<Option<Instant>>>);
+#[derive(Clone, Debug)]
+pub struct NotAskedLog(Arc<Mutex<LogInterval>>);
+
+impl Default for NotAskedLog {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LogInterval::new(NOT_ASKED_REPEAT))))
+    }
+}
 
 impl NotAskedLog {
     /// Logs why a node was not asked, unless there was such a line a short time ago.
@@ -45,12 +52,7 @@ impl NotAskedLog {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= NOT_ASKED_REPEAT);
-        if is_due {
-            *last = Some(now);
-        }
-        is_due
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_due(now)
     }
 }
 
@@ -93,13 +95,15 @@ pub enum StateLine {
 #[derive(Clone, Copy, Debug)]
 pub struct StateLog {
     logged: Observation,
-    at: Instant,
+    repeat: LogInterval,
 }
 
 impl StateLog {
     /// As if this state and scope had just been logged.
     pub fn new(state: ZoneState, scope: usize, now: Instant) -> Self {
-        Self { logged: Observation { state, scope, has_failed: false, answers_drained: false }, at: now }
+        let mut repeat = LogInterval::new(REPEAT);
+        repeat.restart(now);
+        Self { logged: Observation { state, scope, has_failed: false, answers_drained: false }, repeat }
     }
 
     /// The line that is due.
@@ -107,11 +111,12 @@ impl StateLog {
         let from = self.logged.state;
         let details = |seen: Observation| (seen.scope, seen.has_failed, seen.answers_drained);
         let has_changed = from != seen.state || (seen.is_trouble() && details(seen) != details(self.logged));
-        let is_due = has_changed || (seen.is_trouble() && now.saturating_duration_since(self.at) >= REPEAT);
-        if !is_due {
+        if has_changed {
+            self.repeat.restart(now);
+        } else if !(seen.is_trouble() && self.repeat.is_due(now)) {
             return None;
         }
-        (self.logged, self.at) = (seen, now);
+        self.logged = seen;
         Some(match has_changed {
             true if seen.is_trouble() => StateLine::Trouble { from },
             true => StateLine::Recovered { from },

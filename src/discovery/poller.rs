@@ -227,7 +227,7 @@ impl<A: Ask> Poller<A> {
                     seeds.freshen(Duration::ZERO);
                 }
             }
-            self.report();
+            self.report(&seeds);
             self.has_polled.notify_one();
             tokio::select! {
                 () = sleep_until(started + pause(self.zone.refresh, rand::random())) => {}
@@ -342,15 +342,15 @@ impl<A: Ask> Poller<A> {
         self.log_state();
     }
 
-    fn report(&self) {
-        self.report_status();
+    fn report(&self, seeds: &Seeds) {
+        self.report_status(seeds);
         self.explain();
         // A reload may have changed the rules meanwhile.
         self.entry.keep_changes(self.entry.poll_status().source);
         self.log_state();
     }
 
-    fn report_status(&self) {
+    fn report_status(&self, seeds: &Seeds) {
         let status = self.entry.poll_status();
         let membership = self.membership();
         let view = membership.view();
@@ -360,6 +360,7 @@ impl<A: Ask> Poller<A> {
             last_success: view.last_success(),
             source: view.source(),
             last_error: view.error().map(str::to_owned),
+            unresolved: seeds.unresolved(),
             seeds_disagree: view.seeds_disagree(),
             cluster_id: view.cluster_id(),
             others: view.others(),

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::telemetry::LogInterval;
+
 /// Between two probes of an upstream that is distrusted.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -19,13 +21,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct UpstreamTrust(Mutex<Vec<State>>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct State {
     is_distrusted: bool,
     last_reply: Option<Instant>,
     last_probe: Option<Instant>,
-    /// When the log said last that it is distrusted.
-    reported: Option<Instant>,
+    /// Lines that say that it is distrusted.
+    log: LogInterval,
     /// The log has said so, and not the opposite since.
     is_reported: bool,
 }
@@ -33,7 +35,14 @@ struct State {
 impl UpstreamTrust {
     /// All are trusted.
     pub(super) fn new(upstreams: usize) -> Self {
-        Self(Mutex::new(vec![State::default(); upstreams]))
+        let trusted = State {
+            is_distrusted: false,
+            last_reply: None,
+            last_probe: None,
+            log: LogInterval::new(REPORT_INTERVAL),
+            is_reported: false,
+        };
+        Self(Mutex::new(vec![trusted; upstreams]))
     }
 
     /// The order in which to ask: the trusted ones, then the others, each in the order of the file.
@@ -79,12 +88,8 @@ impl UpstreamTrust {
             let Some(state) = states.get_mut(upstream) else { return false };
             // A reply to another question counts as much.
             state.is_distrusted |= state.last_reply.is_none_or(|reply| reply < began);
-            let is_due = state.reported.is_none_or(|last| now.saturating_duration_since(last) >= REPORT_INTERVAL);
-            let is_worth_a_line = state.is_distrusted && is_due;
-            if is_worth_a_line {
-                state.reported = Some(now);
-                state.is_reported = true;
-            }
+            let is_worth_a_line = state.is_distrusted && state.log.is_due(now);
+            state.is_reported |= is_worth_a_line;
             is_worth_a_line
         })
     }

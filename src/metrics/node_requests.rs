@@ -36,6 +36,8 @@ struct Recent {
     /// The number of the slot of the last request.
     last: usize,
     counts: [u32; SLOTS],
+    /// When the certificate that it showed last expires, in unix seconds; `None`: it showed none.
+    certificate: Option<i64>,
 }
 
 impl Default for NodeRequests {
@@ -60,7 +62,8 @@ impl NodeRequests {
             // Nodes that are asked no more are forgotten when another one comes.
             nodes.retain(|_, recent| recent.last + SLOTS > slot);
         }
-        let recent = nodes.entry(node).or_insert(Recent { first: now, last: slot, counts: [0; SLOTS] });
+        let recent =
+            nodes.entry(node).or_insert(Recent { first: now, last: slot, counts: [0; SLOTS], certificate: None });
         recent.advance(slot);
         if let Some(count) = recent.counts.get_mut(slot % SLOTS) {
             *count = count.saturating_add(1);
@@ -89,6 +92,21 @@ impl NodeRequests {
         let full = SLOT.as_secs_f64() * (SLOTS - 1) as f64 + begun;
         let since_first = now.saturating_duration_since(recent.first).max(MEASURED_MIN).as_secs_f64();
         count as f64 / full.min(since_first)
+    }
+
+    /// A node that was asked has shown a certificate, which expires at this unix time in seconds.
+    pub fn show_certificate(&self, node: IpAddr, expires: i64) {
+        if let Some(recent) = self.lock().get_mut(&node) {
+            recent.certificate = Some(expires);
+        }
+    }
+
+    /// When the certificates expire that nodes showed last, of those that were asked within the last minute.
+    pub fn certificates(&self, now: Instant) -> Vec<(IpAddr, i64)> {
+        let slot = self.slot(now);
+        let nodes = self.lock();
+        let recent = nodes.iter().filter(|(_, recent)| recent.last + SLOTS > slot);
+        recent.filter_map(|(node, recent)| Some((*node, recent.certificate?))).collect()
     }
 
     /// The number of a moment's slot, from the start on.
@@ -146,6 +164,20 @@ mod tests {
         let requests = NodeRequests::default();
         requests.count(node(1), NodeRequest::Health, requests.started);
         assert_eq!(requests.per_second(node(1), requests.started), 1.0);
+    }
+
+    #[test]
+    fn the_certificate_that_a_node_showed_last_counts_while_it_is_asked() {
+        let requests = NodeRequests::default();
+        let start = requests.started;
+        requests.show_certificate(node(1), 7);
+        assert_eq!(requests.certificates(start), [], "it was not asked");
+        requests.count(node(1), NodeRequest::Health, start);
+        requests.count(node(2), NodeRequest::Health, start);
+        requests.show_certificate(node(1), 7);
+        requests.show_certificate(node(1), 9);
+        assert_eq!(requests.certificates(start), [(node(1), 9)]);
+        assert_eq!(requests.certificates(start + SECOND * 70), []);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{
 
 use nix::errno::Errno;
 
+use crate::telemetry::LogInterval;
+
 /// The pause after the first accept that the system refuses; it doubles with each further one. A descriptor is free again
 /// once the task of a closed connection has run.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -37,10 +39,9 @@ pub fn concerns_one_connection(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Refusals {
     pause_max: Duration,
-    log_interval: Duration,
+    log: LogInterval,
     /// Those in a row.
     in_row: u32,
-    logged: Option<Instant>,
     /// Those since a line was logged.
     since_logged: u64,
 }
@@ -58,7 +59,7 @@ impl Refusals {
     /// None yet. Pauses are at most `pause_max`, and log lines `log_interval` apart, however many accepts fail and succeed
     /// meanwhile.
     pub fn new(pause_max: Duration, log_interval: Duration) -> Self {
-        Self { pause_max, log_interval, in_row: 0, logged: None, since_logged: 0 }
+        Self { pause_max, log: LogInterval::new(log_interval), in_row: 0, since_logged: 0 }
     }
 
     /// An accept has been refused.
@@ -66,11 +67,7 @@ impl Refusals {
         let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.in_row)).min(self.pause_max);
         self.in_row = self.in_row.saturating_add(1);
         self.since_logged += 1;
-        let is_due = self.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= self.log_interval);
-        let logged = is_due.then(|| {
-            self.logged = Some(now);
-            std::mem::take(&mut self.since_logged)
-        });
+        let logged = self.log.is_due(now).then(|| std::mem::take(&mut self.since_logged));
         Refusal { pause, logged }
     }
 

@@ -32,8 +32,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 use tower_service::Service;
 
-use self::metered::{Allowance, Metered, What};
+use self::metered::{Allowance, CertificateExpiry, Metered, What};
 pub use self::metered::{Excess, HEAD_OCTETS_MAX, PIECES_MAX};
+use crate::net::certificate::CertificateFacts;
 
 /// Octets in one read, and thus in the head of a reply: servers and proxies send a few hundred.
 pub const READ_OCTETS: usize = 8 * 1024;
@@ -104,6 +105,11 @@ impl Reply {
         self.0.status()
     }
 
+    /// When the certificate that the server showed expires, in unix seconds; `None`: it showed none.
+    pub fn certificate_expires(&self) -> Option<i64> {
+        self.0.extensions().get::<CertificateExpiry>().map(|expiry| expiry.0)
+    }
+
     /// The whole body; `None` when it has more octets than this.
     ///
     /// # Errors
@@ -163,5 +169,7 @@ async fn connect(url: &Uri, tls: Option<Tls>) -> io::Result<Connection> {
     let name = name.unwrap_or_else(|| ServerName::from(server.ip()));
     let below = Metered::new(stream, allowance.clone(), What::Reads);
     let stream = TlsConnector::from(config).connect(name, below).await?;
-    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests))
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| CertificateFacts::parse(chain.first()?));
+    let certificate = certificate.map(|facts| CertificateExpiry(facts.expires()));
+    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests).with_certificate(certificate))
 }

@@ -4,11 +4,13 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
     config::{
-        Config, Diagnostics, FILE_OCTETS_MAX, INCLUDED_FILES_MAX, IncludePattern, RawFile, files_hash, includes_of,
+        Config, Diagnostics, FILE_OCTETS_MAX, INCLUDED_FILES_MAX, IncludePattern, RawFile, digest, files_hash,
+        includes_of,
     },
     net::watched::{FileReader, Inode, ReadError, ReadFailure, Stamp, read_regular},
 };
@@ -20,10 +22,17 @@ pub struct ConfigFiles {
     files: Vec<RawFile>,
     /// How they looked. One that is no regular file, as standard input, has none.
     stamps: Vec<Stamp>,
-    /// What the main file includes.
-    includes: Vec<IncludePattern>,
+    /// What the main file includes. It is found anew only when the main file changes.
+    includes: Arc<[IncludePattern]>,
     /// Why they are not all.
     error: Option<ReadError>,
+}
+
+/// What a main file with this digest includes.
+#[derive(Clone, Debug)]
+pub(super) struct KnownIncludes {
+    main: u64,
+    includes: Arc<[IncludePattern]>,
 }
 
 /// Why files cannot be served.
@@ -39,23 +48,31 @@ pub enum FilesError {
 impl ConfigFiles {
     /// Reads the main file and those that it includes, all of which must be regular files.
     pub async fn read(reader: &FileReader, main: &Path) -> Self {
+        Self::read_again(reader, main, None).await
+    }
+
+    /// The same after another reading, whose main file may be the same: what it includes is known then.
+    pub(super) async fn read_again(reader: &FileReader, main: &Path, former: Option<KnownIncludes>) -> Self {
         let path = main.to_path_buf();
-        let read = reader.run(main, move || Self::read_now(path)).await;
+        let read = reader.run(main, move || Self::read_now(path, former)).await;
         read.unwrap_or_else(|reason| Self::unreadable(ReadError { path: main.into(), reason }))
     }
 
     /// The same with a main file that was read already. It may block: only for commands.
     pub fn of_main(main: RawFile) -> Self {
-        let mut found = Self { includes: includes_of(&main.octets), files: vec![main], ..Self::default() };
+        let mut found = Self { includes: includes_of(&main.octets).into(), files: vec![main], ..Self::default() };
         found.error = found.add_included().err();
         found
     }
 
-    fn read_now(path: PathBuf) -> Self {
+    fn read_now(path: PathBuf, former: Option<KnownIncludes>) -> Self {
         match read_regular(&path, FILE_OCTETS_MAX) {
             Ok(content) => {
                 let stamps = vec![content.stamp];
-                let includes = includes_of(&content.octets);
+                let includes = match former {
+                    Some(former) if former.main == digest(&content.octets) => former.includes,
+                    _ => includes_of(&content.octets).into(),
+                };
                 let files = vec![RawFile { path, octets: content.octets }];
                 let mut found = Self { files, stamps, includes, error: None };
                 found.error = found.add_included().err();
@@ -132,6 +149,12 @@ impl ConfigFiles {
         &self.includes
     }
 
+    /// The same for the next reading; `None` where a main file that includes nothing says so at once.
+    pub(super) fn known_includes(&self) -> Option<KnownIncludes> {
+        let main = self.main().filter(|_| !self.includes.is_empty())?;
+        Some(KnownIncludes { main: digest(main), includes: self.includes.clone() })
+    }
+
     /// A file of a test.
     #[cfg(test)]
     pub(super) fn example(content: &[u8], stamp: Stamp) -> Self {
@@ -182,8 +205,14 @@ fn names(directory: &Path, entry: &IncludePattern) -> Result<BTreeSet<String>, R
     let mut names = BTreeSet::new();
     for found in std::fs::read_dir(opened).map_err(failed)? {
         let name = found.map_err(failed)?.file_name();
-        if let Some(name) = name.to_str().filter(|name| entry.matches(name)) {
-            names.insert(name.to_owned());
+        match name.to_str() {
+            Some(name) if entry.matches(name) => _ = names.insert(name.to_owned()),
+            Some(_) => {}
+            // Its zones would be left out, although an operator sees the file beside the others.
+            None if entry.matches(&name.to_string_lossy()) => {
+                return Err(ReadError { path: directory.join(name), reason: ReadFailure::NameNotUtf8 });
+            }
+            None => {}
         }
         if names.len() > INCLUDED_FILES_MAX + 1 {
             break;
@@ -196,7 +225,7 @@ fn names(directory: &Path, entry: &IncludePattern) -> Result<BTreeSet<String>, R
 mod tests {
     use super::*;
     use crate::test_directory::TestDirectory;
-    use std::fs;
+    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _};
 
     const ZONE: &str = "[zones.\"main\"]\nseeds = [\"10.0.0.1\"]\n";
 
@@ -219,7 +248,7 @@ mod tests {
         }
 
         fn read(&self) -> ConfigFiles {
-            ConfigFiles::read_now(self.0.file("c.toml"))
+            ConfigFiles::read_now(self.0.file("c.toml"), None)
         }
 
         fn zones(&self) -> Vec<String> {
@@ -279,6 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn a_match_whose_name_is_not_utf8_is_refused() {
+        let place = Place::new("bytes", "[\"d/*.toml\"]");
+        let name = |octets: &[u8]| place.0.file("d").join(OsStr::from_bytes(octets));
+        fs::write(name(b"a\xff.txt"), "").unwrap();
+        assert_eq!(place.zones(), ["main."], "no match");
+        fs::write(name(b"a\xff.toml"), zone("a")).unwrap();
+        let expected = "cannot read DIR/d/a\u{fffd}.toml: its name is not UTF-8; rename it, or include other names";
+        assert_eq!(place.error(), expected);
+    }
+
+    #[test]
     fn files_and_octets_are_bounded_together() {
         let place = Place::new("bounds", "[\"d/*.toml\"]");
         for number in 0..=INCLUDED_FILES_MAX {
@@ -300,6 +340,20 @@ mod tests {
         let now = [Stamp::example(1, 0), Stamp::example(2, 5), Stamp::example(4, 5)];
         assert_eq!(written_in_place(&former, &now), [Stamp::example(2, 0).inode()]);
         assert_eq!(written_in_place(&[], &now), []);
+    }
+
+    #[test]
+    fn what_the_same_main_file_includes_is_known() {
+        let place = Place::new("known", "[\"d/*.toml\"]");
+        place.write("d/a.toml", &zone("a"));
+        let again = |former: &ConfigFiles| ConfigFiles::read_now(place.0.file("c.toml"), former.known_includes());
+        let first = place.read();
+        assert_eq!(again(&first), first);
+        assert!(Arc::ptr_eq(&again(&first).includes, &first.includes));
+        place.write("c.toml", &format!("[server]\ninclude = [\"e/*.toml\"]\n{ZONE}"));
+        assert_eq!(again(&first).includes, IncludePattern::parse("e/*.toml").into_iter().collect());
+        place.write("c.toml", ZONE);
+        assert!(again(&first).known_includes().is_none() && again(&first).includes.is_empty());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::{
 
 pub use self::files::{ConfigFiles, FilesError};
 use self::{
+    files::KnownIncludes,
     settle::{SETTLE, Settling},
     watch::Watch,
 };
@@ -79,6 +80,8 @@ pub struct Reloader {
     in_force: Arc<Config>,
     /// How the files looked that were read last: one that is written in place stays the same file.
     last_read: Vec<Stamp>,
+    /// What the main file included when it was read last.
+    includes: Option<KnownIncludes>,
     /// What was refused last, so that it is reported once.
     refused: Option<ConfigFiles>,
     /// Requests that wait for the attempt under way.
@@ -97,6 +100,7 @@ impl Reloader {
             watch,
             in_force,
             last_read: Vec::new(),
+            includes: None,
             refused: None,
             waiting: Vec::new(),
             asked: false,
@@ -168,8 +172,8 @@ impl Reloader {
             }
             if !std::mem::replace(&mut is_announced, true) {
                 tracing::info!(
-                    "the file removes zones and may be half-written, so it is applied after {needed:?} of quiet, or at \
-                     once by `alternator-dns reload` or SIGHUP"
+                    "zones would be removed, and the files may be half-written, so they are applied after {needed:?} of \
+                     quiet, or at once by `alternator-dns reload` or SIGHUP"
                 );
             }
             quiet = needed;
@@ -196,7 +200,8 @@ impl Reloader {
 
     /// Reads all files. Where other ones are included than before, these are watched from now on.
     async fn read(&mut self) -> ConfigFiles {
-        let files = ConfigFiles::read(&self.channels.reader, &self.path).await;
+        let files = ConfigFiles::read_again(&self.channels.reader, &self.path, self.includes.take()).await;
+        self.includes = files.known_includes();
         if self.watch.follow(&files) {
             self.watch.arm().await;
         }
@@ -207,7 +212,7 @@ impl Reloader {
         let was_refused = self.refused.as_ref() == Some(settling.reading());
         match wanted {
             Wanted::Other(Ok(wanted)) if !self.asked && !was_refused => {
-                settling.quiet_needed(&self.in_force.zones, &wanted.zones)
+                settling.quiet_needed(&self.in_force.zones, &wanted.zones, wanted.lacks_file_of(&self.in_force))
             }
             _ => SETTLE,
         }
@@ -236,8 +241,11 @@ impl Reloader {
         let Wanted::Other(parsed) = wanted else { return Ok(self.unchanged()) };
         let again = !self.asked && self.refused.as_ref() == Some(&files);
         let outcome = match parsed {
-            // A file that was refused because of its surroundings, a port in use for example, may do later.
-            Ok(config) => self.hand_over(config).await,
+            Ok(config) => match config.emptied_include(&self.in_force).filter(|_| !self.asked) {
+                Some(emptied) => Err(ReloadError::EmptiedInclude(emptied)),
+                // A file that was refused because of its surroundings, a port in use for example, may do later.
+                None => self.hand_over(config).await,
+            },
             Err(error) => Err(error),
         };
         match &outcome {

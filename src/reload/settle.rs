@@ -1,7 +1,8 @@
 //! When the files count as whole: pure policy, with time as argument.
 //!
 //! Half-written TOML is often valid, with fewer zones. So two readings must agree, a writer that still has the file open
-//! is waited for, and a file that may be cut short waits longer before it removes a zone.
+//! is waited for, and a file that may be cut short waits longer before it removes a zone. So does a zone whose file has gone:
+//! tools that replace a directory remove files before they write others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -93,12 +94,18 @@ impl Settling {
         now.saturating_duration_since(self.began) >= OVERDUE && !std::mem::replace(&mut self.is_reported, true)
     }
 
-    /// How long the files must stay as they are before they are applied.
-    pub(super) fn quiet_needed<K: Ord, V>(&self, running: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Duration {
+    /// How long the files must stay as they are before they are applied. `is_file_gone`: one of those in force is not among
+    /// them.
+    pub(super) fn quiet_needed<K: Ord, V>(
+        &self,
+        running: &BTreeMap<K, V>,
+        wanted: &BTreeMap<K, V>,
+        is_file_gone: bool,
+    ) -> Duration {
         let removed = running.keys().filter(|name| !wanted.contains_key(name)).count();
         let is_bulk = removed >= 2 && removed * 2 > running.len();
         let is_in_place = self.reading.stamps().iter().any(|stamp| self.in_place.contains(&stamp.inode()));
-        if is_bulk || (is_in_place && removed > 0) { REMOVAL_QUIET } else { SETTLE }
+        if is_bulk || ((is_in_place || is_file_gone) && removed > 0) { REMOVAL_QUIET } else { SETTLE }
     }
 
     fn is_outdated(&self, writes: Writes) -> bool {
@@ -187,7 +194,7 @@ mod tests {
                 continue;
             }
             let pieces = usize::from(settling.reading().main().unwrap()[0]);
-            let needed = settling.quiet_needed(&zones(ZONES), &zones(pieces));
+            let needed = settling.quiet_needed(&zones(ZONES), &zones(pieces), false);
             if needed <= quiet {
                 return (now, pieces);
             }
@@ -229,7 +236,7 @@ mod tests {
             let mut settling = Settling::new(reading(b"a", inode, 0), clock.at(0), former());
             assert_eq!(settling.due(SETTLE, Writes::default()), clock.at(200));
             assert!(settling.agrees(reading(b"a", inode, 0), Writes::default(), clock.at(200)));
-            settling.quiet_needed(&zones(ZONES), &zones(pieces))
+            settling.quiet_needed(&zones(ZONES), &zones(pieces), false)
         };
         assert_eq!(settled(FORMER + 1, 9), SETTLE);
         assert_eq!(settled(FORMER + 1, 5), SETTLE, "half is not most");
@@ -241,8 +248,10 @@ mod tests {
     #[test]
     fn the_last_zone_of_one_may_go_at_once_and_both_of_two_may_not() {
         let settling = Settling::new(reading(b"a", FORMER + 1, 0), Instant::now(), former());
-        assert_eq!(settling.quiet_needed(&zones(1), &zones(0)), SETTLE);
-        assert_eq!(settling.quiet_needed(&zones(2), &zones(0)), REMOVAL_QUIET);
+        assert_eq!(settling.quiet_needed(&zones(1), &zones(0), false), SETTLE);
+        assert_eq!(settling.quiet_needed(&zones(2), &zones(0), false), REMOVAL_QUIET);
+        assert_eq!(settling.quiet_needed(&zones(9), &zones(8), true), REMOVAL_QUIET, "a zone has gone with its file");
+        assert_eq!(settling.quiet_needed(&zones(9), &zones(9), true), SETTLE, "its zones are in another file now");
     }
 
     #[test]

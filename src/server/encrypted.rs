@@ -27,9 +27,10 @@ use tokio_util::sync::CancellationToken;
 use self::adapter::Adapter;
 pub use self::certificate::{Certificate, CertificateError, certified_key};
 use super::{
-    BindError, ConnectionLimits, FailureGuard, Service, Serving, Stop, bind_tcp,
+    BindError, ConnectionLimits, FailureGuard, Port, Service, Serving, Stop, bind_tcp, bind_tcp_port,
     kept::{self, secure_name},
     service::StreamWorker,
+    sharing,
     streams::{self, Listener},
 };
 use crate::{
@@ -76,12 +77,34 @@ impl BoundSecure {
             Ok(match transport {
                 SecureTransport::Tls => SecureSocket::Tls(tcp()?),
                 SecureTransport::Https => SecureSocket::Https(tcp()?),
-                SecureTransport::Quic => {
-                    SecureSocket::Quic(kept::quic_socket(kept, name)?.map_or_else(|| bind_udp(address), Ok)?)
-                }
+                SecureTransport::Quic => SecureSocket::Quic(
+                    kept::quic_socket(kept, name)?.map_or_else(|| bind_udp(address, Port::Exclusive), Ok)?,
+                ),
             })
         };
         let bound = bind().and_then(|socket| Ok((socket.local_address()?, socket)));
+        let (address, socket) = bound.map_err(|reason| BindError::new(transport.key(), address, reason))?;
+        Ok(Self { transport, address, socket })
+    }
+
+    /// Takes an address beside others of this server with the same port and protocol: the wildcard of them, or one that a
+    /// wildcard of them includes. Each client reaches the more specific one as long as both are served.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_beside(
+        served: &[&Serving],
+        transport: SecureTransport,
+        address: SocketAddr,
+    ) -> Result<Self, BindError> {
+        let bind = || {
+            Ok(match transport {
+                SecureTransport::Tls => SecureSocket::Tls(bind_tcp_port(address, Port::Shared)?),
+                SecureTransport::Https => SecureSocket::Https(bind_tcp_port(address, Port::Shared)?),
+                SecureTransport::Quic => SecureSocket::Quic(bind_udp(address, Port::Shared)?),
+            })
+        };
+        let bound = sharing(served, bind).and_then(|socket| Ok((socket.local_address()?, socket)));
         let (address, socket) = bound.map_err(|reason| BindError::new(transport.key(), address, reason))?;
         Ok(Self { transport, address, socket })
     }
@@ -117,7 +140,8 @@ impl BoundSecure {
         // There is no thread of its own.
         let (_, threads_ended) = mpsc::channel(1);
         let names = vec![secure_name(self.transport, self.address)];
-        let stop = Stop::default();
+        // Without the copy the port cannot be shared with another address later, which then needs a restart.
+        let stop = Stop::with_copy_of(self.socket().1);
         let word = self.transport.transport().word();
         let guard = FailureGuard { name: format!("{word} on {}", self.address), failures };
         let server = SecureServer { service, session, guard, stop: stop.tcp.clone() };
@@ -189,13 +213,15 @@ impl SecureServer {
     }
 }
 
-/// Without `SO_REUSEPORT`, so that it fails when the address is in use.
-fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Without `SO_REUSEPORT`, unless the port is shared, so that it fails when the address is in use.
+fn bind_udp(address: SocketAddr, port: Port) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    socket.set_reuse_port(port == Port::Shared)?;
     super::bind_free(&socket, address)?;
+    socket.set_reuse_port(false)?;
     Ok(socket.into())
 }

@@ -94,13 +94,9 @@ impl Bound {
     /// # Errors
     /// As [`Self::bind`].
     pub fn bind_beside(served: &[&Serving], address: SocketAddr, workers: usize) -> Result<Self, BindError> {
-        let share = |port| served.iter().try_for_each(|serving| serving.stop.share(port));
-        let bound = share(Port::Shared)
-            .and_then(|()| bind_tcp_port(address, Port::Shared))
-            .and_then(|tcp| Self::with_tcp(tcp, workers, |_, _| Ok(None)));
-        // No other program may bind the port after that.
-        let exclusive = share(Port::Exclusive);
-        bound.and_then(|bound| exclusive.map(|()| bound)).map_err(|reason| BindError::new("listen", address, reason))
+        let bind =
+            || bind_tcp_port(address, Port::Shared).and_then(|tcp| Self::with_tcp(tcp, workers, |_, _| Ok(None)));
+        sharing(served, bind).map_err(|reason| BindError::new("listen", address, reason))
     }
 
     /// The address that was bound, with the port that the kernel chose for port 0.
@@ -128,7 +124,7 @@ impl Bound {
         let names = self.sockets().map(|(name, _)| name).collect();
         let (running, streams_ended) = mpsc::channel(1);
         // Without the copy the port cannot be shared with another address later, which then needs a restart.
-        let stop = Stop { listener: Mutex::new(self.tcp.try_clone().ok()), ..Stop::default() };
+        let stop = Stop::with_copy_of(self.tcp.as_fd());
         let udp = UdpSockets { address: self.address, sockets: self.udp };
         let threads_ended = udp.serve(&service, &stop.udp, runtime, &supervision);
         let guard = FailureGuard { name: format!("tcp on {}", self.address), failures: supervision.failures };
@@ -239,6 +235,15 @@ enum Port {
     Shared,
 }
 
+/// Binds an address while the ports of others of this server are shared.
+fn sharing<T>(served: &[&Serving], bind: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let share = |port| served.iter().try_for_each(|serving| serving.stop.share(port));
+    let bound = share(Port::Shared).and_then(|()| bind());
+    // No other program may bind the port after that.
+    let exclusive = share(Port::Exclusive);
+    bound.and_then(|bound| exclusive.map(|()| bound))
+}
+
 /// Binds also an address that no interface has yet: one that comes up later, or that moves between hosts.
 fn bind_free(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     match address {
@@ -331,12 +336,16 @@ impl Drop for Serving {
 struct Stop {
     udp: Ending,
     tcp: CancellationToken,
-    /// A copy of the descriptor that accepts TCP connections, to change its options. Closed before the other one, so that
-    /// no connection arrives that no task accepts.
-    listener: Mutex<Option<std::net::TcpListener>>,
+    /// A copy of the descriptor that accepts connections, or of the only one over UDP, to change its options. Closed before
+    /// the other one, so that no connection arrives that no task accepts.
+    listener: Mutex<Option<OwnedFd>>,
 }
 
 impl Stop {
+    fn with_copy_of(listener: BorrowedFd<'_>) -> Self {
+        Self { listener: Mutex::new(listener.try_clone_to_owned().ok()), ..Self::default() }
+    }
+
     fn share(&self, port: Port) -> io::Result<()> {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listener {

@@ -200,6 +200,11 @@ impl LoggedQueries {
         self.queries.recv().await
     }
 
+    /// Those that wait now.
+    pub fn rest(&mut self) -> impl Iterator<Item = LoggedQuery> {
+        std::iter::from_fn(|| self.queries.try_recv().ok())
+    }
+
     /// Questions that were left out since the last call.
     pub fn take_left_out(&self) -> u64 {
         self.left_out.swap(0, Relaxed)

@@ -1,8 +1,12 @@
 //! The admin interface's socket, which a reload may move, open or close.
 
-use std::{io, net::SocketAddr, os::fd::AsFd as _};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
@@ -32,6 +36,9 @@ pub(super) struct Admin {
 struct AdminListener {
     wanted: SocketAddr,
     bound: SocketAddr,
+    /// A copy of the socket, to change its options: its port is shared while it moves to the wildcard of its address, or back.
+    /// `None`: the system had no descriptor for it.
+    socket: Option<OwnedFd>,
     stop: CancellationToken,
 }
 
@@ -89,10 +96,21 @@ impl Admin {
         let Some(wanted) = wanted else { return Ok(PreparedAdmin::Off) };
         let kept = kept(wanted, listening.kept());
         let is_kept = matches!(&kept, Ok(Some(_)));
-        match kept.and_then(|kept| kept.map_or_else(|| bind(wanted), Ok)) {
+        match kept.and_then(|kept| kept.map_or_else(|| self.bind(wanted), Ok)) {
             Ok(listener) => Ok(PreparedAdmin::Bound { wanted, listener, is_kept }),
             Err(error) => Err(self.refusal(wanted, &listening.all_addresses(), &error)),
         }
+    }
+
+    /// Binds an address, also one that collides with the one that is served, which is about to be closed.
+    fn bind(&self, wanted: SocketAddr) -> io::Result<TcpListener> {
+        let closing = self.serving.as_ref().filter(|served| served.bound != wanted && collide(served.bound, wanted));
+        let Some(socket) = closing.and_then(|served| served.socket.as_ref()) else { return bind(wanted, false) };
+        SockRef::from(socket).set_reuse_port(true)?;
+        let bound = bind(wanted, true);
+        // No other program may bind the port after that.
+        SockRef::from(socket).set_reuse_port(false)?;
+        bound
     }
 
     fn refusal(&self, wanted: SocketAddr, listening: &[SocketAddr], error: &io::Error) -> StartError {
@@ -121,16 +139,19 @@ impl Admin {
                 if !is_kept {
                     self.store.keep(name(bound), listener.as_fd());
                 }
+                let socket = listener.as_fd().try_clone_to_owned().ok();
                 let stop = CancellationToken::new();
                 // A name of its own: under the former one's, the map would abort the former one before it has drained.
                 tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
-                Some(AdminListener { wanted, bound, stop })
+                Some(AdminListener { wanted, bound, socket, stop })
             }
         };
         if let Some(former) = std::mem::replace(&mut self.serving, serving) {
             let removal = self.store.remove(vec![name(former.bound).to_string()]);
             tasks.spawn(format!("end of admin on {}", former.bound), async move {
                 removal.done().await;
+                // Before the other one, so that no connection arrives that no task accepts.
+                drop(former.socket);
                 former.stop.cancel();
             });
         }
@@ -146,10 +167,12 @@ fn kept(address: SocketAddr, kept: &KeptSockets) -> io::Result<Option<TcpListene
 }
 
 /// Binds an address as the standard library does, with a longer queue.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), None)?;
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_reuse_port(false)?;
     TcpListener::from_std(socket.into())
 }

@@ -1,7 +1,10 @@
-//! When the certificates that the configuration names expire: for the metrics, and for the log before that happens.
+//! When the certificates that the configuration names, and those that nodes show, expire: for the metrics, and for the log
+//! before that happens.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -18,6 +21,7 @@ use crate::{
         pem,
         watched::FileReader,
     },
+    telemetry::LogInterval,
 };
 
 /// Between two looks at the files. A renewed certificate should end the alert soon.
@@ -25,6 +29,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Between two log lines about one certificate.
 const REPORT_INTERVAL: Duration = Duration::from_secs(86_400);
+
+/// Expiries of nodes' certificates that are logged, the first ones: what an operator renews in one go.
+const NODE_EXPIRIES_MAX: usize = 8;
 
 /// A file of certificates that the configuration names.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,9 +68,17 @@ impl ExpiryTask {
     /// Runs until the [`WatchedCertificates`] are gone.
     pub(super) async fn run(mut self, reader: FileReader, counters: Arc<ProcessCounters>) {
         let mut log = ExpiryLog::default();
+        let mut node_log = ExpiryLog::default();
         loop {
             let files = self.0.borrow_and_update().clone();
             look(&files, &reader, &counters, &mut log).await;
+            let now = Instant::now();
+            let nodes = look_at_nodes(
+                counters.node_requests.certificates(now),
+                (unix_seconds(SystemTime::now()), now),
+                &mut node_log,
+            );
+            set_gauge(&counters, CertificateUse::Node, nodes);
             if let Ok(Err(_)) = timeout(LOOK_INTERVAL, self.0.changed()).await {
                 return;
             }
@@ -71,7 +86,12 @@ impl ExpiryTask {
     }
 }
 
-async fn look(files: &[CertificateFile], reader: &FileReader, counters: &ProcessCounters, log: &mut ExpiryLog) {
+async fn look(
+    files: &[CertificateFile],
+    reader: &FileReader,
+    counters: &ProcessCounters,
+    log: &mut ExpiryLog<PathBuf>,
+) {
     let now = unix_seconds(SystemTime::now());
     let mut earliest: HashMap<CertificateUse, i64> = HashMap::new();
     for file in files {
@@ -81,17 +101,44 @@ async fn look(files: &[CertificateFile], reader: &FileReader, counters: &Process
         let Some(expires) = expiry(file.purpose, &facts) else { continue };
         earliest.entry(file.purpose).and_modify(|earliest| *earliest = expires.min(*earliest)).or_insert(expires);
         if let Some(words) = expires_soon(expires, now).or_else(|| not_yet_valid(file.purpose, &facts, now))
-            && log.is_due(&file.path, expires, Instant::now())
+            && log.is_due(file.path.clone(), expires, Instant::now())
         {
             tracing::warn!("{}: {} holds a certificate that {words}", file.place, file.path.display());
         }
     }
-    log.retain(|path| files.iter().any(|file| file.path == path));
-    for &purpose in CertificateUse::ALL {
-        // 0 stands for none, so that one that expired before 1970 counts as of the first second.
-        let expires = earliest.get(&purpose).map_or(0, |expires| u64::try_from(*expires).unwrap_or(0).max(1));
-        counters.certificate_expiry.of(purpose).set(expires);
+    log.retain(|path| files.iter().any(|file| file.path == *path));
+    for &purpose in CertificateUse::ALL.iter().filter(|purpose| **purpose != CertificateUse::Node) {
+        set_gauge(counters, purpose, earliest.get(&purpose).copied());
     }
+}
+
+fn set_gauge(counters: &ProcessCounters, purpose: CertificateUse, earliest: Option<i64>) {
+    // 0 stands for none, so that one that expired before 1970 counts as of the first second.
+    let expires = earliest.map_or(0, |expires| u64::try_from(expires).unwrap_or(0).max(1));
+    counters.certificate_expiry.of(purpose).set(expires);
+}
+
+/// Logs which nodes show a certificate that expires soon: in a line those with one expiry, because they often share it.
+/// Returns the first expiry. `now` is one moment, in unix seconds and on the monotonic clock.
+fn look_at_nodes(nodes: Vec<(IpAddr, i64)>, now: (i64, Instant), log: &mut ExpiryLog<i64>) -> Option<i64> {
+    let mut by_expiry: BTreeMap<i64, Vec<IpAddr>> = BTreeMap::new();
+    for (node, expires) in nodes {
+        by_expiry.entry(expires).or_default().push(node);
+    }
+    for (&expires, nodes) in by_expiry.iter().take(NODE_EXPIRIES_MAX) {
+        if let Some(words) = expires_soon(expires, now.0)
+            && log.is_due(expires, expires, now.1)
+            && let Some(first) = nodes.iter().min()
+        {
+            let more = match nodes.len() - 1 {
+                0 => "shows".to_owned(),
+                more => format!("and {more} more show"),
+            };
+            tracing::warn!("the node {first} {more} a certificate that {words}");
+        }
+    }
+    log.retain(|expires| by_expiry.contains_key(expires));
+    by_expiry.first_key_value().map(|(expires, _)| *expires)
 }
 
 /// What the certificates of a PEM file say.
@@ -104,7 +151,7 @@ fn facts(octets: &[u8]) -> Vec<CertificateFacts> {
 fn expiry(purpose: CertificateUse, facts: &[CertificateFacts]) -> Option<i64> {
     let expiries = facts.iter().map(CertificateFacts::expires);
     match purpose {
-        CertificateUse::Server | CertificateUse::Client => expiries.min(),
+        CertificateUse::Server | CertificateUse::Client | CertificateUse::Node => expiries.min(),
         CertificateUse::Ca => expiries.max(),
     }
 }
@@ -122,7 +169,7 @@ pub(super) fn certificate_warnings(purpose: CertificateUse, octets: &[u8], now: 
     let early = not_yet_valid(purpose, &facts, now).filter(|_| soon.is_none());
     let name = match purpose {
         CertificateUse::Server => facts.first().and_then(CertificateFacts::name_defect),
-        CertificateUse::Client => None,
+        CertificateUse::Client | CertificateUse::Node => None,
         // An authority needs no name of a server; one that nodes show themselves does.
         CertificateUse::Ca => facts.iter().filter(|facts| !facts.may_sign()).find_map(CertificateFacts::name_defect),
     };
@@ -135,23 +182,29 @@ pub(super) fn certificate_warnings(purpose: CertificateUse, octets: &[u8], now: 
 }
 
 /// When each certificate was last logged.
-#[derive(Debug, Default)]
-struct ExpiryLog(HashMap<PathBuf, (i64, Instant)>);
+#[derive(Debug)]
+struct ExpiryLog<K>(HashMap<K, (i64, LogInterval)>);
 
-impl ExpiryLog {
+impl<K> Default for ExpiryLog<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> ExpiryLog<K> {
     /// Whether a line is due: for another certificate at once, for the same after a day.
-    fn is_due(&mut self, path: &Path, expires: i64, now: Instant) -> bool {
-        let last = self.0.get(path).filter(|(logged, _)| *logged == expires);
-        let is_due = last.is_none_or(|(_, at)| now.saturating_duration_since(*at) >= REPORT_INTERVAL);
-        if is_due {
-            self.0.insert(path.into(), (expires, now));
+    fn is_due(&mut self, what: K, expires: i64, now: Instant) -> bool {
+        let first = (expires, LogInterval::new(REPORT_INTERVAL));
+        let last = self.0.entry(what).or_insert(first);
+        if last.0 != expires {
+            *last = first;
         }
-        is_due
+        last.1.is_due(now)
     }
 
-    /// Forgets files that are named no more, but keeps what was logged about the others.
-    fn retain(&mut self, is_named: impl Fn(&Path) -> bool) {
-        self.0.retain(|path, _| is_named(path));
+    /// Forgets what is there no more, but keeps what was logged about the others.
+    fn retain(&mut self, is_there: impl Fn(&K) -> bool) {
+        self.0.retain(|what, _| is_there(what));
     }
 }
 
@@ -210,12 +263,24 @@ mod tests {
     fn a_certificate_is_logged_once_a_day_until_it_is_renewed() {
         let mut log = ExpiryLog::default();
         let start = Instant::now();
-        let mut due =
-            |expires, minutes: u64| log.is_due(Path::new("/c"), expires, start + Duration::from_secs(60 * minutes));
+        let mut due = |expires, minutes: u64| log.is_due("/c", expires, start + Duration::from_secs(60 * minutes));
         let days: Vec<_> = (0..3000).filter(|minutes| due(7, *minutes)).collect();
         assert_eq!(days, [0, 1440, 2880]);
         assert!(due(8, 3000));
         log.retain(|_| false);
-        assert!(log.is_due(Path::new("/c"), 8, start + Duration::from_secs(60 * 3001)));
+        assert!(log.is_due("/c", 8, start + Duration::from_secs(60 * 3001)));
+    }
+
+    #[test]
+    fn nodes_with_one_expiry_are_one_line_and_the_first_expiry_counts() {
+        let node = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut log = ExpiryLog::default();
+        let now = (FEBRUARY, Instant::now());
+        assert_eq!(look_at_nodes(vec![], now, &mut log), None);
+        let nodes = || (1..=40).map(|last| (node(last), FEBRUARY + i64::from(last / 2 + 1) * DAY)).collect::<Vec<_>>();
+        assert_eq!(look_at_nodes(nodes(), now, &mut log), Some(FEBRUARY + DAY));
+        assert_eq!(log.0.len(), NODE_EXPIRIES_MAX);
+        assert_eq!(look_at_nodes(vec![(node(1), FEBRUARY + 90 * DAY)], now, &mut log), Some(FEBRUARY + 90 * DAY));
+        assert!(log.0.is_empty(), "they were renewed");
     }
 }

@@ -154,11 +154,20 @@ impl Listeners {
         (transport, address): Endpoint,
         admin: Option<SocketAddr>,
     ) -> Result<BoundSecure, StartError> {
-        BoundSecure::bind(transport, address, &self.kept).map_err(|error| {
-            match (error, self.overlapping(address, admin)) {
-                (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
-                (error, _) => StartError::Bind(error),
-            }
+        // What is served there now over the same protocol is about to be closed, if it is another address.
+        let is_closing = |(other, serving): &&(Endpoint, Serving)| {
+            let served = serving.address();
+            let is_same_protocol = other.0.is_datagrams() == transport.is_datagrams();
+            is_same_protocol && served != address && collide(served, address)
+        };
+        let closing: Vec<_> = self.secure.iter().filter(is_closing).map(|(_, serving)| serving).collect();
+        let bound = match &*closing {
+            [] => BoundSecure::bind(transport, address, &self.kept),
+            served => BoundSecure::bind_beside(served, transport, address),
+        };
+        bound.map_err(|error| match (error, self.overlapping(address, admin)) {
+            (BindError::InUse { .. }, Some(served)) => StartError::Overlap { wanted: address, served },
+            (error, _) => StartError::Bind(error),
         })
     }
 

@@ -6,6 +6,7 @@
 mod admin_listener;
 mod apply;
 mod certificates;
+mod control;
 mod cookies;
 mod descriptors;
 mod error;
@@ -33,7 +34,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::MissedTickBehavior,
 };
 use tokio_util::{sync::CancellationToken, task::JoinMap};
@@ -41,6 +42,7 @@ use tokio_util::{sync::CancellationToken, task::JoinMap};
 use self::{
     admin_listener::Admin,
     certificates::Certificates,
+    control::Control,
     cookies::Cookies,
     descriptors::Descriptors,
     expiry::WatchedCertificates,
@@ -61,7 +63,7 @@ pub use self::{
 use crate::{
     admin::{
         AllowedHosts, Samples, ServingCheck, View,
-        control::{self, RunningServer},
+        control::RunningServer,
         drain::{self, ActiveDrains},
         flush, log_level, log_queries, readable, running,
     },
@@ -306,31 +308,18 @@ impl Supervisor {
         let server = RunningServer::this(path);
         let view = self.admin.view();
         self.tasks.spawn("drains".into(), view.drains.clone().run());
-        let bound = spawn_blocking(move || control::bind(&socket)).await;
-        let error = match bound {
-            Ok(Ok(socket)) => {
-                let (log_level, restore) = log_level::routes(server.clone());
-                self.tasks.spawn("log level".into(), restore);
-                let query_log = self.forwarding.forwarder().query_log();
-                let (log_queries, write) = log_queries::routes(query_log, self.table(), server.clone());
-                self.tasks.spawn("query log".into(), write);
-                let flush = flush::routes(self.forwarding.forwarder(), server.clone());
-                let drain = drain::routes(view.drains.clone(), server.clone());
-                let reads = readable::routes(view).merge(running::routes(self.admin.view()));
-                let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(reads);
-                let socket = socket.with_commands(commands);
-                return self.start_control(control::serve(socket, server, requests, self.stopping.clone()));
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(lost) => lost.to_string(),
-        };
-        tracing::warn!("{error}; commands to this server (`reload`, `status` and so on) will not work; SIGHUP reloads");
-        // The reloader waits on this channel, which must stay open.
-        self.start_control(async move { requests.closed().await });
-    }
-
-    fn start_control(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn("control".into(), task);
+        let (log_level, restore) = log_level::routes(server.clone());
+        self.tasks.spawn("log level".into(), restore);
+        let query_log = self.forwarding.forwarder().query_log();
+        let (log_queries, write) = log_queries::routes(query_log, self.table(), server.clone());
+        self.tasks.spawn("query log".into(), write);
+        let flush = flush::routes(self.forwarding.forwarder(), server.clone());
+        let drain = drain::routes(view.drains.clone(), server.clone());
+        let reads = readable::routes(view).merge(running::routes(self.admin.view()));
+        let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(reads);
+        let control = Control { path: socket, server, commands, requests, stopping: self.stopping.clone() };
+        let bound = control.bind().await;
+        self.tasks.spawn("control".into(), control.run(bound));
     }
 
     /// What `systemctl status` shows.

@@ -40,6 +40,8 @@ pub struct NodeDescription {
     pub address: IpAddr,
     /// Its state.
     pub state: NodeState,
+    /// The state that it would have if it were not drained.
+    pub undrained: NodeState,
     /// It is answered now.
     pub answered: bool,
     /// The address that is answered instead, if `map` translates it.
@@ -173,6 +175,7 @@ impl Record {
         NodeDescription {
             address,
             state: answers.node_state(node),
+            undrained: node.state,
             answered: answers.answered.as_ref().is_some_and(|answered| answered.contains(&address)),
             answered_as: (translated != address).then_some(translated),
             reason: node_reason(node, answers, record),

@@ -83,6 +83,8 @@ pub struct PollStatus {
     pub source: Option<IpAddr>,
     /// What went wrong in the last tick; `None` after a good one.
     pub last_error: Option<String>,
+    /// A sentence for each seed whose name could not be resolved last.
+    pub unresolved: Vec<String>,
     /// A seed lists nodes that have nothing in common with what is published.
     pub seeds_disagree: bool,
     /// The id of the zone's cluster.

@@ -59,6 +59,15 @@ pub enum ChangeKind {
         /// What it is.
         to: NodeState,
     },
+    /// A drained node, which stays drained, would have another state.
+    Drained {
+        /// The node.
+        node: IpAddr,
+        /// What its state would have been.
+        from: NodeState,
+        /// What it would be.
+        to: NodeState,
+    },
     /// So many further nodes have changed at the same time.
     Further(usize),
 }
@@ -77,6 +86,8 @@ pub(super) struct History {
 struct Seen {
     node: IpAddr,
     state: NodeState,
+    /// The state that it would have if it were not drained.
+    undrained: NodeState,
     /// Why it is not up.
     reason: Option<Box<str>>,
 }
@@ -98,13 +109,17 @@ impl History {
             }
         };
         let next: Box<[Seen]> = seen.nodes.iter().map(Seen::of).collect();
-        for Seen { node, state, reason } in &next {
+        for Seen { node, state, undrained, reason } in &next {
             let (node, to) = (*node, *state);
-            match find(&self.nodes, node).map(|was| was.state) {
-                None => add(ChangeKind::Joined { node, state: to }, reason.clone()),
-                Some(from) if from != to => add(ChangeKind::Node { node, from, to }, reason.clone()),
-                Some(_) => {}
-            }
+            let kind = match find(&self.nodes, node) {
+                None => ChangeKind::Joined { node, state: to },
+                Some(Seen { state: from, .. }) if *from != to => ChangeKind::Node { node, from: *from, to },
+                Some(Seen { undrained: from, .. }) if to == NodeState::Drained && from != undrained => {
+                    ChangeKind::Drained { node, from: *from, to: *undrained }
+                }
+                Some(_) => continue,
+            };
+            add(kind, reason.clone());
         }
         for was in self.nodes.iter().filter(|was| find(&next, was.node).is_none()) {
             add(ChangeKind::Left { node: was.node, state: was.state }, Some(was.left(source)));
@@ -131,7 +146,8 @@ impl History {
 
 impl Seen {
     fn of(node: &NodeDescription) -> Self {
-        Self { node: node.address, state: node.state, reason: node.reason.as_deref().map(cut) }
+        let NodeDescription { address, state, undrained, reason, .. } = node;
+        Self { node: *address, state: *state, undrained: *undrained, reason: reason.as_deref().map(cut) }
     }
 
     /// Why it has left: the end of a sentence that starts with the node.
@@ -176,6 +192,7 @@ mod tests {
         NodeDescription {
             address: ip(last),
             state,
+            undrained: state,
             answered: state == NodeState::Up,
             answered_as: None,
             reason: reason.map(str::to_owned),
@@ -214,6 +231,21 @@ mod tests {
             reasons,
             ["timed out".into(), Box::from("is not in the list of 10.0.0.1; before, it was down: timed out")]
         );
+    }
+
+    #[test]
+    fn a_drained_node_that_goes_down_is_a_change() {
+        let mut history = History::new(ZoneState::Live);
+        let drained = |undrained| NodeDescription { undrained, ..node(1, NodeState::Drained, Some("is drained")) };
+        for undrained in [NodeState::Up, NodeState::Up, NodeState::Down, NodeState::Up] {
+            history.observe(&zone(ZoneState::Live, vec![drained(undrained)]), None, UNIX_EPOCH);
+        }
+        let expected = [
+            ChangeKind::Joined { node: ip(1), state: NodeState::Drained },
+            ChangeKind::Drained { node: ip(1), from: NodeState::Up, to: NodeState::Down },
+            ChangeKind::Drained { node: ip(1), from: NodeState::Down, to: NodeState::Up },
+        ];
+        assert_eq!(kinds(&history), expected);
     }
 
     #[test]

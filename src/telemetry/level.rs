@@ -60,8 +60,12 @@ impl LogFilter {
     /// The filter that a command asks for.
     ///
     /// # Errors
-    /// A part that is neither a level nor `target=level`.
+    /// There is no part, or one that is neither a level nor `target=level`. A command that names nothing has lost its
+    /// argument; an empty `--log` stands for the default.
     pub fn of_command(text: &str) -> Result<Self, FilterError> {
+        if text.split(',').all(|part| part.trim().is_empty()) {
+            return Err(FilterError { origin: "LEVEL", part: text.to_owned() });
+        }
         Self::parse("LEVEL", text)
     }
 }

@@ -3,6 +3,7 @@
 //! Under journald a line of text carries no time, because the journal has its own clock, and a prefix that the journal
 //! removes (`<6>`, see sd-daemon(3)) gives it the level.
 
+mod interval;
 mod json;
 mod level;
 mod queue;
@@ -25,6 +26,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+pub use self::interval::LogInterval;
 pub use self::level::{NoLog, replace_filter, restore_filter};
 pub use self::queue::{flush, log_lines_dropped, write_last};
 use self::{json::JsonLines, level::Replace};

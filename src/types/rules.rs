@@ -92,6 +92,11 @@ impl AddressRules {
         let matches = self.map.iter().filter_map(|line| Some((line.from.prefix_len(), line.apply(listed)?)));
         matches.max_by_key(|(length, _)| *length).map_or(listed, |(_, translated)| translated)
     }
+
+    /// Whether two addresses are those of one node: as nodes list it, and as it is answered.
+    pub fn is_same_node(&self, one: IpAddr, other: IpAddr) -> bool {
+        one == other || self.translate(one) == other || self.translate(other) == one
+    }
 }
 
 /// Whether an address is valid on one link only (RFC 3927, RFC 4291).

@@ -180,6 +180,27 @@ fn a_certificate_that_expires_soon_is_logged_and_shown_in_the_metrics() {
 }
 
 #[test]
+fn a_certificate_of_nodes_that_expires_soon_is_logged_and_shown_in_the_metrics() {
+    let cluster = SimulatedCluster::start(2).unwrap();
+    let Certified { certificate, key } = expiring(10 * DAY + HOUR);
+    cluster.encrypt(Some(NodeCertificate::new(&certificate, &key, None).unwrap()));
+    let keys = "refresh = \"200ms\"\ntimeout = \"1s\"\nscheme = \"https\"\ntls = { insecure = true }\n";
+    let zones = zone_with("a.example", &cluster.nodes(), cluster.port(), keys);
+    let daemon = Daemon::start("node-expiry", &zones);
+    wait::until("both nodes", || (daemon.nodes("a.example").len() == 2).then_some(()));
+    // The certificates are looked at once a minute, and after each reload.
+    fs::write(daemon.config_path(), fs::read_to_string(daemon.config_path()).unwrap() + "# again\n").unwrap();
+    assert_eq!(daemon.reload().0, 0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    wait::until("the metric", || {
+        let left = daemon.metric("alternator_dns_certificate_expiry_timestamp_seconds{use=\"node\"}") - now;
+        (10.0 * 86_400.0..=11.0 * 86_400.0).contains(&left).then_some(())
+    });
+    let line = format!("the node {} and 1 more show a certificate that expires in 10 days", cluster.node(0));
+    wait::until("the line", || daemon.log().contains(&line).then_some(()));
+}
+
+#[test]
 fn a_self_signed_certificate_of_a_node_is_accepted_as_ca() {
     let pem = fs::read_to_string(fixture("self-signed.pem")).unwrap();
     let key = fs::read_to_string(fixture("self-signed.key")).unwrap();

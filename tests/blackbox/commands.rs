@@ -1,17 +1,20 @@
 //! The commands that end by themselves, and the demo.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Write as _},
-    process::Stdio,
+    process::{Child, Stdio},
+    time::Duration,
 };
 
+use alternator_dns::simulation::SimulatedCluster;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
 use crate::{
-    daemon::{Daemon, command, scratch, zone_with},
+    daemon::{Daemon, command, config, scratch, zone, zone_with},
     dns::{self, Question},
     files, wait,
 };
@@ -61,6 +64,66 @@ fn a_command_without_a_server_says_so() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr.lines().count() == 1 && stderr.contains("/nonexistent"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_empty_log_level_is_bad_usage() {
+    for level in ["", " ", " , "] {
+        let output = command(&["log", "level", level]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && stderr.contains("is no log filter; write a level"), "{stderr}");
+    }
+}
+
+#[test]
+fn many_reloads_at_once_all_have_an_outcome() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = Daemon::start("reloads", &zone("a.example", &cluster));
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..40).map(|_| scope.spawn(|| daemon.reload())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (code, stdout, stderr) in outcomes {
+        assert!(code == 0 && stdout.ends_with(": nothing has changed\n"), "{stdout}{stderr}");
+    }
+}
+
+#[test]
+fn a_server_takes_the_control_socket_over_and_binds_it_again() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let mut first = Daemon::start("control-first", &zone("a.example", &cluster));
+    let directory = first.config_path().parent().unwrap().to_owned();
+    let file = directory.join("second.toml");
+    std::fs::write(&file, config(&zone("b.example", &cluster))).unwrap();
+    let log = File::create(directory.join("second.log")).unwrap();
+    let mut second = command(&["run", "--config", file.to_str().unwrap()]);
+    let second = Killed(second.env("RUNTIME_DIRECTORY", &directory).stderr(log).spawn().unwrap());
+    let said = || std::fs::read_to_string(directory.join("second.log")).unwrap();
+    wait::until("the second server to find the socket taken", || {
+        said().contains("another server is running").then_some(())
+    });
+    let reaches = |pid: u32| {
+        let output = command(&["status"]).env("RUNTIME_DIRECTORY", &directory).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains(&format!("process {pid} ")).then_some(())
+    };
+    assert_eq!(reaches(first.pid().as_raw().unsigned_abs()), Some(()));
+    first.signal(Signal::SIGTERM);
+    first.wait_exit(Duration::from_secs(5));
+    wait::within(Duration::from_secs(5), "the second server to have the socket", || reaches(second.0.id()));
+    assert!(said().contains("commands reach this server now: it listens on "), "{}", said());
+    std::fs::remove_file(directory.join("control.sock")).unwrap();
+    wait::within(Duration::from_secs(5), "the socket to be back", || reaches(second.0.id()));
+    assert_eq!(said().matches("another server is running").count(), 1, "{}", said());
+}
+
+/// A process that ends with the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -97,6 +97,17 @@ fn a_zone_is_explained_from_its_line_to_its_answer() {
 }
 
 #[test]
+fn a_seed_that_does_not_resolve_is_shown_with_the_reason() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let seeds = format!("seeds = [\"{}\", \"no-such-host.invalid\"]\nport = {}\n", cluster.node(0), cluster.port());
+    let daemon = Daemon::start("explain-unresolved", &format!("[zones.\"a.example\"]\n{seeds}{KEYS}"));
+    becomes(&daemon, "a.example", &cluster.nodes());
+    let sentence = "other     a seed: no-such-host.invalid cannot be resolved: ";
+    wait::until("the seed", || explain(&daemon, &["a.example"]).contains(sentence).then_some(()));
+    assert_eq!(document(&daemon, "name=a.example")["zone"]["unresolved"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn each_kind_of_name_is_explained() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster, "")
@@ -183,6 +194,17 @@ fn an_address_is_explained_in_each_zone_that_knows_it() {
         ],
     );
     assert_lines(&about("203.0.113.9".parse().unwrap()), &[&format!("203.0.113.9 is answered for {other}, by map")]);
+    cluster.crash(other);
+    becomes(&daemon, "a.example", &[first, gone]);
+    let by_map = about("203.0.113.9".parse().unwrap());
+    assert_lines(
+        &by_map,
+        &[
+            &format!("203.0.113.9 is by map the address of {other}, which is not answered: it refused the connection"),
+            &format!("node      {other} down since "),
+            "NOT ANSWERED as 203.0.113.9: refused the connection",
+        ],
+    );
     assert_lines(&about(first), &["is answered\n", "it is a seed"]);
     assert_lines(&about("192.0.2.77".parse().unwrap()), &["192.0.2.77 is in no zone: it is no seed"]);
     cluster.remove(gone);

@@ -121,8 +121,9 @@ fn included_files_are_followed_however_they_change() {
     });
     let (_, explained, _) = daemon.command(&["explain", "b.example"]);
     assert!(explained.contains("zones.d/z.toml:1"), "{explained}");
+    // The file may be about to come back.
     fs::remove_file(place.file("zones.d/z.toml")).unwrap();
-    follows(&daemon, "mac", "b");
+    follows_within(REMOVAL, &daemon, "mac", "b");
     // In place a removed zone may be one that is not written yet.
     fs::write(place.file("zones.d/a.toml"), place.zone("a")).unwrap();
     follows_within(REMOVAL, &daemon, "ma", "c");
@@ -137,7 +138,7 @@ fn included_files_are_followed_however_they_change() {
     fs::write(place.file("second"), place.zone("e")).unwrap();
     symlink("../first", place.file("other.d/d.toml")).unwrap();
     rename_over(&place.main(), &place.main_text("other.d/*.toml"));
-    follows(&daemon, "md", "a");
+    follows_within(REMOVAL, &daemon, "md", "a");
     rename_over(&place.file("first"), &(place.zone("d") + &place.zone("f")));
     follows(&daemon, "mdf", "");
     assert_eq!(daemon.metric("alternator_dns_config_reloads_total{result=\"refused\"}"), 0.0);
@@ -191,7 +192,7 @@ fn an_error_in_one_file_keeps_all_and_names_its_place() {
     replace_by_pipe(&place.file("zones.d/b.toml"));
     refused(&daemon, "zones.d/b.toml: it is not a regular file");
     fs::remove_file(place.file("zones.d/b.toml")).unwrap();
-    follows(&daemon, "ma", "b");
+    follows_within(REMOVAL, &daemon, "ma", "b");
     // A directory that goes takes no zone with it.
     fs::rename(place.file("zones.d"), place.file("away")).unwrap();
     refused(&daemon, "there is no such directory");
@@ -200,6 +201,44 @@ fn an_error_in_one_file_keeps_all_and_names_its_place() {
     wait::until("the files to be good again", || daemon.api()["config"]["error"].is_null().then_some(()));
     fs::write(place.file("zones.d/c.toml"), place.zone("c")).unwrap();
     follows(&daemon, "mac", "");
+}
+
+#[test]
+fn a_directory_that_is_written_anew_or_emptied_removes_no_zone_by_itself() {
+    let place = Place::new("include-emptied");
+    let write = |name: &str| fs::write(place.file(&format!("zones.d/{name}.toml")), place.zone(name)).unwrap();
+    let remove = |name: &str| fs::remove_file(place.file(&format!("zones.d/{name}.toml"))).unwrap();
+    write("a");
+    write("b");
+    let daemon = place.start();
+    follows(&daemon, "mab", "");
+    // As git does, and rsync with --delete-before: files go first, others come a moment later.
+    for name in ["a", "b"] {
+        remove(name);
+    }
+    wait::until("the pause to be announced", || {
+        daemon.log().contains("they are applied after 3s of quiet").then_some(())
+    });
+    for name in ["a", "b", "c"] {
+        write(name);
+    }
+    follows(&daemon, "mabc", "");
+    assert_eq!(daemon.metric("alternator_dns_config_reloads_total{result=\"refused\"}"), 0.0);
+    // Emptied for good, as by an unmount: it is a complaint, and all zones stay.
+    for name in ["a", "b", "c"] {
+        remove(name);
+    }
+    let error = refused(&daemon, "matches no file in ");
+    assert!(error.contains("any more, where 3 zones in force came from, so nothing is removed"), "{error}");
+    follows(&daemon, "mabc", "");
+    assert_eq!(daemon.metric("alternator_dns_config_reload_success"), 0.0);
+    write("a");
+    follows_within(REMOVAL, &daemon, "ma", "bc");
+    assert!(daemon.api()["config"]["error"].is_null());
+    remove("a");
+    refused(&daemon, "where 1 zone in force");
+    assert_eq!(daemon.reload().0, 0, "an operator means it");
+    follows(&daemon, "m", "abc");
 }
 
 #[test]
@@ -242,6 +281,19 @@ fn commands_read_included_files_and_name_them() {
     let (code, said) = place.check();
     assert!(code == 0 && said.contains("zones   2 zones with 2 seeds in all"), "{said}");
     let daemon = place.start();
+    let included = place.file("zones.d/a.toml");
+    let output = command(&["check", included.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected =
+        format!("warning: this file is included by {}, and lacks the [defaults] there", place.main().display());
+    assert!(output.status.success() && said.starts_with(&expected), "{said}");
+    let (code, _, said) = daemon.command(&["plan", included.to_str().unwrap()]);
+    let expected = format!(
+        "{} is included by {1}, and is no configuration of its own; a reload reads both: `alternator-dns plan {1}`\n",
+        included.display(),
+        place.main().display()
+    );
+    assert_eq!((code, said), (78, expected));
     let (_, explained, _) = daemon.command(&["explain", "a.example"]);
     assert!(explained.contains("zones.d/a.toml:1"), "{explained}");
     assert_eq!(daemon.command(&["plan"]).0, 0);

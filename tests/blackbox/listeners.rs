@@ -11,6 +11,7 @@ use alternator_dns::simulation::SimulatedCluster;
 use crate::{
     daemon::{Daemon, command, config, zone, zones},
     dns::{self, Question},
+    http,
     observe::serves,
     wait,
 };
@@ -78,16 +79,25 @@ fn an_address_in_use_refuses_the_whole_reload() {
 }
 
 #[test]
-fn an_admin_wildcard_beside_its_address_is_not_blamed_on_another_program() {
+fn the_admin_interface_moves_to_the_wildcard_of_its_port_and_back() {
     let cluster = SimulatedCluster::start(1).unwrap();
     let zones = zone("a.example", &cluster);
     let daemon = Daemon::with_config("wild", &config(&zones));
     let admin = daemon.admin();
-    let file = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"0.0.0.0:{}\"\n{zones}", admin.port());
-    fs::write(daemon.config_path(), file).unwrap();
-    let (code, _, stderr) = daemon.reload();
-    assert_eq!(code, 78);
-    assert!(stderr.contains(&format!("beside {admin}, which is served now")), "{stderr}");
+    for ip in ["0.0.0.0", "127.0.0.1", "0.0.0.0"] {
+        let file = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"{ip}:{}\"\n{zones}", admin.port());
+        fs::write(daemon.config_path(), file).unwrap();
+        let (code, _, stderr) = daemon.reload();
+        assert_eq!(code, 0, "{stderr}");
+        let is_served = || http::get(admin, "/healthz").is_ok_and(|(status, _)| status == 200).then_some(());
+        wait::until("the page", is_served);
+        // 127.0.0.2 is served by the wildcard alone.
+        let beside = std::net::SocketAddr::new([127, 0, 0, 2].into(), admin.port());
+        wait::until("the former socket to close", || {
+            (http::get(beside, "/healthz").is_ok() == (ip == "0.0.0.0")).then_some(())
+        });
+        assert!(std::net::TcpListener::bind(admin).is_err(), "no other program can have the port");
+    }
 }
 
 #[test]

@@ -76,6 +76,12 @@ fn a_plan_says_what_a_reload_then_does() {
     }
     assert_eq!(see(&daemon, "b.example"), cluster.nodes().into_iter().collect(), "nothing has changed");
 
+    let pipe = file.with_file_name("pipe.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (code, _, stderr) = daemon.command(&["plan", pipe.to_str().unwrap()]);
+    let expected = format!("cannot read {}: it is not a regular file; \"-\" reads standard input\n", pipe.display());
+    assert_eq!((code, stderr), (78, expected));
+
     let other = file.with_file_name("other.toml");
     fs::write(&other, &new).unwrap();
     let (code, json, _) = daemon.command(&["plan", "--json", other.to_str().unwrap()]);

@@ -67,6 +67,11 @@ fn the_queries_of_a_zone_or_client_are_logged_for_some_time() {
     assert_eq!(last[4..], ["client=127.0.0.9 name=c.test. type=A transport=udp rcode=REFUSED answers=0"]);
     let ended = || daemon.log().matches("the query log has ended").count();
     wait::until("the first to end", || (ended() == 1).then_some(()));
+    let log = daemon.log();
+    let place = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text:?} is not in {log}"));
+    let ended_at = place("the query log has ended: queries for the zone a.example.");
+    let next_at = place("all queries of the client 127.0.0.9 are logged for 1h");
+    assert!(place("name=x.a.example.") < ended_at && ended_at < next_at && next_at < place("name=c.test."), "{log}");
     log_queries(&daemon, &["--stop"]);
     wait::until("the second to end", || (ended() == 2).then_some(()));
     dns::udp_from(other, daemon.address(), &Question::new("c.test", "A"), TIMEOUT).unwrap();

@@ -12,7 +12,7 @@ use crate::{
     admin::{View, api, history},
     config::Config,
     metrics::NodeRequests,
-    table::{ZoneEntry, ZoneReports},
+    table::{ChangeKind, ZoneEntry, ZoneReports},
     types::Seed,
 };
 
@@ -68,8 +68,24 @@ impl AddressExplanation {
 }
 
 impl AddressInZone {
-    /// `None`: the zone knows nothing of the address.
-    fn of(entry: &ZoneEntry, address: IpAddr, (config, requests): (&Config, &NodeRequests), now: Now) -> Option<Self> {
+    /// `None`: the zone knows nothing of the address, nor of a node that is answered under it.
+    fn of(entry: &ZoneEntry, address: IpAddr, server: (&Config, &NodeRequests), now: Now) -> Option<Self> {
+        let Some(node) = translated_node(entry, address) else { return Self::of_node(entry, address, server, now) };
+        let inner = Self::of_node(entry, node, server, now)?;
+        let verdict = match inner.answered {
+            true => format!("is answered for {node}, by map"),
+            false => format!("is by map the address of {node}, which {}", inner.verdict),
+        };
+        Some(Self { answered_for: Some(node), verdict, ..inner })
+    }
+
+    /// The same of an address as nodes list it.
+    fn of_node(
+        entry: &ZoneEntry,
+        address: IpAddr,
+        (config, requests): (&Config, &NodeRequests),
+        now: Now,
+    ) -> Option<Self> {
         let reports = entry.reports();
         let mut left = left(entry.changes(), now);
         left.retain(|change| change.node == Some(address));
@@ -86,8 +102,6 @@ impl AddressInZone {
             return None;
         }
         let description = entry.describe();
-        let answered_for =
-            description.nodes.iter().find(|node| node.answered_as == Some(address)).map(|node| node.address);
         let belonging = reports.belonging_of(address);
         let node = description.nodes.into_iter().find(|node| node.address == address).map(|node| ZoneNode {
             belonging,
@@ -95,7 +109,7 @@ impl AddressInZone {
             node: api::Node::of(node, requests.per_second(address, now.instant)),
         });
         let (file, line) = config.place_of(entry.name()).map(|(file, line)| (file.to_owned(), line)).unzip();
-        let known = Known { answered_for, foreign, is_answered, is_seed, is_listed_by_any: !listed_by.is_empty() };
+        let known = Known { foreign, is_answered, is_seed, is_listed_by_any: !listed_by.is_empty() };
         let verdict = known.verdict(node.as_ref(), left.last());
         let not_listed_by = not_listed_by(&reports, address);
         Some(Self {
@@ -106,7 +120,7 @@ impl AddressInZone {
             answered: node.as_ref().map_or(is_answered, |node| node.node.answered),
             verdict,
             node,
-            answered_for,
+            answered_for: None,
             is_seed,
             belonging,
             further_listed_by: listed_by.len().saturating_sub(SENDERS_MAX),
@@ -118,6 +132,24 @@ impl AddressInZone {
     }
 }
 
+/// The node whose address the zone's `map` translates to this one, if the zone knows one, and none has the address itself.
+fn translated_node(entry: &ZoneEntry, address: IpAddr) -> Option<IpAddr> {
+    let answers = entry.answers();
+    let rules = &answers.settings.rules;
+    if rules.map.is_empty() {
+        return None;
+    }
+    let reports = entry.reports();
+    let listed = entry.nodes().iter().map(|node| node.address).collect::<Vec<_>>();
+    let left = entry.changes().into_iter().filter_map(|change| match change.kind {
+        ChangeKind::Left { node, .. } => Some(node),
+        _ => None,
+    });
+    let nodes = listed.into_iter().chain(reports.seeds).chain(reports.departed).chain(left).collect::<Vec<_>>();
+    let is_node = nodes.contains(&address);
+    nodes.into_iter().find(|node| !is_node && rules.translate(*node) == address)
+}
+
 /// The zone's nodes that report and do not list the address.
 fn not_listed_by(reports: &ZoneReports, address: IpAddr) -> Vec<IpAddr> {
     let others = reports.reports.iter().filter(|report| !report.lists(&address) && report.sender != address);
@@ -126,7 +158,6 @@ fn not_listed_by(reports: &ZoneReports, address: IpAddr) -> Vec<IpAddr> {
 
 /// What the verdict depends on, besides the listed node.
 struct Known {
-    answered_for: Option<IpAddr>,
     foreign: Option<String>,
     is_answered: bool,
     is_seed: bool,
@@ -144,9 +175,6 @@ impl Known {
                 (false, Some(reason), _) => format!("is not answered: it {reason}"),
                 (false, None, _) => "is not answered: the zone answers nothing".to_owned(),
             };
-        }
-        if let Some(node) = self.answered_for {
-            return format!("is answered for {node}, by map");
         }
         if let Some(reason) = &self.foreign {
             return format!("is not answered: it {reason}");

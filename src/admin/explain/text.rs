@@ -7,7 +7,10 @@ use super::{
     name::{NameExplanation, Place, PlaceKind},
     zone::{OtherNode, Rules, SameList, Sender, ZoneExplanation, ZoneNode},
 };
-use crate::admin::{api::Probe, client::escape_controls, history::moment};
+use crate::{
+    admin::{api::Probe, client::escape_controls, history::moment},
+    discovery::NODES_MAX,
+};
 
 /// The width of the headings at the beginning of lines.
 const HEADING: usize = 9;
@@ -119,6 +122,10 @@ impl ZoneExplanation {
         if self.further_lists > 0 {
             lines.push(line("", &format!("and {} further lists", self.further_lists)));
         }
+        if self.has_cut_list {
+            let remark = "a node lists more: then it is not counted as one that lists them";
+            lines.push(line("", &format!("of a list the first {NODES_MAX} nodes are read; perhaps {remark}")));
+        }
         let id = self.cluster_id.map(|id| format!("; its id is {id}")).unwrap_or_default();
         lines.push(line("cluster", &format!("{} nodes that report list each other{id}", self.group.len())));
         lines.push(line("rules", &self.rules.sentence()));
@@ -127,6 +134,9 @@ impl ZoneExplanation {
         }
         for other in &self.others {
             lines.push(line("other", &other.sentence()));
+        }
+        for seed in &self.unresolved {
+            lines.push(line("other", &format!("a seed: {seed}")));
         }
         for change in &self.left {
             lines.push(line("left", &change.line()));
@@ -187,7 +197,8 @@ impl ZoneNode {
         let answered = match (node.answered, node.answered_as) {
             (true, None) => "answered".to_owned(),
             (true, Some(other)) => format!("answered as {other}"),
-            (false, _) => "NOT ANSWERED".to_owned(),
+            (false, None) => "NOT ANSWERED".to_owned(),
+            (false, Some(other)) => format!("NOT ANSWERED as {other}"),
         };
         let reason = node.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let belonging = self.belonging.map_or("no report in force".to_owned(), |word| format!("report: {word}"));

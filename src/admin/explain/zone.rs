@@ -12,6 +12,7 @@ use super::{LEFT_AGE_MAX, Now};
 use crate::{
     admin::{api, history},
     config::{Config, Zone},
+    discovery::NODES_MAX,
     metrics::NodeRequests,
     table::{Change, ChangeKind, NodeReport, Origin, ZoneDescription, ZoneEntry, ZoneReports},
     types::{ClusterId, NodeSet},
@@ -51,6 +52,10 @@ pub(super) struct ZoneExplanation {
     pub(super) nodes: Vec<ZoneNode>,
     /// Seeds and other addresses that are on no list in force.
     pub(super) others: Vec<OtherNode>,
+    /// A sentence for each seed whose name cannot be resolved.
+    pub(super) unresolved: Vec<String>,
+    /// A node lists as many nodes as are read of a list, so it may list more, which are not counted as listed by it.
+    pub(super) has_cut_list: bool,
     /// Nodes that have left within the last hour.
     pub(super) left: Vec<history::ZoneChange>,
 }
@@ -131,6 +136,8 @@ impl ZoneExplanation {
                 .last_success
                 .map(|then| api::tenths(now.instant.saturating_duration_since(then))),
             last_error: status.last_error.clone(),
+            unresolved: status.unresolved.clone(),
+            has_cut_list: lists.iter().any(|(nodes, _)| nodes.len() >= NODES_MAX),
             cluster_id: status.cluster_id,
             lists: shown_lists(&lists, now.instant),
             further_lists: lists.len().saturating_sub(LISTS_MAX),

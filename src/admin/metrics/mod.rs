@@ -248,7 +248,7 @@ impl Scrape {
             let expiry = process.certificate_expiry.of(purpose).value();
             ([("use", purpose.word())], expiry)
         });
-        let help = "Unix time at which the first certificate that the configuration names expires, by its use.";
+        let help = "Unix time at which the first certificate that the configuration names, or that a node shows, expires, by its use.";
         let known = expiries.filter(|(_, expiry)| *expiry > 0);
         families.gauges("certificate_expiry_timestamp", help, Some(Unit::Seconds), known)
     }

@@ -233,7 +233,11 @@ impl Target {
     async fn send(&self, request: request::Builder, body: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
         let request = request.body(body.to_owned()).map_err(|error| explain(&error))?;
         self.requests.count(self.node.ip(), kind, clock::now());
-        self.client.send(request).await.map_err(|error| explain(&error))
+        let reply = self.client.send(request).await.map_err(|error| explain(&error))?;
+        if let Some(expires) = reply.certificate_expires() {
+            self.requests.show_certificate(self.node.ip(), expires);
+        }
+        Ok(reply)
     }
 
     /// The head of an answer with status 200.

@@ -58,6 +58,11 @@ impl Seeds {
         self.hosts().find_map(Host::error).unwrap_or_else(|| "the seeds' names are still being looked up".into())
     }
 
+    /// A sentence for each name whose last look-up failed, in the order of the file.
+    pub fn unresolved(&self) -> Vec<String> {
+        self.hosts().filter_map(Host::error).collect()
+    }
+
     /// Returns when a look-up has ended since [`Seeds::addresses`] was last called; never without host names.
     pub async fn changed(&mut self) {
         let hosts =

@@ -93,7 +93,12 @@ pub struct Metered<S> {
     stream: S,
     allowance: Allowance,
     what: What,
+    certificate: Option<CertificateExpiry>,
 }
+
+/// When the certificate that the server showed expires, in unix seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateExpiry(pub i64);
 
 /// What a stream reports to the allowance.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,14 +114,23 @@ pub enum What {
 impl<S> Metered<S> {
     /// Meters a stream.
     pub fn new(stream: S, allowance: Allowance, what: What) -> Self {
-        Self { stream, allowance, what }
+        Self { stream, allowance, what, certificate: None }
+    }
+
+    /// The same, of a server that has shown this certificate.
+    pub fn with_certificate(self, certificate: Option<CertificateExpiry>) -> Self {
+        Self { certificate, ..self }
     }
 }
 
 impl<S> Connection for Metered<S> {
-    /// Each reply then comes with the allowance.
+    /// Each reply then comes with the allowance, and what is known of the certificate.
     fn connected(&self) -> Connected {
-        Connected::new().extra(self.allowance.clone())
+        let connected = Connected::new().extra(self.allowance.clone());
+        match self.certificate {
+            Some(certificate) => connected.extra(certificate),
+            None => connected,
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub enum ReadFailure {
     TooMany(usize),
     #[error("all files of the configuration together are larger than {}", Size(*.0))]
     TooLargeTogether(u64),
+    #[error("its name is not UTF-8; rename it, or include other names")]
+    NameNotUtf8,
     #[error("permission denied")]
     Denied,
     #[error("it is a directory")]
