@@ -17,6 +17,7 @@ Orders come on standard input, one a line; each is answered with a line of JSON 
 The API is moto's, whose store belongs to the process. Connections are kept open, as Alternator keeps them.
 """
 
+import io
 import json
 import random
 import re
@@ -25,9 +26,10 @@ import struct
 import sys
 import threading
 from collections import Counter, defaultdict
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
 
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 
 class Cluster:
@@ -38,7 +40,6 @@ class Cluster:
         self.nodes = {}
         self.requests = Counter()
         self.polls = Counter()
-        self.closes_each = False
         self.lock = threading.Lock()
         self.used = defaultdict(Counter)
 
@@ -59,7 +60,8 @@ class Cluster:
         self.nodes[address].answering.set()
 
     def close_each(self):
-        self.closes_each = True
+        for node in self.nodes.values():
+            node.server.closes_each = True
 
     def usage(self):
         with self.lock:
@@ -84,14 +86,14 @@ class Node:
         self.address = address
         self.answering = threading.Event()
         self.answering.set()
-        self.server = Server(address, cluster.port, self.answer, handler=QuietHandler)
+        self.server = Server(address, cluster.port, self.answer)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), name=address, daemon=True)
         self.thread.start()
 
     def answer(self, environ, start_response):
         if not self.answering.is_set():
             self.answering.wait()
-            break_connection(environ["werkzeug.socket"])
+            break_connection(environ["connection"])
             raise ConnectionResetError("the node hung when this was asked")
         path = environ["PATH_INFO"]
         if environ["REQUEST_METHOD"] == "GET" and path == "/localnodes":
@@ -103,8 +105,8 @@ class Node:
             return plain(start_response, "text/plain", f"healthy: {environ['HTTP_HOST']}")
         self.cluster.requests[self.address] += 1
         self.count(environ)
-        if self.cluster.closes_each:
-            return plain(start_response, "application/x-amz-json-1.0", "{}", ("Connection", "close"))
+        if self.server.closes_each:
+            return plain(start_response, "application/x-amz-json-1.0", "{}")
         return self.cluster.store.get_application(environ)(environ, start_response)
 
     def count(self, environ):
@@ -114,22 +116,30 @@ class Node:
             counted = self.cluster.used[key[1] if key else "", self.address]
             counted["requests"] += 1
             counted["retries"] += bool(retried) and int(retried[1]) > 1
-            counted["connections"] += self.server.is_first_request(environ["werkzeug.socket"])
+            counted["connections"] += self.server.is_first_request(environ["connection"])
 
     def stop(self):
         self.answering.set()
         self.server.shutdown()
         self.thread.join()
+        self.server.server_close()
         self.server.reset_connections()
 
 
-class Server(ThreadedWSGIServer):
-    """A server that knows its connections, so that it can break them."""
+class Server(ThreadingMixIn, TCPServer):
+    """A server that knows its connections, so that it can break them, and keeps them open, as Alternator does."""
 
-    def __init__(self, *arguments, **keywords):
+    allow_reuse_address = True
+    block_on_close = False
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address, port, application):
+        self.application = application
         self.connections = set()
         self.used = set()
-        super().__init__(*arguments, **keywords)
+        self.closes_each = False
+        super().__init__((address, port), Handler)
 
     def process_request(self, request, client_address):
         self.connections.add(request)
@@ -139,6 +149,10 @@ class Server(ThreadedWSGIServer):
         self.connections.discard(request)
         self.used.discard(request)
         super().shutdown_request(request)
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def is_first_request(self, connection):
         first = connection not in self.used
@@ -150,10 +164,53 @@ class Server(ThreadedWSGIServer):
             break_connection(connection)
 
 
-class QuietHandler(WSGIRequestHandler):
-    def log(self, type, message, *arguments):
-        if type != "info":
-            super().log(type, message, *arguments)
+class Handler(BaseHTTPRequestHandler):
+    """WSGI over connections that serve many requests: werkzeug's server closes each one after a request."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # The head and the body leave together.
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in self.headers.items()}
+        host, port = self.server.server_address
+        environ |= {
+            "REQUEST_METHOD": self.command,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(len(body)),
+            "SERVER_NAME": host,
+            "SERVER_PORT": str(port),
+            "SERVER_PROTOCOL": self.request_version,
+            "REMOTE_ADDR": self.client_address[0],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            "connection": self.connection,
+        }
+        self.wfile.write(b"".join(self.server.application(environ, self.start_response)))
+
+    do_POST = do_GET
+
+    def start_response(self, status, headers):
+        code, _, reason = status.partition(" ")
+        self.send_response(int(code), reason)
+        for name, value in headers:
+            self.send_header(name, value)
+        if self.server.closes_each:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 def break_connection(connection):
@@ -164,9 +221,9 @@ def break_connection(connection):
         pass  # The client was faster.
 
 
-def plain(start_response, content_type, body, *headers):
+def plain(start_response, content_type, body):
     body = body.encode()
-    start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body))), *headers])
+    start_response("200 OK", [("Content-Type", content_type), ("Content-Length", str(len(body)))])
     return [body]
 
 
