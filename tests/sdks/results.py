@@ -18,8 +18,9 @@ BUILT = Path(sys.argv[1])
 HEAD = """\
 # What SDKs do when nodes fail
 
-Written by `RELEASE=yes tests/parts/sdks`; [README.md](README.md) says what is done. Measured on {date}, {cores} cores,
-{system}, load average {load}.
+Written by `results.py` from the figures of `run.py`, as in `RELEASE=yes tests/parts/sdks`; [README.md](README.md) says what is
+done. Measured on {date}, {cores} cores, {system}, load average {load}: the longest operation while all was well shows how much
+of a stall may be the machine's.
 
 In the columns *all well*, *refuses*, *hangs* and *lost* stands how many operations failed (after the SDK's own attempts),
 of how many, and how long the longest one took. A **+** says that it ended only because the test ended the fault.
