@@ -18,8 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -28,69 +26,11 @@ README = HERE.parents[1] / "README.md"
 sys.path.insert(0, str(HERE.parent / "python"))
 sys.dont_write_bytecode = True
 import wire
+from harness import CHILDREN, PORT, Cluster, Failure, check, get, heading, show_logs, spawn, start_server, until
 
-PORT = 8000
-ADMIN = "http://127.0.0.1:9153"
 SAMPLE = 6_000  # Answers over which the spread is checked.
 SHARE_OF_THREE = (0.30, 0.37)  # An even draw leaves it once in five thousand samples of 3,000, and in none of 6,000.
 PHASE = 40  # Rounds of the programs between two changes: a node misses all of them once in ten million runs.
-
-
-# --- What is started ---------------------------------------------------------------------------------------------
-
-CHILDREN = []
-
-
-def spawn(arguments, log, **keywords):
-    """Starts a program whose standard error goes to a log."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(DIRECTORY), **keywords.pop("env", {})}
-    child = subprocess.Popen(arguments, stderr=open(log, "ab"), env=environment, text=True, **keywords)
-    CHILDREN.append(child)
-    return child
-
-
-class Cluster:
-    """A cluster process (cluster.py), and what is known of its nodes."""
-
-    def __init__(self, name, zone, first, ttl, answers):
-        self.name = name
-        self.zone = zone
-        self.ttl = ttl
-        self.answers = answers
-        self.live = set()
-        self.process = spawn(
-            [sys.executable, HERE / "cluster.py", str(PORT)],
-            DIRECTORY / f"{name}.log",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for address in first:
-            self.start(address)
-
-    @property
-    def url(self):
-        return f"http://{self.zone}:{PORT}"
-
-    def order(self, *words):
-        self.process.stdin.write(" ".join(words) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        check(answer, f"the cluster {self.name} carries out: {' '.join(words)}", quiet=True)
-        return json.loads(answer)
-
-    def start(self, address):
-        self.order("start", address)
-        self.live.add(address)
-
-    def leave(self, address):
-        self.order("leave", address)
-        self.live.remove(address)
-
-    def stop(self, address):
-        self.order("stop", address)
-
-    def requests(self, address):
-        return self.order("counts").get(address, {}).get("requests", 0)
 
 
 class Program:
@@ -201,11 +141,6 @@ def dig(*arguments):
     }
 
 
-def get(path):
-    with urllib.request.urlopen(ADMIN + path, timeout=5) as reply:
-        return reply.read().decode()
-
-
 def all_answered(cluster):
     """Whether all live nodes are answered. Right after a start only one may be verified, which is fewer than asked for."""
     try:
@@ -214,43 +149,16 @@ def all_answered(cluster):
         return False
 
 
-# --- Checking ----------------------------------------------------------------------------------------------------
-
-
-class Failure(Exception):
-    pass
-
-
-def check(condition, sentence, detail="", quiet=False):
-    if not condition:
-        raise Failure(f"{sentence}\n{detail}".rstrip())
-    if not quiet:
-        print(f"ok - {sentence}", flush=True)
-
-
-def until(condition, seconds, what):
-    """Waits for a condition; how long it took, in seconds."""
-    start = time.monotonic()
-    while not condition():
-        if time.monotonic() - start > seconds:
-            raise Failure(f"waited {seconds} s in vain for: {what}")
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
-def heading(text):
-    print(f"\n-- {text}", flush=True)
-
-
 # --- The steps ---------------------------------------------------------------------------------------------------
 
 
 def main():
     heading("Two clusters of three nodes each, and the server")
-    east = Cluster("east", "alternator.east.example.com", ["127.0.1.1", "127.0.1.2", "127.0.1.3"], ttl=1, answers=1)
-    west = Cluster("west", "alternator.west.example.com", ["127.0.2.1", "127.0.2.2", "127.0.2.3"], ttl=3, answers=2)
+    addresses = [[f"127.0.{cluster}.{node}" for node in (1, 2, 3)] for cluster in (1, 2)]
+    east = Cluster(DIRECTORY, "east", "alternator.east.example.com", addresses[0], ttl=1, answers=1)
+    west = Cluster(DIRECTORY, "west", "alternator.west.example.com", addresses[1], ttl=3, answers=2)
     clusters = [east, west]
-    server = start_server(clusters)
+    server = serve(clusters)
 
     heading("dig")
     for cluster in clusters:
@@ -326,14 +234,13 @@ def main():
     check(status == 0, "on SIGTERM the server ends with status 0", f"status: {status}")
 
 
-def start_server(clusters):
-    config = DIRECTORY / "config.toml"
+def serve(clusters):
     zones = "\n".join(
         f'[zones."{cluster.zone}"]\nseeds = {json.dumps(sorted(cluster.live)[:2])}\nttl = "{cluster.ttl}s"\n'
         f"answers = {cluster.answers}\n"
         for cluster in clusters
     )
-    config.write_text(f"""\
+    server = start_server(ALTERNATOR_DNS, DIRECTORY, f"""\
 [server]
 listen = ["127.0.0.1:53"]
 admin = "127.0.0.1:9153"
@@ -344,24 +251,6 @@ refresh = "200ms"
 timeout = "500ms"
 
 {zones}""")
-    runtime = DIRECTORY / "run"
-    runtime.mkdir(exist_ok=True)
-    server = spawn(
-        [ALTERNATOR_DNS, "run", "--config", config],
-        DIRECTORY / "alternator-dns.log",
-        stdout=open(DIRECTORY / "alternator-dns.log", "ab"),
-        env={"RUNTIME_DIRECTORY": str(runtime)},
-    )
-
-    def ready():
-        check(server.poll() is None, "the server runs", f"it ended with status {server.returncode}", quiet=True)
-        try:
-            return get("/readyz") is not None
-        except (OSError, urllib.error.URLError):
-            return False
-
-    took = until(ready, 15, "/readyz")
-    check(True, f"the server is ready after {took:.2f} s")
     for cluster in clusters:
         until(lambda: all_answered(cluster), 10, f"{cluster.name} answers with its three nodes")
         check(True, f"{cluster.zone} answers with its three nodes, two of which are seeds")
@@ -454,18 +343,12 @@ def print_requests(clusters):
         every_node_works(cluster)
 
 
-def show_logs():
-    for log in sorted(DIRECTORY.glob("*.log")):
-        print(f"\n-- {log.name}, its last lines")
-        print("\n".join(log.read_text(errors="replace").splitlines()[-40:]))
-
-
 if __name__ == "__main__":
     ALTERNATOR_DNS, DIRECTORY = sys.argv[1], Path(sys.argv[2])
     try:
         main()
     except (Failure, OSError, subprocess.SubprocessError, wire.Malformed) as failure:
-        show_logs()
+        show_logs(DIRECTORY)
         print(f"\nnot ok - {failure}", flush=True)
         sys.exit(1)
     finally:
