@@ -30,6 +30,55 @@ class Report:
     def add_deaths(self, place, measured):
         self.deaths[place.name], self.noticed[place.name] = measured
 
+    def check_statements(self):
+        """What the README says. The bounds leave room for chance: a cell has 40 TTLs and 240 connections."""
+        self.check(
+            "with answers = 1, all connections through a cache reach one node within a TTL",
+            all(cell.within_ttl > 0.95 for _, resolver, _, cell in self.cells(1) if resolver != DIRECT),
+        )
+        self.check(
+            "with answers = 2, the closest node has at most 2 of 8 connections of one host, whatever it is and asks",
+            all(cell.one_host < 0.40 for _, _, _, cell in self.cells(2)),
+        )
+        self.check(
+            "with answers = 2, the connections through a cache that rotates are spread over two nodes within a TTL",
+            all(
+                cell.within_ttl < 0.65
+                for place, resolver, _, cell in self.cells(2)
+                if place.startswith("far") and resolver not in (DIRECT, NOT_ROTATING)
+            ),
+        )
+        self.check(
+            "with answers = 8, a host with glibc in the nodes' subnet connects only to the closest node",
+            all(
+                cell.one_host > 0.95
+                for place, _, client, cell in self.cells(8)
+                if place.startswith("near") and client == "glibc"
+            ),
+        )
+        if self.deaths:
+            attempts = [
+                attempt
+                for found in self.deaths.values()
+                for (_, _, _, count), attempts in found.items()
+                if count > 1
+                for attempt in attempts
+            ]
+            failed = sum(attempt.failed for attempt in attempts)
+            self.check(f"with two addresses or more, {failed} of {len(attempts)} connections fail when a node dies", not failed)
+
+    def cells(self, count):
+        return [
+            (place, resolver, client, cell)
+            for place, found in self.shares.items()
+            for (resolver, client, of), cell in found.items()
+            if of == count
+        ]
+
+    def write(self, directory):
+        (directory / "RESULTS.md").write_text(self.markdown())
+        (directory / "results.json").write_text(self.json())
+
     def json(self):
         shares = {
             "|".join([place, *map(str, key)]): [cell.within_ttl, cell.one_host, cell.long_run, cell.connections]
@@ -73,6 +122,7 @@ class Report:
         return "\n\n".join([title, sentence, table(["asked", "client", *heads], rows)])
 
 
+NOT_ROTATING = "CoreDNS without loadbalance"
 CACHES = [name for name in ADDRESSES if name != DIRECT]
 MODES = {"refuses": "refuses connections", "silent": "is silent"}
 HEAD = """Made by `tests/full answers && cp target/full/answers/RESULTS.md tests/answers/`.

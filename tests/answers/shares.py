@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from clients import CACHING_JAVA, start_all
 from resolvers import ADDRESSES, COUNTS, zone_name
 
-WINDOWS = 60
+WINDOWS = 40
 """Names for each value of `answers`, to each of which each client address connects once. Each stands for one TTL: a cache
 has one answer for it."""
 
