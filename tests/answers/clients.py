@@ -40,8 +40,8 @@ def build(directory):
 
 
 CACHING_JAVA = "Java, caching 30 s"
-"""With the cache of InetAddress, as by default. In the comparison of shares it would show that one process has one node for
-30 s; the other stands for as many processes as connections."""
+"""With the cache of InetAddress, as by default. In the comparison of shares it would show that one process has one node
+for 30 s; the other stands for as many processes as connections."""
 
 
 @dataclass

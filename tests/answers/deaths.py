@@ -10,15 +10,17 @@ from clients import start_all
 from network import LAYOUTS
 from resolvers import ADDRESSES, COUNTS, all_up, until, without, zone_name
 
-PLACES = ("near4",)
+PLACES = ("far4",)
+"""Where no client sorts addresses, so that every node is as likely to be the one that died."""
 MODES = ("refuses", "silent")
+VICTIMS = 5
 NAMES = 8
 """For each value of `answers`. A cache has one answer for each name at a time."""
-PER_SECOND = 2.5
+PER_SECOND = 2.0
 """Connections of one client through one resolver for one value of `answers`."""
-BEFORE = 5.0
+BEFORE = 6.0
 """Seconds that names are in use before the node dies: more than a TTL, so that the times of their caches differ."""
-AFTER = 8.0
+AFTER = 10.0
 """Seconds after it that connections are begun."""
 RETURN_MAX = 90.0
 """Seconds until all nodes are answered again: on a busy machine nodes fail probes, too, and then return later."""
@@ -44,12 +46,13 @@ class Attempt:
 
 
 async def measure(place, network, commands, directory):
-    """The attempts by mode, resolver, client and value of `answers`; and the seconds until this server noticed, by mode."""
+    """The attempts by mode, resolver, client and value of `answers`; and the seconds until this server noticed, by
+    mode."""
     found, noticed = defaultdict(list), defaultdict(list)
     network.move(place, place.addresses[0])
     clients = await start_all(commands, ADDRESSES, network.hosts[place.host], directory)
     for mode in MODES:
-        for victim in LAYOUTS[place.layout]:
+        for victim in random.Random(mode).sample(LAYOUTS[place.layout], VICTIMS):
             noticed[mode].append(await kill(network, victim, mode, clients, found))
     await asyncio.gather(*[client.stop() for client in clients])
     return found, noticed

@@ -77,7 +77,8 @@ class Host:
     """A network namespace. It ends with the process that holds it."""
 
     def __init__(self):
-        self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"], stdout=subprocess.PIPE)
+        command = ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"]
+        self.holder = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.holder.stdout.readline()
         self.enter = ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
         self.ip("link set lo up")
@@ -106,7 +107,7 @@ class Network:
         ip("address add 10.1.1.1/24 dev bridge")
         ip("address add 2001:db8:1::1/64 dev bridge nodad")
         self.nodes = self.attach("nodes", bridged=True)
-        self.hosts = {"near": self.attach("near", bridged=True), "far": self.attach("far"), "racks": self.attach("racks")}
+        self.hosts = {name: self.attach(name, bridged=name == "near") for name in ("near", "far", "racks")}
         ip("address add 10.1.2.1/24 dev far")
         ip("address add 2001:db8:2::1/64 dev far nodad")
         self.place_nodes()
@@ -132,10 +133,11 @@ class Network:
         self.nodes.ip("route add default via 2001:db8:1::1")
 
     def place_racks(self):
-        """The router answers ARP for the nodes of the three subnets, so that clients believe to have them on their link."""
+        """The router answers ARP for the nodes of the three subnets: clients believe to have them on their link."""
         for rack in RACKS:
             ip(f"address add 10.1.{rack}.1/24 dev racks")
-        subprocess.run(["sysctl", "-qw", "net.ipv4.conf.racks.proxy_arp=1", "net.ipv4.neigh.racks.proxy_delay=0"], check=True)
+        keys = ["net.ipv4.conf.racks.proxy_arp=1", "net.ipv4.neigh.racks.proxy_delay=0"]
+        subprocess.run(["sysctl", "-qw", *keys], check=True)
         for address in LAYOUTS["racks"]:
             self.nodes.ip(f"address add {address}/32 dev lo")
             ip(f"route add {address}/32 via {LAYOUTS['v4'][0]}")

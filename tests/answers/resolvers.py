@@ -106,8 +106,8 @@ def until(condition, what, seconds=PATIENCE):
 
 
 def start_caches(directory, coredns, resolved):
-    """`coredns` is a binary, `resolved` a directory with Debian's package, which cannot be installed without taking over
-    the machine's resolv.conf."""
+    """`coredns` is a binary, `resolved` a directory with Debian's package, which cannot be installed without taking
+    over the machine's resolv.conf."""
     for name, start in (("unbound", unbound), ("BIND", bind), ("dnsmasq", dnsmasq)):
         (directory / name).mkdir()
         start(directory / name, ADDRESSES[name])
@@ -165,7 +165,7 @@ zone "test" {{ type forward; forward only; forwarders {{ {DNS}; }}; }};
 def dnsmasq(directory, address):
     spawn(
         directory / "log",
-        *f"/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --no-hosts --no-resolv".split(),
+        *"/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/dev/null --user=root --no-hosts --no-resolv".split(),
         *f"--bind-interfaces --listen-address={address} --server=/test/{DNS} --cache-size={NAMES_MAX}".split(),
         f"--pid-file={directory}/pid",
         f"--log-facility={directory}/queries",

@@ -8,8 +8,8 @@ from clients import CACHING_JAVA, start_all
 from resolvers import ADDRESSES, COUNTS, zone_name
 
 WINDOWS = 40
-"""Names for each value of `answers`, to each of which each client address connects once. Each stands for one TTL: a cache
-has one answer for it."""
+"""Names for each value of `answers`, to each of which each client address connects once. Each stands for one TTL: a
+cache has one answer for it."""
 
 
 class Shares:
@@ -90,7 +90,8 @@ async def measure(place, network, commands, directory):
 
 async def draw(client, address, names, found):
     order = list(names)
-    random.Random(f"{client.name} {client.resolver}").shuffle(order)
+    # Another order each time: in step, rotating resolvers would give each client the same node again and again.
+    random.Random(f"{client.name} {client.resolver} {address}").shuffle(order)
     for name, connected in zip(order, await client.connect_to_all(order)):
         found[client.resolver, client.name, names[name]].add(name, address, connected)
 
