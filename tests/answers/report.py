@@ -39,8 +39,8 @@ class Report:
             all(cell.within_ttl > 0.95 for _, resolver, _, cell in self.cells(1) if resolver != DIRECT),
         )
         self.check(
-            "with answers = 2, the closest node has at most 2 of 8 connections of one host, whatever it is and asks",
-            all(cell.one_host < 0.40 for _, _, _, cell in self.cells(2)),
+            "with answers = 2, no node has half of the connections of one host, wherever it is and whatever it asks",
+            all(cell.one_host < 0.50 for _, _, _, cell in self.cells(2)),
         )
         self.check(
             "with answers = 2, the connections through a cache that rotates are spread over two nodes within a TTL",
@@ -51,9 +51,9 @@ class Report:
             ),
         )
         self.check(
-            "with answers = 8, a host with glibc in the nodes' subnet connects only to the closest node",
+            "with answers = 8, a host with glibc in the nodes' subnet connects nearly always to the closest node",
             all(
-                cell.one_host > 0.95
+                cell.one_host > 0.80
                 for place, _, client, cell in self.cells(8)
                 if place.startswith("near") and client == "glibc"
             ),
@@ -142,7 +142,8 @@ SHARES = f"""## The busiest node's share of first connections
 A cluster of eight nodes; an even spread is 12 %. In percent: the share within one TTL, of connections of all hosts / the
 share over many TTLs, of connections of one host / and of all hosts. Each cell: {WINDOWS} names, each of which stands for
 one TTL, looked up once by each of six client addresses. The addresses of nodes and clients are spread over their
-subnets, as in a cloud. With so few names, differences of 10 are chance."""
+subnets, as in a cloud. With so few names, differences of 10 are chance. One half of the connections names the busiest
+node and the other half its share, so what is more even than chance shows as less than 12 %."""
 DEATHS = """## When a node dies
 
 The percentage of connections that fail, `+` the percentage that succeed after more than a second; before this server has
