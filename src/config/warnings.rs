@@ -3,7 +3,7 @@
 use super::{Config, Zone};
 use crate::types::{AnswerCount, Seed, ZoneName};
 
-/// More addresses in an answer than this spread no load: clients in the nodes' subnets sort them, and each prefers the
+/// More addresses in an answer than this spread less load: clients in the nodes' subnets sort them, and each prefers the
 /// closest node of the answer (tests/answers/RESULTS.md).
 const ANSWERS_MAX: u16 = 3;
 
@@ -71,8 +71,8 @@ fn many_addresses(name: &ZoneName, zone: &Zone) -> Option<String> {
         AnswerCount::All => "\"all\"".to_owned(),
     };
     Some(format!(
-        "zone {name} has answers = {count}: a client in the nodes' subnet sorts the addresses and always connects to the \
-         closest node, so load is not spread; use answers = 2"
+        "zone {name} has answers = {count}: a client in the nodes' subnet sorts the addresses and connects to the \
+         closest one, so load spreads less; use answers = 2"
     ))
 }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_spread_no_load_are_warned_of() {
+    fn answers_that_spread_less_load_are_warned_of() {
         let warnings = |keys: &str| {
             let text = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n{keys}\n");
             Config::parse(Path::new("z"), text.as_bytes()).unwrap().warnings()
