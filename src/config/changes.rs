@@ -258,7 +258,7 @@ mod tests {
             ("refresh", "refresh = \"3s\""),
             ("timeout", "timeout = \"3s\""),
             ("negative_ttl", "negative_ttl = \"1s\""),
-            ("answers", "answers = 2"),
+            ("answers", "answers = 3"),
             ("subdomains", "subdomains = true"),
             ("health", "health = false"),
             ("allow_nodes", "allow_nodes = [\"10.0.0.0/8\"]"),

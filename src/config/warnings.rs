@@ -1,14 +1,20 @@
 //! What is allowed in a zone but probably not meant.
 
 use super::{Config, Zone};
-use crate::types::{Seed, ZoneName};
+use crate::types::{AnswerCount, Seed, ZoneName};
+
+/// More addresses in an answer than this spread less load: clients in the nodes' subnets sort them, and each prefers the
+/// closest node of the answer (tests/answers/RESULTS.md).
+const ANSWERS_MAX: u16 = 3;
+
+/// Seconds for which all clients of a caching resolver may have the same single address. DynamoDB uses about four, the
+/// proof of concepts four and five.
+const ONE_ADDRESS_TTL_MAX: u32 = 5;
 
 /// One sentence for each kind of warning: about the first zone that has it, and how many others have it too.
 pub(super) fn zone_warnings(config: &Config) -> Vec<String> {
-    [of_zones(config, slow_timeout), of_zones(config, seeds_outside), of_zones(config, seeds_excluded)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let kinds = [slow_timeout, seeds_outside, seeds_excluded, one_address_for_long, many_addresses];
+    kinds.into_iter().filter_map(|warning| of_zones(config, warning)).collect()
 }
 
 fn of_zones(config: &Config, warning: impl Fn(&ZoneName, &Zone) -> Option<String>) -> Option<String> {
@@ -48,6 +54,28 @@ fn seeds_excluded(name: &ZoneName, zone: &Zone) -> Option<String> {
     Some(format!("seed {excluded} of zone {name} is in its exclude, so it is asked and never answered"))
 }
 
+fn one_address_for_long(name: &ZoneName, zone: &Zone) -> Option<String> {
+    let ttl = zone.ttl.as_secs();
+    (zone.answers == AnswerCount::ONE && ttl > ONE_ADDRESS_TTL_MAX).then(|| {
+        format!(
+            "zone {name} has answers = 1 and ttl {ttl} s: all clients of a caching resolver get the same node for that long, \
+             also when it has failed; use answers = 2, or a ttl of at most {ONE_ADDRESS_TTL_MAX} s"
+        )
+    })
+}
+
+fn many_addresses(name: &ZoneName, zone: &Zone) -> Option<String> {
+    let count = match zone.answers {
+        AnswerCount::AtMost(count) if count.get() <= ANSWERS_MAX => return None,
+        AnswerCount::AtMost(count) => count.to_string(),
+        AnswerCount::All => "\"all\"".to_owned(),
+    };
+    Some(format!(
+        "zone {name} has answers = {count}: a client in the nodes' subnet sorts the addresses and connects to the \
+         closest one, so load spreads less; use answers = 2"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -74,5 +102,26 @@ mod tests {
             warnings(&zone("a", "exclude = [\"10.0.0.0/31\"]")),
             ["seed 10.0.0.1 of zone a. is in its exclude, so it is asked and never answered"]
         );
+    }
+
+    #[test]
+    fn answers_that_spread_less_load_are_warned_of() {
+        let warnings = |keys: &str| {
+            let text = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n{keys}\n");
+            Config::parse(Path::new("z"), text.as_bytes()).unwrap().warnings()
+        };
+        for good in ["", "ttl = \"1d\"", "answers = 1", "answers = 1\nttl = \"5s\"", "answers = 2", "answers = 3"] {
+            assert_eq!(warnings(good), [""; 0], "{good}");
+        }
+        let long = "zone a. has answers = 1 and ttl 6 s: all clients of a caching resolver get the same node for that long, \
+                    also when it has failed; use answers = 2, or a ttl of at most 5 s";
+        assert_eq!(warnings("answers = 1\nttl = \"6s\""), [long]);
+        for (keys, shown) in [("answers = 4", "4"), ("answers = 65535", "65535"), ("answers = \"all\"", "\"all\"")] {
+            let [said] = &warnings(keys)[..] else { panic!("{keys}: one warning") };
+            assert!(
+                said.starts_with(&format!("zone a. has answers = {shown}: a client in the nodes' subnet")),
+                "{said}"
+            );
+        }
     }
 }

@@ -36,7 +36,7 @@ pub(super) const ZONE_KEYS: [Key; 20] = [
         Kind::Either(&Kind::Number(1, 65_535), &Kind::OneOf(&["all"])),
         "How many addresses an answer has.",
     )
-    .or("1"),
+    .or("2"),
     Key::new("subdomains", Kind::Boolean, "Whether every name below the zone answers like the zone.").or("false"),
     Key::new(
         "scope",
@@ -303,7 +303,7 @@ impl ZoneKeys {
             timeout: self.timeout.or(defaults.timeout).unwrap_or(DEFAULT_TIMEOUT),
             ttl,
             negative_ttl: self.negative_ttl.or(defaults.negative_ttl).unwrap_or(ttl.min(NEGATIVE_TTL_MAX)),
-            answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::ONE),
+            answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::DEFAULT),
             subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
             health: self.resolve_health(defaults),
             rules: self.resolve_rules(&seeds, defaults),

@@ -536,7 +536,7 @@ mod tests {
         let of = |keys: &str| fingerprint(&cluster(keys));
         let seeds = "seeds = [\"10.0.0.1\", \"n.example\"]";
         let same =
-            ["", "ttl = \"9s\"", "refresh = \"9s\"", "answers = 2", "exclude = [\"10.0.0.9\"]", "health = false"];
+            ["", "ttl = \"9s\"", "refresh = \"9s\"", "answers = 3", "exclude = [\"10.0.0.9\"]", "health = false"];
         for keys in same {
             assert_eq!(of(&format!("{seeds}\n{keys}")), of(seeds), "{keys}");
         }

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn only_the_cluster_makes_a_poller_start_afresh() {
         assert_eq!(changed_by("ttl = \"9s\""), Polling::Keep);
-        assert_eq!(changed_by("answers = 2"), Polling::Keep);
+        assert_eq!(changed_by("answers = 3"), Polling::Keep);
         assert_eq!(changed_by("refresh = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("timeout = \"9s\""), Polling::Resume);
         assert_eq!(changed_by("cluster = \"prod\""), Polling::Resume);

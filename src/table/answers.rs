@@ -40,7 +40,7 @@ pub struct ZoneSettings {
 }
 
 impl ZoneSettings {
-    /// The defaults of the configuration, for tests of the layers above.
+    /// The defaults of the configuration, but one address in an answer, for tests of the layers above.
     #[doc(hidden)]
     pub fn example() -> Self {
         const FOUR: Ttl = Ttl::from_secs(4).expect("four seconds are less than a day");

@@ -257,6 +257,11 @@ pub enum AnswerCount {
 impl AnswerCount {
     /// One address in an answer, as from DynamoDB itself.
     pub const ONE: Self = Self::AtMost(NonZeroU16::MIN);
+
+    /// Two: a client has another address when the first one refuses, and a caching resolver spreads its clients over two
+    /// nodes. More would let clients in the nodes' subnets prefer the closest node (RFC 6724, section 6, rule 9; measured
+    /// in tests/answers/RESULTS.md).
+    pub const DEFAULT: Self = Self::AtMost(NonZeroU16::MIN.saturating_add(1));
 }
 
 /// A sorted set of at least one address.

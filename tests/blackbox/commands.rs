@@ -144,8 +144,9 @@ fn the_demo_shows_the_main_job() {
     let word = |prefix: &str| dig.split_whitespace().find_map(|word| word.strip_prefix(prefix)).unwrap().to_owned();
     let port = dig.split("-p ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     let server = format!("{}:{port}", word("@")).parse().unwrap();
-    let reply = dns::udp(server, &Question::new("alternator.east.example.com", "A"));
-    assert_eq!(reply.answers.len(), 1);
+    wait::until("two nodes", || {
+        (dns::udp(server, &Question::new("alternator.east.example.com", "A")).answers.len() == 2).then_some(())
+    });
     let stopped = lines.find(|line| line.contains("stopped")).unwrap();
     assert!(stopped.contains("noticed after"), "{stopped}");
     let restarted = lines.find(|line| line.contains("restarted")).unwrap();

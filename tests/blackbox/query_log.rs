@@ -39,7 +39,7 @@ fn log_queries(daemon: &Daemon, arguments: &[&str]) -> String {
 #[test]
 fn the_queries_of_a_zone_or_client_are_logged_for_some_time() {
     let cluster = SimulatedCluster::start(2).unwrap();
-    let daemon = Daemon::with_config("query-log", &zones("ab", &cluster));
+    let daemon = Daemon::with_config("query-log", &format!("[defaults]\nanswers = 1\n{}", zones("ab", &cluster)));
     let fast_path = || daemon.metric("alternator_dns_fast_lane_total");
     let said = log_queries(&daemon, &["--zone", "a.example", "--for", "1h"]);
     assert!(said.contains(&format!("process {} ", daemon.pid())), "{said}");
