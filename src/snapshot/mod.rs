@@ -5,7 +5,7 @@
 //! and not when they are too old. A snapshot that cannot be used is reported, and otherwise ignored.
 //!
 //! The last good configuration is kept beside it ([`LastGood`]), for a start with a file that is refused, and so are the
-//! drains, which outlive a restart.
+//! drains and the serials of transferred zones, which outlive a restart.
 //!
 //! One file holds all zones. With ten thousand zones of three nodes it has 1.7 MB and costs 10 ms of CPU to write,
 //! beside one flush of the disk, in a thread for which no task waits; and it is written only when something has
@@ -17,6 +17,7 @@ mod drains;
 mod error;
 mod file;
 mod last_good;
+mod serials;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ pub use self::{
     directory::SnapshotError,
     drains::KeepError,
     last_good::{LastGood, LastGoodError},
+    serials::Serials,
 };
 use self::{
     directory::{Directory, NODES},
@@ -132,6 +134,10 @@ struct Known {
     drains: Drains,
     /// The directory holds others.
     drains_unwritten: bool,
+    /// The serials of zones that are transferred.
+    serials: Serials,
+    /// The directory holds others.
+    serials_unwritten: bool,
 }
 
 impl SnapshotStore {
@@ -164,8 +170,9 @@ impl SnapshotStore {
             BTreeMap::new()
         });
         let drains = drains::read(&directory);
+        let serials = serials::read(&directory);
         let shared = Arc::new(Shared {
-            known: Mutex::new(Known { zones, drains, ..Known::default() }),
+            known: Mutex::new(Known { zones, drains, serials, ..Known::default() }),
             changed: Notify::new(),
             directory: Mutex::new(directory),
             max_age,
@@ -301,9 +308,11 @@ impl Shared {
             known.unwritten = true;
             known.configuration_unwritten = true;
             known.drains_unwritten = !known.drains.is_empty();
+            known.serials_unwritten = !known.serials.is_empty();
         }
         let outcome = is_new.map_err(WriteError::from).and_then(|_| {
             self.write_drains(&directory)?;
+            self.write_serials(&directory)?;
             self.write_configuration(&directory)?;
             self.write_nodes(&directory)
         });
