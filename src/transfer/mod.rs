@@ -20,7 +20,7 @@ mod wire;
 mod zone;
 
 #[doc(hidden)]
-pub use self::notify::fuzz_reply;
+pub use self::notify::is_notify_reply;
 pub use self::{
     answer::{Sender, TransferAnswer, TransferMessages},
     notifier::Notifier,

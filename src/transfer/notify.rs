@@ -12,7 +12,7 @@ use super::{
     progress::DueNotify,
     render::MessageWriter,
     tsig::{Mac, TsigKey},
-    wire::{OPCODE_NOTIFY, Parsed, parse},
+    wire::{HEADER_OCTETS, OPCODE_NOTIFY, Parsed, parse},
 };
 
 /// Messages to one secondary that wait for its answer. Those of more zones wait for a free place.
@@ -28,8 +28,12 @@ const REPLY_OCTETS_MAX: usize = 1232;
 #[derive(Debug)]
 pub(super) struct NotifySocket {
     socket: UdpSocket,
-    in_flight: FxHashMap<u16, InFlight>,
+    awaited: Awaited,
 }
+
+/// Messages that wait for an answer, by identity.
+#[derive(Debug, Default)]
+struct Awaited(FxHashMap<u16, InFlight>);
 
 /// A message that waits for an answer.
 #[derive(Debug)]
@@ -58,23 +62,21 @@ impl NotifySocket {
         // The kernel takes datagrams of no other sender from then on.
         socket.connect(secondary)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, in_flight: FxHashMap::default() })
+        Ok(Self { socket, awaited: Awaited::default() })
     }
 
     /// How many more messages may be sent.
     pub(super) fn free(&mut self, now: Instant) -> usize {
-        self.in_flight.retain(|_, waits| now.saturating_duration_since(waits.sent) < FORGET_AFTER);
-        IN_FLIGHT_MAX.saturating_sub(self.in_flight.len())
+        self.awaited.0.retain(|_, waits| now.saturating_duration_since(waits.sent) < FORGET_AFTER);
+        IN_FLIGHT_MAX.saturating_sub(self.awaited.0.len())
     }
 
     /// Sends a notification. `seconds` is the unix time.
     pub(super) fn send(&mut self, notify: DueNotify, key: &TsigKey, now: Instant, seconds: u64) -> io::Result<()> {
-        let id = self.unused_id();
-        let mut message = MessageWriter::notify(id, &notify.zone).finish(false);
-        let question = message.get(super::wire::HEADER_OCTETS..).unwrap_or_default().to_vec();
-        let mac = key.sign(&mut message, None, seconds);
+        let id = self.awaited.unused_id();
+        let (message, waits) = InFlight::new(id, notify, key, now, seconds);
         self.socket.send(&message)?;
-        self.in_flight.insert(id, InFlight { notify, question, mac, sent: now });
+        self.awaited.0.insert(id, waits);
         Ok(())
     }
 
@@ -83,7 +85,7 @@ impl NotifySocket {
         let mut buffer = [0; REPLY_OCTETS_MAX];
         loop {
             match self.socket.recv(&mut buffer) {
-                Ok(octets) => return Some(self.take(buffer.get(..octets).unwrap_or_default(), key, seconds)),
+                Ok(octets) => return Some(self.awaited.take(buffer.get(..octets).unwrap_or_default(), key, seconds)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 // The secondary's host refused an earlier datagram: the message counts as not acknowledged in its time.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -91,11 +93,23 @@ impl NotifySocket {
             }
         }
     }
+}
 
+impl InFlight {
+    /// The message with this identity, and what its answer must be like.
+    fn new(id: u16, notify: DueNotify, key: &TsigKey, now: Instant, seconds: u64) -> (Vec<u8>, Self) {
+        let mut message = MessageWriter::notify(id, &notify.zone).finish(false);
+        let question = message.get(HEADER_OCTETS..).unwrap_or_default().to_vec();
+        let mac = key.sign(&mut message, None, seconds);
+        (message, Self { notify, question, mac, sent: now })
+    }
+}
+
+impl Awaited {
     /// Judges a datagram. Only one that is an answer to a message of ours ends its wait.
     fn take(&mut self, datagram: &[u8], key: &TsigKey, seconds: u64) -> NotifyReply {
         let Parsed::Message(reply) = parse(datagram) else { return NotifyReply::Ignored };
-        let (Some(waits), Some(tsig)) = (self.in_flight.get(&reply.id), &reply.tsig) else {
+        let (Some(waits), Some(tsig)) = (self.0.get(&reply.id), &reply.tsig) else {
             return NotifyReply::Ignored;
         };
         let is_answer = reply.is_reply() && reply.opcode() == OPCODE_NOTIFY;
@@ -107,7 +121,7 @@ impl NotifySocket {
             return NotifyReply::Ignored;
         }
         let code = reply.reply_code();
-        match self.in_flight.remove(&reply.id) {
+        match self.0.remove(&reply.id) {
             Some(waits) if code == 0 => NotifyReply::Acknowledged(waits.notify),
             Some(waits) => NotifyReply::Refused(waits.notify, code),
             None => NotifyReply::Ignored,
@@ -119,7 +133,7 @@ impl NotifySocket {
         loop {
             let id = rand::random();
             // At most IN_FLIGHT_MAX of 65,536 are in use.
-            if !self.in_flight.contains_key(&id) {
+            if !self.0.contains_key(&id) {
                 return id;
             }
         }
@@ -135,18 +149,13 @@ fn source(secondary: IpAddr, listen: &[SocketAddr]) -> IpAddr {
     listen.iter().map(SocketAddr::ip).find(reaches).unwrap_or(any)
 }
 
-/// Feeds a datagram to a socket that waits for the answer to one notification, for fuzzing.
+/// Whether a datagram acknowledges or refuses the notification with identity 7 of the root zone, signed at `now`. Public so that
+/// a fuzzer can send any.
 #[doc(hidden)]
-pub fn fuzz_reply(datagram: &[u8], key: &TsigKey, now: u64) -> bool {
-    let Ok(socket) = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)) else { return false };
-    let mut socket = NotifySocket { socket, in_flight: FxHashMap::default() };
-    let zone = crate::types::ZoneName::root();
-    let mut message = MessageWriter::notify(7, &zone).finish(false);
-    let question = message[super::wire::HEADER_OCTETS..].to_vec();
-    let mac = key.sign(&mut message, None, now);
-    let notify = DueNotify { zone, secondary: 0, serial: 1 };
-    socket.in_flight.insert(7, InFlight { notify, question, mac, sent: Instant::now() });
-    socket.take(datagram, key, now) != NotifyReply::Ignored
+pub fn is_notify_reply(datagram: &[u8], key: &TsigKey, now: u64) -> bool {
+    let notify = DueNotify { zone: crate::types::ZoneName::root(), secondary: 0, serial: 1 };
+    let (_, waits) = InFlight::new(7, notify, key, Instant::now(), now);
+    Awaited(FxHashMap::from_iter([(7, waits)])).take(datagram, key, now) != NotifyReply::Ignored
 }
 
 #[cfg(test)]
@@ -200,11 +209,11 @@ mod tests {
             assert!(Instant::now() < deadline);
         };
         assert_eq!(taken, NotifyReply::Acknowledged(due()));
-        assert_eq!(primary.take(&answer, &key, NOW), NotifyReply::Ignored, "it has come already");
+        assert_eq!(primary.awaited.take(&answer, &key, NOW), NotifyReply::Ignored, "it has come already");
         assert_eq!(primary.free(Instant::now()), IN_FLIGHT_MAX);
         let (mut primary, message, _) = notified();
         let refusal = reply(&message, ReplyCode::Refused, &key);
-        assert_eq!(primary.take(&refusal, &key, NOW), NotifyReply::Refused(due(), 5));
+        assert_eq!(primary.awaited.take(&refusal, &key, NOW), NotifyReply::Refused(due(), 5));
     }
 
     #[test]
@@ -236,11 +245,11 @@ mod tests {
             Vec::new(),
         ];
         for datagram in forged {
-            assert_eq!(primary.take(&datagram, &ours, NOW), NotifyReply::Ignored, "{datagram:?}");
+            assert_eq!(primary.awaited.take(&datagram, &ours, NOW), NotifyReply::Ignored, "{datagram:?}");
         }
-        assert_eq!(primary.take(&good, &ours, NOW + 1000), NotifyReply::Ignored, "it is old");
-        assert_eq!(primary.take(&good, &key("other"), NOW), NotifyReply::Ignored, "the key is another one now");
-        assert_eq!(primary.take(&good, &ours, NOW), NotifyReply::Acknowledged(due()));
+        assert_eq!(primary.awaited.take(&good, &ours, NOW + 1000), NotifyReply::Ignored, "it is old");
+        assert_eq!(primary.awaited.take(&good, &key("other"), NOW), NotifyReply::Ignored, "the key is another one now");
+        assert_eq!(primary.awaited.take(&good, &ours, NOW), NotifyReply::Acknowledged(due()));
     }
 
     #[test]
