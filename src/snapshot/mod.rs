@@ -17,6 +17,7 @@ mod drains;
 mod error;
 mod file;
 mod last_good;
+mod rewrite;
 mod serials;
 
 use std::{
@@ -33,6 +34,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+#[doc(hidden)]
+pub use self::rewrite::{rewrite_drains, rewrite_last_good, rewrite_serials, rewrite_snapshot};
 pub use self::{
     directory::SnapshotError,
     drains::KeepError,
@@ -389,25 +392,6 @@ fn read_bounded(directory: &Directory, name: &str, octets_max: u64) -> Result<Op
     let content = directory::read(&directory.file(name), octets_max)?;
     let is_too_large = content.as_ref().is_some_and(|content| content.len() as u64 > octets_max);
     if is_too_large { Err(Unread::TooLarge(octets_max)) } else { Ok(content) }
-}
-
-/// Parses the content of a file and renders it again; `None` when it cannot be used. Public so that a fuzzer can call both
-/// without a disk.
-#[doc(hidden)]
-pub fn rewrite_snapshot(content: &[u8]) -> Option<String> {
-    file::parse(content).ok().map(|zones| file::render(&zones))
-}
-
-/// The same for the last good configuration.
-#[doc(hidden)]
-pub fn rewrite_last_good(content: &[u8]) -> Option<String> {
-    last_good::parse(content).ok().map(|last_good| last_good::render(&last_good.files, last_good.kept))
-}
-
-/// The same for the drains.
-#[doc(hidden)]
-pub fn rewrite_drains(content: &[u8]) -> Option<String> {
-    drains::parse(content).ok().map(|drains| drains::render(&drains))
 }
 
 /// Why an entry is ignored; `None` if it can be used.

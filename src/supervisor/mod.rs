@@ -175,8 +175,6 @@ impl Supervisor {
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
         supervisor.tasks.spawn("certificate expiry".into(), expiry_task.run(reader.clone(), shared.counters.clone()));
-        supervisor.start_notifier();
-        supervisor.start_samples();
         let config = supervisor.put_first_in_force(path, (config, refused), writer).await?;
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = shared.reload_channels(requested, accept, reader)?;
@@ -280,6 +278,8 @@ impl Supervisor {
         let config = prepared.config().clone();
         self.write_snapshots(writer, &config);
         self.commit(prepared).await;
+        self.start_notifier();
+        self.start_samples();
         self.report_start(ConfigStatus::new(path, &config), refused);
         systemd::status(&self.describe());
         Ok(config)

@@ -132,7 +132,7 @@ impl Transfers {
     }
 
     fn refuse(&self, reason: TransferRefusal) {
-        self.counters().transfer_refusals.of(reason).increment();
+        self.counters().refused.of(reason).increment();
     }
 }
 
@@ -184,7 +184,7 @@ impl Verified<'_> {
         }
         // Over UDP the SOA alone says that the rest has to be fetched over TCP (RFC 1995, 4).
         if kind == TransferType::Soa || is_current || self.sender.transport == Transport::Udp {
-            self.transfers.counters().transfers.of(kind).increment();
+            self.transfers.counters().given.of(kind).increment();
             let mut writer = MessageWriter::reply(self.request, ReplyCode::NoError, content.apex.wire());
             writer.answer(content.soa());
             return self.sign(writer.finish(self.request.has_opt), out);
@@ -236,7 +236,7 @@ impl TransferMessages {
         *out = writer.finish(has_opt);
         self.signer.sign(out, now);
         if self.next > records.len() {
-            self.transfers.counters().transfers.of(self.kind).increment();
+            self.transfers.counters().given.of(self.kind).increment();
             self.transfers.progress().has(&self.content.apex, self.secondary, self.content.serial);
         }
         true
@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn refusals(transfers: &Transfers, reason: TransferRefusal) -> u64 {
-        transfers.counters().transfer_refusals.of(reason).value()
+        transfers.counters().refused.of(reason).value()
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Notifier {
             for _ in 0..REPLIES_MAX {
                 match socket.receive(&key, seconds) {
                     None => break,
-                    Some(NotifyReply::Ignored) => counters.notify_replies_ignored.increment(),
+                    Some(NotifyReply::Ignored) => counters.replies_ignored.increment(),
                     Some(NotifyReply::Acknowledged(notify)) => {
                         counters.notifies.of(NotifyResult::Acknowledged).increment();
                         self.sockets.reported.remove(&primary.secondaries[notify.secondary]);

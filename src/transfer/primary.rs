@@ -14,7 +14,12 @@ use super::{
     tsig::TsigKey,
     zone::Catalog,
 };
-use crate::{config::Transfer, metrics::ProcessCounters, table::ZoneTable, types::ZoneName};
+use crate::{
+    config::Transfer,
+    metrics::{ProcessCounters, TransferCounters},
+    table::ZoneTable,
+    types::ZoneName,
+};
 
 /// Transfers under way at the same time. A zone is one message and done at once; of a catalog of fifty thousand zones, which
 /// has hundreds, a secondary fetches one at a time.
@@ -127,8 +132,8 @@ impl Transfers {
         self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn counters(&self) -> &ProcessCounters {
-        &self.0.counters
+    pub(super) fn counters(&self) -> &TransferCounters {
+        &self.0.counters.transfers
     }
 
     pub(super) fn slots(&self) -> &Arc<Semaphore> {

@@ -145,7 +145,7 @@ mod tests {
         /// Another parser reads back what was written.
         #[test]
         fn names_are_compressed_so_that_they_stay_the_same(
-            zone in "[a-c]{1,3}(\\.[a-c]{1,3}){0,2}", other in "[a-c]{1,3}(\\.[a-c]{1,3}){0,4}", below in "[a-c*]{1,3}"
+            zone in "[a-c]{1,3}(\\.[a-c]{1,3}){0,2}", other in "[a-c]{1,3}(\\.[a-c]{1,3}){0,4}", below in "[a-c]{1,3}"
         ) {
             let zone = ZoneName::parse(&zone).unwrap();
             let names = [zone.child(&below).unwrap(), ZoneName::parse(&other).unwrap(), zone.clone()];

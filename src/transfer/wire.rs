@@ -186,6 +186,7 @@ struct RawRecord<'m> {
     start: usize,
     record_type: u16,
     class: u16,
+    ttl: u32,
     data_start: usize,
     data: &'m [u8],
 }
@@ -239,7 +240,8 @@ impl<'m> Reader<'m> {
         let data_start = self.at;
         let data = self.take(usize::from(u16::from_be_bytes([head[8], head[9]])))?;
         let [record_type, class] = [0, 2].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
-        Some(RawRecord { start, record_type, class, data_start, data })
+        let ttl = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+        Some(RawRecord { start, record_type, class, ttl, data_start, data })
     }
 
     /// Skips a name. A pointer ends it and is not followed.
@@ -314,7 +316,9 @@ impl<'m> Reader<'m> {
         let error = inner.u16()?;
         let other_octets = inner.u16()?;
         let other = inner.take(usize::from(other_octets))?;
-        let is_whole = inner.at == record.data_start + record.data.len() && record.class == CLASS_ANY;
+        // Class and TTL are constants, which the MAC covers as such (RFC 8945, 4.2).
+        let is_whole = inner.at == record.data_start + record.data.len();
+        let is_whole = is_whole && (record.class, record.ttl) == (CLASS_ANY, 0);
         let start = record.start;
         is_whole.then_some(TsigRecord { start, key_name, algorithm, time, fudge, mac, original_id, error, other })
     }

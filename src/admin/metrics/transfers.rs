@@ -11,17 +11,19 @@ impl Scrape {
     /// What secondaries were given, and what they have.
     pub(super) fn transfers(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.view.process;
-        let given = TransferType::ALL.iter().map(|&kind| ([("type", kind.word())], process.transfers.of(kind).value()));
+        let given =
+            TransferType::ALL.iter().map(|&kind| ([("type", kind.word())], process.transfers.given.of(kind).value()));
         families.counters("transfers", "Answers to secondaries: whole zones, and serials.", given)?;
         let refused = TransferRefusal::ALL
             .iter()
-            .map(|&reason| ([("reason", reason.word())], process.transfer_refusals.of(reason).value()));
+            .map(|&reason| ([("reason", reason.word())], process.transfers.refused.of(reason).value()));
         families.counters("transfer_refusals", "Messages about transfers that were refused.", refused)?;
-        let notifies =
-            NotifyResult::ALL.iter().map(|&result| ([("result", result.word())], process.notifies.of(result).value()));
+        let notifies = NotifyResult::ALL
+            .iter()
+            .map(|&result| ([("result", result.word())], process.transfers.notifies.of(result).value()));
         families.counters("notifies", "NOTIFY messages: all that were sent, and what became of them.", notifies)?;
         let help = "Datagrams in the place of an answer to NOTIFY: forged, late, or not signed as they must be.";
-        families.counter("notify_replies_ignored", help, process.notify_replies_ignored.value())?;
+        families.counter("notify_replies_ignored", help, process.transfers.replies_ignored.value())?;
         let now = Instant::now();
         let mut known = Vec::new();
         for (name, entry) in &self.zones {
