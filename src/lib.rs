@@ -14,7 +14,7 @@
 //! 6  supervisor                            binds, starts, applies configurations in two phases, drains
 //! 5  reload  admin                         the file; HTTP and the control socket
 //! 4  server (udp, tcp, tls, https, quic)   sockets
-//! 3  discovery   forward   answer          decisions
+//! 3  discovery  forward  transfer  answer  decisions
 //! 2  snapshot                              known nodes, last good configuration and drains, kept for the next start
 //! 1  config  table  net                    the file; the zone table; HTTP client, certificates, watched files
 //! 0  types  metrics  systemd  telemetry    shared types and plumbing
@@ -129,6 +129,7 @@ pub mod supervisor;
 pub mod systemd;
 pub mod table;
 pub mod telemetry;
+pub mod transfer;
 pub mod types;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod histogram;
 mod node_requests;
+mod transfers;
 mod workers;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
 pub use self::{
     histogram::{DURATION_BUCKETS, Histogram},
     node_requests::NodeRequests,
+    transfers::{NotifyResult, TransferCounters, TransferRefusal, TransferType},
     workers::{AllWorkers, WorkerCounters, ZoneId},
 };
 
@@ -97,6 +99,8 @@ macro_rules! labels {
         }
     };
 }
+
+pub(crate) use labels;
 
 labels! {
     /// The type of a query; rare types share one value.
@@ -428,6 +432,8 @@ pub struct ProcessCounters {
     pub node_requests: Arc<NodeRequests>,
     /// Questions for the upstreams.
     pub forwarded: PerLabel<ForwardResult>,
+    /// What secondaries were given, and refused.
+    pub transfers: TransferCounters,
     /// Connections over TCP, TLS and HTTPS open now.
     pub tcp_connections: Gauge,
     /// Reloads by result.

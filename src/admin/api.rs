@@ -12,8 +12,8 @@ use serde::{Serialize, Serializer};
 
 use super::View;
 use crate::{
-    metrics::NodeRequests,
     table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
+    transfer,
     types::{self, ClusterId, ZoneName},
 };
 
@@ -29,7 +29,7 @@ pub(super) fn render(view: &View, zone: Option<&ZoneName>) -> String {
 fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today: SystemTime) -> String {
     let config = view.config.load();
     let document = Document {
-        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, &view.process.node_requests, now)).collect(),
+        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, view, now)).collect(),
         config: File {
             path: &config.path,
             hash: &config.hash,
@@ -39,6 +39,11 @@ fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today
             absent_addresses: view.serving.absent_addresses(),
         },
         drains: view.drains.list().into_iter().map(Drain::from).collect(),
+        catalog: view.transfers.catalog().map(|(name, serial)| Catalog {
+            secondaries: secondaries(view, &name, now),
+            name: name.to_string(),
+            serial,
+        }),
         server: Server {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
@@ -56,7 +61,36 @@ struct Document<'v> {
     zones: Vec<Zone<'v>>,
     config: File<'v>,
     drains: Vec<Drain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    catalog: Option<Catalog>,
     server: Server,
+}
+
+/// The zone that lists all zones for secondaries.
+#[derive(Serialize)]
+struct Catalog {
+    name: String,
+    serial: u32,
+    secondaries: Vec<Secondary>,
+}
+
+/// What a secondary has of a zone.
+#[derive(Serialize)]
+struct Secondary {
+    address: SocketAddr,
+    /// None: it has fetched nothing since this server started.
+    serial: Option<u32>,
+    lag_seconds: f64,
+}
+
+impl From<transfer::Secondary> for Secondary {
+    fn from(transfer::Secondary { address, state }: transfer::Secondary) -> Self {
+        Self { address, serial: state.serial, lag_seconds: tenths(state.lag) }
+    }
+}
+
+fn secondaries(view: &View, zone: &ZoneName, now: Instant) -> Vec<Secondary> {
+    view.transfers.secondaries(zone, now).into_iter().map(Secondary::from).collect()
 }
 
 /// A node that is taken out of the answers.
@@ -92,6 +126,9 @@ struct Zone<'v> {
     last_error: Option<String>,
     source: Option<IpAddr>,
     seeds_disagree: bool,
+    /// None without `[transfer]`, and until the zone can be fetched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secondaries: Vec<Secondary>,
 }
 
 /// As in the file: one datacenter is a text, several are a list.
@@ -181,12 +218,12 @@ struct Server {
 }
 
 impl<'v> Zone<'v> {
-    fn of(name: &'v str, entry: &ZoneEntry, requests: &NodeRequests, now: Instant) -> Self {
+    fn of(name: &'v str, entry: &ZoneEntry, view: &View, now: Instant) -> Self {
         let ZoneDescription { state, reason, since, answers: addresses, nodes } = entry.describe();
         let answers = entry.answers();
         let status = entry.poll_status();
         let node = |node: NodeDescription| {
-            let per_second = requests.per_second(node.address, now);
+            let per_second = view.process.node_requests.per_second(node.address, now);
             Node::of(node, per_second)
         };
         Self {
@@ -204,6 +241,7 @@ impl<'v> Zone<'v> {
             last_error: status.last_error.clone(),
             source: status.source,
             seeds_disagree: status.seeds_disagree,
+            secondaries: secondaries(view, entry.name(), now),
         }
     }
 }

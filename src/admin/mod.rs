@@ -67,6 +67,7 @@ use crate::{
     config::{ConfigHistory, ConfigStatus},
     metrics::ProcessCounters,
     table::{SharedTable, ZoneEntry},
+    transfer::Transfers,
 };
 
 /// Connections of the admin interface: a scraper, a few people and a load balancer's checks are a dozen.
@@ -104,6 +105,8 @@ pub struct View {
     pub configurations: ConfigHistory,
     /// The nodes that are taken out of the answers.
     pub drains: ActiveDrains,
+    /// What the secondaries have.
+    pub transfers: Transfers,
     /// Whether the server is ready; the supervisor decides.
     pub ready: watch::Receiver<bool>,
     /// Queries of the last minutes.
@@ -316,6 +319,7 @@ mod tests {
             configurations: ConfigHistory::default(),
             samples: Samples::default(),
             drains: ActiveDrains::default(),
+            transfers: Transfers::new(Arc::default()),
             ready: watch::channel(true).1,
             serving: ServingCheck::new(SharedTable::default()).0,
             hosts: AllowedHosts::default(),

@@ -15,18 +15,10 @@ use super::{
     resolve::{Family, Match, Outcome, Resolution, ZoneMatch},
     worker::Worker,
 };
-use crate::types::{AnswerCount, ZoneName};
-
-/// TTL of NS records and of the addresses of name servers, in seconds: they change with the configuration alone.
-const NAME_SERVER_TTL: u32 = 3600;
-
-/// SOA timers, in seconds. These zones are not transferred, so the values are customary and have no effect.
-const SOA_REFRESH: i32 = 60;
-const SOA_RETRY: i32 = 10;
-const SOA_EXPIRE: i32 = 1_209_600;
-
-/// The mailbox that an SOA names as responsible (RFC 2142, 7).
-const RESPONSIBLE: &str = "hostmaster";
+use crate::{
+    table::{NAME_SERVER_TTL, RESPONSIBLE, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY},
+    types::{AnswerCount, ZoneName},
+};
 
 impl Reply<'_> {
     /// Fills in a resolution. `worker` chooses among the zone's nodes.

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Config, Forward, Server, Zone};
+use super::{Config, Forward, Server, Transfer, Zone};
 use crate::types::ZoneName;
 
 /// Configurations that are kept: some weeks of edits.
@@ -33,6 +33,8 @@ pub struct ConfigChanges {
     pub server: Vec<&'static str>,
     /// The keys of `[forward]` that have other values.
     pub forward: Vec<&'static str>,
+    /// The keys of `[transfer]` that have other values.
+    pub transfer: Vec<&'static str>,
 }
 
 /// The first of some zones, and how many there are.
@@ -80,6 +82,7 @@ impl ConfigChanges {
             changed: changed.collect(),
             server: changed_server_keys(&old.server, &new.server),
             forward: changed_forward_keys(old.forward.as_ref(), new.forward.as_ref()),
+            transfer: changed_transfer_keys(old.transfer.as_ref(), new.transfer.as_ref()),
         }
     }
 }
@@ -102,7 +105,9 @@ impl fmt::Display for ConfigChanges {
             };
             parts.push(format!("{word} {}{more}", named.join(", ")));
         }
-        for (section, keys) in [("[server]", &self.server), ("[forward]", &self.forward)] {
+        for (section, keys) in
+            [("[server]", &self.server), ("[forward]", &self.forward), ("[transfer]", &self.transfer)]
+        {
             if !keys.is_empty() {
                 parts.push(format!("{section} {}", keys.join(", ")));
             }
@@ -124,6 +129,7 @@ pub fn changed_zone_keys(old: &Zone, new: &Zone) -> Vec<&'static str> {
         ("ttl", old.ttl != new.ttl),
         ("negative_ttl", old.negative_ttl != new.negative_ttl),
         ("answers", old.answers != new.answers),
+        ("max_addresses", old.max_addresses != new.max_addresses),
         ("subdomains", old.subdomains != new.subdomains),
         ("health", old.health != new.health),
         ("allow_nodes", rules.allow != wanted.allow),
@@ -165,6 +171,19 @@ pub fn changed_forward_keys(old: Option<&Forward>, new: Option<&Forward>) -> Vec
     let upstreams = |forward: Option<&Forward>| forward.map(|forward| forward.upstreams.clone());
     let clients = |forward: Option<&Forward>| forward.map(|forward| forward.clients.clone());
     let keys = [("upstreams", upstreams(old) != upstreams(new)), ("clients", clients(old) != clients(new))];
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+/// The keys of `[transfer]` that have other values.
+pub fn changed_transfer_keys(old: Option<&Transfer>, new: Option<&Transfer>) -> Vec<&'static str> {
+    let secondaries = |transfer: Option<&Transfer>| transfer.map(|transfer| transfer.secondaries.clone());
+    let key = |transfer: Option<&Transfer>| transfer.map(|transfer| transfer.key.clone());
+    let catalog = |transfer: Option<&Transfer>| transfer.and_then(|transfer| transfer.catalog.clone());
+    let keys = [
+        ("secondaries", secondaries(old) != secondaries(new)),
+        ("key", key(old) != key(new)),
+        ("catalog", catalog(old) != catalog(new)),
+    ];
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
@@ -259,6 +278,7 @@ mod tests {
             ("timeout", "timeout = \"3s\""),
             ("negative_ttl", "negative_ttl = \"1s\""),
             ("answers", "answers = 3"),
+            ("max_addresses", "max_addresses = 2"),
             ("subdomains", "subdomains = true"),
             ("health", "health = false"),
             ("allow_nodes", "allow_nodes = [\"10.0.0.0/8\"]"),

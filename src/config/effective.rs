@@ -14,6 +14,7 @@ use super::{
     server_keys::SERVER_KEYS,
     sources::without_mark,
     texts::Lines,
+    transfer_keys::TRANSFER_KEYS,
     value::{Value, parse_network},
     zone_keys::ZONE_KEYS,
 };
@@ -57,6 +58,8 @@ pub enum SectionName {
     Server,
     /// `[forward]`.
     Forward,
+    /// `[transfer]`.
+    Transfer,
     /// A zone.
     Zone(ZoneName),
 }
@@ -84,6 +87,7 @@ impl fmt::Display for EffectiveSection {
         match &self.name {
             SectionName::Server => writeln!(f, "[server]")?,
             SectionName::Forward => writeln!(f, "[forward]")?,
+            SectionName::Transfer => writeln!(f, "[transfer]")?,
             SectionName::Zone(name) => writeln!(f, "[zones.\"{name}\"]")?,
         }
         for EffectiveValue { key, value, origin } in &self.values {
@@ -98,7 +102,7 @@ impl fmt::Display for EffectiveSection {
     }
 }
 
-/// All keys of `[server]`, `[forward]` and each zone, or of one zone alone, as TOML with the origin of each value in a
+/// All keys of `[server]`, `[forward]`, `[transfer]` and each zone, or of one zone alone, as TOML with the origin of each value in a
 /// comment. Parsed again, it is the same configuration.
 pub fn effective(config: &Config, only: Option<&ZoneName>) -> String {
     let sections = effective_sections(config, |section| match (section, only) {
@@ -127,6 +131,10 @@ pub fn effective_sections(config: &Config, is_wanted: impl Fn(&SectionName) -> b
     if config.forward.is_some() && is_wanted(&SectionName::Forward) {
         let forward: Vec<_> = section("forward", "").collect();
         out.section(SectionName::Forward, &FORWARD_KEYS, &forward, built_in);
+    }
+    if config.transfer.is_some() && is_wanted(&SectionName::Transfer) {
+        let transfer: Vec<_> = section("transfer", "").collect();
+        out.section(SectionName::Transfer, &TRANSFER_KEYS, &transfer, built_in);
     }
     let defaults: Vec<_> = section("defaults", ", [defaults]").collect();
     let written = section("zones", "").flat_map(zone_tables);

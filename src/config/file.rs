@@ -14,7 +14,7 @@ use toml::{
 };
 
 use super::{
-    Forward, IncludePattern, Server, Zone,
+    Forward, IncludePattern, Server, Transfer, Zone,
     diagnostic::{Errors, SpannedError},
     forward_keys::{ForwardKeys, read_forward},
     hints::{self, Explained},
@@ -24,19 +24,19 @@ use super::{
     server_keys::{ServerKeys, read_server},
     syntax::screen,
     texts::{Lines, Text, Texts},
+    transfer_keys::{TransferKeys, read_transfer},
     value::{self, Read, Value},
     zone_keys::{ZONE_KEYS, ZoneKeys, read_zone_keys},
 };
 use crate::types::{AllowedClients, Seed, ZoneName};
 
-const TOP_KEYS: [&str; 4] = ["server", "forward", "defaults", "zones"];
-
-const TOP_KEYS_LATER: [&str; 1] = ["transfer"];
+const TOP_KEYS: [&str; 5] = ["server", "forward", "transfer", "defaults", "zones"];
 
 /// What the files say.
 pub(super) struct Content {
     pub(super) server: Server,
     pub(super) forward: Option<Forward>,
+    pub(super) transfer: Option<Transfer>,
     pub(super) zones: BTreeMap<ZoneName, Zone>,
     /// Of each zone the number of its file, and the line.
     pub(super) zone_places: BTreeMap<ZoneName, (usize, usize)>,
@@ -128,13 +128,15 @@ fn read_parts(texts: &Texts<'_>, files: &mut [File<'_>], rests: &[String], error
     errors.append(more);
     let (forward, more) = read_forward(&mut keys).unzip();
     errors.append(more.unwrap_or_default());
+    let (transfer, more) = read_transfer(&mut keys).unzip();
+    errors.append(more.unwrap_or_default());
     let (mut defaults, more) = keys.sub_table("defaults").map(read_zone_keys).unwrap_or_default();
     errors.append(more);
     if let Some(seeds) = defaults.seeds.take() {
         errors.push(SpannedError::new(seeds.span(), "seeds belong to one zone, not to [defaults]"));
     }
     let rest = keys.take("zones", zones_table);
-    errors.append(keys.finish(&TOP_KEYS, &TOP_KEYS_LATER));
+    errors.append(keys.finish(&TOP_KEYS, &[]));
     let clients = server.clients.clone().unwrap_or_default();
     let mut zones = ZoneReader::new(texts, &defaults, &clients);
     main.read_zones(rest, &mut zones, errors);
@@ -154,6 +156,9 @@ fn read_parts(texts: &Texts<'_>, files: &mut [File<'_>], rests: &[String], error
         let root = zones.get(&ZoneName::root()).map(|root| root.span.clone());
         errors.append(forward.cross_checks(&server.addresses(), root));
     }
+    if let Some(transfer) = &transfer {
+        errors.append(transfer.cross_checks(&server, |name| zones.get(name).map(|zone| zone.span.clone())));
+    }
     name_owners(errors);
     if !errors.is_empty() {
         return None;
@@ -162,7 +167,9 @@ fn read_parts(texts: &Texts<'_>, files: &mut [File<'_>], rests: &[String], error
     zones.sort_by_cached_key(|(name, _)| name.clone());
     let zone_places = zones.iter().map(|(name, read)| (name.clone(), texts.place(read.span.start))).collect();
     let zones = zones.into_iter().map(|(name, read)| (name, read.zone)).collect();
-    Some(Content { server: server.resolve(), forward: forward.map(ForwardKeys::resolve), zones, zone_places })
+    let forward = forward.map(ForwardKeys::resolve);
+    let transfer = transfer.and_then(TransferKeys::resolve);
+    Some(Content { server: server.resolve(), forward, transfer, zones, zone_places })
 }
 
 /// `zones` of an included file, which may have nothing else.
@@ -176,7 +183,7 @@ fn included_zones<'t>(root: DeTable<'t>, main: &Path) -> (Option<DeTable<'t>>, E
             keys.errors.push(SpannedError::new(key.span(), message));
         }
     }
-    (zones, keys.finish(&["zones"], &TOP_KEYS_LATER))
+    (zones, keys.finish(&["zones"], &[]))
 }
 
 fn zones_table(zones: Value<'_>) -> Read<DeTable<'_>> {

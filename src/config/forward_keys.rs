@@ -87,8 +87,8 @@ impl ForwardKeys {
     }
 }
 
-/// Whether a query to `upstream` would arrive at `listen`. The addresses of this host are unknown here, except loopback.
-fn is_same_host(upstream: SocketAddr, listen: SocketAddr) -> bool {
+/// Whether a message to `upstream` would arrive at `listen`. The addresses of this host are unknown here, except loopback.
+pub(super) fn is_same_host(upstream: SocketAddr, listen: SocketAddr) -> bool {
     collide(upstream, listen) && (upstream.ip() == listen.ip() || upstream.ip().is_loopback())
 }
 

@@ -3,8 +3,8 @@
 //! A [`Config`] is always valid: [`Config::parse_files`] is the only way to make one, and reports everything that is wrong in
 //! the files, with line and column.
 //!
-//! To add a key: its name and field in `server_keys`, `zone_keys`, `forward_keys` or `encryption_keys`, a reader in
-//! `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
+//! To add a key: its name and field in `server_keys`, `zone_keys`, `forward_keys`, `transfer_keys` or `encryption_keys`, a reader
+//! in `value` if its type is new, its field in a struct below, and `packaging/man/alternator-dns.toml.5`.
 
 mod changes;
 mod definitions;
@@ -26,6 +26,7 @@ mod sources;
 mod status;
 mod syntax;
 mod texts;
+mod transfer_keys;
 mod value;
 mod warnings;
 mod zone_keys;
@@ -44,7 +45,7 @@ use tokio::sync::oneshot;
 
 pub use self::changes::{
     CONFIGURATIONS_MAX, ConfigChanges, ConfigEvent, ConfigHistory, ConfigOutcome, NamedZones, changed_forward_keys,
-    changed_server_keys, changed_zone_keys,
+    changed_server_keys, changed_transfer_keys, changed_zone_keys,
 };
 pub use self::diagnostic::{DIAGNOSTICS_SHOWN_MAX, Diagnostic, Diagnostics};
 pub use self::effective::{EffectiveSection, EffectiveValue, SectionName, effective, effective_sections};
@@ -57,6 +58,7 @@ pub use self::node_load::{
 pub use self::schema::schema;
 pub use self::sources::{RawFile, SourceFile, content_hash, digest, files_hash, includes_of, state_dir_of_refused};
 pub use self::status::ConfigStatus;
+pub use self::transfer_keys::{SECONDARIES_MAX, Transfer, TransferKey, TsigAlgorithm};
 pub use crate::types::Scope;
 use crate::{
     metrics::Transport,
@@ -77,6 +79,8 @@ pub struct Config {
     pub server: Server,
     /// `[forward]`; `None`: names of no zone are refused.
     pub forward: Option<Forward>,
+    /// `[transfer]`; `None`: no zone is transferred.
+    pub transfer: Option<Transfer>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
     /// Of each zone the number of its file, and the line.
@@ -240,6 +244,8 @@ pub struct Zone {
     pub negative_ttl: Ttl,
     /// How many addresses one answer has.
     pub answers: AnswerCount,
+    /// How many addresses of each family secondaries get.
+    pub max_addresses: NonZeroU8,
     /// Whether every name below the zone answers like the zone itself.
     pub subdomains: bool,
     /// How listed nodes are probed; `None`: no probes.
@@ -540,10 +546,6 @@ mod tests {
             (
                 "[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n[zones.\"a\".helth]\nrise = 2\n",
                 "z.toml:3:12: zone a. has no key \"helth\"; did you mean \"health\"?",
-            ),
-            (
-                "[transfer]\n[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n",
-                "z.toml:1:2: transfer is not supported yet by this version; remove it",
             ),
         ]);
     }

@@ -28,6 +28,9 @@ impl Config {
         if let Some(file) = cookie_secret_file {
             files.add(file, None, || "cookie_secret_file".into());
         }
+        if let Some(transfer) = &self.transfer {
+            files.add(&transfer.key.secret_file, None, || "key of [transfer]".into());
+        }
         for (name, zone) in &self.zones {
             if let Scheme::Https(Tls { ca, client, insecure, .. }) = &zone.cluster.scheme {
                 // Without checks no authority is read.

@@ -6,6 +6,7 @@ use super::{
     definitions::{Key, Kind},
     forward_keys::FORWARD_KEYS,
     server_keys::SERVER_KEYS,
+    transfer_keys::TRANSFER_KEYS,
     zone_keys::ZONE_KEYS,
 };
 
@@ -19,6 +20,8 @@ pub fn schema() -> Value {
     zone["required"] = json!(["seeds"]);
     let mut forward = table(&FORWARD_KEYS);
     forward["required"] = json!(["upstreams"]);
+    let mut transfer = table(&TRANSFER_KEYS);
+    transfer["required"] = json!(["secondaries", "key"]);
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "The configuration of alternator-dns",
@@ -28,6 +31,7 @@ pub fn schema() -> Value {
         "properties": {
             "server": table(&SERVER_KEYS),
             "forward": forward,
+            "transfer": transfer,
             "defaults": table(&defaults),
             "zones": { "type": "object", "minProperties": 1, "additionalProperties": zone },
         },

@@ -2,14 +2,15 @@
 
 use super::{
     definitions::Key, diagnostic::Errors, encryption_keys::TLS_KEYS, forward_keys::FORWARD_KEYS, server_keys,
-    server_keys::SERVER_KEYS, zone_keys, zone_keys::ZONE_KEYS,
+    server_keys::SERVER_KEYS, transfer_keys::TRANSFER_KEYS, zone_keys, zone_keys::ZONE_KEYS,
 };
 
 /// Tables and their keys, the common ones first.
-const TABLES: [(&str, &[Key]); 8] = [
+const TABLES: [(&str, &[Key]); 9] = [
     ("[server]", &SERVER_KEYS),
     ("a zone, or to [defaults]", &ZONE_KEYS),
     ("[forward]", &FORWARD_KEYS),
+    ("[transfer]", &TRANSFER_KEYS),
     ("tcp of [server]", &server_keys::TCP_KEYS),
     ("rate_limit of [server]", &server_keys::RATE_LIMIT_KEYS),
     ("health of a zone", &zone_keys::HEALTH_KEYS),

@@ -59,11 +59,11 @@ impl Config {
         let texts = Texts::new(readable.iter().map(|(path, text)| (*path, without_mark(text))));
         let mut errors = Errors::default();
         match file::read(&texts, &mut errors) {
-            Some(file::Content { server, forward, zones, zone_places }) => {
+            Some(file::Content { server, forward, transfer, zones, zone_places }) => {
                 let hash = files_hash(files);
                 let source = |(path, text): (&Path, &str)| SourceFile { path: path.into(), text: text.into() };
                 let sources = readable.into_iter().map(source).collect();
-                Ok(Self { server, forward, zones, zone_places, hash, sources })
+                Ok(Self { server, forward, transfer, zones, zone_places, hash, sources })
             }
             None => Err(Diagnostics::new(&texts, errors)),
         }

@@ -39,6 +39,9 @@ const LOCATION_OCTETS_MAX: usize = 255;
 /// The largest `rise` and `fall`. With more, a node would practically never leave or return.
 const CONSECUTIVE_MAX: u16 = 100;
 
+/// The largest `max_addresses`: an answer of as many IPv6 addresses is larger than what passes every link unfragmented.
+const ADDRESSES_MAX: u16 = 64;
+
 /// The longest age, a year: a longer one is probably a wrong unit.
 const AGE_MAX: Duration = Duration::from_secs(365 * 86_400);
 
@@ -140,6 +143,13 @@ pub(super) fn answer_count(value: &Value<'_>) -> Read<AnswerCount> {
     }
     NonZeroU16::new(integer(value, 1..=u16::MAX, what)?)
         .map_or_else(|| mismatch(value, what), |n| Ok(AnswerCount::AtMost(n)))
+}
+
+/// How many addresses of one family a transferred zone has.
+pub(super) fn max_addresses(value: &Value<'_>) -> Read<NonZeroU8> {
+    let what = format!("a number from 1 to {ADDRESSES_MAX}");
+    let number = integer(value, 1..=ADDRESSES_MAX, &what)?;
+    u8::try_from(number).ok().and_then(NonZeroU8::new).map_or_else(|| mismatch(value, &what), Ok)
 }
 
 fn duration(value: &Value<'_>, range: RangeInclusive<Duration>, what: &str) -> Read<Duration> {

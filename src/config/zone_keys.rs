@@ -23,7 +23,7 @@ use crate::types::{
 };
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [Key; 20] = [
+pub(super) const ZONE_KEYS: [Key; 21] = [
     Key::new("seeds", TEXTS, "Addresses or host names of nodes, without port."),
     Key::new("port", Kind::Number(1, 65_535), "The port of every node.").or("8000"),
     Key::new("ttl", Kind::Duration, "How long a client may cache an answer: whole seconds, 0s to 1d.").or("\"4s\""),
@@ -37,6 +37,12 @@ pub(super) const ZONE_KEYS: [Key; 20] = [
         "How many addresses an answer has.",
     )
     .or("2"),
+    Key::new(
+        "max_addresses",
+        Kind::Number(1, 64),
+        "How many addresses of each family the secondaries of [transfer] get.",
+    )
+    .or("8"),
     Key::new("subdomains", Kind::Boolean, "Whether every name below the zone answers like the zone.").or("false"),
     Key::new(
         "scope",
@@ -95,6 +101,9 @@ const DEFAULT_REFRESH: Duration = Duration::from_secs(1);
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Eight records fit in the smallest UDP reply (512 octets) for every legal name.
+const DEFAULT_MAX_ADDRESSES: NonZeroU8 = NonZeroU8::new(8).expect("eight is not zero");
+
 /// A longer negative answer would outlast a short outage.
 const NEGATIVE_TTL_MAX: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
@@ -117,6 +126,7 @@ pub(super) struct ZoneKeys {
     https: Option<bool>,
     tls: Option<Spanned<TlsKeys>>,
     answers: Option<AnswerCount>,
+    max_addresses: Option<NonZeroU8>,
     subdomains: Option<bool>,
     scope: Option<Vec<Scope>>,
     health: Option<HealthKeys>,
@@ -165,6 +175,7 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Err
         https: keys.get("scheme", value::is_https),
         tls: keys.spanned("tls", tls),
         answers: keys.get("answers", value::answer_count),
+        max_addresses: keys.get("max_addresses", value::max_addresses),
         subdomains: keys.get("subdomains", value::boolean),
         scope: keys
             .get("scope", |list| value::list(list, "a list of { datacenter, rack }", scope))
@@ -304,6 +315,7 @@ impl ZoneKeys {
             ttl,
             negative_ttl: self.negative_ttl.or(defaults.negative_ttl).unwrap_or(ttl.min(NEGATIVE_TTL_MAX)),
             answers: self.answers.or(defaults.answers).unwrap_or(AnswerCount::DEFAULT),
+            max_addresses: self.max_addresses.or(defaults.max_addresses).unwrap_or(DEFAULT_MAX_ADDRESSES),
             subdomains: name.is_root() || self.subdomains.or(defaults.subdomains).unwrap_or_default(),
             health: self.resolve_health(defaults),
             rules: self.resolve_rules(&seeds, defaults),

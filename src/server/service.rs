@@ -12,6 +12,8 @@ use crate::{
     answer::{Answered, Client, ForwardedQuestion, Responder, Worker},
     metrics::ProcessCounters,
     table::{SharedTable, ZoneTable},
+    transfer::{Sender, TransferAnswer, Transfers},
+    types::unix_seconds,
 };
 
 /// Answers messages. Clones share everything.
@@ -21,12 +23,37 @@ pub struct Service {
     counters: Arc<ProcessCounters>,
     forwarder: Forwarder,
     query_log: QueryLog,
+    transfers: Transfers,
 }
 
 impl Service {
     /// A service of these zones, which counts here and forwards there.
     pub fn new(table: SharedTable, counters: Arc<ProcessCounters>, forwarder: Forwarder) -> Self {
-        Self { table, counters, query_log: forwarder.query_log(), forwarder }
+        let transfers = Transfers::new(counters.clone());
+        Self { table, counters, query_log: forwarder.query_log(), forwarder, transfers }
+    }
+
+    /// The same, which answers secondaries with these.
+    #[must_use]
+    pub fn with_transfers(self, transfers: Transfers) -> Self {
+        Self { transfers, ..self }
+    }
+
+    /// Answers a message of a secondary into `out`; it may ask for several messages. All others are not for this.
+    pub(super) fn answer_secondary(
+        &self,
+        message: &[u8],
+        client: &Client,
+        table: &ZoneTable,
+        out: &mut Vec<u8>,
+    ) -> TransferAnswer {
+        let sender = Sender { address: client.address, transport: client.transport, now: unix_seconds() };
+        self.transfers.answer(message, &sender, table, out)
+    }
+
+    /// Whether zones are given to secondaries.
+    pub(super) fn transfers_zones(&self) -> bool {
+        self.transfers.is_on()
     }
 
     /// Answers one message into `out`, from the zone table of this moment.

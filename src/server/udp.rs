@@ -27,6 +27,8 @@ use crate::{
     answer::{Answered, Client, Worker},
     metrics::{IgnoreReason, Transport},
     systemd::watchdog::Beat,
+    table::ZoneTable,
+    transfer::TransferAnswer,
     types::unix_now,
 };
 
@@ -157,6 +159,7 @@ impl UdpWorker {
             let now = unix_now();
             let query_log = self.service.query_log();
             let is_logged = query_log.is_on();
+            let transfers = self.service.transfers_zones();
             for (arrival, message) in received.arrivals() {
                 if let Some(reason) = ignored_port(arrival.client.port()) {
                     self.service.counters().ignored.of(reason).increment();
@@ -165,6 +168,9 @@ impl UdpWorker {
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 replies.push(arrival.client, arrival.local, |out| {
                     let began = is_logged.then(Instant::now);
+                    if transfers && self.answers_secondary(message, &client, &table, out) {
+                        return true;
+                    }
                     let answered = match responder.answer(message, &client, worker, out) {
                         Answered::Forward => self.service.forward(message, &client, self.reply_to(arrival), out),
                         answered => answered,
@@ -178,6 +184,11 @@ impl UdpWorker {
         }
         let lost = replies.send(self.fd());
         self.service.counters().send_errors.add(lost);
+    }
+
+    /// Whether a message came from a secondary, and is answered with one message, as all over UDP are.
+    fn answers_secondary(&self, message: &[u8], client: &Client, table: &ZoneTable, out: &mut Vec<u8>) -> bool {
+        matches!(self.service.answer_secondary(message, client, table, out), TransferAnswer::Reply)
     }
 
     fn reply_to(&self, arrival: &Arrival) -> ReplyTo {

@@ -13,6 +13,7 @@ use super::{
     pollers::{PollerChanges, PollerStart},
     settings::{domain, entries, limits, server},
     snapshot_settings::{AT_NEXT_START, SnapshotSettings},
+    transferring::PreparedKey,
 };
 use crate::{
     admin::ServingCriteria,
@@ -35,6 +36,7 @@ pub(super) struct Prepared {
     secrets: PreparedSecrets,
     certificate: PreparedCertificate,
     upstreams: PreparedUpstreams,
+    transfer_key: PreparedKey,
 }
 
 impl Prepared {
@@ -51,17 +53,18 @@ impl Supervisor {
         let secrets = self.cookies.prepare(wanted.cookie_secret_file.as_deref()).await?;
         let certificate = self.certificates.prepare(wanted.encryption.as_ref()).await?;
         let upstreams = self.forwarding.prepare(config.forward.as_ref()).await;
+        let transfer_key = self.transferring.prepare(config.transfer.as_ref()).await?;
         // The last that can fail: an address beside the wildcard of its port gets its questions from now on, and must be
         // served.
         let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let in_force = self.in_force.as_deref();
         let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &config.zones);
-        Ok(Prepared { plan, sockets, admin, secrets, certificate, upstreams, config })
+        Ok(Prepared { plan, sockets, admin, secrets, certificate, upstreams, transfer_key, config })
     }
 
     /// Puts a prepared configuration in force. Returns what has changed, in a sentence.
     pub(super) async fn commit(&mut self, prepared: Prepared) -> String {
-        let Prepared { config, plan, sockets, admin, secrets, certificate, upstreams } = prepared;
+        let Prepared { config, plan, sockets, admin, secrets, certificate, upstreams, transfer_key } = prepared;
         let table = self.table_of(&config, &plan);
         let drains = self.admin.view().drains;
         drains.apply_to(&table);
@@ -88,6 +91,9 @@ impl Supervisor {
         for closed in self.listeners.commit(addresses, sockets, &self.certificates.in_force()) {
             self.draining.spawn(closed.drain());
         }
+        let listen = self.addresses();
+        let zones = (&self.table, self.snapshot.as_ref());
+        self.transferring.commit(transfer_key, (&config, &listen), zones, &mut self.tasks);
         self.admin.require(serving_criteria(self.addresses(), &config));
         self.watched_certificates.replace(&config);
         self.admin.allow_hosts(&config.server.admin_hosts);
@@ -109,7 +115,11 @@ impl Supervisor {
     fn table_of(&self, config: &Config, plan: &Plan) -> ZoneTable {
         let before = self.table.snapshot();
         let now = unix_now();
-        let zones = entries(&before, self.in_force.as_deref(), config, plan, now);
+        let first_serial = |zone: &ZoneName| match &self.snapshot {
+            Some(snapshot) => snapshot.first_serial(zone, now),
+            None => now,
+        };
+        let zones = entries(&before, self.in_force.as_deref(), config, plan, (now, &first_serial));
         let domains = config.server.domains.iter().map(|name| domain(&before, name, config, now));
         ZoneTable::with_domains(zones, domains).with_server(server(&before, config, self.cookies.in_force()))
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::cookies::SecretsFileError;
+use super::{cookies::SecretsFileError, transferring::SecretFileError};
 use crate::{
     net::watched::WatchError,
     server::{BindError, CertificateError},
@@ -30,6 +30,8 @@ pub enum StartError {
     Certificate(#[from] WatchError<CertificateError>),
     #[error(transparent)]
     CookieSecrets(#[from] SecretsFileError),
+    #[error(transparent)]
+    TransferSecret(#[from] SecretFileError),
     #[error("{0} ended unexpectedly, so the server ends too")]
     Lost(String),
 }

@@ -14,7 +14,7 @@ use nix::unistd::{Group, User, geteuid};
 
 use super::{certificates, cookies, expiry};
 use crate::{
-    config::{Config, Encryption, Identity, NamedFile, Scheme, Tls},
+    config::{Config, Encryption, Identity, NamedFile, Scheme, Tls, TransferKey},
     discovery::{SECRET_FILE_OCTETS_MAX, SecretKey, TLS_FILE_OCTETS_MAX, check_tls_files, tls_files},
     net::{
         certificate::unix_seconds,
@@ -25,6 +25,7 @@ use crate::{
         credential::{credential_name, credentials_directory},
         unit::ServiceUnit,
     },
+    transfer::{SECRET_OCTETS_MAX, TsigKey},
 };
 
 /// Warnings about the files that a configuration names, a sentence each. `unit` is the service as it is installed here.
@@ -85,6 +86,9 @@ impl FileCheck<'_> {
         if let Some(file) = &server.cookie_secret_file {
             warnings.extend(warning("cookie_secret_file", self.cookie_secrets(file).await, NO_START));
         }
+        if let Some(transfer) = &config.transfer {
+            warnings.extend(warning("key of [transfer]", self.transfer_key(&transfer.key).await, NO_START));
+        }
         warnings.extend(server.state_dir.as_deref().and_then(state_directory));
         let mut known_tls = HashSet::new();
         let mut known_keys = HashSet::new();
@@ -113,6 +117,12 @@ impl FileCheck<'_> {
     async fn cookie_secrets(&self, file: &Path) -> Result<(), Problem> {
         let octets = self.read(file, cookies::FILE_OCTETS_MAX).await?;
         cookies::check(&octets).map_err(|error| Problem::content(format!("{}: {error}", file.display())))
+    }
+
+    async fn transfer_key(&self, key: &TransferKey) -> Result<(), Problem> {
+        let octets = self.read(&key.secret_file, SECRET_OCTETS_MAX).await?;
+        let parsed = TsigKey::parse(key, &octets).map(drop);
+        parsed.map_err(|error| Problem::content(format!("{}: {error}", key.secret_file.display())))
     }
 
     async fn node_tls(&self, tls: &Tls) -> Result<(), Problem> {

@@ -19,20 +19,21 @@ mod plan;
 mod pollers;
 mod readiness;
 mod settings;
+mod shared;
 mod snapshot_settings;
 mod threads;
+mod transferring;
 
 use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
     time::MissedTickBehavior,
@@ -40,19 +41,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::JoinMap};
 
 use self::{
-    admin_listener::Admin,
-    certificates::Certificates,
-    control::Control,
-    cookies::Cookies,
-    descriptors::Descriptors,
-    expiry::WatchedCertificates,
-    forwarding::Forwarding,
-    last_good::Refused,
-    listeners::{ListenerContext, Listeners},
-    pollers::Pollers,
-    settings::limits,
-    snapshot_settings::SnapshotSettings,
-    threads::Runtimes,
+    admin_listener::Admin, certificates::Certificates, control::Control, cookies::Cookies, descriptors::Descriptors,
+    expiry::WatchedCertificates, forwarding::Forwarding, last_good::Refused, listeners::Listeners, pollers::Pollers,
+    shared::Shared, snapshot_settings::SnapshotSettings, threads::Runtimes, transferring::Transferring,
 };
 pub use self::{
     error::StartError,
@@ -62,17 +53,16 @@ pub use self::{
 };
 use crate::{
     admin::{
-        AllowedHosts, Samples, ServingCheck, View,
+        ServingCheck,
         control::RunningServer,
         drain::{self, ActiveDrains},
         flush, log_level, log_queries, readable, running,
     },
     config::{Config, ConfigHistory, ConfigStatus, ReloadError, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels, Reloader},
-    server::{ConnectionLimits, HandOver, Service, Supervision},
+    server::{HandOver, Supervision},
     snapshot::{SnapshotStore, SnapshotWriter},
     systemd::{
         self,
@@ -108,6 +98,7 @@ pub struct Supervisor {
     watched_certificates: WatchedCertificates,
     cookies: Cookies,
     forwarding: Forwarding,
+    transferring: Arc<Transferring>,
     /// What is shown about the file.
     status: Arc<ArcSwap<ConfigStatus>>,
     /// What was applied and refused.
@@ -139,8 +130,8 @@ impl Supervisor {
         let config = Arc::new(config);
         let store = SocketStore::start()?;
         let beats = Beats::default();
-        let shared = Shared::new(path, &config);
         let reader = FileReader::new();
+        let shared = Shared::new(path, &config, reader.clone());
         let snapshot_settings = SnapshotSettings::of(&config.server);
         let (snapshot, writer) = snapshot_settings.open(&shared.counters).await?.unzip();
         let runtimes = Runtimes::start()?;
@@ -168,6 +159,7 @@ impl Supervisor {
             watched_certificates,
             cookies: Cookies::new(reader.clone()),
             forwarding,
+            transferring: shared.transferring.clone(),
             table: shared.table.clone(),
             status: shared.status.clone(),
             configurations: shared.configurations.clone(),
@@ -184,7 +176,6 @@ impl Supervisor {
         supervisor.tasks.spawn_on("pollers".into(), poller_task.run(), supervisor.runtimes.learning.handle());
         supervisor.tasks.spawn("self-query".into(), self_query.run());
         supervisor.tasks.spawn("certificate expiry".into(), expiry_task.run(reader.clone(), shared.counters.clone()));
-        supervisor.start_samples();
         let config = supervisor.put_first_in_force(path, (config, refused), writer).await?;
         let (requests, requested) = mpsc::channel(REQUESTS_WAITING);
         let channels = shared.reload_channels(requested, accept, reader)?;
@@ -192,6 +183,12 @@ impl Supervisor {
         supervisor.serve_control(control_socket, path, requests).await;
         supervisor.start_beats()?;
         Ok(supervisor)
+    }
+
+    /// Notifies the secondaries of `[transfer]`.
+    fn start_notifier(&mut self) {
+        let notifier = self.transferring.notifier(self.table.clone(), self.snapshot.clone());
+        self.tasks.spawn("zone transfers".into(), async { match notifier.run().await {} });
     }
 
     /// Counts queries for the plots of the status page.
@@ -282,6 +279,8 @@ impl Supervisor {
         let config = prepared.config().clone();
         self.write_snapshots(writer, &config);
         self.commit(prepared).await;
+        self.start_notifier();
+        self.start_samples();
         self.report_start(ConfigStatus::new(path, &config), refused);
         systemd::status(&self.describe());
         Ok(config)
@@ -353,88 +352,5 @@ impl Supervisor {
         self.listeners.end().await;
         self.forwarding.forwarder().drain().await;
         tracing::info!("stopped");
-    }
-}
-
-/// What several parts of the server have in common.
-struct Shared {
-    table: SharedTable,
-    counters: Arc<ProcessCounters>,
-    status: Arc<ArcSwap<ConfigStatus>>,
-    configurations: ConfigHistory,
-}
-
-impl Shared {
-    fn new(path: &Path, config: &Arc<Config>) -> Self {
-        let status = ArcSwap::from_pointee(ConfigStatus::new(path, config));
-        Self {
-            table: SharedTable::default(),
-            counters: Arc::default(),
-            status: Arc::new(status),
-            configurations: ConfigHistory::default(),
-        }
-    }
-
-    fn reload_channels(
-        self,
-        requests: mpsc::Receiver<ReloadRequest>,
-        accepted: mpsc::Sender<Accepted>,
-        reader: FileReader,
-    ) -> io::Result<ReloadChannels> {
-        let Self { counters, status, configurations, .. } = self;
-        let hangup = signal(SignalKind::hangup())?;
-        Ok(ReloadChannels { hangup, requests, accepted, status, configurations, counters, reader })
-    }
-
-    fn forwarding(&self, runtimes: &Runtimes, failures: mpsc::UnboundedSender<String>) -> Forwarding {
-        Forwarding::start(self.table.clone(), self.counters.clone(), runtimes.forward.handle(), failures)
-    }
-
-    fn listener_context(
-        &self,
-        runtimes: &Runtimes,
-        forwarding: &Forwarding,
-        supervision: Supervision,
-        config: &Config,
-    ) -> ListenerContext {
-        ListenerContext {
-            service: Service::new(self.table.clone(), self.counters.clone(), forwarding.forwarder()),
-            tcp: runtimes.tcp.handle().clone(),
-            encrypted: runtimes.encrypted.handle().clone(),
-            connections: ConnectionLimits::new(limits(&config.server)),
-            supervision,
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-        }
-    }
-
-    fn view(&self, ready: watch::Receiver<bool>, serving: ServingCheck, drains: ActiveDrains) -> View {
-        View {
-            table: self.table.clone(),
-            process: self.counters.clone(),
-            config: self.status.clone(),
-            configurations: self.configurations.clone(),
-            samples: Samples::default(),
-            drains,
-            ready,
-            serving,
-            hosts: AllowedHosts::default(),
-            started: Instant::now(),
-        }
-    }
-
-    fn resources(&self, snapshot: Option<SnapshotStore>) -> Resources {
-        let alternator = NodeClient::counting(self.counters.node_requests.clone());
-        Resources {
-            shared: SharedReplies::default(),
-            pauses: Pauses::default(),
-            not_asked: NotAskedLog::default(),
-            alternator: alternator.clone(),
-            lookup: HostLookup::new(),
-            prober: Prober::new(alternator),
-            ownership: AddressOwnership::default(),
-            counters: self.counters.clone(),
-            at_scale: Default::default(),
-            snapshot,
-        }
     }
 }

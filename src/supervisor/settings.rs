@@ -21,14 +21,14 @@ use crate::{
 const DOMAIN_NEGATIVE_TTL: Ttl = Ttl::from_secs(5).expect("5 seconds are less than a day");
 
 /// The entries of the zones that are wanted: those that stay, with other settings where the file changes them, and new
-/// ones. What does not change is not even looked at, unless the names of servers do: a reload that adds one zone to ten
+/// ones, whose serials begin as `first_serial` says. What does not change is not even looked at, unless the names of servers do: a reload that adds one zone to ten
 /// thousand must be cheap.
 pub(super) fn entries(
     before: &ZoneTable,
     in_force: Option<&Config>,
     wanted: &Config,
     plan: &Plan,
-    now: u32,
+    (now, first_serial): (u32, &dyn Fn(&ZoneName) -> u32),
 ) -> Vec<Arc<ZoneEntry>> {
     let reconfigure = |(name, zone): (&ZoneName, &Zone)| {
         if let Some(entry) = before.zone(name) {
@@ -41,7 +41,8 @@ pub(super) fn entries(
         wanted.zones.iter().for_each(reconfigure);
     }
     let added = plan.added.iter().filter_map(|name| wanted.zones.get_key_value(name));
-    let added = added.map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone, wanted), now)));
+    let added = added
+        .map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone, wanted), first_serial(name))));
     let stay = before.entries().filter(|entry| plan.removed.binary_search(entry.name()).is_err());
     stay.cloned().chain(added).collect()
 }
@@ -57,6 +58,7 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
         ttl: zone.ttl,
         count: zone.answers,
         subdomains: zone.subdomains,
+        max_addresses: zone.max_addresses,
         negative_ttl: zone.negative_ttl,
         name_servers: name_servers(name, &config.server),
         rules: zone.rules.clone(),
@@ -145,12 +147,12 @@ mod tests {
 
     fn start(config: &Config) -> ZoneTable {
         let plan = plan(&BTreeMap::new(), &config.zones);
-        ZoneTable::new(entries(&ZoneTable::default(), None, config, &plan, 1))
+        ZoneTable::new(entries(&ZoneTable::default(), None, config, &plan, (1, &|_| 1)))
     }
 
     fn reload(table: &ZoneTable, before: &Config, after: &Config) -> ZoneTable {
         let plan = plan(&before.zones, &after.zones);
-        ZoneTable::new(entries(table, Some(before), after, &plan, 2))
+        ZoneTable::new(entries(table, Some(before), after, &plan, (2, &|_| 2)))
     }
 
     #[test]

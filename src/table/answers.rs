@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    num::NonZeroU64,
+    num::{NonZeroU8, NonZeroU64},
     ops::Deref,
     sync::{
         Arc,
@@ -29,6 +29,8 @@ pub struct ZoneSettings {
     pub count: AnswerCount,
     /// Whether every name below the zone answers like the zone itself.
     pub subdomains: bool,
+    /// How many addresses of each family secondaries get.
+    pub max_addresses: NonZeroU8,
     /// SOA minimum, which is the TTL of negative answers (RFC 2308, 4).
     pub negative_ttl: Ttl,
     /// The name servers of the zone; the first is the SOA's MNAME.
@@ -48,11 +50,22 @@ impl ZoneSettings {
             ttl: FOUR,
             count: AnswerCount::ONE,
             subdomains: false,
+            max_addresses: const { NonZeroU8::new(8).expect("eight is not zero") },
             negative_ttl: FOUR,
             name_servers: NameServers::default(),
             rules: AddressRules { loopback: true, ..AddressRules::default() },
             clients: AllowedClients::Any,
         }
+    }
+}
+
+impl ZoneSettings {
+    /// Whether the zone has the same records with both, but for addresses and their TTL.
+    fn has_records_of(&self, other: &Self) -> bool {
+        self.name_servers == other.name_servers
+            && self.negative_ttl == other.negative_ttl
+            && self.subdomains == other.subdomains
+            && self.max_addresses == other.max_addresses
     }
 }
 
@@ -183,7 +196,7 @@ pub struct Answers {
     pub drains: ZoneDrains,
     /// The addresses that are answered, as nodes list them; `None`: there is nothing to answer.
     pub answered: Option<NodeSet>,
-    /// SOA serial (RFC 1982): grows with every change of published addresses, TTL or name servers.
+    /// SOA serial (RFC 1982): grows with every change of what the zone has, for clients or for secondaries.
     pub serial: u32,
     /// The IPv4 addresses of `answered`, translated.
     pub v4: Addresses<Ipv4Addr>,
@@ -224,6 +237,12 @@ impl Answers {
             }
             Knowledge::Known(known) => known.state,
         }
+    }
+
+    /// Whether there are addresses of nodes that were learnt: only then secondaries get the zone. While it waits they keep
+    /// what they have, which is better than a guess.
+    pub fn is_learnt(&self) -> bool {
+        self.answered.is_some() && matches!(self.knowledge, Knowledge::Known(_))
     }
 
     /// Until when a listed node is drained; `None`: it is not.
@@ -274,7 +293,8 @@ impl Answers {
         next.v4 = self.v4.followed_by(next.v4);
         next.v6 = self.v6.followed_by(next.v6);
         let same = next.address_ttl() == self.address_ttl()
-            && next.settings.name_servers == self.settings.name_servers
+            && next.settings.has_records_of(&self.settings)
+            && next.is_learnt() == self.is_learnt()
             && (&*next.v4, &*next.v6) == (&*self.v4, &*self.v6);
         let serial = if same { self.serial } else { next_serial(self.serial, now) };
         Self { serial, ..next }
@@ -299,7 +319,7 @@ impl Answers {
 }
 
 /// max(previous + 1, now), in the arithmetic of serials, which wraps.
-pub(super) fn next_serial(previous: u32, now: u32) -> u32 {
+pub fn next_serial(previous: u32, now: u32) -> u32 {
     let next = previous.wrapping_add(1);
     if now.wrapping_sub(next) < u32::MAX / 2 { now } else { next }
 }

@@ -5,6 +5,7 @@
 //! ten thousand. Readers take no lock.
 
 mod answers;
+mod authority;
 mod choice;
 mod description;
 mod domain;
@@ -23,7 +24,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub use self::{
-    answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings},
+    answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings, next_serial},
+    authority::{NAME_SERVER_TTL, RESPONSIBLE, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY},
     choice::Node,
     description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
@@ -158,6 +160,11 @@ impl ZoneTable {
     /// The entry of a zone by its own name.
     pub fn zone(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
         self.zones.get(name.wire()).map(|row| &row.entry)
+    }
+
+    /// The entry of a zone by its own name in wire format and lower case.
+    pub fn zone_of(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
+        self.zones.get(name).map(|row| &row.entry)
     }
 
     /// The entry of a domain by its own name.

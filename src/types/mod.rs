@@ -142,9 +142,13 @@ impl ZoneName {
 
 /// Seconds since 1970, for serials and cookies; 0 when the clock is set before that.
 pub fn unix_now() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // The number wraps in 2106; serial number arithmetic allows that (RFC 1982).
-    since.as_secs() as u32
+    unix_seconds() as u32
+}
+
+/// Seconds since 1970, for signatures; 0 when the clock is set before that.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// The time as RFC 3339 can have it: the nearest moment of the years 1970 to 9999. A host may have any time, above all at

@@ -46,6 +46,7 @@ mod status;
 mod stories;
 mod streams;
 mod tls;
+mod transfer;
 mod watchdog;
 
 use self::support::{ca, daemon, dns, files, http, http2, observe, service_manager, tls_client, upstream, wait};

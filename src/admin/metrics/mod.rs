@@ -5,9 +5,9 @@
 //! and its common answers, are there from its start: a rate needs the zero before the first event. Its other counters are
 //! left out while they are zero, because ten thousand zones have many of them.
 
-mod process;
-
 mod format;
+mod process;
+mod transfers;
 
 use std::{
     fmt,
@@ -71,6 +71,7 @@ impl Collector for Scrape {
         self.snapshot(&mut families)?;
         self.configuration(&mut families)?;
         self.certificates(&mut families)?;
+        self.transfers(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -417,6 +418,10 @@ mod tests {
             "ignored",
             "fast_lane",
             "forwarded",
+            "transfers",
+            "transfer_refusals",
+            "notifies",
+            "notify_replies_ignored",
             "send_errors",
             "polls",
             "probes",
@@ -441,6 +446,8 @@ mod tests {
             "config_reload_success",
             "config_last_success_timestamp_seconds",
             "certificate_expiry_timestamp_seconds",
+            "secondary_serial",
+            "secondary_lag_seconds",
             "uptime_seconds",
             "process_resident_memory_bytes",
             "process_open_fds",

@@ -8,7 +8,7 @@ use crate::{
     admin::control::RunningServer,
     config::{
         Config, EffectiveSection, EffectiveValue, SectionName, changed_forward_keys, changed_server_keys,
-        changed_zone_keys, effective_sections,
+        changed_transfer_keys, changed_zone_keys, effective_sections,
     },
     types::ZoneName,
 };
@@ -104,7 +104,7 @@ impl ReloadPlan {
         let sections = |config: &Config| {
             let is_wanted = |section: &SectionName| match section {
                 SectionName::Zone(name) => wanted.contains(name),
-                SectionName::Server | SectionName::Forward => true,
+                SectionName::Server | SectionName::Forward | SectionName::Transfer => true,
             };
             Sections::new(effective_sections(config, is_wanted))
         };
@@ -124,9 +124,12 @@ impl ReloadPlan {
         }
         let server = changed_server_keys(&old.server, &new.server);
         let forward = changed_forward_keys(old.forward.as_ref(), new.forward.as_ref());
-        for (section, name, keys) in
-            [("[server]", SectionName::Server, server), ("[forward]", SectionName::Forward, forward)]
-        {
+        let transfer = changed_transfer_keys(old.transfer.as_ref(), new.transfer.as_ref());
+        for (section, name, keys) in [
+            ("[server]", SectionName::Server, server),
+            ("[forward]", SectionName::Forward, forward),
+            ("[transfer]", SectionName::Transfer, transfer),
+        ] {
             if !keys.is_empty() {
                 let keys = changes(&keys, &name, &before, &after);
                 plan.sections.push(SectionPlan { section, keys, effects: Vec::new() });

@@ -100,6 +100,7 @@ fn changed(old: &Zone, new: &Zone, known: Option<&KnownZone>) -> Vec<String> {
     add(has("answers"), &counted(new.answers));
     let below = if new.subdomains { "get the zone's answer in place of NXDOMAIN" } else { "get NXDOMAIN" };
     add(has("subdomains"), &format!("names below the zone {below}"));
+    add(has("max_addresses"), "the secondaries of [transfer] get another number of addresses");
     add(has("clients"), "other clients may ask; those that may not get REFUSED");
     let health = match (old.health, new.health) {
         (Some(_), None) => "nodes are no longer probed: every listed node counts as up",
@@ -170,6 +171,7 @@ fn settings(zone: &Zone) -> ZoneSettings {
         ttl: zone.ttl,
         count: zone.answers,
         subdomains: zone.subdomains,
+        max_addresses: zone.max_addresses,
         negative_ttl: zone.negative_ttl,
         name_servers: NameServers::default(),
         rules: zone.rules.clone(),
@@ -177,7 +179,7 @@ fn settings(zone: &Zone) -> ZoneSettings {
     }
 }
 
-/// What the change of `[server]` or `[forward]` does.
+/// What the change of `[server]`, `[forward]` or `[transfer]` does.
 pub(super) fn of_section(section: &SectionPlan, (old, new): (&Config, &Config)) -> Vec<String> {
     let has = |key: &str| section.keys.iter().any(|change| change.key.split('.').next() == Some(key));
     let mut sentences = Vec::new();
@@ -186,6 +188,14 @@ pub(super) fn of_section(section: &SectionPlan, (old, new): (&Config, &Config)) 
             (None, Some(_)) => sentences.push("names of no zone are forwarded for these clients, in place of REFUSED"),
             (Some(_), None) => sentences.push("names of no zone get REFUSED in place of the upstreams' answers"),
             _ => sentences.push("names of no zone are forwarded by the new settings at once"),
+        }
+    } else if section.section == "[transfer]" {
+        match (&old.transfer, &new.transfer) {
+            (None, Some(_)) => sentences.push("the secondaries are notified, and may fetch the zones"),
+            (Some(_), None) => {
+                sentences.push("the secondaries are refused; they serve what they have until it expires")
+            }
+            _ => sentences.push("the secondaries are notified by the new settings at once; others are refused"),
         }
     } else {
         if ["listen", "listen_tls", "listen_https", "listen_quic"].into_iter().any(has) {

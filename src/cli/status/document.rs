@@ -1,6 +1,7 @@
 //! The document `/api/zones` as a server sends it: what `status` needs of it.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -58,6 +59,18 @@ pub struct Zone {
     pub answers: Vec<IpAddr>,
     /// Its listed nodes.
     pub nodes: Vec<Node>,
+    /// What the secondaries have of it. An older server does not say.
+    #[serde(default)]
+    pub secondaries: Vec<Secondary>,
+}
+
+/// What a secondary has of a zone.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Secondary {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// For how long it has lacked a change; 0: it has all.
+    pub lag_seconds: f64,
 }
 
 /// A listed node.
@@ -125,6 +138,24 @@ impl Document {
             }
         }
         states
+    }
+
+    /// What each secondary has, in a sentence each.
+    pub fn secondaries(&self) -> Vec<String> {
+        let mut by_address: BTreeMap<SocketAddr, (usize, usize, f64)> = BTreeMap::new();
+        for secondary in self.zones.iter().flat_map(|zone| &zone.secondaries) {
+            let (zones, behind, lag) = by_address.entry(secondary.address).or_default();
+            *zones += 1;
+            *behind += usize::from(secondary.lag_seconds > 0.0);
+            *lag = lag.max(secondary.lag_seconds);
+        }
+        let sentence = |(address, (zones, behind, lag)): (SocketAddr, (usize, usize, f64))| match behind {
+            0 => {
+                format!("secondary {address}: has all changes of {zones} {}", if zones == 1 { "zone" } else { "zones" })
+            }
+            behind => format!("secondary {address}: lacks changes of {behind} of {zones} zones, for up to {lag:.0} s"),
+        };
+        by_address.into_iter().map(sentence).collect()
     }
 
     /// What needs a person, in a sentence; `None`: nothing.

@@ -36,9 +36,10 @@ pub fn render(document: &Document, appearance: Appearance) -> String {
             writeln!(diagnostics, "this host does not have the address {address} in listen: no query arrives there");
     }
     text += &diagnostics;
-    let drains = drains(document);
-    text += &drains;
-    let diagnostics_lines = diagnostics.lines().count() + drains.lines().count();
+    let secondaries = document.secondaries();
+    let extra = drains(document) + &secondaries.iter().map(|line| format!("{line}\n")).collect::<String>();
+    text += &extra;
+    let diagnostics_lines = diagnostics.lines().count() + extra.lines().count();
     let zones = document.worst_first();
     let states: Vec<String> = document.states().iter().map(|(state, count)| format!("{count} {state}")).collect();
     let word = if zones.len() == 1 { "zone" } else { "zones" };
@@ -158,6 +159,25 @@ a.example.  live        2/2     2026-11-26T05:12:09Z
 c.example.  live        1/2     2026-11-26T05:12:09Z
 ";
         assert_eq!(render(&document(None), Appearance::default()), expected);
+    }
+
+    #[test]
+    fn each_secondary_has_a_line() {
+        let mut document = document(None);
+        let secondary = |address: &str, lag_seconds| super::super::document::Secondary {
+            address: address.parse().unwrap(),
+            lag_seconds,
+        };
+        for (zone, lag) in document.zones.iter_mut().zip([0.0, 14.2, 3.0]) {
+            zone.secondaries = vec![secondary("192.0.2.1:53", 0.0), secondary("192.0.2.2:53", lag)];
+        }
+        let text = render(&document, Appearance::default());
+        let lines: Vec<_> = text.lines().filter(|line| line.starts_with("secondary")).collect();
+        let expected = [
+            "secondary 192.0.2.1:53: has all changes of 3 zones",
+            "secondary 192.0.2.2:53: lacks changes of 2 of 3 zones, for up to 14 s",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -181,6 +181,7 @@ fn zone(seeds: &[&str]) -> config::Zone {
         timeout: SECOND,
         ttl: Ttl::from_secs(4).unwrap(),
         negative_ttl: Ttl::from_secs(4).unwrap(),
+        max_addresses: std::num::NonZeroU8::MIN,
         answers: AnswerCount::ONE,
         subdomains: false,
     }

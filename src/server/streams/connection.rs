@@ -27,7 +27,8 @@ use crate::{
     answer::Client,
     metrics::Transport,
     server::service::{Service, StreamReply, StreamWorker},
-    types::unix_now,
+    transfer::{TransferAnswer, TransferMessages},
+    types::{unix_now, unix_seconds},
 };
 
 /// Questions of one connection that wait for upstreams. With so many, no more are read before one is answered.
@@ -101,6 +102,8 @@ struct Exchange<S> {
     incomplete_since: Option<Instant>,
     /// The reply to one question, before it is framed.
     reply: Vec<u8>,
+    /// A zone that a secondary fetches: further messages are to be sent.
+    transfer: Option<TransferMessages>,
     /// Framed replies that are to be sent.
     output: Vec<u8>,
     questions: usize,
@@ -123,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             input: BytesMut::with_capacity(BUFFER_OCTETS),
             incomplete_since: None,
             reply: Vec::new(),
+            transfer: None,
             output: Vec::new(),
             questions: 0,
             forwarded: FuturesUnordered::new(),
@@ -153,6 +157,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 
     /// Answers the messages that are complete. `false`: there may be more, once the replies are sent.
     fn answer_input(&mut self) -> bool {
+        if !self.write_transfer() {
+            return false;
+        }
         while self.reads() {
             if self.output.len() >= OUTPUT_OCTETS_MAX {
                 return false;
@@ -168,9 +175,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             };
             self.incomplete_since = None;
             self.answer(&message);
+            if !self.write_transfer() {
+                return false;
+            }
         }
         if self.is_between_messages() && self.input.capacity() > BUFFER_OCTETS {
             self.input = BytesMut::with_capacity(BUFFER_OCTETS);
+        }
+        true
+    }
+
+    /// Adds messages of the transfer under way, as many as are sent together. `false`: there are more.
+    fn write_transfer(&mut self) -> bool {
+        while let Some(transfer) = &mut self.transfer {
+            if self.output.len() >= OUTPUT_OCTETS_MAX {
+                return false;
+            }
+            if transfer.next(unix_seconds(), &mut self.reply) {
+                frame(&self.reply, &mut self.output);
+            } else {
+                self.transfer = None;
+            }
         }
         true
     }
@@ -182,14 +207,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
 
     fn answer(&mut self, message: &[u8]) {
         let Connection { service, worker, limits, .. } = &self.connection;
-        match service.answer_stream(message, &self.connection.client(), worker, &mut self.reply) {
+        let client = self.connection.client();
+        self.questions += 1;
+        self.is_last |= self.questions >= limits.max_questions;
+        match service.answer_secondary(message, &client, &service.table().now(), &mut self.reply) {
+            TransferAnswer::None => {}
+            TransferAnswer::Reply => return frame(&self.reply, &mut self.output),
+            TransferAnswer::Messages(messages) => return self.transfer = Some(messages),
+        }
+        match service.answer_stream(message, &client, worker, &mut self.reply) {
             StreamReply::Ready => frame(&self.reply, &mut self.output),
             StreamReply::Forwarded(reply) => self.forwarded.push(reply),
             // The frames are lost, or the client does not speak DNS.
             StreamReply::None => self.is_last = true,
         }
-        self.questions += 1;
-        self.is_last |= self.questions >= limits.max_questions;
     }
 
     /// Whether questions are read now.

@@ -163,7 +163,7 @@ fn world() -> ZoneTable {
 }
 
 /// One zone of each kind that is answered in its own way; the seeds ask for them.
-fn zones() -> ZoneTable {
+pub fn zones() -> ZoneTable {
     let live = |nodes: &NodeSet| Knowledge::up(nodes, ZoneState::Live);
     let few = nodes(3);
     let many = nodes(100);

@@ -1,0 +1,491 @@
+//! Answers secondaries: SOA, AXFR (RFC 5936) and IXFR (RFC 1995), allowed by address and signature.
+
+use std::{net::IpAddr, sync::Arc};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    primary::{Primary, Transfers},
+    render::MessageWriter,
+    tsig::{Mac, TSIG_OCTETS_MAX, TsigFailure, TsigKey},
+    wire::{CLASS_IN, Message, Parsed, ReplyCode, TYPE_AXFR, TYPE_IXFR, TYPE_SOA, may_concern, parse},
+    zone::ZoneContent,
+};
+use crate::{
+    metrics::{TransferRefusal, TransferType, Transport},
+    table::ZoneTable,
+};
+
+/// Octets of one message of a transfer. Names are compressed by pointers that reach no further.
+const MESSAGE_OCTETS_MAX: usize = 16 * 1024;
+
+/// Octets of a record of ours at most: an owner, and an SOA with two names.
+const RECORD_OCTETS_MAX: usize = 255 + 10 + 255 + 255 + 20;
+
+/// The sender of a message, and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// Its address.
+    pub address: IpAddr,
+    /// What carried the message.
+    pub transport: Transport,
+    /// The unix time in seconds.
+    pub now: u64,
+}
+
+/// What answers a message.
+#[derive(Debug)]
+pub enum TransferAnswer {
+    /// It is none about transfers.
+    None,
+    /// One message, which is in `out`.
+    Reply,
+    /// Several messages.
+    Messages(TransferMessages),
+}
+
+/// The messages of a transfer, made one by one while the connection takes them.
+#[derive(Debug)]
+pub struct TransferMessages {
+    content: ZoneContent,
+    /// The record that comes next; the SOA comes again at the end.
+    next: usize,
+    request: RequestCopy,
+    signer: Signer,
+    /// Where it is recorded that the secondary has the zone.
+    transfers: Transfers,
+    secondary: usize,
+    kind: TransferType,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// What each message repeats of the request.
+#[derive(Debug)]
+struct RequestCopy {
+    id: u16,
+    flags: [u8; 2],
+    question: Vec<u8>,
+    has_opt: bool,
+}
+
+/// Signs the messages of one answer.
+#[derive(Debug)]
+struct Signer {
+    /// One key for all of them, whatever the file says meanwhile.
+    key: Arc<TsigKey>,
+    request: Mac,
+    before: Option<Mac>,
+}
+
+/// A request whose sender and signature are known to be good.
+struct Verified<'r> {
+    transfers: &'r Transfers,
+    primary: &'r Primary,
+    key: &'r Arc<TsigKey>,
+    secondary: usize,
+    request: &'r Message<'r>,
+    mac: Mac,
+    sender: &'r Sender,
+}
+
+impl Transfers {
+    /// Answers a message about transfers into `out`: one that asks for a transfer, or has a TSIG record. Replies of several
+    /// messages are given only over TCP and TLS.
+    pub fn answer(&self, message: &[u8], sender: &Sender, table: &ZoneTable, out: &mut Vec<u8>) -> TransferAnswer {
+        let loaded = self.load();
+        let Some(primary) = loaded.as_deref() else { return TransferAnswer::None };
+        if !matches!(sender.transport, Transport::Udp | Transport::Tcp | Transport::Tls) || !may_concern(message) {
+            return TransferAnswer::None;
+        }
+        let Parsed::Message(request) = parse(message) else {
+            self.refuse(TransferRefusal::Malformed);
+            *out = malformed(message);
+            return TransferAnswer::Reply;
+        };
+        let Some(secondary) = primary.secondary(sender.address) else {
+            return self.unsigned(TransferRefusal::Address, &request, out);
+        };
+        let Some(tsig) = &request.tsig else {
+            return self.unsigned(TransferRefusal::Unsigned, &request, out);
+        };
+        let key = primary.key.load_full();
+        match key.verify(message, tsig, None, sender.now) {
+            Ok(mac) => Verified { transfers: self, primary, key: &key, secondary, request: &request, mac, sender }
+                .answer(table, out),
+            Err(failure) => {
+                self.refuse(match failure {
+                    TsigFailure::BadKey => TransferRefusal::BadKey,
+                    TsigFailure::BadSignature | TsigFailure::BadTruncation => TransferRefusal::BadSignature,
+                    TsigFailure::BadTime => TransferRefusal::BadTime,
+                });
+                *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(false);
+                key.append_failure(out, tsig, failure, sender.now);
+                TransferAnswer::Reply
+            }
+        }
+    }
+
+    fn unsigned(&self, reason: TransferRefusal, request: &Message<'_>, out: &mut Vec<u8>) -> TransferAnswer {
+        self.refuse(reason);
+        *out = MessageWriter::reply(request, ReplyCode::Refused, &[]).finish(request.has_opt);
+        TransferAnswer::Reply
+    }
+
+    fn refuse(&self, reason: TransferRefusal) {
+        self.counters().refused.of(reason).increment();
+    }
+}
+
+/// FORMERR to a message of which only the header is known to be there.
+fn malformed(message: &[u8]) -> Vec<u8> {
+    let id = message.first_chunk::<2>().copied().unwrap_or_default();
+    [&id[..], &[0x80, ReplyCode::FormErr as u8, 0, 0, 0, 0, 0, 0, 0, 0]].concat()
+}
+
+impl Verified<'_> {
+    fn answer(&self, table: &ZoneTable, out: &mut Vec<u8>) -> TransferAnswer {
+        let name = self.request.name();
+        let refusal = match (self.request.query_type, self.sender.transport) {
+            _ if self.request.class != CLASS_IN => Some((TransferRefusal::NoZone, ReplyCode::NotAuth)),
+            (TYPE_AXFR, Transport::Udp) => Some((TransferRefusal::Udp, ReplyCode::Refused)),
+            (TYPE_SOA | TYPE_AXFR | TYPE_IXFR, _) => None,
+            _ => Some((TransferRefusal::OtherType, ReplyCode::Refused)),
+        };
+        if let Some((reason, code)) = refusal {
+            return self.refuse(reason, code, out);
+        }
+        let catalog = self.primary.catalog.as_ref().filter(|catalog| catalog.content.apex.wire() == name);
+        let content = match (catalog, table.zone_of(&name)) {
+            (Some(catalog), _) => Some(catalog.content.clone()),
+            (None, Some(entry)) => ZoneContent::of_zone(table, entry),
+            (None, None) => return self.refuse(TransferRefusal::NoZone, ReplyCode::NotAuth, out),
+        };
+        match content {
+            Some(content) => self.give(content, out),
+            None => self.refuse(TransferRefusal::NotReady, ReplyCode::ServFail, out),
+        }
+    }
+
+    fn refuse(&self, reason: TransferRefusal, code: ReplyCode, out: &mut Vec<u8>) -> TransferAnswer {
+        self.transfers.refuse(reason);
+        self.sign(MessageWriter::reply(self.request, code, &[]).finish(self.request.has_opt), out)
+    }
+
+    fn give(&self, content: ZoneContent, out: &mut Vec<u8>) -> TransferAnswer {
+        let kind = match self.request.query_type {
+            TYPE_AXFR => TransferType::Axfr,
+            TYPE_IXFR => TransferType::Ixfr,
+            _ => TransferType::Soa,
+        };
+        let is_current =
+            kind == TransferType::Ixfr && self.request.serial.is_some_and(|has| !is_newer(content.serial, has));
+        if let (TransferType::Ixfr, Some(serial)) = (kind, self.request.serial) {
+            self.transfers.progress().has(&content.apex, self.secondary, serial);
+        }
+        // Over UDP the SOA alone says that the rest has to be fetched over TCP (RFC 1995, 4).
+        if kind == TransferType::Soa || is_current || self.sender.transport == Transport::Udp {
+            self.transfers.counters().given.of(kind).increment();
+            let mut writer = MessageWriter::reply(self.request, ReplyCode::NoError, content.apex.wire());
+            writer.answer(content.soa());
+            return self.sign(writer.finish(self.request.has_opt), out);
+        }
+        let Ok(slot) = self.transfers.slots().clone().try_acquire_owned() else {
+            return self.refuse(TransferRefusal::Busy, ReplyCode::ServFail, out);
+        };
+        let Message { id, flags, question, has_opt, .. } = *self.request;
+        TransferAnswer::Messages(TransferMessages {
+            content,
+            next: 0,
+            request: RequestCopy { id, flags, question: question.to_vec(), has_opt },
+            signer: Signer { key: self.key.clone(), request: self.mac.clone(), before: None },
+            transfers: self.transfers.clone(),
+            secondary: self.secondary,
+            kind,
+            _slot: slot,
+        })
+    }
+
+    fn sign(&self, mut message: Vec<u8>, out: &mut Vec<u8>) -> TransferAnswer {
+        self.key.sign(&mut message, Some(&self.mac), self.sender.now);
+        *out = message;
+        TransferAnswer::Reply
+    }
+}
+
+/// Whether a serial is newer than another (RFC 1982, 3.2).
+fn is_newer(serial: u32, other: u32) -> bool {
+    let ahead = serial.wrapping_sub(other);
+    ahead != 0 && ahead < 1 << 31
+}
+
+impl TransferMessages {
+    /// Writes the next message into `out`; `false`: there is none. `now` is the unix time in seconds.
+    pub fn next(&mut self, now: u64, out: &mut Vec<u8>) -> bool {
+        let records = &self.content.records;
+        if self.next > records.len() {
+            return false;
+        }
+        let RequestCopy { id, flags, ref question, has_opt } = self.request;
+        let request =
+            Message { id, flags, question, query_type: TYPE_AXFR, class: CLASS_IN, has_opt, serial: None, tsig: None };
+        let mut writer = MessageWriter::reply(&request, ReplyCode::NoError, self.content.apex.wire());
+        while self.next <= records.len() && writer.len() + RECORD_OCTETS_MAX + TSIG_OCTETS_MAX <= MESSAGE_OCTETS_MAX {
+            writer.answer(records.get(self.next).unwrap_or(self.content.soa()));
+            self.next += 1;
+        }
+        *out = writer.finish(has_opt);
+        self.signer.sign(out, now);
+        if self.next > records.len() {
+            self.transfers.counters().given.of(self.kind).increment();
+            self.transfers.progress().has(&self.content.apex, self.secondary, self.content.serial);
+        }
+        true
+    }
+}
+
+impl Signer {
+    /// Signs each message, although some could stay unsigned (RFC 8945, 5.3.1): they are few.
+    fn sign(&mut self, message: &mut Vec<u8>, now: u64) {
+        let key = &self.key;
+        self.before = Some(match &self.before {
+            None => key.sign(message, Some(&self.request), now),
+            Some(before) => key.sign_further(message, before, now),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU8, time::Instant};
+
+    use arc_swap::ArcSwap;
+    use hickory_server::proto::{op::Message as ParsedMessage, serialize::binary::BinDecodable as _};
+
+    use super::{
+        super::tsig::tests::{NOW, key},
+        *,
+    };
+    use crate::{
+        config::{Transfer, TransferKey, TsigAlgorithm},
+        table::{Knowledge, ZoneEntry, ZoneSettings},
+        types::{NodeSet, ZoneName, ZoneState},
+    };
+
+    const SECONDARY: &str = "192.0.2.1";
+
+    fn name(text: &str) -> ZoneName {
+        ZoneName::parse(text).unwrap()
+    }
+
+    /// A zone with a node, one that waits, and many more for the catalog.
+    fn table() -> ZoneTable {
+        let zone = |text: &str| Arc::new(ZoneEntry::new(name(text), ZoneSettings::example(), 1000));
+        let live = zone("a.example");
+        let nodes = NodeSet::new(["10.0.0.1".parse().unwrap()]).unwrap();
+        live.learn(&Knowledge::up(&nodes, ZoneState::Live), 2000);
+        let many = (0..1000).map(|number| zone(&format!("z{number}.example")));
+        ZoneTable::new([live, zone("waits.example")].into_iter().chain(many))
+    }
+
+    fn transfers(table: &ZoneTable) -> Transfers {
+        let transfers = Transfers::new(Arc::default());
+        let transfer = Transfer {
+            secondaries: vec![format!("{SECONDARY}:53").parse().unwrap()],
+            key: TransferKey { name: name("k"), algorithm: TsigAlgorithm::HmacSha256, secret_file: "/secret".into() },
+            catalog: Some(name("catalog.invalid")),
+        };
+        let key = Arc::new(ArcSwap::from_pointee(key("k")));
+        transfers.replace(Some((&transfer, key)), &[], table, |_| None, 1000);
+        transfers.progress().observe(&name("a.example"), 2000, Instant::now());
+        transfers
+    }
+
+    /// A query, with the serial of the SOA that the sender has.
+    fn query(zone: &str, query_type: u16, has: Option<u32>) -> Vec<u8> {
+        let authorities = u8::from(has.is_some());
+        let mut message = vec![0xAB, 0xCD, 0, 0, 0, 1, 0, 0, 0, authorities, 0, 0];
+        message.extend(name(zone).wire());
+        message.extend([query_type.to_be_bytes(), CLASS_IN.to_be_bytes()].concat());
+        if let Some(serial) = has {
+            message.extend(b"\xC0\x0C\0\x06\0\x01\0\0\0\0\0\x16\0\0");
+            message.extend(serial.to_be_bytes());
+            message.extend([0; 16]);
+        }
+        message
+    }
+
+    fn sender(address: &str, transport: Transport) -> Sender {
+        Sender { address: address.parse().unwrap(), transport, now: NOW }
+    }
+
+    /// The messages that answer a signed query, each verified.
+    fn signed(
+        transfers: &Transfers,
+        table: &ZoneTable,
+        mut message: Vec<u8>,
+        transport: Transport,
+    ) -> Vec<ParsedMessage> {
+        let key = key("k");
+        let request = key.sign(&mut message, None, NOW);
+        let mut out = Vec::new();
+        let mut replies = Vec::new();
+        match transfers.answer(&message, &sender(SECONDARY, transport), table, &mut out) {
+            TransferAnswer::None => panic!("not answered"),
+            TransferAnswer::Reply => replies.push(out),
+            TransferAnswer::Messages(mut messages) => {
+                while messages.next(NOW, &mut out) {
+                    replies.push(out.clone());
+                }
+            }
+        }
+        let mut before: Option<Mac> = None;
+        for reply in &replies {
+            let Parsed::Message(parsed) = parse(reply) else { panic!() };
+            let record = parsed.tsig.unwrap();
+            let verified = match &before {
+                None => key.verify(reply, &record, Some(&request), NOW),
+                Some(before) => key.verify_further(reply, &record, before),
+            };
+            before = Some(verified.unwrap());
+        }
+        replies.iter().map(|reply| ParsedMessage::from_bytes(reply).unwrap()).collect()
+    }
+
+    fn refusals(transfers: &Transfers, reason: TransferRefusal) -> u64 {
+        transfers.counters().refused.of(reason).value()
+    }
+
+    #[test]
+    fn a_zone_is_its_soa_its_records_and_its_soa() {
+        let table = table();
+        let transfers = transfers(&table);
+        for (query_type, has) in [(TYPE_AXFR, None), (TYPE_IXFR, Some(1999)), (TYPE_IXFR, None)] {
+            let replies = signed(&transfers, &table, query("A.example", query_type, has), Transport::Tcp);
+            let records: Vec<_> = replies[0].answers.iter().map(ToString::to_string).collect();
+            let soa = "a.example. 4 IN SOA a.example. hostmaster.a.example. 2000 60 10 1209600 4";
+            assert_eq!(
+                (replies.len(), records),
+                (1, vec![soa.to_owned(), "a.example. 4 IN A 10.0.0.1".into(), soa.into()])
+            );
+        }
+        let state = transfers.secondaries(&name("a.example"), Instant::now());
+        assert_eq!(state[0].state.serial, Some(2000));
+        assert!(state[0].state.lag.is_zero());
+    }
+
+    #[test]
+    fn the_soa_alone_answers_where_nothing_is_newer_and_over_udp() {
+        let table = table();
+        let transfers = transfers(&table);
+        for (query_type, has, transport) in [
+            (TYPE_SOA, None, Transport::Udp),
+            (TYPE_SOA, None, Transport::Tcp),
+            (TYPE_IXFR, Some(2000), Transport::Tcp),
+            (TYPE_IXFR, Some(2001), Transport::Tls),
+            (TYPE_IXFR, Some(1), Transport::Udp),
+        ] {
+            let replies = signed(&transfers, &table, query("a.example", query_type, has), transport);
+            assert_eq!((replies.len(), replies[0].answers.len()), (1, 1), "{query_type} {has:?}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_takes_several_messages_each_signed() {
+        let table = table();
+        let transfers = transfers(&table);
+        let replies = signed(&transfers, &table, query("catalog.invalid", TYPE_AXFR, None), Transport::Tcp);
+        let records: usize = replies.iter().map(|reply| reply.answers.len()).sum();
+        assert!((4..10).contains(&replies.len()), "{}", replies.len());
+        assert_eq!(records, 2 + 2 + 1002, "SOAs, NS and version, zones");
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_refused_with_its_reason() {
+        use TransferRefusal::{Busy, NoZone, NotReady, OtherType, Udp};
+        let table = table();
+        let transfers = transfers(&table);
+        let tcp = Transport::Tcp;
+        for (zone, query_type, transport, reason, rcode) in [
+            ("waits.example", TYPE_AXFR, tcp, NotReady, "Server Failure"),
+            ("waits.example", TYPE_SOA, tcp, NotReady, "Server Failure"),
+            ("none.example", TYPE_AXFR, tcp, NoZone, "NotAuth"),
+            ("x.a.example", TYPE_AXFR, tcp, NoZone, "NotAuth"),
+            ("a.example", TYPE_AXFR, Transport::Udp, Udp, "Refused"),
+            ("a.example", 1, tcp, OtherType, "Refused"),
+        ] {
+            let before = refusals(&transfers, reason);
+            let replies = signed(&transfers, &table, query(zone, query_type, None), transport);
+            let code = format!("{:?}", replies[0].metadata.response_code);
+            assert_eq!(code.to_lowercase(), rcode.replace("Server Failure", "ServFail").to_lowercase(), "{zone}");
+            assert!(replies[0].answers.is_empty());
+            assert_eq!(refusals(&transfers, reason), before + 1);
+        }
+        let all = transfers.slots().clone().try_acquire_many_owned(64).unwrap();
+        let replies = signed(&transfers, &table, query("a.example", TYPE_AXFR, None), tcp);
+        assert_eq!((replies[0].answers.len(), refusals(&transfers, Busy)), (0, 1));
+        drop(all);
+        assert_eq!(signed(&transfers, &table, query("a.example", TYPE_AXFR, None), tcp)[0].answers.len(), 3);
+    }
+
+    #[test]
+    fn only_secondaries_with_the_key_get_anything() {
+        use TransferRefusal::{Address, BadKey, BadSignature, BadTime, Malformed, Unsigned};
+        let table = table();
+        let transfers = transfers(&table);
+        let plain = query("a.example", TYPE_AXFR, None);
+        let with = |name: &str, now: u64| {
+            let mut message = plain.clone();
+            key(name).sign(&mut message, None, now);
+            message
+        };
+        let mut changed = with("k", NOW);
+        changed[13] = b'b';
+        let mut cut = with("k", NOW);
+        cut.pop();
+        for (message, from, reason, code) in [
+            (plain.clone(), SECONDARY, Unsigned, ReplyCode::Refused),
+            (plain.clone(), "192.0.2.9", Address, ReplyCode::Refused),
+            (with("k", NOW), "192.0.2.9", Address, ReplyCode::Refused),
+            (with("other", NOW), SECONDARY, BadKey, ReplyCode::NotAuth),
+            (changed, SECONDARY, BadSignature, ReplyCode::NotAuth),
+            (with("k", NOW - 301), SECONDARY, BadTime, ReplyCode::NotAuth),
+            (cut, SECONDARY, Malformed, ReplyCode::FormErr),
+        ] {
+            let mut out = Vec::new();
+            let answer = transfers.answer(&message, &sender(from, Transport::Tcp), &table, &mut out);
+            assert!(matches!(answer, TransferAnswer::Reply), "{reason:?}");
+            assert_eq!((out[3] & 0x0F, out[6..8].to_vec()), (code as u8, vec![0, 0]), "{reason:?}");
+            assert_eq!(refusals(&transfers, reason), if from == "192.0.2.9" && message != plain { 2 } else { 1 });
+        }
+        let answer = |message: &[u8], transport| {
+            let mut out = Vec::new();
+            matches!(transfers.answer(message, &sender(SECONDARY, transport), &table, &mut out), TransferAnswer::None)
+        };
+        assert!(answer(&query("a.example", 1, None), Transport::Tcp), "an ordinary query is for others");
+        assert!(answer(&plain, Transport::Https) && answer(&plain, Transport::Quic));
+    }
+
+    #[test]
+    fn nothing_is_given_while_it_is_off() {
+        let table = table();
+        let transfers = Transfers::new(Arc::default());
+        let mut message = query("a.example", TYPE_AXFR, None);
+        key("k").sign(&mut message, None, NOW);
+        let answer = transfers.answer(&message, &sender(SECONDARY, Transport::Tcp), &table, &mut Vec::new());
+        assert!(matches!(answer, TransferAnswer::None) && !transfers.is_on());
+    }
+
+    #[test]
+    fn the_serial_grows_with_what_only_secondaries_see() {
+        let table = table();
+        let entry = table.zone(&name("a.example")).unwrap();
+        let serial = || entry.answers().serial;
+        let settings = ZoneSettings { max_addresses: NonZeroU8::MIN, ..ZoneSettings::example() };
+        entry.configure(&settings, 3000);
+        assert_eq!(serial(), 3000);
+        entry.configure(&ZoneSettings { subdomains: true, ..settings.clone() }, 4000);
+        assert_eq!(serial(), 4000);
+        entry.configure(&ZoneSettings { subdomains: true, ..settings }, 5000);
+        assert_eq!(serial(), 4000, "nothing has changed");
+    }
+}

@@ -1,0 +1,228 @@
+//! The task that notifies secondaries of changes, and keeps serials for the next start.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{
+    notify::{NotifyReply, NotifySocket},
+    primary::{Primary, Transfers},
+    progress::DueNotify,
+};
+use crate::{
+    metrics::NotifyResult,
+    snapshot::SnapshotStore,
+    table::{SharedTable, ZoneTable, table_version},
+    types::{ZoneName, unix_seconds},
+};
+
+/// Between looks at the zones and the sockets. A change is fetched within a tenth of a second, and a look at ten thousand
+/// zones takes a millisecond.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Datagrams that are read from one socket at one look: all answers that can be on the way, and as many forged ones.
+const REPLIES_MAX: usize = 256;
+
+/// Between two times that changed serials are kept.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Notifies the secondaries of changed zones for as long as it runs.
+#[derive(Debug)]
+pub struct Notifier {
+    transfers: Transfers,
+    table: SharedTable,
+    snapshot: Option<SnapshotStore>,
+    sockets: Sockets,
+    /// The version of the table that was looked at last, and with which configuration.
+    seen: Option<(u64, Arc<Primary>)>,
+    /// The serials that were kept last.
+    kept: BTreeMap<ZoneName, u32>,
+    kept_at: Option<Instant>,
+}
+
+/// The sockets to the secondaries, in their order.
+#[derive(Debug, Default)]
+struct Sockets {
+    secondaries: Vec<SocketAddr>,
+    listen: Vec<SocketAddr>,
+    /// `None`: it could not be opened yet.
+    open: Vec<Option<NotifySocket>>,
+    /// Secondaries about which a failure was logged.
+    reported: HashSet<SocketAddr>,
+}
+
+impl Notifier {
+    /// Notifies no secondary yet. Serials are kept in the snapshot, if there is one.
+    pub fn new(transfers: Transfers, table: SharedTable, snapshot: Option<SnapshotStore>) -> Self {
+        Self {
+            transfers,
+            table,
+            snapshot,
+            sockets: Sockets::default(),
+            seen: None,
+            kept: BTreeMap::new(),
+            kept_at: None,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(mut self) -> Infallible {
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            match self.transfers.primary() {
+                None => {
+                    self.sockets = Sockets::default();
+                    self.seen = None;
+                    self.transfers.changed().await;
+                }
+                Some(primary) => {
+                    self.look(&primary, Instant::now());
+                    looks.tick().await;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, primary: &Arc<Primary>, now: Instant) {
+        let seconds = unix_seconds();
+        self.sockets.follow(primary);
+        self.receive(primary, now, seconds);
+        // Before the zones: what changes meanwhile is seen at the next look.
+        let version = table_version();
+        let is_seen = |(seen, with): &(u64, Arc<Primary>)| *seen == version && Arc::ptr_eq(with, primary);
+        if !self.seen.as_ref().is_some_and(is_seen) {
+            self.seen = Some((version, primary.clone()));
+            let table = self.table.snapshot();
+            self.observe(primary, &table, now);
+        }
+        self.send(primary, now, seconds);
+        self.keep(primary, now);
+    }
+
+    /// Takes over the serials of all zones that can be fetched.
+    fn observe(&self, primary: &Primary, table: &ZoneTable, now: Instant) {
+        let catalog = primary.catalog.as_ref().map(|catalog| &catalog.content);
+        let mut progress = self.transfers.progress();
+        progress.retain(|zone| table.zone(zone).is_some() || catalog.is_some_and(|catalog| catalog.apex == *zone));
+        if let Some(catalog) = catalog {
+            progress.observe(&catalog.apex, catalog.serial, now);
+        }
+        for entry in table.entries() {
+            let answers = entry.answers();
+            if answers.is_learnt() {
+                progress.observe(entry.name(), answers.serial, now);
+            }
+        }
+    }
+
+    fn receive(&mut self, primary: &Primary, now: Instant, seconds: u64) {
+        let key = primary.key.load();
+        let counters = self.transfers.counters();
+        for socket in self.sockets.open.iter_mut().flatten() {
+            for _ in 0..REPLIES_MAX {
+                match socket.receive(&key, seconds) {
+                    None => break,
+                    Some(NotifyReply::Ignored) => counters.replies_ignored.increment(),
+                    Some(NotifyReply::Acknowledged(notify)) => {
+                        counters.notifies.of(NotifyResult::Acknowledged).increment();
+                        self.sockets.reported.remove(&primary.secondaries[notify.secondary]);
+                        self.transfers.progress().acknowledged(&notify);
+                    }
+                    Some(NotifyReply::Refused(notify, code)) => {
+                        counters.notifies.of(NotifyResult::Refused).increment();
+                        let secondary = primary.secondaries[notify.secondary];
+                        if self.sockets.reported.insert(secondary) {
+                            let zone = &notify.zone;
+                            tracing::warn!(%secondary, %zone, code, "a secondary refuses NOTIFY; it is sent again");
+                        }
+                        self.transfers.progress().failed(&notify, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, primary: &Primary, now: Instant, seconds: u64) {
+        let counters = self.transfers.counters();
+        let due = {
+            let mut progress = self.transfers.progress();
+            counters.notifies.of(NotifyResult::Timeout).add(progress.expire(now));
+            // A socket that cannot be opened is no reason to wait: its notifications fail, and are tried again.
+            let free = self
+                .sockets
+                .open
+                .iter_mut()
+                .map(|socket| socket.as_mut().map_or(super::notify::IN_FLIGHT_MAX, |socket| socket.free(now)));
+            let mut free: Vec<_> = free.collect();
+            progress.take_due(now, &mut free)
+        };
+        let key = primary.key.load();
+        for notify in due {
+            match self.sockets.send(&notify, &key, now, seconds) {
+                Ok(()) => counters.notifies.of(NotifyResult::Sent).increment(),
+                Err(error) => {
+                    counters.notifies.of(NotifyResult::Failed).increment();
+                    let secondary = primary.secondaries[notify.secondary];
+                    if self.sockets.reported.insert(secondary) {
+                        tracing::warn!(%secondary, %error, "a secondary cannot be notified; trying on");
+                    }
+                    self.transfers.progress().failed(&notify, now);
+                }
+            }
+        }
+    }
+
+    /// Keeps the serials for the next start, if any has changed.
+    fn keep(&mut self, primary: &Primary, now: Instant) {
+        let Some(snapshot) = &self.snapshot else { return };
+        if self.kept_at.is_some_and(|kept| now.saturating_duration_since(kept) < KEEP_INTERVAL) {
+            return;
+        }
+        self.kept_at = Some(now);
+        let table = self.table.snapshot();
+        let zones = table.entries().map(|entry| (entry.name().clone(), entry.answers().serial));
+        let catalog = primary.catalog.iter().map(|catalog| (catalog.content.apex.clone(), catalog.content.serial));
+        let serials: BTreeMap<_, _> = zones.chain(catalog).collect();
+        if serials != self.kept {
+            snapshot.keep_serials(serials.clone());
+            self.kept = serials;
+        }
+    }
+}
+
+impl Sockets {
+    /// Opens the sockets anew where the secondaries or our addresses are others.
+    fn follow(&mut self, primary: &Primary) {
+        if self.secondaries != primary.secondaries || self.listen != primary.listen {
+            let open = primary.secondaries.iter().map(|_| None).collect();
+            let (secondaries, listen) = (primary.secondaries.clone(), primary.listen.clone());
+            *self = Self { secondaries, listen, open, reported: HashSet::new() };
+        }
+    }
+
+    fn send(
+        &mut self,
+        notify: &DueNotify,
+        key: &super::tsig::TsigKey,
+        now: Instant,
+        seconds: u64,
+    ) -> std::io::Result<()> {
+        let socket = &mut self.open[notify.secondary];
+        let socket = match socket {
+            Some(socket) => socket,
+            None => socket.insert(NotifySocket::open(self.secondaries[notify.secondary], &self.listen)?),
+        };
+        match socket.send(notify.clone(), key, now, seconds) {
+            // About an earlier datagram, which the secondary's host refused; it counts as one that is not acknowledged.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+            sent => sent,
+        }
+    }
+}
