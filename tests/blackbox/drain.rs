@@ -100,7 +100,7 @@ fn a_drain_acts_at_once_and_is_visible_everywhere() {
     assert!(history.contains("it refused the connection"), "{history}");
     cluster.restart(node).unwrap();
     wait::until("the node to be back", || {
-        run(&daemon, &["history", "b.example"]).contains("stays drained, and would be down -> up").then_some(())
+        run(&daemon, &["history", "a.example"]).contains("stays drained, and would be down -> up").then_some(())
     });
     run(&daemon, &["undrain", &node.to_string()]);
     run(&daemon, &["drain", &node.to_string(), "--zone", "b.example", "--for", "30m"]);
