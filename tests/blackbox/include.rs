@@ -286,7 +286,7 @@ fn commands_read_included_files_and_name_them() {
     let said = String::from_utf8(output.stdout).unwrap();
     let expected =
         format!("warning: this file is included by {}, and lacks the [defaults] there", place.main().display());
-    assert!(output.status.success() && said.starts_with(&expected), "{said}");
+    assert!(output.status.success() && said.contains(&expected), "{said}");
     let (code, _, said) = daemon.command(&["plan", included.to_str().unwrap()]);
     let expected = format!(
         "{} is included by {1}, and is no configuration of its own; a reload reads both: `alternator-dns plan {1}`\n",
