@@ -42,6 +42,10 @@
 //! `answer/forwarded.rs` fills the upstream's records into the same kind of reply; where an alias leads into a zone, the
 //! answer is `resolve`'s.
 //!
+//! A message of a secondary goes from `server/service.rs` to `transfer/`, which begins with a page of its own
+//! (`transfer/mod.rs`): SOA, AXFR and IXFR for servers that fetch the zones. `supervisor/transferring.rs` starts the task that
+//! notifies them, and watches the file of their key.
+//!
 //! # A poll
 //!
 //! 1. `discovery/poller.rs` is the loop of one zone. It feeds events to `membership` and performs the resulting

@@ -549,7 +549,7 @@ mod tests {
         assert!(Config::parse(Path::new("z"), format!("\u{feff}{ZONE}").as_bytes()).is_ok());
         assert_says(&[(
             &format!("\u{feff}prt = 1\n{ZONE}"),
-            &["1:1: this file has no key \"prt\"; it knows server, forward, defaults, zones"],
+            &["1:1: this file has no key \"prt\"; it knows server, forward, transfer, defaults, zones"],
         )]);
     }
 
