@@ -18,15 +18,15 @@ use super::{
 use crate::types::{AnswerCount, ZoneName};
 
 /// TTL of NS records and of the addresses of name servers, in seconds: they change with the configuration alone.
-const NAME_SERVER_TTL: u32 = 3600;
+pub(super) const NAME_SERVER_TTL: u32 = 3600;
 
 /// SOA timers, in seconds. These zones are not transferred, so the values are customary and have no effect.
-const SOA_REFRESH: i32 = 60;
-const SOA_RETRY: i32 = 10;
-const SOA_EXPIRE: i32 = 1_209_600;
+pub(super) const SOA_REFRESH: i32 = 60;
+pub(super) const SOA_RETRY: i32 = 10;
+pub(super) const SOA_EXPIRE: i32 = 1_209_600;
 
 /// The mailbox that an SOA names as responsible (RFC 2142, 7).
-const RESPONSIBLE: &str = "hostmaster";
+pub(super) const RESPONSIBLE: &str = "hostmaster";
 
 impl Reply<'_> {
     /// Fills in a resolution. `worker` chooses among the zone's nodes.
