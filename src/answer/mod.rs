@@ -4,7 +4,7 @@
 //! in the table and decides every other rcode; it is a pure function. `records` and `forwarded` fill the records of a
 //! zone or of an upstream into a `Reply`, which `render` writes. A [`Worker`] chooses the nodes: chance is an argument.
 //!
-//! [`Responder::answer`] does all of it for every transport. The everyday question takes the fast path (`fast`), from
+//! [`Responder::answer`] does all of it for every transport. A common question takes the fast path (`fast`), from
 //! octets to octets. A question for upstreams is answered later, by [`Responder::answer_forwarded`].
 
 mod cookie;
@@ -26,20 +26,19 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use self::{
-    fast::PlainMatch,
-    query::Request,
-    render::Reply,
-    resolve::{Match, Outcome, query_type_label},
-};
 pub use self::{
     forwarded::{ForwardedQuestion, UpstreamOutcome},
     query::{Parsed, Query, parse},
     resolve::{Resolution, resolve},
     worker::Worker,
 };
+use self::{
+    query::Request,
+    render::Reply,
+    resolve::{Match, Outcome, query_type_label},
+};
 use crate::{
-    metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport, ZoneId},
+    metrics::{IgnoreReason, ProcessCounters, QueryType, Rcode, Transport},
     table::{Admission, ZoneTable},
 };
 
@@ -76,47 +75,16 @@ pub struct Responder<'t> {
     pub counters: &'t ProcessCounters,
 }
 
-/// A message, and the zone of its name where the fast path may answer it.
-pub struct Lookup<'m, 't> {
-    message: &'m [u8],
-    matched: Option<PlainMatch<'m, 't>>,
-}
-
-impl Lookup<'_, '_> {
-    /// The zone that the fast path would answer from.
-    fn zone(&self) -> Option<ZoneId> {
-        self.matched.as_ref().and_then(PlainMatch::zone)
-    }
-}
-
-impl<'t> Responder<'t> {
+impl Responder<'_> {
     /// Answers one message into `out`.
     ///
     /// `worker` chooses the nodes and their order. It names nodes equally often over all questions that it is given, so
     /// each thread keeps one.
     pub fn answer(&self, message: &[u8], client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> Answered {
-        self.answer_found(&self.look_up(message), client, worker, out)
-    }
-
-    /// The first half of [`Self::answer`]. With thousands of zones, looking all messages of a batch up, and reading what
-    /// the worker keeps of their zones ([`Worker::read_ahead`]), before answering the first lets the processor wait for
-    /// many reads of memory at once.
-    pub fn look_up<'m>(&self, message: &'m [u8]) -> Lookup<'m, 't> {
-        Lookup { message, matched: self.match_plain(message) }
-    }
-
-    /// The second half of [`Self::answer`].
-    pub fn answer_found(
-        &self,
-        lookup: &Lookup<'_, 't>,
-        client: &Client,
-        worker: &mut Worker,
-        out: &mut Vec<u8>,
-    ) -> Answered {
-        match &lookup.matched {
-            Some(matched) if self.answer_plain(matched, client, worker, out) => Answered::Reply,
-            _ => self.answer_slow(lookup.message, client, worker, out),
+        if self.answer_fast(message, client, worker, out) {
+            return Answered::Reply;
         }
+        self.answer_slow(message, client, worker, out)
     }
 
     /// Answers any message. Public so that a fuzzer can compare both paths.

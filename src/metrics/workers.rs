@@ -49,12 +49,12 @@ const RARE: usize = 2 * QueryType::ALL.len();
 
 /// Where a reply is counted in the cell of its zone.
 #[derive(Clone, Copy)]
-enum Place {
+enum CounterIndex {
     Frequent(usize),
     Rare(usize),
 }
 
-impl Place {
+impl CounterIndex {
     /// `None`: the fast path gives no such reply.
     fn of(query_type: QueryType, rcode: Rcode) -> Option<Self> {
         match (query_type, rcode) {
@@ -96,7 +96,7 @@ impl AllWorkers {
 
     /// UDP queries of this type that were answered for a zone with this rcode.
     pub fn of(&self, zone: ZoneId, query_type: QueryType, rcode: Rcode) -> u64 {
-        Place::of(query_type, rcode).map_or(0, |place| self.sum(|worker| worker.of(zone, place)))
+        CounterIndex::of(query_type, rcode).map_or(0, |index| self.sum(|worker| worker.of(zone, index)))
     }
 
     /// Queries answered on the fast path.
@@ -121,22 +121,17 @@ impl WorkerCounters {
 
     /// Counts a UDP query that was answered for a zone; `false`: this worker has no counter for it.
     pub fn count_datagram(&self, zone: ZoneId, query_type: QueryType, rcode: Rcode) -> bool {
-        match Place::of(query_type, rcode) {
-            Some(Place::Frequent(at)) => self.frequent.count(zone, at),
-            Some(Place::Rare(at)) => self.rare.count(zone, at),
+        match CounterIndex::of(query_type, rcode) {
+            Some(CounterIndex::Frequent(at)) => self.frequent.count(zone, at),
+            Some(CounterIndex::Rare(at)) => self.rare.count(zone, at),
             None => false,
         }
     }
 
-    /// Reads what a frequent answer for a zone will write to.
-    pub fn touch(&self, zone: ZoneId) -> u64 {
-        self.frequent.cell(zone).map_or(0, |cell| cell.generation.load(Relaxed))
-    }
-
-    fn of(&self, zone: ZoneId, place: Place) -> u64 {
-        match place {
-            Place::Frequent(at) => self.frequent.value(zone, at),
-            Place::Rare(at) => self.rare.value(zone, at),
+    fn of(&self, zone: ZoneId, index: CounterIndex) -> u64 {
+        match index {
+            CounterIndex::Frequent(at) => self.frequent.value(zone, at),
+            CounterIndex::Rare(at) => self.rare.value(zone, at),
         }
     }
 }
@@ -254,10 +249,10 @@ mod tests {
     fn an_index_beyond_the_maximum_has_no_counter() {
         let workers = AllWorkers::default();
         let last = CHUNK * CHUNKS_MAX;
-        for (index, place) in [(last - 1, true), (last, false)] {
+        for (index, is_counted) in [(last - 1, true), (last, false)] {
             let zone = ZoneId { index: u32::try_from(index).unwrap(), generation: 0 };
-            assert_eq!(workers.take().count_datagram(zone, QueryType::A, Rcode::NoError), place);
-            assert_eq!(workers.of(zone, QueryType::A, Rcode::NoError), u64::from(place));
+            assert_eq!(workers.take().count_datagram(zone, QueryType::A, Rcode::NoError), is_counted);
+            assert_eq!(workers.of(zone, QueryType::A, Rcode::NoError), u64::from(is_counted));
         }
     }
 }

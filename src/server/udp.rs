@@ -16,16 +16,15 @@ use nix::{
     errno::Errno,
     sys::socket::{setsockopt, sockopt},
 };
-use smallvec::SmallVec;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use self::{
-    batch::{Arrival, BATCH, ReceiveBatch, SendBatch, SourceAddress, Wait},
+    batch::{Arrival, ReceiveBatch, SendBatch, SourceAddress, Wait},
     ending::{Ending, Member, Phase},
 };
 use super::{forward::ReplyTo, query_log::Exchange, service::Service};
 use crate::{
-    answer::{Answered, Client, Lookup, Worker},
+    answer::{Answered, Client, Worker},
     metrics::{IgnoreReason, Transport},
     systemd::watchdog::Beat,
     types::unix_now,
@@ -158,10 +157,7 @@ impl UdpWorker {
             let now = unix_now();
             let query_log = self.service.query_log();
             let is_logged = query_log.is_on();
-            let mut lookups = SmallVec::<[Lookup<'_, '_>; BATCH]>::new();
-            lookups.extend(received.arrivals().map(|(_, message)| responder.look_up(message)));
-            worker.read_ahead(&lookups);
-            for ((arrival, message), lookup) in received.arrivals().zip(&lookups) {
+            for (arrival, message) in received.arrivals() {
                 if let Some(reason) = ignored_port(arrival.client.port()) {
                     self.service.counters().ignored.of(reason).increment();
                     continue;
@@ -169,7 +165,7 @@ impl UdpWorker {
                 let client = Client { address: arrival.client.ip(), transport: Transport::Udp, now };
                 replies.push(arrival.client, arrival.local, |out| {
                     let began = is_logged.then(Instant::now);
-                    let answered = match responder.answer_found(lookup, &client, worker, out) {
+                    let answered = match responder.answer(message, &client, worker, out) {
                         Answered::Forward => self.service.forward(message, &client, self.reply_to(arrival), out),
                         answered => answered,
                     };

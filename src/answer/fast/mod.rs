@@ -1,4 +1,4 @@
-//! The fast path: the everyday questions from octets to octets, without allocation.
+//! The fast path: the common questions from octets to octets, without allocation.
 //!
 //! It answers names of zones and domains in class IN: addresses, SOA, NS, and, with a prepared SOA, that a type or a name does
 //! not exist. Everything else takes the slow path, which gives the same replies: a property test holds both to the same
@@ -20,51 +20,27 @@ use super::{
     worker::{NameServerRecords, Worker},
 };
 use crate::{
-    metrics::{Rcode, Transport, ZoneId},
+    metrics::{Rcode, Transport},
     table::{DomainEntry, DomainSettings, Position, Row, TableEntry},
     types::NAME_OCTETS_MAX,
 };
 
-/// A question that the fast path can read, and what its name belongs to.
-pub(super) struct PlainMatch<'m, 't> {
-    query: PlainQuery<'m>,
-    entry: TableEntry<'t>,
-    position: Position<'t>,
-}
+/// NS and address records at which the renderer's encoder still compresses every name: it stops after 120.
+const NAME_SERVER_RECORDS_MAX: u16 = 100;
 
-impl PlainMatch<'_, '_> {
-    /// The zone.
-    pub(super) fn zone(&self) -> Option<ZoneId> {
-        match self.entry {
-            TableEntry::Zone(row) => Some(row.id),
-            TableEntry::Domain(_) => None,
-        }
-    }
-}
-
-impl<'t> Responder<'t> {
-    /// Looks a plain question up; `None`: the slow path must.
-    pub(super) fn match_plain<'m>(&self, message: &'m [u8]) -> Option<PlainMatch<'m, 't>> {
-        let query = PlainQuery::read(message)?;
+impl Responder<'_> {
+    /// Answers a common question into `out` and counts it; `false`: the slow path must do both.
+    pub(super) fn answer_fast(&self, message: &[u8], client: &Client, worker: &mut Worker, out: &mut Vec<u8>) -> bool {
+        let Some(query) = PlainQuery::read(message) else { return false };
+        let server = self.table.server();
         // The rate limit needs the whole message.
-        if self.table.server().limiter.is_some() {
-            return None;
+        if server.limiter.is_some() {
+            return false;
         }
         let mut buffer = [0; NAME_OCTETS_MAX];
-        let (entry, position) = self.table.find(query.lower_name(&mut buffer)?)?;
-        Some(PlainMatch { query, entry, position })
-    }
-
-    /// Answers a plain question into `out` and counts it; `false`: the slow path must do both.
-    pub(super) fn answer_plain(
-        &self,
-        matched: &PlainMatch<'_, 't>,
-        client: &Client,
-        worker: &mut Worker,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let PlainMatch { ref query, entry, position } = *matched;
-        let reply = PlainReply { query, server: self.table.server(), client };
+        let Some(name) = query.lower_name(&mut buffer) else { return false };
+        let Some((entry, position)) = self.table.find(name) else { return false };
+        let reply = PlainReply { query: &query, server, client };
         let rcode = match entry {
             TableEntry::Zone(row) => self.answer_zone(row, position, &reply, worker, out),
             TableEntry::Domain(domain) => answer_domain(domain, position, &reply, out),
@@ -116,6 +92,10 @@ impl<'t> Responder<'t> {
 
     /// Writes the NS records. The slow path makes them when they are first asked for.
     fn write_name_servers(&self, row: &Row, reply: &PlainReply<'_>, worker: &mut Worker, out: &mut Vec<u8>) -> bool {
+        // Where the SOA needs the renderer, so do they.
+        if worker.soa(row.id).is_none() {
+            return false;
+        }
         if worker.name_servers(row.id, self.table.version()).is_none() {
             let Some(records) = self.name_server_records(row, reply.client, worker) else { return false };
             worker.keep_name_servers(row.id, records);
@@ -141,7 +121,8 @@ impl<'t> Responder<'t> {
         reply.fill(&resolve(self.table, &query, &client), worker).ok()?;
         let mut out = Vec::new();
         reply.render(&mut out);
-        NameServerRecords::read(&out, message.len(), self.table.version(), serial)
+        let records = NameServerRecords::read(&out, message.len(), self.table.version(), serial)?;
+        (records.answers.saturating_add(records.additionals) <= NAME_SERVER_RECORDS_MAX).then_some(records)
     }
 }
 

@@ -53,8 +53,8 @@ fn world() -> ZoneTable {
         ..ZoneSettings::example()
     };
     let long = format!("{0}.{0}.{0}.example", "m".repeat(63));
-    let crowd: Vec<_> = (0..30).map(|n| format!("ns{n}.crowd.alt.test")).collect();
-    let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
+    let servers_of_many: Vec<_> = (0..30).map(|n| format!("ns{n}.many.alt.test")).collect();
+    let servers_of_many: Vec<_> = servers_of_many.iter().map(String::as_str).collect();
     let others = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
     let secret = ZoneSettings { clients: others, ..ZoneSettings::example() };
     let hang = Arc::new(DomainEntry::new(ZoneName::parse("hang.test").unwrap(), hang, 7));
@@ -77,7 +77,7 @@ fn world() -> ZoneTable {
         entry("post.alt.test", with_servers(&["ns.hostmaster.post.alt.test"]), known(&["10.0.0.7"], false)),
         entry("far.alt.test", with_servers(&["a.ns.example", "ns.example", &long]), known(&["10.0.0.7"], true)),
         entry("long.alt.test", with_servers(&[&long]), known(&["10.0.0.7"], false)),
-        entry("crowd.alt.test", with_servers(&crowd), known(&["10.0.0.7"], false)),
+        entry("many.alt.test", with_servers(&servers_of_many), known(&["10.0.0.7"], false)),
     ];
     ZoneTable::with_domains(zones, [hang]).with_server(server_settings())
 }

@@ -5,7 +5,6 @@ mod zone;
 
 use std::{
     fmt,
-    hint::black_box,
     net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -18,7 +17,7 @@ use self::{
     shuffle::ShuffleBag,
     zone::{CachedZone, INLINE_V4, INLINE_V6, NEVER},
 };
-use super::{Lookup, soa::SoaParts};
+use super::soa::SoaParts;
 use crate::{
     metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters, ZoneId},
     table::{Addresses, Row, table_version},
@@ -109,15 +108,6 @@ impl Worker {
 
     fn with(random: StdRng) -> Self {
         Self { random, cache: ZoneCache::default(), scratch: Scratch::default(), counters: None }
-    }
-
-    /// Reads the first octets of what answers to these questions will read, so that it is near when they do.
-    pub fn read_ahead(&self, lookups: &[Lookup<'_, '_>]) {
-        let zones = lookups.iter().filter_map(Lookup::zone);
-        let generation = |id: ZoneId| self.cache.0.get(id.index as usize).map_or(0, CachedZone::touch);
-        let count = |id: ZoneId| self.counters.as_ref().map_or(0, |own| own.touch(id));
-        // The sum is of no use, but without it the reads would be left out.
-        black_box(zones.fold(0, |sum: u64, id| sum ^ generation(id) ^ count(id)));
     }
 
     /// The current summary of a zone. What the other methods say of the zone is of the same moment.

@@ -43,11 +43,6 @@ impl<A: Copy, Inline: Array<Item = A>> ShuffleBag<Inline> {
         is_other
     }
 
-    /// Reads the beginning of the bag.
-    pub(super) fn touch(&self) -> u64 {
-        self.remaining.into()
-    }
-
     /// How many addresses there are.
     pub(super) fn len(&self) -> usize {
         self.addresses.len()

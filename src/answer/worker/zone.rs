@@ -87,11 +87,6 @@ pub(in crate::answer) struct NameServerRecords {
 }
 
 impl CachedZone {
-    /// Reads one octet of each cache line that most answers read.
-    pub(super) fn touch(&self) -> u64 {
-        self.version ^ self.v4.touch()
-    }
-
     #[cold]
     pub(super) fn reset(&mut self, generation: u32) {
         *self = Self { generation, ..Self::default() };

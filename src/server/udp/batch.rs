@@ -25,7 +25,7 @@ use crate::answer::wire::UDP_OCTETS_MAX;
 
 /// Datagrams per system call. With 32 the call's own cost is small for each, and the first of a batch waits no longer than
 /// some fifty microseconds.
-pub(super) const BATCH: usize = 32;
+const BATCH: usize = 32;
 
 /// Octets kept of a datagram: as many as we advertise. A longer one is cut and fails to parse.
 const DATAGRAM_OCTETS: usize = UDP_OCTETS_MAX as usize;
