@@ -4,8 +4,8 @@
 //! in the table and decides every other rcode; it is a pure function. `records` and `forwarded` fill the records of a
 //! zone or of an upstream into a `Reply`, which `render` writes. A [`Worker`] chooses the nodes: chance is an argument.
 //!
-//! [`Responder::answer`] does all of it for every transport. The plain A or AAAA question takes the fast path (`fast`),
-//! from octets to octets. A question for upstreams is answered later, by [`Responder::answer_forwarded`].
+//! [`Responder::answer`] does all of it for every transport. A common question takes the fast path (`fast`), from
+//! octets to octets. A question for upstreams is answered later, by [`Responder::answer_forwarded`].
 
 mod cookie;
 mod fast;
@@ -15,6 +15,7 @@ pub mod query;
 mod records;
 mod render;
 pub mod resolve;
+mod soa;
 #[cfg(test)]
 mod tests;
 pub mod wire;

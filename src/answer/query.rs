@@ -248,7 +248,8 @@ impl<'m> Body<'m> {
 
 impl Edns {
     /// `None` when an option reaches over the end of the OPT, or a cookie is ill-formed.
-    fn take_options(&mut self, data: &[u8]) -> Option<()> {
+    #[inline]
+    pub(super) fn take_options(&mut self, data: &[u8]) -> Option<()> {
         let mut reader = Reader { message: data, at: 0 };
         while reader.at < data.len() {
             let code = reader.u16()?;

@@ -256,15 +256,13 @@ impl<'m> Question<'m> {
         }
     }
 
-    /// A name of ours for record data. Where it ends in the zone's name it takes the client's spelling of it, because the
-    /// encoder compresses only to labels that are equal octet for octet.
+    /// A name of ours for record data. Where it ends as the zone's name does it takes the client's spelling of that end,
+    /// because the encoder compresses only to labels that are equal octet for octet.
     pub(super) fn spell(&self, name: &ZoneName, zone: &ZoneName) -> Result<Name, ProtoError> {
-        let own = name.wire().len().saturating_sub(zone.wire().len());
-        let zone_as_asked = self.octets.get(self.zone_at..=self.name_end).unwrap_or_default();
-        let wire = match name.wire().split_at_checked(own) {
-            Some((labels, _)) if name.is_within(zone) => [labels, zone_as_asked].concat(),
-            _ => name.wire().to_vec(),
-        };
+        let shared = name.octets_shared_with(zone);
+        let labels = &name.wire()[..name.wire().len() - shared];
+        let end_at = (self.name_end + 1).saturating_sub(shared);
+        let wire = [labels, self.octets.get(end_at..=self.name_end).unwrap_or_default()].concat();
         Name::from_labels(suffixes(&wire).filter_map(|rest| match rest.split_first()? {
             (0, _) => None,
             (&length, rest) => rest.get(..usize::from(length)),

@@ -15,8 +15,7 @@ use super::{
 use crate::{
     metrics::{QueryType, Rcode},
     table::{
-        Answers, DomainAnswers, DomainEntry, Knowledge, NameServers, Position, ServerSettings, TableEntry, ZoneEntry,
-        ZoneTable,
+        Answers, DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneEntry, ZoneTable,
     },
     types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
@@ -27,9 +26,6 @@ const ID_NAMES: [&[u8]; 2] = [b"\x08hostname\x04bind\0", b"\x02id\x06server\0"];
 
 /// Types that concern one message exchange (OPT, TKEY, TSIG) or a whole zone: no server can answer them for another.
 const TYPES_NEVER_FORWARDED: [u16; 5] = [TYPE_OPT, TYPE_TKEY, TYPE_TSIG, TYPE_IXFR, TYPE_AXFR];
-
-/// The longest TTL of a negative answer about a zone without nodes, in seconds: nodes are expected any moment.
-const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
 
 /// How one question is answered. It borrows from the table, so it lives for one answer.
 #[derive(Debug)]
@@ -213,13 +209,7 @@ impl<'t> Match<'t> {
     /// TTL of the SOA and its minimum, in seconds: how long a denial may be cached (RFC 2308, 4 and 5).
     pub fn negative_ttl(&self) -> u32 {
         match self {
-            Self::Zone(ZoneMatch { answers, .. }) => {
-                let configured = answers.settings.negative_ttl.as_secs();
-                match answers.knowledge {
-                    Knowledge::Waiting(_) => configured.min(WAITING_NEGATIVE_TTL_MAX),
-                    Knowledge::Known(_) => configured,
-                }
-            }
+            Self::Zone(zone) => zone.answers.negative_ttl(),
             Self::Domain(domain) => domain.answers.settings.negative_ttl.as_secs(),
         }
     }
@@ -295,15 +285,14 @@ fn of_entry<'t>(
             extended_error: Some(ExtendedError::Prohibited),
         };
     }
-    let outcome = match (query.query_type, position) {
-        (TYPE_AXFR | TYPE_IXFR, _) => Outcome::Refused,
-        (query_type, Position::Apex) => at_apex(table, &matched, query_type),
-        (query_type, Position::NameServer(addresses)) => at_name_server(addresses, query_type),
-        (query_type, Position::EmptyNonTerminal | Position::BelowApex) if matched.subdomains() => {
-            matched.records(query_type)
-        }
-        (_, Position::EmptyNonTerminal) => Outcome::NoData,
-        (_, Position::BelowApex) => Outcome::NxDomain,
+    let outcome = match subject(query.query_type, position, matched.subdomains()) {
+        Subject::Transfer => Outcome::Refused,
+        Subject::Soa => Outcome::Soa,
+        Subject::NameServers => name_servers(table, &matched),
+        Subject::Records => matched.records(query.query_type),
+        Subject::NameServer(addresses) => at_name_server(addresses, query.query_type),
+        Subject::Nothing => Outcome::NoData,
+        Subject::NoName => Outcome::NxDomain,
     };
     let extended_error = match &outcome {
         Outcome::Nodes { .. } if matched.is_stale() => Some(ExtendedError::Stale),
@@ -311,6 +300,39 @@ fn of_entry<'t>(
         _ => None,
     };
     Resolution { matched: Some(matched), outcome, extended_error }
+}
+
+/// What a question is about. Both paths decide by it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Subject<'t> {
+    /// A zone transfer.
+    Transfer,
+    /// The SOA of the zone.
+    Soa,
+    /// The NS records of the zone.
+    NameServers,
+    /// What the apex has of a type other than SOA and NS.
+    Records,
+    /// A name server of ours, with its addresses.
+    NameServer(&'t [IpAddr]),
+    /// A name that exists and has no records.
+    Nothing,
+    /// A name that does not exist.
+    NoName,
+}
+
+/// What a question of this type is about, whose name lies there. `subdomains`: every name below answers like the apex.
+pub(super) fn subject(query_type: u16, position: Position<'_>, subdomains: bool) -> Subject<'_> {
+    match (query_type, position) {
+        (TYPE_AXFR | TYPE_IXFR, _) => Subject::Transfer,
+        (TYPE_SOA, Position::Apex) => Subject::Soa,
+        (TYPE_NS, Position::Apex) => Subject::NameServers,
+        (_, Position::Apex) => Subject::Records,
+        (_, Position::NameServer(addresses)) => Subject::NameServer(addresses),
+        (_, Position::EmptyNonTerminal | Position::BelowApex) if subdomains => Subject::Records,
+        (_, Position::EmptyNonTerminal) => Subject::Nothing,
+        (_, Position::BelowApex) => Subject::NoName,
+    }
 }
 
 /// The type of a question, as metrics name it.
@@ -354,16 +376,12 @@ fn other_class<'t>(server: &'t ServerSettings, query: &Query<'_>, client: &Clien
     }
 }
 
-fn at_apex<'t>(table: &'t ZoneTable, matched: &Match<'_>, query_type: u16) -> Outcome<'t> {
-    match query_type {
-        TYPE_SOA => Outcome::Soa,
-        TYPE_NS if matched.name_servers().is_empty() => Outcome::NoData,
-        TYPE_NS => {
-            let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
-            Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
-        }
-        _ => matched.records(query_type),
+fn name_servers<'t>(table: &'t ZoneTable, matched: &Match<'_>) -> Outcome<'t> {
+    if matched.name_servers().is_empty() {
+        return Outcome::NoData;
     }
+    let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
+    Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
 }
 
 /// The zone's addresses, for a type that asks for addresses.

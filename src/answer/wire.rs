@@ -36,6 +36,10 @@ pub(super) const FLAG_RECURSION_DESIRED: u8 = 0x01;
 /// Flag in the fourth octet of a header.
 pub(super) const FLAG_RECURSION_AVAILABLE: u8 = 0x80;
 
+/// The rcode in the fourth octet of a header, and NXDOMAIN there.
+pub(super) const RCODE_BITS: u8 = 0x0F;
+pub(super) const RCODE_NXDOMAIN: u8 = 3;
+
 /// Class IN (RFC 1035, 3.2.4). No other has zones, not even ANY: a zone has one class.
 pub(super) const CLASS_IN: u16 = 1;
 

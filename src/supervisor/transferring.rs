@@ -12,7 +12,7 @@ use crate::{
     net::watched::{FileReader, Look, WatchError, WatchedFiles},
     snapshot::SnapshotStore,
     table::SharedTable,
-    transfer::{Notifier, SECRET_OCTETS_MAX, SecretError, Transfers, TsigKey},
+    transfer::{Notifier, SECRET_OCTETS_MAX, SecretError, Transfers, TsigKey, Wanted},
     types::unix_now,
 };
 
@@ -73,9 +73,9 @@ impl Transferring {
         tasks: &mut JoinMap<String, ()>,
     ) {
         let wanted = config.transfer.as_ref().zip(prepared);
-        let primary = wanted.as_ref().map(|(transfer, (_, key))| (*transfer, key.clone()));
+        let primary = wanted.as_ref().map(|(transfer, (_, key))| Wanted { transfer, key: key.clone(), listen });
         let kept = |catalog: &_| snapshot.and_then(|snapshot| snapshot.last_serial(catalog));
-        self.transfers.replace(primary, listen, &table.now(), kept, unix_now());
+        self.transfers.replace(primary, &table.now(), kept, unix_now());
         match wanted {
             Some((transfer, (files, in_force))) => {
                 let key = transfer.key.clone();

@@ -20,6 +20,9 @@ use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, NodeState
 /// TTL of seeds' addresses, in seconds: they are a guess, and the first poll is seconds away.
 const FAIL_OPEN_TTL_MAX: u32 = 2;
 
+/// The longest TTL of a negative answer about a zone without nodes, in seconds: nodes are expected any moment.
+const WAITING_NEGATIVE_TTL_MAX: u32 = 1;
+
 /// What an operator decides about a zone's answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ZoneSettings {
@@ -284,6 +287,14 @@ impl Answers {
         match self.knowledge {
             Knowledge::Waiting(_) => self.settings.ttl.as_secs().min(FAIL_OPEN_TTL_MAX),
             Knowledge::Known { .. } => self.settings.ttl.as_secs(),
+        }
+    }
+
+    /// TTL of the SOA and its minimum, in seconds: how long a denial may be cached (RFC 2308, 4 and 5).
+    pub fn negative_ttl(&self) -> u32 {
+        match self.knowledge {
+            Knowledge::Waiting(_) => self.settings.negative_ttl.as_secs().min(WAITING_NEGATIVE_TTL_MAX),
+            Knowledge::Known(_) => self.settings.negative_ttl.as_secs(),
         }
     }
 

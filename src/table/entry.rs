@@ -178,9 +178,9 @@ impl ZoneEntry {
 
     /// Questions answered for this zone, on either path.
     pub fn queries(&self, workers: &AllWorkers, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
-        let fast_path = match (query_type, rcode, transport) {
-            (QueryType::A | QueryType::Aaaa, Rcode::NoError, Transport::Udp) => workers.of(self.id(), query_type),
-            _ => 0,
+        let fast_path = match transport {
+            Transport::Udp => workers.of(self.id(), query_type, rcode),
+            Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic => 0,
         };
         self.counters.queries.value(query_type, rcode, transport) + fast_path
     }

@@ -17,7 +17,15 @@ mod reports;
 mod server_settings;
 mod zone_id;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use arc_swap::{ArcSwap, Guard};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -41,12 +49,43 @@ use crate::{
     types::{ZoneName, suffixes},
 };
 
-/// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many a row is 64 octets.
+/// Octets of a name that lie in the index itself. Longer names cost a look elsewhere; with so many an element is 64 octets.
 const INDEXED_OCTETS: usize = 40;
 
-/// Zones or domains by their names in wire format. With ten thousand zones the cost of a query is the memory it reads that was not
-/// read recently. So everything that identifies a zone is in one place, and no pointer is followed.
-type Index<T> = FxHashMap<SmallVec<[u8; INDEXED_OCTETS]>, T>;
+/// Zones or domains by their names in wire format.
+type Index<T> = FxHashSet<Indexed<T>>;
+
+/// An element of an index. With ten thousand zones the cost of a query is the memory it reads that was not read recently. So
+/// everything that identifies a zone is in one cache line, and no pointer is followed.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Indexed<T> {
+    name: SmallVec<[u8; INDEXED_OCTETS]>,
+    element: T,
+}
+
+const _: () = assert!(size_of::<Indexed<Row>>() == 64);
+
+/// Equal, and with the same hash, where the name is.
+impl<T> Borrow<[u8]> for Indexed<T> {
+    fn borrow(&self) -> &[u8] {
+        &self.name
+    }
+}
+
+impl<T> Hash for Indexed<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.as_slice().hash(state);
+    }
+}
+
+impl<T> PartialEq for Indexed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl<T> Eq for Indexed<T> {}
 
 /// A zone in the index.
 #[derive(Debug)]
@@ -69,6 +108,7 @@ pub enum TableEntry<'t> {
 /// Every zone of one configuration, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct ZoneTable {
+    version: u64,
     server: ServerSettings,
     zones: Index<Row>,
     /// Names that are delegated to us and have no nodes: zones hang below them.
@@ -103,9 +143,15 @@ impl ZoneTable {
         zones: impl IntoIterator<Item = Arc<ZoneEntry>>,
         domains: impl IntoIterator<Item = Arc<DomainEntry>>,
     ) -> Self {
-        let rows = zones.into_iter().map(|entry| (entry.name().wire().into(), Row { id: entry.id(), entry }));
-        let domains = domains.into_iter().map(|entry| (entry.name().wire().into(), entry));
-        let mut table = Self { zones: rows.collect(), domains: domains.collect(), ..Self::default() };
+        let rows = zones.into_iter().map(|entry: Arc<ZoneEntry>| Indexed {
+            name: entry.name().wire().into(),
+            element: Row { id: entry.id(), entry },
+        });
+        let domains = domains
+            .into_iter()
+            .map(|entry: Arc<DomainEntry>| Indexed { name: entry.name().wire().into(), element: entry });
+        let mut table =
+            Self { version: next_version(), zones: rows.collect(), domains: domains.collect(), ..Self::default() };
         let mut between = FxHashSet::default();
         let mut hosts = FxHashMap::default();
         let mut add = |name: &ZoneName, name_servers: &NameServers| {
@@ -118,8 +164,9 @@ impl ZoneTable {
                 }
             }
         };
-        table.zones.values().for_each(|row| add(row.entry.name(), &row.entry.answers().settings.name_servers));
-        table.domains.values().for_each(|domain| add(domain.name(), &domain.answers().settings.name_servers));
+        table.zones().for_each(|row| add(row.entry.name(), &row.entry.answers().settings.name_servers));
+        let domains = table.domains.iter().map(|indexed| &indexed.element);
+        domains.for_each(|domain| add(domain.name(), &domain.answers().settings.name_servers));
         table.between = between;
         table.hosts = hosts;
         table
@@ -129,6 +176,11 @@ impl ZoneTable {
     #[must_use]
     pub fn with_server(self, server: ServerSettings) -> Self {
         Self { server, ..self }
+    }
+
+    /// Distinguishes the table from those before and after it: what was made from one is not valid for another.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// What holds for every question.
@@ -159,17 +211,17 @@ impl ZoneTable {
 
     /// The entry of a zone by its own name.
     pub fn zone(&self, name: &ZoneName) -> Option<&Arc<ZoneEntry>> {
-        self.zones.get(name.wire()).map(|row| &row.entry)
+        self.zones.get(name.wire()).map(|indexed| &indexed.element.entry)
     }
 
     /// The entry of a zone by its own name in wire format and lower case.
     pub fn zone_of(&self, name: &[u8]) -> Option<&Arc<ZoneEntry>> {
-        self.zones.get(name).map(|row| &row.entry)
+        self.zones.get(name).map(|row| &row.element.entry)
     }
 
     /// The entry of a domain by its own name.
     pub fn domain(&self, name: &ZoneName) -> Option<&Arc<DomainEntry>> {
-        self.domains.get(name.wire())
+        self.domains.get(name.wire()).map(|indexed| &indexed.element)
     }
 
     /// The addresses of a name server whose name lies in one of these zones.
@@ -179,16 +231,21 @@ impl ZoneTable {
 
     /// All zones, in no order; no domains.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<ZoneEntry>> {
-        self.zones.values().map(|row| &row.entry)
+        self.zones().map(|row| &row.entry)
+    }
+
+    fn zones(&self) -> impl Iterator<Item = &Row> {
+        self.zones.iter().map(|indexed| &indexed.element)
     }
 
     /// The zone or domain of exactly this name.
     fn apex(&self, name: &[u8]) -> Option<TableEntry<'_>> {
-        if let Some(row) = self.zones.get(name) {
-            return Some(TableEntry::Zone(row));
+        if let Some(indexed) = self.zones.get(name) {
+            return Some(TableEntry::Zone(&indexed.element));
         }
         // Domains are few, and mostly there is none.
-        if self.domains.is_empty() { None } else { self.domains.get(name).map(TableEntry::Domain) }
+        let domain = if self.domains.is_empty() { None } else { self.domains.get(name) };
+        domain.map(|indexed| TableEntry::Domain(&indexed.element))
     }
 
     /// The zone or domain that holds a name, itself included, and where in the name its own begins.
@@ -212,6 +269,12 @@ impl ZoneTable {
     pub fn is_empty(&self) -> bool {
         self.zones.is_empty()
     }
+}
+
+/// Never 0, which the table without zones has.
+fn next_version() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    MADE.fetch_add(1, Relaxed) + 1
 }
 
 /// The table that is in force: many readers, replaced whole by the supervisor.

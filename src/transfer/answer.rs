@@ -114,9 +114,9 @@ impl Transfers {
                 .answer(table, out),
             Err(failure) => {
                 self.refuse(match failure {
-                    TsigFailure::BadKey => TransferRefusal::BadKey,
-                    TsigFailure::BadSignature | TsigFailure::BadTruncation => TransferRefusal::BadSignature,
-                    TsigFailure::BadTime => TransferRefusal::BadTime,
+                    TsigFailure::Key => TransferRefusal::BadKey,
+                    TsigFailure::Signature | TsigFailure::Truncation => TransferRefusal::BadSignature,
+                    TsigFailure::Time => TransferRefusal::BadTime,
                 });
                 *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(false);
                 key.append_failure(out, tsig, failure, sender.now);
@@ -262,7 +262,10 @@ mod tests {
     use hickory_server::proto::{op::Message as ParsedMessage, serialize::binary::BinDecodable as _};
 
     use super::{
-        super::tsig::tests::{NOW, key},
+        super::{
+            Wanted,
+            tsig::tests::{NOW, key},
+        },
         *,
     };
     use crate::{
@@ -295,7 +298,7 @@ mod tests {
             catalog: Some(name("catalog.invalid")),
         };
         let key = Arc::new(ArcSwap::from_pointee(key("k")));
-        transfers.replace(Some((&transfer, key)), &[], table, |_| None, 1000);
+        transfers.replace(Some(Wanted { transfer: &transfer, key, listen: &[] }), table, |_| None, 1000);
         transfers.progress().observe(&name("a.example"), 2000, Instant::now());
         transfers
     }

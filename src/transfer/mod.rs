@@ -24,7 +24,7 @@ pub use self::notify::is_notify_reply;
 pub use self::{
     answer::{Sender, TransferAnswer, TransferMessages},
     notifier::Notifier,
-    primary::{Secondary, Transfers},
+    primary::{Secondary, Transfers, Wanted},
     progress::SecondaryState,
     tsig::{SECRET_OCTETS_MAX, SecretError, TsigKey},
 };

@@ -59,6 +59,16 @@ pub struct Secondary {
     pub state: SecondaryState,
 }
 
+/// What a configuration asks for.
+pub struct Wanted<'w> {
+    /// The section of the file.
+    pub transfer: &'w Transfer,
+    /// Its key, which is replaced when its file changes.
+    pub key: Arc<ArcSwap<TsigKey>>,
+    /// The addresses that are served, for the name server of the zones.
+    pub listen: &'w [SocketAddr],
+}
+
 impl Transfers {
     /// Nothing is transferred yet.
     pub fn new(counters: Arc<ProcessCounters>) -> Self {
@@ -75,14 +85,13 @@ impl Transfers {
     /// catalog's serial of an earlier process. `now` is the unix time in seconds.
     pub fn replace(
         &self,
-        wanted: Option<(&Transfer, Arc<ArcSwap<TsigKey>>)>,
-        listen: &[SocketAddr],
+        wanted: Option<Wanted<'_>>,
         table: &ZoneTable,
         kept: impl Fn(&ZoneName) -> Option<u32>,
         now: u32,
     ) {
         let former = self.primary();
-        let primary = wanted.map(|(transfer, key)| {
+        let primary = wanted.map(|Wanted { transfer, key, listen }| {
             let catalog = transfer.catalog.as_ref().map(|name| {
                 let members = table.entries().map(|entry| entry.name().clone());
                 let former = former.as_ref().and_then(|former| former.catalog.as_ref());

@@ -59,10 +59,10 @@ pub enum SecretError {
 /// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TsigFailure {
-    BadKey,
-    BadSignature,
-    BadTruncation,
-    BadTime,
+    Key,
+    Signature,
+    Truncation,
+    Time,
 }
 
 /// The MAC of an earlier message, which the next one's covers.
@@ -114,18 +114,18 @@ impl TsigKey {
         now: u64,
     ) -> Result<Mac, TsigFailure> {
         if record.key_name != self.name.wire() || record.algorithm != self.algorithm_name() {
-            return Err(TsigFailure::BadKey);
+            return Err(TsigFailure::Key);
         }
         if record.mac.len() < self.mac_octets() {
-            return Err(TsigFailure::BadTruncation);
+            return Err(TsigFailure::Truncation);
         }
         let TsigRecord { time, fudge, error, other, .. } = *record;
-        let unsigned = without_tsig(message, record).ok_or(TsigFailure::BadSignature)?;
+        let unsigned = without_tsig(message, record).ok_or(TsigFailure::Signature)?;
         let signed = self.covered(&unsigned, Covered::Whole(request), Fields { time, fudge, error, other });
-        hmac::verify(&self.key, &signed, record.mac).map_err(|_| TsigFailure::BadSignature)?;
+        hmac::verify(&self.key, &signed, record.mac).map_err(|_| TsigFailure::Signature)?;
         // After the MAC (RFC 8945, 5.2): only then it is known that the sender has the key.
         if now.abs_diff(time) > u64::from(fudge) {
-            return Err(TsigFailure::BadTime);
+            return Err(TsigFailure::Time);
         }
         Ok(Mac(record.mac.to_vec()))
     }
@@ -155,13 +155,13 @@ impl TsigKey {
         now: u64,
     ) {
         let error = match failure {
-            TsigFailure::BadKey => BAD_KEY,
-            TsigFailure::BadSignature => BAD_SIGNATURE,
-            TsigFailure::BadTruncation => BAD_TRUNCATION,
-            TsigFailure::BadTime => BAD_TIME,
+            TsigFailure::Key => BAD_KEY,
+            TsigFailure::Signature => BAD_SIGNATURE,
+            TsigFailure::Truncation => BAD_TRUNCATION,
+            TsigFailure::Time => BAD_TIME,
         };
         let TsigRecord { time, fudge, .. } = *request;
-        if failure == TsigFailure::BadTime {
+        if failure == TsigFailure::Time {
             // The sender has the key, so it learns our time from a signed answer.
             let other = &now.to_be_bytes()[2..];
             let mac = Mac(request.mac.to_vec());
@@ -181,9 +181,9 @@ impl TsigKey {
         before: &Mac,
     ) -> Result<Mac, TsigFailure> {
         let TsigRecord { time, fudge, error, other, .. } = *record;
-        let unsigned = without_tsig(message, record).ok_or(TsigFailure::BadSignature)?;
+        let unsigned = without_tsig(message, record).ok_or(TsigFailure::Signature)?;
         let signed = self.covered(&unsigned, Covered::Times(before), Fields { time, fudge, error, other });
-        hmac::verify(&self.key, &signed, record.mac).map_err(|_| TsigFailure::BadSignature)?;
+        hmac::verify(&self.key, &signed, record.mac).map_err(|_| TsigFailure::Signature)?;
         Ok(Mac(record.mac.to_vec()))
     }
 
@@ -310,7 +310,7 @@ pub(super) mod tests {
             assert_eq!(verified(&key, &message, None, now), Ok(mac.clone()));
         }
         for now in [NOW - 301, NOW + 301, 0, u64::MAX] {
-            assert_eq!(verified(&key, &message, None, now), Err(TsigFailure::BadTime));
+            assert_eq!(verified(&key, &message, None, now), Err(TsigFailure::Time));
         }
     }
 
@@ -319,18 +319,18 @@ pub(super) mod tests {
         let ours = key("k.example");
         let mut message = query();
         let mac = ours.sign(&mut message, None, NOW);
-        assert_eq!(verified(&key("other.example"), &message, None, NOW), Err(TsigFailure::BadKey));
-        assert_eq!(verified(&ours, &message, Some(&mac), NOW), Err(TsigFailure::BadSignature));
+        assert_eq!(verified(&key("other.example"), &message, None, NOW), Err(TsigFailure::Key));
+        assert_eq!(verified(&ours, &message, Some(&mac), NOW), Err(TsigFailure::Signature));
         let same_name = TransferKey {
             name: ours.name.clone(),
             algorithm: TsigAlgorithm::HmacSha256,
             secret_file: "/secret".into(),
         };
         let other = TsigKey::parse(&same_name, BASE64.encode(&[7; 32]).as_bytes()).unwrap();
-        assert_eq!(verified(&other, &message, None, NOW), Err(TsigFailure::BadSignature));
+        assert_eq!(verified(&other, &message, None, NOW), Err(TsigFailure::Signature));
         let longer = TransferKey { algorithm: TsigAlgorithm::HmacSha512, ..same_name };
         let longer = TsigKey::parse(&longer, BASE64.encode(&[7; 32]).as_bytes()).unwrap();
-        assert_eq!(verified(&longer, &message, None, NOW), Err(TsigFailure::BadKey), "another algorithm");
+        assert_eq!(verified(&longer, &message, None, NOW), Err(TsigFailure::Key), "another algorithm");
     }
 
     #[test]
@@ -341,17 +341,17 @@ pub(super) mod tests {
         let Parsed::Message(parsed) = parse(&message) else { panic!() };
         let record = parsed.tsig.unwrap();
         for (failure, number) in [
-            (TsigFailure::BadSignature, 16),
-            (TsigFailure::BadKey, 17),
-            (TsigFailure::BadTime, 18),
-            (TsigFailure::BadTruncation, 22),
+            (TsigFailure::Signature, 16),
+            (TsigFailure::Key, 17),
+            (TsigFailure::Time, 18),
+            (TsigFailure::Truncation, 22),
         ] {
             let mut answer = query();
             key.append_failure(&mut answer, &record, failure, NOW + 1000);
             let Parsed::Message(parsed) = parse(&answer) else { panic!() };
             let said = parsed.tsig.clone().unwrap();
             assert_eq!((said.error, said.original_id, &said.key_name), (number, 0xABCD, &record.key_name));
-            let is_signed = failure == TsigFailure::BadTime;
+            let is_signed = failure == TsigFailure::Time;
             assert_eq!(said.mac.is_empty(), !is_signed);
             if is_signed {
                 assert_eq!(said.other, &(NOW + 1000).to_be_bytes()[2..]);

@@ -129,6 +129,12 @@ impl ZoneName {
         suffixes(&self.0).any(|suffix| suffix == &*zone.0)
     }
 
+    /// Octets of the longest name that this name and another one end with; the root is one octet.
+    pub fn octets_shared_with(&self, other: &Self) -> usize {
+        let shared = suffixes(&self.0).find(|suffix| suffixes(&other.0).any(|theirs| theirs == *suffix));
+        shared.map_or(1, <[u8]>::len)
+    }
+
     /// The octets on the wire.
     pub fn wire(&self) -> &[u8] {
         &self.0
@@ -396,6 +402,16 @@ mod tests {
         assert_eq!(name, ZoneName::parse("alternator.east.example.").unwrap());
         assert_eq!(ZoneName::root().to_string(), ".");
         assert_eq!(name.labels().count(), 3);
+    }
+
+    #[test]
+    fn the_longest_common_end_of_two_names_is_found() {
+        let shared = |a: &str, b: &str| ZoneName::parse(a).unwrap().octets_shared_with(&ZoneName::parse(b).unwrap());
+        assert_eq!(shared("ns.a.test", "a.test"), 8);
+        assert_eq!(shared("a.test", "b.a.test"), 8);
+        assert_eq!(shared("ns.test", "a.test"), 6);
+        assert_eq!((shared("a.example", "a.test"), shared(".", "a.test")), (1, 1));
+        assert_eq!(shared("xa.test", "a.test"), 6, "whole labels alone");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import resource
 import subprocess
 import sys
@@ -32,6 +34,12 @@ def inside():
     """The programs, once we are on that host; else nothing."""
     programs = os.environ.get("BENCH_PROGRAMS")
     return Programs(**json.loads(programs)) if programs else None
+
+
+def kind():
+    """The machine in a few words, for the head of a table."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, Linux {platform.release()}"
 
 
 def settle():

@@ -27,6 +27,18 @@ BURST = 32
 WARM_UP = 64
 PATIENCE = 30.0
 FUNCTIONS_SHOWN = 20
+ZONES = (1, 10_000)
+KINDS = {
+    "hit": "A, one of nine nodes",
+    "nodata": "AAAA, no data",
+    "https": "HTTPS, no data",
+    "nxdomain": "no such name",
+    "soa": "SOA",
+    "ns": "NS",
+}
+"""What `replies` can be asked for."""
+KINDS_QUICK = ("hit", "nodata")
+TOTALS = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 ROW = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(.*?)(?: \[[^\]]*\])?$", re.MULTILINE)
 """A row of callgrind_annotate: the number, then file and function, then the object in brackets."""
 
@@ -87,6 +99,37 @@ def functions(file):
         if place != "PROGRAM TOTALS":
             counted[place.split(":", 1)[-1]] += int(number.replace(",", ""))
     return counted
+
+
+# --- Replies without a socket ---------------------------------------------------------------------------------------
+
+
+def replies(programs, directory, count, quick=False):
+    """Instructions of our server's answers by kind, from the message to the reply, without a socket."""
+    directory.mkdir(parents=True)
+    sizes, kinds = (ZONES[:1], KINDS_QUICK) if quick else (ZONES, KINDS)
+    lines = ["Instructions of an answer of ours, from message to reply (callgrind):", ""]
+    lines += ["| question |" + "".join(f" {zones:,} zones |" for zones in sizes), "|---|" + "--:|" * len(sizes)]
+    for kind in kinds:
+        cells = (f" {replied(programs, directory, kind, zones, count):,.0f} |" for zones in sizes)
+        lines.append(f"| {KINDS[kind]} |" + "".join(cells))
+    return "\n".join(lines)
+
+
+def replied(programs, directory, kind, zones, count):
+    """The difference between so many answers and twice as many, so that the start is not counted."""
+    # Of every zone as many, so that all of them are known to the worker before the second half.
+    first = max(count, zones)
+    once, twice = (
+        total(programs, directory / f"{kind}-{zones}-{times}", kind, zones, times * first) for times in (1, 2)
+    )
+    return (twice - once) / first
+
+
+def total(programs, file, kind, zones, count):
+    command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", "-q", programs.replies]
+    subprocess.run([*command, kind, str(zones), str(count)], check=True, stdout=subprocess.DEVNULL)
+    return int(TOTALS.search(file.read_text())[1])
 
 
 # --- Asking --------------------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ fn answers(criterion: &mut Criterion) {
             (fast, "fast path", "plain", &b""[..], &b""[..]),
             (fast, "fast path", "with EDNS", b"", OPT),
             (fast, "fast path", "with a cookie", b"", COOKIE),
+            (fast, "fast path", "no such name", b"\x04none", b""),
             (slow, "slow path", "plain", b"", b""),
             (slow, "slow path", "with a cookie", b"", COOKIE),
             (slow, "slow path", "no such name", b"\x04none", b""),

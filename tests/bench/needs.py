@@ -25,6 +25,7 @@ class Programs:
     echo: str
     nodes: str
     latency: str
+    replies: str
 
 
 def install(*packages):
@@ -63,7 +64,7 @@ def build():
     """Builds all that is measured; ALTERNATOR_DNS names another binary of the server."""
     WORK.mkdir(parents=True, exist_ok=True)
     built = {}
-    benches = [word for name in ("echo", "nodes", "latency") for word in ("--bench", name)]
+    benches = [word for name in ("echo", "nodes", "latency", "replies") for word in ("--bench", name)]
     for line in cargo(*benches, "--message-format=json-render-diagnostics").splitlines():
         message = json.loads(line)
         if message.get("executable"):
@@ -73,7 +74,7 @@ def build():
         # By itself and last: together with a bench, the server would get features that only tests ask for.
         cargo("--bin", "alternator-dns")
         ours = TARGET / PROFILE / "alternator-dns"
-    return Programs(str(Path(ours).resolve()), built["echo"], built["nodes"], built["latency"])
+    return Programs(str(Path(ours).resolve()), built["echo"], built["nodes"], built["latency"], built["replies"])
 
 
 def cargo(*arguments):

@@ -33,6 +33,7 @@ class Setting:
     zones: int = 1
     answers: int = 1
     wildcard: bool = False
+    has_v6: bool = True
     pace: str = STILL
 
     def host(self):
@@ -76,7 +77,7 @@ def write_ours(directory, setting, zones=None):
     text = configuration(
         f"{setting.host()}:{PORTS[OURS]}",
         range(setting.zones) if zones is None else zones,
-        setting.pace + f"answers = {setting.answers}\n",
+        setting.pace + f"answers = {setting.answers}\n" + ("" if setting.has_v6 else 'exclude = ["::/0"]\n'),
     )
     new = directory / "config.toml.new"
     new.write_text(text)
@@ -132,10 +133,8 @@ def start_gdnsd(programs, directory, setting, wrapper=()):
         entries = "".join(f"n{host} => {pool[1].format(address(0, host))}, " for host in range(1, count + 1))
         return f"{name} => {{ {entries} }},"
 
-    plugins = (
-        f"plugins => {{ {pool[0]} => {{ service_types => up, pool => {{\n"
-        f"  {family('addrs_v4', node)}\n  {family('addrs_v6', node_v6)}\n}} }} }}\n"
-    )
+    families = family("addrs_v4", node) + (family("addrs_v6", node_v6) if setting.has_v6 else "")
+    plugins = f"plugins => {{ {pool[0]} => {{ service_types => up, pool => {{\n  {families}\n}} }} }}\n"
     text = f"@ 60 SOA {SOA}\n@ 3600 NS ns.example.net.\n@ 4 DYNA {pool[0]}!pool\n"
     zones = {zone_name(number): text for number in range(setting.zones)}
     command = peers.gdnsd(directory, f"{setting.host()}:{PORTS[GDNSD]}", zones, plugins=plugins)
@@ -145,7 +144,9 @@ def start_gdnsd(programs, directory, setting, wrapper=()):
 def zone_file(setting):
     """What NSD and Knot serve for every zone: names are relative to it."""
     hosts = range(1, setting.answers + 1)
-    records = "".join(f"@ 4 A {node(0, host)}\n@ 4 AAAA {node_v6(0, host)}\n" for host in hosts)
+    records = "".join(f"@ 4 A {node(0, host)}\n" for host in hosts)
+    if setting.has_v6:
+        records += "".join(f"@ 4 AAAA {node_v6(0, host)}\n" for host in hosts)
     return f"@ 60 SOA {SOA}\n@ 3600 NS ns.example.net.\n{records}"
 
 

@@ -48,16 +48,15 @@ fn world() -> ZoneTable {
     let many: Vec<_> = many.iter().map(String::as_str).collect();
     let hang = NameServers::new([servers("ns.hang.test", &["192.0.2.55"])]);
     let hang = DomainSettings { negative_ttl: five, name_servers: hang, ..DomainSettings::example() };
+    let with_servers = |names: &[&str]| ZoneSettings {
+        name_servers: NameServers::new(names.iter().map(|name| servers(name, &["192.0.2.56"]))),
+        ..ZoneSettings::example()
+    };
+    let long = format!("{0}.{0}.{0}.example", "m".repeat(63));
+    let servers_of_many: Vec<_> = (0..30).map(|n| format!("ns{n}.many.alt.test")).collect();
+    let servers_of_many: Vec<_> = servers_of_many.iter().map(String::as_str).collect();
     let others = AllowedClients::Networks(Arc::new(["192.0.2.0/24".parse().unwrap()]));
     let secret = ZoneSettings { clients: others, ..ZoneSettings::example() };
-    let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
-    let server = ServerSettings {
-        id: Some("ns-7".into()),
-        version: Some("one".into()),
-        keepalive: 100,
-        cookies: Arc::new(arc_swap::ArcSwap::from_pointee(secrets)),
-        ..ServerSettings::default()
-    };
     let hang = Arc::new(DomainEntry::new(ZoneName::parse("hang.test").unwrap(), hang, 7));
     let zones = [
         entry("a.east.hang.test", of(AnswerCount::ONE), known(&["10.0.0.8"], false)),
@@ -73,8 +72,36 @@ fn world() -> ZoneTable {
         entry("seeds.alt.test", of(AnswerCount::ONE), Knowledge::Waiting(Some(nodes(&["10.0.9.1"])))),
         entry("old.alt.test", of(AnswerCount::ONE), known(&["10.0.0.9"], true)),
         entry("sub.alt.test", sub, known(&["10.0.0.7"], false)),
+        entry("above.alt.test", with_servers(&["ns.alt.test", "b.ns.alt.test"]), known(&["10.0.0.7"], false)),
+        entry("parent.alt.test", with_servers(&["alt.test", "ns.sub.alt.test"]), known(&["10.0.0.7"], false)),
+        entry("post.alt.test", with_servers(&["ns.hostmaster.post.alt.test"]), known(&["10.0.0.7"], false)),
+        entry("far.alt.test", with_servers(&["a.ns.example", "ns.example", &long]), known(&["10.0.0.7"], true)),
+        entry("long.alt.test", with_servers(&[&long]), known(&["10.0.0.7"], false)),
+        entry("many.alt.test", with_servers(&servers_of_many), known(&["10.0.0.7"], false)),
     ];
-    ZoneTable::with_domains(zones, [hang]).with_server(server)
+    ZoneTable::with_domains(zones, [hang]).with_server(server_settings())
+}
+
+/// With secrets of which the cookies are known.
+fn server_settings() -> ServerSettings {
+    let secrets = CookieSecrets::of(CookieSecret(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes()));
+    ServerSettings {
+        id: Some("ns-7".into()),
+        version: Some("one".into()),
+        keepalive: 100,
+        cookies: Arc::new(arc_swap::ArcSwap::from_pointee(secrets)),
+        ..ServerSettings::default()
+    }
+}
+
+/// A server that answers every name, and a zone with very many labels.
+fn root_world() -> ZoneTable {
+    let zones = [
+        entry(".", ZoneSettings { subdomains: true, ..ZoneSettings::example() }, known(&["10.0.0.7"], false)),
+        entry("c1.alt.test", ZoneSettings::example(), known(&["10.0.0.8"], false)),
+        entry(&"d.".repeat(70), ZoneSettings::example(), known(&["10.0.0.9"], false)),
+    ];
+    ZoneTable::new(zones).with_server(server_settings())
 }
 
 fn entry(name: &str, settings: ZoneSettings, knowledge: Knowledge) -> Arc<ZoneEntry> {
@@ -125,6 +152,8 @@ impl Ask {
             "SOA" => 6,
             "TXT" => 16,
             "AAAA" => 28,
+            "SRV" => 33,
+            "DS" => 43,
             "HTTPS" => 65,
             "IXFR" => 251,
             "AXFR" => 252,
@@ -140,6 +169,8 @@ impl Ask {
                 "nsid" => ask.options.extend([0, 3, 0, 0]),
                 "cookie" => ask.options.extend([0, 10, 0, 8, 0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57]),
                 "keepalive" => ask.options.extend([0, 11, 0, 0]),
+                // RFC 7871, which is not served.
+                "subnet" => ask.options.extend([0, 8, 0, 4, 0, 1, 0, 0]),
                 "padding" => ask.options.extend([0, 12, 0, 3, 0, 0, 0]),
                 _ => ask.take(word),
             }

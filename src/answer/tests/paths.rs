@@ -6,6 +6,7 @@ use hickory_server::proto::op::MessageType;
 use proptest::prelude::*;
 
 use super::*;
+use crate::answer::wire::HEADER_OCTETS;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -40,6 +41,7 @@ proptest! {
         seed in any::<u64>(),
         tcp in any::<bool>(),
         other_network in any::<bool>(),
+        is_root_world in any::<bool>(),
     ) {
         let mut octets = [question, extra].concat();
         for (at, octet) in changes {
@@ -47,13 +49,16 @@ proptest! {
             octets[at] = octet;
         }
         octets.truncate(cut.map_or(octets.len(), |cut| cut.index(octets.len())));
-        check_paths(&octets, tcp, other_network, seed)?;
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let address = if other_network { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
+        let client = Client { address, transport, now: NOW };
+        check_paths(if is_root_world { root_world } else { world }, &octets, &client, seed)?;
     }
 
     /// Whatever changes in the zones between two questions, both answer with the current data.
     #[test]
     fn both_paths_answer_with_the_current_data(
-        events in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..6, 0_u8..20), 1..60),
+        events in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8, 0_u8..20), 1..60),
         seed in any::<u64>(),
     ) {
         let names = ["a.test", "b.test", "b.b.test"];
@@ -77,9 +82,18 @@ proptest! {
                     entries[at] = entry(names[at], ZoneSettings::example(), numbered(3..=number, ZoneState::Live));
                     table = ZoneTable::new(entries.clone());
                 }
+                4 => {
+                    let server = (ZoneName::parse("ns.b.test").unwrap(), vec![IpAddr::from([10, 9, 0, number])]);
+                    let name_servers = NameServers::new((number % 5 > 0).then_some(server));
+                    entries[at].configure(&ZoneSettings { name_servers, ..ZoneSettings::example() }, 1);
+                    table = ZoneTable::new(entries.clone());
+                }
+                // The zone that the name server lies in may be gone.
+                5 => table = ZoneTable::new(entries.iter().take(at + 1).cloned()),
+                6 => table = ZoneTable::new(entries.clone()),
                 _ => {}
             }
-            let record_type = if number % 3 == 0 { "AAAA" } else { "A" };
+            let record_type = ["A", "AAAA", "NS", "SOA", "HTTPS"][usize::from(number % 5)];
             let below = if number % 4 == 1 { "x." } else { "" };
             let query = Ask::parse(&format!("{below}{}. {record_type} +1232", names[at])).octets();
             let client = Client { address: CLIENT, transport: Transport::Udp, now: NOW };
@@ -128,37 +142,59 @@ fn check_reply(query: &[u8], tcp: bool, seed: u64) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-fn check_paths(query: &[u8], tcp: bool, other_network: bool, seed: u64) -> Result<bool, TestCaseError> {
-    let transport = if tcp { Transport::Tcp } else { Transport::Udp };
-    let address = if other_network { IpAddr::from([192, 0, 2, 1]) } else { CLIENT };
-    let client = Client { address, transport, now: NOW };
-    let table = world();
-    let counters = ProcessCounters::default();
-    let mut fast = Vec::new();
-    let mut slow = Vec::new();
-    let mut worker = Worker::seeded(seed);
-    // Twice, so that it also picks from a bag that is in use.
-    for _ in 0..2 {
-        let is_fast = responder(&table, &counters).answer_fast(query, &client, &mut worker, &mut fast);
-        if !is_fast {
-            return Ok(false);
+/// Whether the fast path answers. If so, the slow path gives the same octets and counts the same.
+fn check_paths(world: fn() -> ZoneTable, query: &[u8], client: &Client, seed: u64) -> Result<bool, TestCaseError> {
+    let mut replies = [Vec::new(), Vec::new()];
+    let mut counts = [Vec::new(), Vec::new()];
+    for (is_slow, (out, counted)) in [false, true].into_iter().zip(replies.iter_mut().zip(&mut counts)) {
+        let table = world();
+        let counters = ProcessCounters::default();
+        let responder = responder(&table, &counters);
+        let mut worker = Worker::seeded(seed);
+        // Twice, so that it also picks from a bag that is in use.
+        for _ in 0..2 {
+            if is_slow {
+                prop_assert_eq!(responder.answer_slow(query, client, &mut worker, out), Answered::Reply);
+            } else if !responder.answer_fast(query, client, &mut worker, out) {
+                return Ok(false);
+            }
         }
+        prop_assert_eq!(counters.workers.fast_path(), if is_slow { 0 } else { 2 });
+        *counted = counts_of(&table, &counters);
     }
-    let mut worker = Worker::seeded(seed);
-    for _ in 0..2 {
-        let answered = responder(&table, &counters).answer_slow(query, &client, &mut worker, &mut slow);
-        prop_assert_eq!(answered, Answered::Reply);
-    }
+    let ([fast, slow], [fast_counts, slow_counts]) = (replies, counts);
     prop_assert_eq!(text_of(&fast), text_of(&slow));
     prop_assert_eq!(fast, slow);
+    prop_assert_eq!(fast_counts, slow_counts);
     Ok(true)
 }
 
+/// Each count that is not zero, with its zone.
+fn counts_of(table: &ZoneTable, counters: &ProcessCounters) -> Vec<String> {
+    let mut counts = Vec::new();
+    for &query_type in QueryType::ALL {
+        for &rcode in Rcode::ALL {
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let zones = table.entries().map(|entry| {
+                    (entry.name().to_string(), entry.queries(&counters.workers, query_type, rcode, transport))
+                });
+                let no_zone = (String::new(), counters.no_zone.value(query_type, rcode, transport));
+                let counted = zones.chain([no_zone]).filter(|(_, count)| *count > 0);
+                counts.extend(
+                    counted.map(|(zone, count)| format!("{zone} {query_type:?} {rcode:?} {transport:?} {count}")),
+                );
+            }
+        }
+    }
+    counts
+}
+
 #[test]
-fn plain_questions_take_the_fast_path_and_others_do_not() {
-    let takes = |text: &str| {
+fn common_questions_take_the_fast_path_and_others_do_not() {
+    let takes = |world, text: &str| {
         let ask = Ask::parse(text);
-        check_paths(&ask.octets(), ask.transport == Transport::Tcp, false, 1).unwrap()
+        let client = Client { address: CLIENT, transport: ask.transport, now: NOW };
+        check_paths(world, &ask.octets(), &client, 1).unwrap()
     };
     for fast in [
         "one.alt.test. A",
@@ -167,39 +203,125 @@ fn plain_questions_take_the_fast_path_and_others_do_not() {
         "big.alt.test. A +1232",
         "c1.alt.test. A +512 do",
         "one.alt.test. A +1232 cookie",
+        "one.alt.test. A +1232 subnet",
+        "one.alt.test. A +1232 subnet cookie",
         "fill.alt.test. A",
         "all.alt.test. A",
         "all.alt.test. A +700 cookie",
         "all.alt.test. A tcp",
         "x.sub.alt.test. A",
         "old.alt.test. A",
+        "old.alt.test. A +1232 cookie",
         "seeds.alt.test. A",
-    ] {
-        assert!(takes(fast), "{fast}");
-    }
-    for slow in [
         "one.alt.test. AAAA",
+        "one.alt.test. AAAA +1232 do cookie",
         "one.alt.test. TXT",
+        "one.alt.test. HTTPS tcp",
+        "one.alt.test. SRV",
+        "one.alt.test. SOA",
+        "one.alt.test. NS",
+        "new.alt.test. HTTPS",
+        "a.b.c1.alt.test. A",
+        "x.sub.alt.test. AAAA",
+        "x.sub.alt.test. NS",
+        "C1.alt.test. NS +1232 cookie",
+        "Far.alt.test. NS",
+        "above.alt.test. SOA",
+        "X.above.ALT.test. SOA",
+        "parent.alt.test. NS",
+        "many.alt.test. NS +1232",
+        "long.alt.test. SOA",
+        "x.c1.alt.test. A",
+        "x.y.c1.alt.test. TYPE48 +1232 cookie",
+        "b.c1.alt.test. A",
+        "ns.c1.alt.test. A",
+        "ns.c1.alt.test. AAAA +1232",
+        "NS.c1.alt.test. TXT",
+        "hang.test. A",
+        "hang.test. SOA",
+        "east.hang.test. NS",
+        "typo.hang.test. A +1232 do",
+        "ns.hang.test. A",
+        "ns.hang.test. AAAA",
+    ] {
+        assert!(takes(world, fast), "{fast}");
+    }
+    for fast in ["anything.at.all. A", "any.thing. SOA", "x.c1.alt.test. A", "c1.alt.test. SOA"] {
+        assert!(takes(root_world, fast), "{fast}");
+    }
+    let many_labels = "d.".repeat(70);
+    assert!(takes(root_world, &format!("{many_labels} A")));
+    assert!(["SOA", "NS", "TXT"].iter().all(|kind| !takes(root_world, &format!("{many_labels} {kind}"))));
+    for slow in [
+        "one.alt.test. ANY",
+        "one.alt.test. AXFR",
+        "x.one.alt.test. DS",
         "one.alt.test. A =3",
         "one.alt.test. A +1232 nsid",
         "one.alt.test. A +1232 nsid cookie",
-        "old.alt.test. A +1232",
+        "one.alt.test. A +1232 padding",
         "new.alt.test. A",
-        "x.c1.alt.test. A",
+        "new.alt.test. AAAA",
+        "post.alt.test. SOA",
+        "many.alt.test. NS",
         "other.test. A",
         "secret.alt.test. A",
-        "hang.test. A",
-        "ns.c1.alt.test. A",
-        "x.sub.alt.test. AAAA",
+        "x.secret.alt.test. A",
+        "hang.test. NS",
+        ". SOA",
     ] {
-        assert!(!takes(slow), "{slow}");
+        assert!(!takes(world, slow), "{slow}");
     }
 }
 
+/// Questions about every kind of name, in any mixture of upper and lower case.
 fn any_question() -> impl Strategy<Value = Vec<u8>> {
-    const NAMES: &[&str] =
-        &["c1", "X.c1", "b.c1", "ns.c1", "a.b.c1", "sub", "x.y.sub", "all", "big", "new", "seeds", "old", "no"];
-    const TYPES: &[&str] = &["A", "AAAA", "NS", "SOA", "ANY", "TXT", "AXFR", "TYPE0", "TYPE41", "TYPE1000"];
+    const NAMES: &[&str] = &[
+        "c1.alt.test",
+        "x.c1.alt.test",
+        "b.c1.alt.test",
+        "ns.c1.alt.test",
+        "a.b.c1.alt.test",
+        "z.a.b.c1.alt.test",
+        "sub.alt.test",
+        "x.y.sub.alt.test",
+        "deep.sub.alt.test",
+        "ns.deep.sub.alt.test",
+        "all.alt.test",
+        "big.alt.test",
+        "v6.alt.test",
+        "new.alt.test",
+        "x.new.alt.test",
+        "seeds.alt.test",
+        "old.alt.test",
+        "x.old.alt.test",
+        "no.alt.test",
+        "secret.alt.test",
+        "above.alt.test",
+        "x.above.alt.test",
+        "parent.alt.test",
+        "x.parent.alt.test",
+        "post.alt.test",
+        "x.post.alt.test",
+        "far.alt.test",
+        "x.far.alt.test",
+        "long.alt.test",
+        "x.long.alt.test",
+        "many.alt.test",
+        "ns7.many.alt.test",
+        "hang.test",
+        "x.hang.test",
+        "east.hang.test",
+        "a.east.hang.test",
+        "ns.hang.test",
+        "alt.test",
+        "test",
+        "other",
+    ];
+    const TYPES: &[&str] = &[
+        "A", "A", "AAAA", "AAAA", "NS", "SOA", "HTTPS", "SRV", "DS", "ANY", "TXT", "AXFR", "IXFR", "TYPE0", "TYPE41",
+        "TYPE250", "TYPE1000",
+    ];
     const EXTRAS: &[&str] = &[
         "",
         " rd",
@@ -211,8 +333,18 @@ fn any_question() -> impl Strategy<Value = Vec<u8>> {
         " +1232 nsid",
         " +512 cookie",
         " +700 nsid cookie",
+        " +1232 subnet",
+        " rd +1232 do subnet cookie",
+        " +1232 keepalive padding",
     ];
-    (prop::sample::select(NAMES), prop::sample::select(TYPES), prop::sample::select(EXTRAS))
-        .prop_map(|(name, kind, extra)| Ask::parse(&format!("{name}.alt.test. {kind}{extra}")).octets())
-        .boxed()
+    let parts = (prop::sample::select(NAMES), prop::sample::select(TYPES), prop::sample::select(EXTRAS), any::<u64>());
+    parts.prop_map(|(name, kind, extra, upper)| {
+        let mut octets = Ask::parse(&format!("{name}. {kind}{extra}")).octets();
+        for (at, octet) in octets.iter_mut().skip(HEADER_OCTETS).take(name.len() + 1).enumerate() {
+            if upper >> (at % 64) & 1 == 1 {
+                octet.make_ascii_uppercase();
+            }
+        }
+        octets
+    })
 }

@@ -1,7 +1,7 @@
-//! What one thread keeps to answer from: a copy of each zone's addresses, shuffled, and of the settings that the fast path
-//! needs.
+//! What one thread keeps to answer from: a copy of each zone's addresses, shuffled, and of what else the fast path needs.
 
 mod shuffle;
+mod zone;
 
 use std::{
     fmt,
@@ -12,16 +12,16 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use smallvec::Array;
 
-use self::shuffle::ShuffleBag;
+pub(super) use self::zone::{NameServerRecords, ZoneSummary};
+use self::{
+    shuffle::ShuffleBag,
+    zone::{CachedZone, INLINE_V4, INLINE_V6, NEVER},
+};
+use super::soa::SoaParts;
 use crate::{
     metrics::{ProcessCounters, QueryType, Rcode, Transport, WorkerCounters, ZoneId},
-    table::{Addresses, Row, ZoneEntry, table_version},
-    types::{AllowedClients, AnswerCount, ZoneState},
+    table::{Addresses, Row, table_version},
 };
-
-/// Addresses of each family that lie in a [`CachedZone`] itself. A zone with more nodes has them behind a pointer.
-const INLINE_V4: usize = 12;
-const INLINE_V6: usize = 3;
 
 /// Chooses the nodes of every answer of one thread. Workers share nothing.
 ///
@@ -38,34 +38,6 @@ pub struct Worker {
 /// read recently. A query reads one entry here, and nothing of the zone itself.
 #[derive(Default)]
 struct ZoneCache(Vec<CachedZone>);
-
-/// The copy of one zone. In this order and aligned to a cache line, a question for A reads two lines of it.
-#[derive(Default)]
-#[repr(C, align(64))]
-pub(super) struct CachedZone {
-    /// The [`table_version`] that it was copied at; `None`: not yet, or its lists may be older than the zone's.
-    version: Option<u64>,
-    /// The generation of the zone's id: distinguishes the zone from earlier ones with its index.
-    generation: u32,
-    summary: ZoneSummary,
-    v4: ShuffleBag<[Ipv4Addr; INLINE_V4]>,
-    v6: ShuffleBag<[Ipv6Addr; INLINE_V6]>,
-}
-
-/// Three cache lines, so that ten thousand zones take 2 MB in each worker.
-const _: () = assert!(size_of::<CachedZone>() == 3 * 64);
-
-/// What the fast path needs of a zone besides its addresses.
-#[derive(Clone, Copy)]
-pub(super) struct ZoneSummary {
-    /// TTL of the addresses, in seconds.
-    pub(super) ttl: u32,
-    pub(super) count: AnswerCount,
-    pub(super) subdomains: bool,
-    /// Every client may ask.
-    pub(super) is_open: bool,
-    pub(super) is_stale: bool,
-}
 
 /// The addresses of the last answer. The buffers keep their capacity, so that choosing allocates nothing.
 #[derive(Default)]
@@ -138,16 +110,21 @@ impl Worker {
         Self { random, cache: ZoneCache::default(), scratch: Scratch::default(), counters: None }
     }
 
-    /// The current summary of a zone, and how many addresses of a family it answers. [`Self::pick`] chooses among them.
-    pub(super) fn summary<A: Address>(&mut self, row: &Row) -> (ZoneSummary, usize) {
+    /// The current summary of a zone. What the other methods say of the zone is of the same moment.
+    pub(super) fn summary(&mut self, row: &Row) -> ZoneSummary {
         // Read before the answers: what is published in between makes the copy old for the next question.
-        let version = Some(table_version());
+        let version = table_version();
         let zone = self.cache.zone(row.id);
         if zone.version != version {
             zone.copy(&row.entry);
             zone.version = version;
         }
-        (zone.summary, A::bag(zone).len())
+        zone.summary
+    }
+
+    /// How many addresses of a family the zone's cached list has.
+    pub(super) fn count_of<A: Address>(&mut self, id: ZoneId) -> usize {
+        A::bag(self.cache.zone(id)).len()
     }
 
     /// Chooses `count` different addresses of the zone's cached list, or all when it has no more, in random order.
@@ -157,23 +134,51 @@ impl Worker {
         picked
     }
 
+    /// The zone's SOA; `None`: only the slow path can write it.
+    pub(super) fn soa(&mut self, id: ZoneId) -> Option<SoaParts<'_>> {
+        self.cache.zone(id).soa()
+    }
+
+    /// The zone's NS records, if they were made for this table and the zone's current serial.
+    pub(super) fn name_servers(&mut self, id: ZoneId, table_version: u64) -> Option<&NameServerRecords> {
+        self.cache.zone(id).name_servers(table_version)
+    }
+
+    /// Keeps NS records for the next question.
+    pub(super) fn keep_name_servers(&mut self, id: ZoneId, records: NameServerRecords) {
+        self.cache.zone(id).keep_name_servers(records);
+    }
+
     /// The same for a list that the caller has read.
     pub(super) fn pick_from<A: Address>(&mut self, id: ZoneId, list: &Addresses<A>, count: usize) -> &[A] {
         let zone = self.cache.zone(id);
         if A::bag(zone).update(list) {
             // The list may be older than the zone's.
-            zone.version = None;
+            zone.version = NEVER;
         }
         self.pick(id, count)
     }
 
-    /// Counts an answer of the fast path.
-    pub(super) fn count(&mut self, row: &Row, query_type: QueryType, transport: Transport, counters: &ProcessCounters) {
-        let counters = self.counters.get_or_insert_with(|| counters.workers.take());
-        counters.count();
-        if transport != Transport::Udp || !counters.count_datagram(row.id, query_type) {
-            row.entry.counters().queries.of(query_type, Rcode::NoError, transport).increment();
+    /// Counts an answer of the fast path about a zone.
+    #[inline]
+    pub(super) fn count(
+        &mut self,
+        row: &Row,
+        (query_type, rcode): (QueryType, Rcode),
+        transport: Transport,
+        counters: &ProcessCounters,
+    ) {
+        let own = self.count_fast(counters);
+        if transport != Transport::Udp || !own.count_datagram(row.id, query_type, rcode) {
+            row.entry.counters().queries.of(query_type, rcode, transport).increment();
         }
+    }
+
+    /// Counts an answer of the fast path, and returns where else it may be counted.
+    pub(super) fn count_fast(&mut self, counters: &ProcessCounters) -> &WorkerCounters {
+        let own = self.counters.get_or_insert_with(|| counters.workers.take());
+        own.count();
+        own
     }
 }
 
@@ -210,33 +215,6 @@ impl ZoneCache {
     }
 }
 
-impl CachedZone {
-    #[cold]
-    fn reset(&mut self, generation: u32) {
-        *self = Self { generation, ..Self::default() };
-    }
-
-    fn copy(&mut self, entry: &ZoneEntry) {
-        let answers = entry.answers();
-        self.summary = ZoneSummary {
-            ttl: answers.address_ttl(),
-            count: answers.settings.count,
-            subdomains: answers.settings.subdomains,
-            is_open: answers.settings.clients == AllowedClients::Any,
-            is_stale: answers.state() == ZoneState::Stale,
-        };
-        self.v4.update(&answers.v4);
-        self.v6.update(&answers.v6);
-    }
-}
-
-impl Default for ZoneSummary {
-    /// Of no zone.
-    fn default() -> Self {
-        Self { ttl: 0, count: AnswerCount::ONE, subdomains: false, is_open: false, is_stale: false }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -245,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        table::{Knowledge, ZoneSettings},
+        table::{Knowledge, ZoneEntry, ZoneSettings},
         types::{NodeSet, ZoneName},
     };
 
@@ -442,8 +420,8 @@ mod tests {
             let subdomains = serial % 2 == 0;
             zone.configure(&ZoneSettings { subdomains, ..ZoneSettings::example() }, serial);
             learn(&zone, 1..=10);
-            let (summary, total) = worker.summary::<Ipv4Addr>(&row);
-            assert_eq!((summary.subdomains, total), (subdomains, 10));
+            assert_eq!(worker.summary(&row).subdomains, subdomains);
+            assert_eq!(worker.count_of::<Ipv4Addr>(row.id), 10);
             round.extend_from_slice(worker.pick::<Ipv4Addr>(row.id, 1));
         }
         assert_eq!(counters(round), [1; 10]);
@@ -457,9 +435,13 @@ mod tests {
         learn(&zone, 1..=10);
         let before = zone.answers().v4.clone();
         learn(&zone, 1..=3);
-        assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
+        let current = |worker: &mut Worker| {
+            worker.summary(&row);
+            worker.count_of::<Ipv4Addr>(row.id)
+        };
+        assert_eq!(current(&mut worker), 3);
         assert_eq!(worker.pick_from(row.id, &before, 10).len(), 10);
-        assert_eq!(worker.summary::<Ipv4Addr>(&row).1, 3);
+        assert_eq!(current(&mut worker), 3);
     }
 
     #[test]
@@ -469,7 +451,8 @@ mod tests {
             let zone = entry("a.test");
             learn(&zone, 1..=nodes);
             let row = Row { id: zone.id(), entry: zone };
-            assert_eq!(worker.summary::<Ipv6Addr>(&row).1, usize::from(nodes));
+            worker.summary(&row);
+            assert_eq!(worker.count_of::<Ipv6Addr>(row.id), usize::from(nodes));
             assert_eq!(worker.pick::<Ipv6Addr>(row.id, 99).len(), usize::from(nodes));
         }
     }

@@ -15,7 +15,7 @@ pub(in crate::answer) struct ShuffleBag<Inline: Array> {
     /// The list that this is the bag of; `None`: of no list yet.
     version: Option<ListVersion>,
     /// How many are still to be taken in this round: the first ones, the last of them first.
-    remaining: usize,
+    remaining: u32,
     /// Whether nothing has been taken yet.
     is_new: bool,
     addresses: SmallVec<Inline>,
@@ -68,18 +68,19 @@ impl<A: Copy, Inline: Array<Item = A>> ShuffleBag<Inline> {
             self.begin(count, random);
         } else if self.remaining == 0 {
             self.addresses.shuffle(random);
-            self.remaining = self.addresses.len();
+            self.set_remaining(self.addresses.len());
         }
-        let (remaining, taken) = self.addresses.split_at_mut(self.remaining);
+        let (remaining, taken) = self.addresses.split_at_mut(self.remaining as usize);
         if let Some(rest) = remaining.len().checked_sub(count) {
             picked.extend_from_slice(&remaining[rest..]);
-            self.remaining = rest;
+            self.set_remaining(rest);
         } else {
             picked.extend_from_slice(remaining);
             let (next, others) = taken.partial_shuffle(random, count - remaining.len());
             picked.extend_from_slice(next);
-            self.remaining += others.len();
-            self.addresses[..self.remaining].shuffle(random);
+            let remaining = remaining.len() + others.len();
+            self.set_remaining(remaining);
+            self.addresses[..remaining].shuffle(random);
         }
     }
 
@@ -90,7 +91,12 @@ impl<A: Copy, Inline: Array<Item = A>> ShuffleBag<Inline> {
     /// know the other.
     fn begin(&mut self, count: usize, random: &mut StdRng) {
         self.addresses.shuffle(random);
-        self.remaining = self.addresses.len().saturating_sub(usize::from(count > 1));
+        self.set_remaining(self.addresses.len().saturating_sub(usize::from(count > 1)));
         self.is_new = false;
+    }
+
+    /// A list of more than four billion addresses, which no zone has, would begin its rounds early.
+    fn set_remaining(&mut self, count: usize) {
+        self.remaining = u32::try_from(count).unwrap_or(u32::MAX);
     }
 }
