@@ -83,7 +83,6 @@ impl Transfers {
 
     /// Puts a configuration in force; `None`: nothing is transferred. The zones are those of the table, and `kept` is the
     /// catalog's serial of an earlier process. `now` is the unix time in seconds.
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has all of it")]
     pub fn replace(
         &self,
         wanted: Option<Wanted<'_>>,

@@ -58,7 +58,6 @@ pub enum SecretError {
 
 /// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::enum_variant_names, reason = "the names of RFC 8945, 3")]
 pub(super) enum TsigFailure {
     Key,
     Signature,

@@ -42,7 +42,7 @@ impl Responder<'_> {
         let Some((entry, position)) = self.table.find(name) else { return false };
         let reply = PlainReply { query: &query, server, client };
         let rcode = match entry {
-            TableEntry::Zone(row) => self.answer_zone(row, position, &reply, worker, out),
+            TableEntry::Zone(row) => self.answer_zone((row, position), &reply, worker, out),
             TableEntry::Domain(domain) => answer_domain(domain, position, &reply, out),
         };
         let Some(rcode) = rcode else { return false };
@@ -60,8 +60,7 @@ impl Responder<'_> {
     /// Answers from a zone. `None`: the slow path must.
     fn answer_zone(
         &self,
-        row: &Row,
-        position: Position<'_>,
+        (row, position): (&Row, Position<'_>),
         reply: &PlainReply<'_>,
         worker: &mut Worker,
         out: &mut Vec<u8>,
