@@ -31,7 +31,7 @@ fn a_zone_that_hangs_does_not_delay_another() {
     let daemon = Daemon::launch("hung", &config(&(zone("healthy.example", &healthy) + &slow)));
     assert_polled_in_time(&healthy);
     assert_eq!(daemon.zone("hung.example.")["state"], "waiting");
-    assert_eq!(daemon.ask("hung.example", "A").ttls(), [2], "its seeds are answered meanwhile");
+    assert_eq!(daemon.ask("hung.example", "A").ttls(), [2, 2], "two of its seeds are answered meanwhile");
 }
 
 /// Waits for thirty polls of a cluster that is polled every 200 ms, and sees that they came in time.
@@ -109,7 +109,7 @@ fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
         .collect();
     let daemon = Daemon::start("thousand", &zones);
     assert_eq!(http::get(daemon.admin(), "/readyz").unwrap().0, 200);
-    wait::until("every zone to be live", || {
+    wait::seldom("every zone to be live", || {
         daemon.api()["zones"].as_array().unwrap().iter().all(|zone| zone["state"] == "live").then_some(())
     });
     for n in 0..1000 {

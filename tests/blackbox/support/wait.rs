@@ -8,6 +8,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// See [`seldom`].
+const SELDOM: Duration = Duration::from_millis(500);
+
 /// Waits until a look finds something; panics with `what` when it does not in time.
 #[track_caller]
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
@@ -16,13 +19,24 @@ pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 
 /// The same with a bound that the test is about.
 #[track_caller]
-pub fn within<T>(bound: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(bound: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looking(LOOK, bound, what, look)
+}
+
+/// The same where a look costs the server so much that it must not be asked all the time.
+#[track_caller]
+pub fn seldom<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    looking(SELDOM, PATIENCE, what, look)
+}
+
+#[track_caller]
+fn looking<T>(pause: Duration, bound: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(start.elapsed() < bound, "not within {bound:?}: {what}");
-        std::thread::sleep(LOOK);
+        std::thread::sleep(pause);
     }
 }
