@@ -16,7 +16,7 @@ use super::{
     server_keys::ServerKeys,
     value::{self, Read, Value},
 };
-use crate::types::{ZoneName, canonical, is_publishable};
+use crate::types::{NAME_OCTETS_MAX, ZoneName, canonical, is_publishable};
 
 pub(super) const TRANSFER_KEYS: [Key; 3] = [
     Key::new("secondaries", TEXTS, "The servers that fetch the zones, which are notified of changes."),
@@ -33,6 +33,9 @@ const KEY_KEYS: [Key; 3] = [
 /// Secondaries in one list. The state of each zone is kept for each of them, and a fleet that is larger has secondaries
 /// that fetch from others.
 pub const SECONDARIES_MAX: usize = 16;
+
+/// Octets of the name of a catalog on the wire: before it stand a label of 32 hexadecimal digits and "zones" (RFC 9432, 4.1).
+const CATALOG_OCTETS_MAX: usize = NAME_OCTETS_MAX - 39;
 
 /// The port of DNS.
 const PORT: u16 = 53;
@@ -150,6 +153,7 @@ impl TransferKeys {
             let name = catalog.get_ref();
             let what = match () {
                 () if name.is_root() => Some("the root"),
+                () if name.wire().len() > CATALOG_OCTETS_MAX => Some("too long for the names of its members"),
                 () if zone_at(name).is_some() => Some("a zone"),
                 () if server.has_domain(name) => Some("a domain"),
                 () => None,

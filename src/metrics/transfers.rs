@@ -35,8 +35,6 @@ labels! {
         NoZone = "no_zone",
         /// No node of the zone is known, so there is nothing to transfer.
         NotReady = "not_ready",
-        /// It asks for something else than a transfer or an SOA.
-        OtherType = "other_type",
         /// It asks for a whole zone over UDP.
         Udp = "udp",
         /// Too many transfers are under way.

@@ -1,6 +1,7 @@
 //! What a configuration means to the zone table.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use crate::{
     table::{
         self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable,
     },
-    types::{Ttl, ZoneName},
+    types::{Ttl, ZoneName, suffixes},
 };
 
 /// TTL of negative answers about domains without nodes: zones appear below them with an edit of the file.
@@ -30,19 +31,25 @@ pub(super) fn entries(
     plan: &Plan,
     (now, first_serial): (u32, &dyn Fn(&ZoneName) -> u32),
 ) -> Vec<Arc<ZoneEntry>> {
+    let delegations = Delegations::of(wanted);
+    let settings = |name: &ZoneName, zone: &Zone| settings(name, zone, wanted, delegations.below(name));
     let reconfigure = |(name, zone): (&ZoneName, &Zone)| {
         if let Some(entry) = before.zone(name) {
-            configure(entry, settings(name, zone, wanted), now);
+            configure(entry, settings(name, zone), now);
         }
     };
     if in_force.is_some_and(|config| names_alike(&config.server, &wanted.server)) {
         plan.changed.iter().filter_map(|(name, _)| wanted.zones.get_key_value(name)).for_each(reconfigure);
+        let has_others =
+            |entry: &&Arc<ZoneEntry>| *entry.answers().settings.delegations != *delegations.below(entry.name());
+        let parents = before.entries().filter(has_others);
+        parents.filter_map(|entry| wanted.zones.get_key_value(entry.name())).for_each(reconfigure);
     } else {
         wanted.zones.iter().for_each(reconfigure);
     }
     let added = plan.added.iter().filter_map(|name| wanted.zones.get_key_value(name));
-    let added = added
-        .map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone, wanted), first_serial(name))));
+    let added =
+        added.map(|(name, zone)| Arc::new(ZoneEntry::new(name.clone(), settings(name, zone), first_serial(name))));
     let stay = before.entries().filter(|entry| plan.removed.binary_search(entry.name()).is_err());
     stay.cloned().chain(added).collect()
 }
@@ -53,7 +60,27 @@ fn configure(entry: &ZoneEntry, settings: ZoneSettings, now: u32) {
     }
 }
 
-fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
+/// The zones directly below each zone, in order. Most zones have none.
+struct Delegations<'c>(BTreeMap<&'c ZoneName, Vec<ZoneName>>);
+
+impl<'c> Delegations<'c> {
+    fn of(config: &'c Config) -> Self {
+        let mut below: BTreeMap<&ZoneName, Vec<ZoneName>> = BTreeMap::new();
+        for zone in config.zones.keys() {
+            let above = suffixes(zone.wire()).skip(1).find_map(|name| config.zones.get_key_value(name));
+            if let Some((above, _)) = above {
+                below.entry(above).or_default().push(zone.clone());
+            }
+        }
+        Self(below)
+    }
+
+    fn below(&self, zone: &ZoneName) -> &[ZoneName] {
+        self.0.get(zone).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn settings(name: &ZoneName, zone: &Zone, config: &Config, delegations: &[ZoneName]) -> ZoneSettings {
     ZoneSettings {
         ttl: zone.ttl,
         count: zone.answers,
@@ -61,6 +88,7 @@ fn settings(name: &ZoneName, zone: &Zone, config: &Config) -> ZoneSettings {
         max_addresses: zone.max_addresses,
         negative_ttl: zone.negative_ttl,
         name_servers: name_servers(name, &config.server),
+        delegations: delegations.into(),
         rules: zone.rules.clone(),
         clients: zone.clients.clone(),
     }
@@ -175,7 +203,7 @@ mod tests {
             table = reload(&table, before, after);
             assert_eq!(table.len(), after.zones.len());
             for (name, zone) in &after.zones {
-                assert_eq!(*table.zone(name).unwrap().answers().settings, settings(name, zone, after), "{name}");
+                assert_eq!(*table.zone(name).unwrap().answers().settings, settings(name, zone, after, &[]), "{name}");
             }
         }
     }

@@ -38,6 +38,8 @@ pub struct ZoneSettings {
     pub negative_ttl: Ttl,
     /// The name servers of the zone; the first is the SOA's MNAME.
     pub name_servers: NameServers,
+    /// The zones directly below, which secondaries see delegated: without that what they sign proves that there are none.
+    pub delegations: Arc<[ZoneName]>,
     /// Which listed addresses are answered, and as what.
     pub rules: AddressRules,
     /// The clients that may ask.
@@ -56,6 +58,7 @@ impl ZoneSettings {
             max_addresses: const { NonZeroU8::new(8).expect("eight is not zero") },
             negative_ttl: FOUR,
             name_servers: NameServers::default(),
+            delegations: Arc::default(),
             rules: AddressRules { loopback: true, ..AddressRules::default() },
             clients: AllowedClients::Any,
         }
@@ -69,6 +72,7 @@ impl ZoneSettings {
             && self.negative_ttl == other.negative_ttl
             && self.subdomains == other.subdomains
             && self.max_addresses == other.max_addresses
+            && self.delegations == other.delegations
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     primary::{Primary, Transfers},
     render::MessageWriter,
     tsig::{Mac, TSIG_OCTETS_MAX, TsigFailure, TsigKey},
-    wire::{CLASS_IN, Message, Parsed, ReplyCode, TYPE_AXFR, TYPE_IXFR, TYPE_SOA, may_concern, parse},
+    wire::{CLASS_IN, Concern, Message, Parsed, ReplyCode, TYPE_AXFR, TYPE_IXFR, TYPE_SOA, concern, parse},
     zone::ZoneContent,
 };
 use crate::{
@@ -54,7 +54,7 @@ pub struct TransferMessages {
     signer: Signer,
     /// Where it is recorded that the secondary has the zone.
     transfers: Transfers,
-    secondary: usize,
+    secondary: IpAddr,
     kind: TransferType,
     _slot: OwnedSemaphorePermit,
 }
@@ -94,17 +94,25 @@ impl Transfers {
     pub fn answer(&self, message: &[u8], sender: &Sender, table: &ZoneTable, out: &mut Vec<u8>) -> TransferAnswer {
         let loaded = self.load();
         let Some(primary) = loaded.as_deref() else { return TransferAnswer::None };
-        if !matches!(sender.transport, Transport::Udp | Transport::Tcp | Transport::Tls) || !may_concern(message) {
+        if !matches!(sender.transport, Transport::Udp | Transport::Tcp | Transport::Tls) {
             return TransferAnswer::None;
         }
+        let Some(concern) = concern(message) else { return TransferAnswer::None };
+        let Some(secondary) = primary.secondary(sender.address) else {
+            // It is answered, refused and limited like everyone.
+            if concern == Concern::Transfer {
+                self.refuse(TransferRefusal::Address);
+            }
+            return TransferAnswer::None;
+        };
         let Parsed::Message(request) = parse(message) else {
             self.refuse(TransferRefusal::Malformed);
             *out = malformed(message);
             return TransferAnswer::Reply;
         };
-        let Some(secondary) = primary.secondary(sender.address) else {
-            return self.unsigned(TransferRefusal::Address, &request, out);
-        };
+        if !matches!(request.query_type, TYPE_SOA | TYPE_AXFR | TYPE_IXFR) {
+            return TransferAnswer::None;
+        }
         let Some(tsig) = &request.tsig else {
             return self.unsigned(TransferRefusal::Unsigned, &request, out);
         };
@@ -118,8 +126,13 @@ impl Transfers {
                     TsigFailure::Signature | TsigFailure::Truncation => TransferRefusal::BadSignature,
                     TsigFailure::Time => TransferRefusal::BadTime,
                 });
-                *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(false);
+                *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                // The sender of a datagram may be forged: what it makes us send is no larger than what it sent, unless it has
+                // the key.
                 key.append_failure(out, tsig, failure, sender.now);
+                if sender.transport == Transport::Udp && failure != TsigFailure::Time && out.len() > message.len() {
+                    *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                }
                 TransferAnswer::Reply
             }
         }
@@ -129,6 +142,13 @@ impl Transfers {
         self.refuse(reason);
         *out = MessageWriter::reply(request, ReplyCode::Refused, &[]).finish(request.has_opt);
         TransferAnswer::Reply
+    }
+
+    /// A secondary has fetched a zone, if it still is one.
+    fn has(&self, content: &ZoneContent, secondary: IpAddr) {
+        if let Some(number) = self.load().as_ref().and_then(|primary| primary.secondary(secondary)) {
+            self.progress().has(&content.apex, number, content.serial);
+        }
     }
 
     fn refuse(&self, reason: TransferRefusal) {
@@ -148,8 +168,7 @@ impl Verified<'_> {
         let refusal = match (self.request.query_type, self.sender.transport) {
             _ if self.request.class != CLASS_IN => Some((TransferRefusal::NoZone, ReplyCode::NotAuth)),
             (TYPE_AXFR, Transport::Udp) => Some((TransferRefusal::Udp, ReplyCode::Refused)),
-            (TYPE_SOA | TYPE_AXFR | TYPE_IXFR, _) => None,
-            _ => Some((TransferRefusal::OtherType, ReplyCode::Refused)),
+            _ => None,
         };
         if let Some((reason, code)) = refusal {
             return self.refuse(reason, code, out);
@@ -199,7 +218,7 @@ impl Verified<'_> {
             request: RequestCopy { id, flags, question: question.to_vec(), has_opt },
             signer: Signer { key: self.key.clone(), request: self.mac.clone(), before: None },
             transfers: self.transfers.clone(),
-            secondary: self.secondary,
+            secondary: self.sender.address,
             kind,
             _slot: slot,
         })
@@ -223,6 +242,8 @@ impl TransferMessages {
     pub fn next(&mut self, now: u64, out: &mut Vec<u8>) -> bool {
         let records = &self.content.records;
         if self.next > records.len() {
+            // The connection has taken the last message.
+            self.transfers.has(&self.content, self.secondary);
             return false;
         }
         let RequestCopy { id, flags, ref question, has_opt } = self.request;
@@ -237,7 +258,6 @@ impl TransferMessages {
         self.signer.sign(out, now);
         if self.next > records.len() {
             self.transfers.counters().given.of(self.kind).increment();
-            self.transfers.progress().has(&self.content.apex, self.secondary, self.content.serial);
         }
         true
     }
@@ -404,7 +424,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_given_is_refused_with_its_reason() {
-        use TransferRefusal::{Busy, NoZone, NotReady, OtherType, Udp};
+        use TransferRefusal::{Busy, NoZone, NotReady, Udp};
         let table = table();
         let transfers = transfers(&table);
         let tcp = Transport::Tcp;
@@ -414,7 +434,6 @@ mod tests {
             ("none.example", TYPE_AXFR, tcp, NoZone, "NotAuth"),
             ("x.a.example", TYPE_AXFR, tcp, NoZone, "NotAuth"),
             ("a.example", TYPE_AXFR, Transport::Udp, Udp, "Refused"),
-            ("a.example", 1, tcp, OtherType, "Refused"),
         ] {
             let before = refusals(&transfers, reason);
             let replies = signed(&transfers, &table, query(zone, query_type, None), transport);
@@ -447,8 +466,6 @@ mod tests {
         cut.pop();
         for (message, from, reason, code) in [
             (plain.clone(), SECONDARY, Unsigned, ReplyCode::Refused),
-            (plain.clone(), "192.0.2.9", Address, ReplyCode::Refused),
-            (with("k", NOW), "192.0.2.9", Address, ReplyCode::Refused),
             (with("other", NOW), SECONDARY, BadKey, ReplyCode::NotAuth),
             (changed, SECONDARY, BadSignature, ReplyCode::NotAuth),
             (with("k", NOW - 301), SECONDARY, BadTime, ReplyCode::NotAuth),
@@ -458,13 +475,29 @@ mod tests {
             let answer = transfers.answer(&message, &sender(from, Transport::Tcp), &table, &mut out);
             assert!(matches!(answer, TransferAnswer::Reply), "{reason:?}");
             assert_eq!((out[3] & 0x0F, out[6..8].to_vec()), (code as u8, vec![0, 0]), "{reason:?}");
-            assert_eq!(refusals(&transfers, reason), if from == "192.0.2.9" && message != plain { 2 } else { 1 });
+            assert_eq!(refusals(&transfers, reason), 1);
         }
         let answer = |message: &[u8], transport| {
             let mut out = Vec::new();
             matches!(transfers.answer(message, &sender(SECONDARY, transport), &table, &mut out), TransferAnswer::None)
         };
         assert!(answer(&query("a.example", 1, None), Transport::Tcp), "an ordinary query is for others");
+        let mut address = query("a.example", 1, None);
+        key("k").sign(&mut address, None, NOW);
+        assert!(answer(&address, Transport::Udp), "a signed one too");
+        for message in [&plain, &with("k", NOW), &address] {
+            let from = sender("192.0.2.9", Transport::Udp);
+            let answer = transfers.answer(message, &from, &table, &mut Vec::new());
+            assert!(
+                matches!(answer, TransferAnswer::None),
+                "a stranger is answered, refused and limited like everyone"
+            );
+        }
+        assert_eq!(refusals(&transfers, Address), 2);
+        let mut out = Vec::new();
+        let other = with("other", NOW);
+        transfers.answer(&other, &sender(SECONDARY, Transport::Udp), &table, &mut out);
+        assert!(out.len() <= other.len(), "{} octets for {}", out.len(), other.len());
         assert!(answer(&plain, Transport::Https) && answer(&plain, Transport::Quic));
     }
 

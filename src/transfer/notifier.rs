@@ -1,7 +1,7 @@
 //! The task that notifies secondaries of changes, and keeps serials for the next start.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     convert::Infallible,
     net::SocketAddr,
     sync::Arc,
@@ -19,7 +19,8 @@ use crate::{
     metrics::NotifyResult,
     snapshot::SnapshotStore,
     table::{SharedTable, ZoneTable, table_version},
-    types::{ZoneName, unix_seconds},
+    telemetry::LogInterval,
+    types::{ZoneName, unix_now, unix_seconds},
 };
 
 /// Between looks at the zones and the sockets. A change is fetched within a tenth of a second, and a look at ten thousand
@@ -28,6 +29,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Datagrams that are read from one socket at one look: all answers that can be on the way, and as many forged ones.
 const REPLIES_MAX: usize = 256;
+
+/// Between two lines of the log about failures of one secondary.
+const REPORT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Between two times that changed serials are kept.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,8 +45,9 @@ pub struct Notifier {
     sockets: Sockets,
     /// The version of the table that was looked at last, and with which configuration.
     seen: Option<(u64, Arc<Primary>)>,
-    /// The serials that were kept last.
+    /// The serials that were kept last, and the version of the table that they are of.
     kept: BTreeMap<ZoneName, u32>,
+    kept_version: Option<u64>,
     kept_at: Option<Instant>,
 }
 
@@ -53,8 +58,8 @@ struct Sockets {
     listen: Vec<SocketAddr>,
     /// `None`: it could not be opened yet.
     open: Vec<Option<NotifySocket>>,
-    /// Secondaries about which a failure was logged.
-    reported: HashSet<SocketAddr>,
+    /// When a failure of each was last logged.
+    reported: Vec<LogInterval>,
 }
 
 impl Notifier {
@@ -67,6 +72,7 @@ impl Notifier {
             sockets: Sockets::default(),
             seen: None,
             kept: BTreeMap::new(),
+            kept_version: None,
             kept_at: None,
         }
     }
@@ -132,13 +138,12 @@ impl Notifier {
                     Some(NotifyReply::Ignored) => counters.replies_ignored.increment(),
                     Some(NotifyReply::Acknowledged(notify)) => {
                         counters.notifies.of(NotifyResult::Acknowledged).increment();
-                        self.sockets.reported.remove(&primary.secondaries[notify.secondary]);
                         self.transfers.progress().acknowledged(&notify);
                     }
                     Some(NotifyReply::Refused(notify, code)) => {
                         counters.notifies.of(NotifyResult::Refused).increment();
                         let secondary = primary.secondaries[notify.secondary];
-                        if self.sockets.reported.insert(secondary) {
+                        if self.sockets.reported[notify.secondary].is_due(now) {
                             let zone = &notify.zone;
                             tracing::warn!(%secondary, %zone, code, "a secondary refuses NOTIFY; it is sent again");
                         }
@@ -153,7 +158,14 @@ impl Notifier {
         let counters = self.transfers.counters();
         let due = {
             let mut progress = self.transfers.progress();
-            counters.notifies.of(NotifyResult::Timeout).add(progress.expire(now));
+            let expired = progress.expire(now);
+            counters.notifies.of(NotifyResult::Timeout).add(expired.len() as u64);
+            for number in expired {
+                if self.sockets.reported[number].is_due(now) {
+                    let secondary = primary.secondaries[number];
+                    tracing::warn!(%secondary, "a secondary does not acknowledge NOTIFY, or with another key; it is sent again");
+                }
+            }
             // A socket that cannot be opened is no reason to wait: its notifications fail, and are tried again.
             let free = self
                 .sockets
@@ -170,7 +182,7 @@ impl Notifier {
                 Err(error) => {
                     counters.notifies.of(NotifyResult::Failed).increment();
                     let secondary = primary.secondaries[notify.secondary];
-                    if self.sockets.reported.insert(secondary) {
+                    if self.sockets.reported[notify.secondary].is_due(now) {
                         tracing::warn!(%secondary, %error, "a secondary cannot be notified; trying on");
                     }
                     self.transfers.progress().failed(&notify, now);
@@ -186,10 +198,18 @@ impl Notifier {
             return;
         }
         self.kept_at = Some(now);
+        let version = table_version();
+        if self.kept_version.replace(version) == Some(version) {
+            return;
+        }
         let table = self.table.snapshot();
         let zones = table.entries().map(|entry| (entry.name().clone(), entry.answers().serial));
         let catalog = primary.catalog.iter().map(|catalog| (catalog.content.apex.clone(), catalog.content.serial));
-        let serials: BTreeMap<_, _> = zones.chain(catalog).collect();
+        // A zone that is removed may come back before the clock has passed its serial.
+        let clock = unix_now();
+        let removed =
+            self.kept.iter().filter(|(_, serial)| **serial > clock).map(|(zone, serial)| (zone.clone(), *serial));
+        let serials: BTreeMap<_, _> = removed.chain(zones).chain(catalog).collect();
         if serials != self.kept {
             snapshot.keep_serials(serials.clone());
             self.kept = serials;
@@ -203,7 +223,8 @@ impl Sockets {
         if self.secondaries != primary.secondaries || self.listen != primary.listen {
             let open = primary.secondaries.iter().map(|_| None).collect();
             let (secondaries, listen) = (primary.secondaries.clone(), primary.listen.clone());
-            *self = Self { secondaries, listen, open, reported: HashSet::new() };
+            let reported = vec![LogInterval::new(REPORT_INTERVAL); secondaries.len()];
+            *self = Self { secondaries, listen, open, reported };
         }
     }
 

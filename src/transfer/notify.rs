@@ -58,7 +58,9 @@ pub(super) enum NotifyReply {
 impl NotifySocket {
     /// Opens a socket. Its address is one of those that secondaries know this server by, if it has one of their family.
     pub(super) fn open(secondary: SocketAddr, listen: &[SocketAddr]) -> io::Result<Self> {
-        let socket = UdpSocket::bind((source(secondary.ip(), listen), 0))?;
+        let addresses: Vec<_> = sources(secondary.ip(), listen).map(|source| SocketAddr::new(source, 0)).collect();
+        // The first that the host has.
+        let socket = UdpSocket::bind(&*addresses)?;
         // The kernel takes datagrams of no other sender from then on.
         socket.connect(secondary)?;
         socket.set_nonblocking(true)?;
@@ -140,13 +142,14 @@ impl Awaited {
     }
 }
 
-/// The address that messages to a secondary come from: the first of `listen` that can reach it; else the system chooses.
-fn source(secondary: IpAddr, listen: &[SocketAddr]) -> IpAddr {
-    let reaches = |own: &IpAddr| {
+/// The addresses that messages to a secondary may come from, the best first: those of `listen` that can reach it, of which the
+/// host may lack some now; else the system chooses.
+fn sources(secondary: IpAddr, listen: &[SocketAddr]) -> impl Iterator<Item = IpAddr> {
+    let reaches = move |own: &IpAddr| {
         own.is_ipv4() == secondary.is_ipv4() && !own.is_unspecified() && own.is_loopback() == secondary.is_loopback()
     };
     let any = if secondary.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    listen.iter().map(SocketAddr::ip).find(reaches).unwrap_or(any)
+    listen.iter().map(SocketAddr::ip).filter(reaches).chain([any])
 }
 
 /// Whether a datagram acknowledges or refuses the notification with identity 7 of the root zone, signed at `now`. Public so that
@@ -256,10 +259,19 @@ mod tests {
     fn messages_come_from_an_address_that_secondaries_know() {
         let listen = ["127.0.0.1:53", "[::1]:53", "0.0.0.0:53", "192.0.2.1:53", "192.0.2.9:53"];
         let listen = listen.map(|text| text.parse().unwrap());
-        let of = |text: &str| source(text.parse().unwrap(), &listen).to_string();
+        let of = |text: &str| {
+            let sources = sources(text.parse().unwrap(), &listen).map(|source| source.to_string());
+            sources.collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(
             ["127.0.0.5", "198.51.100.7", "::1", "2001:db8::1"].map(of),
-            ["127.0.0.1", "192.0.2.1", "::1", "::"]
+            ["127.0.0.1 0.0.0.0", "192.0.2.1 192.0.2.9 0.0.0.0", "::1 ::", "::"]
         );
+    }
+
+    #[test]
+    fn an_address_that_the_host_lacks_now_is_no_reason_to_notify_nobody() {
+        let listen = ["127.0.0.1:53", "192.0.2.1:53"].map(|text| text.parse().unwrap());
+        assert!(NotifySocket::open("198.51.100.7:53".parse().unwrap(), &listen).is_ok());
     }
 }

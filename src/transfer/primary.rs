@@ -99,10 +99,14 @@ impl Transfers {
             });
             Primary { secondaries: transfer.secondaries.clone(), key, catalog, listen: listen.to_vec() }
         });
-        let secondaries = |primary: Option<&Primary>| primary.map(|primary| primary.secondaries.clone());
-        let wanted = secondaries(primary.as_ref());
-        if wanted != secondaries(former.as_deref()) {
-            *self.progress() = Progress::new(wanted.map_or(0, |secondaries| secondaries.len()));
+        match (&primary, former.as_deref()) {
+            (Some(primary), Some(former)) if primary.secondaries == former.secondaries => {}
+            (Some(primary), former) => {
+                let before = |address: &SocketAddr| former.and_then(|former| former.secondary(address.ip()));
+                let before: Vec<_> = primary.secondaries.iter().map(before).collect();
+                self.progress().follow(&before, Instant::now());
+            }
+            (None, _) => *self.progress() = Progress::default(),
         }
         drop(former);
         self.0.primary.store(primary.map(Arc::new));

@@ -74,8 +74,23 @@ pub(super) struct DueNotify {
 
 impl Progress {
     /// Nothing is known of these secondaries.
+    #[cfg(test)]
     pub(super) fn new(secondaries: usize) -> Self {
         Self { zones: FxHashMap::default(), secondaries }
+    }
+
+    /// From now on there are other secondaries. What is known of those that stay is kept: each has the number here that it
+    /// had before, or `None` if it is new.
+    pub(super) fn follow(&mut self, before: &[Option<usize>], now: Instant) {
+        self.secondaries = before.len();
+        let new =
+            SecondaryProgress { serial: None, behind_since: Some(now), notify: Notify::At { time: now, failed: 0 } };
+        for known in self.zones.values_mut() {
+            let kept = |number: &Option<usize>| {
+                number.and_then(|number| known.secondaries.get(number)).unwrap_or(&new).clone()
+            };
+            known.secondaries = before.iter().map(kept).collect();
+        }
     }
 
     /// Takes over the serial of a zone that can be fetched. A secondary that has another one is notified: at once, or a
@@ -144,15 +159,15 @@ impl Progress {
         known.secondaries.get_mut(notify.secondary).filter(|known| matches!(known.notify, Notify::Sent { .. }))
     }
 
-    /// Has notifications tried again that were not acknowledged in time. Returns how many.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
-        let mut expired = 0;
-        for secondary in self.zones.values_mut().flat_map(|known| &mut known.secondaries) {
+    /// Has notifications tried again that were not acknowledged in time. Returns the secondary of each.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<usize> {
+        let mut expired = Vec::new();
+        for (number, secondary) in self.zones.values_mut().flat_map(|known| known.secondaries.iter_mut().enumerate()) {
             if let Notify::Sent { time, failed } = secondary.notify
                 && now.saturating_duration_since(time) >= ACKNOWLEDGE_MAX
             {
                 secondary.notify = Notify::At { time: now + pause(failed), failed: failed.saturating_add(1) };
-                expired += 1;
+                expired.push(number);
             }
         }
         expired
@@ -161,7 +176,8 @@ impl Progress {
     /// A secondary has fetched this serial, or said that it has it.
     pub(super) fn has(&mut self, zone: &ZoneName, secondary: usize, serial: u32) {
         let Some(known) = self.zones.get_mut(zone) else { return };
-        let is_current = known.serial == serial;
+        // Not an older one (RFC 1982, 3.2): it may have fetched from another primary, which is ahead.
+        let is_current = serial.wrapping_sub(known.serial) < 1 << 31;
         if let Some(secondary) = known.secondaries.get_mut(secondary) {
             secondary.serial = Some(serial);
             if is_current {
@@ -276,8 +292,25 @@ mod tests {
         assert_eq!(progress.states(&zone(), start + ms(900)), [state(Some(6), ms(500)), state(None, ms(900))]);
         progress.has(&zone(), 0, 7);
         assert_eq!(progress.states(&zone(), start + ms(900))[0], state(Some(7), ms(0)));
+        progress.has(&zone(), 1, 9);
+        assert_eq!(progress.states(&zone(), start + ms(900))[1], state(Some(9), ms(0)), "another primary is ahead");
         progress.retain(|_| false);
         progress.has(&zone(), 0, 7);
         assert_eq!(progress.states(&zone(), start), []);
+    }
+
+    #[test]
+    fn what_is_known_of_a_secondary_stays_when_others_come_and_go() {
+        let start = Instant::now();
+        let mut progress = Progress::new(2);
+        progress.observe(&zone(), 5, start);
+        progress.has(&zone(), 1, 5);
+        let state = |serial, lag| SecondaryState { serial, lag };
+        progress.follow(&[Some(1), None], start + ms(100));
+        assert_eq!(progress.states(&zone(), start + ms(300)), [state(Some(5), ms(0)), state(None, ms(200))]);
+        assert_eq!(due(&mut progress, start + ms(300)), [(1, 5)], "the new one");
+        progress.follow(&[Some(0)], start + ms(400));
+        progress.observe(&zone(), 6, start + ms(2000));
+        assert_eq!(progress.take_due(start + ms(2000), &mut [1]), [notify(0, 6)]);
     }
 }

@@ -110,17 +110,28 @@ pub(super) enum Parsed<'m> {
     Malformed,
 }
 
-/// Whether a query may be about a transfer: it asks for one, or has records that may be a TSIG record. Costs almost nothing,
-/// because it is asked of each query.
-pub(super) fn may_concern(message: &[u8]) -> bool {
-    let Some(&[_, _, flags, _, 0, 1, ..]) = message.first_chunk::<HEADER_OCTETS>() else { return false };
+/// Why a query may be about a transfer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Concern {
+    /// It asks for one.
+    Transfer,
+    /// It has a TSIG record.
+    Signed,
+}
+
+/// Whether a query may be about a transfer. Costs almost nothing, because it is asked of each query.
+pub(super) fn concern(message: &[u8]) -> Option<Concern> {
+    let &[_, _, flags, _, 0, 1, ..] = message.first_chunk::<HEADER_OCTETS>()? else { return None };
     if flags & (FLAG_RESPONSE | OPCODE_BITS) != 0 {
-        return false;
+        return None;
     }
     let mut reader = Reader { message, at: HEADER_OCTETS };
     let asks_for_transfer =
         reader.question().is_some_and(|question| matches!(question.query_type, TYPE_AXFR | TYPE_IXFR));
-    asks_for_transfer || has_tsig(message, &mut reader).unwrap_or_default()
+    if asks_for_transfer {
+        return Some(Concern::Transfer);
+    }
+    has_tsig(message, &mut reader)?.then_some(Concern::Signed)
 }
 
 /// Whether one of the records is a TSIG record, wherever it is. The reader stands behind the question.
@@ -371,12 +382,13 @@ mod tests {
             [([0, 0, 2], [tsig(), tsig()].concat()), ([1, 0, 0], tsig()), ([0, 0, 1], [tsig(), vec![0]].concat())]
         {
             assert_eq!(parse(&query(TYPE_SOA, counts, &rest)), Parsed::Malformed);
-            assert!(may_concern(&query(TYPE_SOA, counts, &rest)), "so that it is refused");
+            assert_eq!(concern(&query(TYPE_SOA, counts, &rest)), Some(Concern::Signed), "so that it is refused");
         }
         let opt = b"\0\0\x29\x04\xD0\0\0\0\0\0\0";
-        assert!(!may_concern(&query(TYPE_SOA, [0, 0, 1], opt)));
-        assert!(may_concern(&query(TYPE_SOA, [0, 0, 2], &[&opt[..], &tsig()].concat())));
-        assert!(may_concern(&query(TYPE_AXFR, [0, 0, 0], b"")) && !may_concern(&query(TYPE_A, [0, 0, 0], b"")));
+        assert_eq!(concern(&query(TYPE_SOA, [0, 0, 1], opt)), None);
+        assert_eq!(concern(&query(TYPE_SOA, [0, 0, 2], &[&opt[..], &tsig()].concat())), Some(Concern::Signed));
+        let plain = |query_type| concern(&query(query_type, [0, 0, 0], b""));
+        assert_eq!([plain(TYPE_AXFR), plain(TYPE_A)], [Some(Concern::Transfer), None]);
     }
 
     #[test]
@@ -389,9 +401,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_octets_make_the_parser_panic(octets in prop::collection::vec(any::<u8>(), 0..200), counts in prop::array::uniform3(0..3_u8)) {
-            let _ = (parse(&octets), may_concern(&octets));
+            let _ = (parse(&octets), concern(&octets));
             let message = query(TYPE_IXFR, counts, &octets);
-            let _ = (parse(&message), may_concern(&message));
+            let _ = (parse(&message), concern(&message));
         }
 
         #[test]

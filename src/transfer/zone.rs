@@ -72,6 +72,7 @@ impl ZoneContent {
         let settings = &answers.settings;
         let mut records = vec![soa(apex, &settings.name_servers, answers.serial, settings.negative_ttl.as_secs())];
         records.extend(name_servers(table, apex, &settings.name_servers));
+        records.extend(settings.delegations.iter().flat_map(|below| delegation(table, below)));
         addresses(apex, apex, &answers, &mut records);
         if settings.subdomains
             && let Some(wildcard) = apex.child("*")
@@ -92,6 +93,12 @@ fn soa(apex: &ZoneName, name_servers: &NameServers, serial: u32, minimum: u32) -
     let primary = name_servers.first().unwrap_or(apex).clone();
     let responsible = apex.child(RESPONSIBLE).unwrap_or_else(ZoneName::root);
     Record { owner: apex.clone(), ttl: minimum, data: RecordData::Soa(Soa { primary, responsible, serial, minimum }) }
+}
+
+/// The NS records of a zone below, and the addresses of name servers that lie in it.
+fn delegation(table: &ZoneTable, below: &ZoneName) -> Vec<Record> {
+    let settings = table.zone(below).map(|entry| entry.answers().settings.clone());
+    settings.map_or_else(Vec::new, |settings| name_servers(table, below, &settings.name_servers))
 }
 
 /// The NS records, and the addresses of name servers that lie in this zone and in none below it.
@@ -222,6 +229,7 @@ mod tests {
         let settings =
             ZoneSettings { name_servers: NameServers::new(servers), subdomains: true, ..ZoneSettings::example() };
         let below = zone("b.a.example", settings.clone(), &[]);
+        let settings = ZoneSettings { delegations: Arc::from([name("b.a.example")]), ..settings };
         let a = zone("a.example", settings, &["10.0.0.2", "10.0.0.1", "2001:db8::2"]);
         let table = ZoneTable::new([a.clone(), below.clone()]);
         assert_eq!(
@@ -233,6 +241,10 @@ mod tests {
                 "a.example. 3600 NS ns.b.a.example.",
                 "ns1.a.example. 3600 A 192.0.2.1",
                 "ns1.a.example. 3600 AAAA 2001:db8::1",
+                "b.a.example. 3600 NS ns1.a.example.",
+                "b.a.example. 3600 NS ns.elsewhere.example.",
+                "b.a.example. 3600 NS ns.b.a.example.",
+                "ns.b.a.example. 3600 A 192.0.2.3",
                 "a.example. 4 A 10.0.0.1",
                 "a.example. 4 A 10.0.0.2",
                 "a.example. 4 AAAA 2001:db8::2",

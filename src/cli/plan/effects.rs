@@ -1,6 +1,6 @@
 //! What a changed configuration does to answers. Pure: what the server knows of a zone is an argument.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::{KnownZone, differences::SectionPlan};
 use crate::{
@@ -174,6 +174,7 @@ fn settings(zone: &Zone) -> ZoneSettings {
         max_addresses: zone.max_addresses,
         negative_ttl: zone.negative_ttl,
         name_servers: NameServers::default(),
+        delegations: Arc::default(),
         rules: zone.rules.clone(),
         clients: zone.clients.clone(),
     }
