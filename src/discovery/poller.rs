@@ -365,6 +365,7 @@ impl<A: Ask> Poller<A> {
             cluster_id: view.cluster_id(),
             others: view.others(),
             foreign: NodeSet::new(view.foreign()),
+            failing: view.failing(),
             probe_interval: status.probe_interval,
             origin: view.origin(),
             scope: view.active_scope(),
@@ -403,6 +404,7 @@ fn first_view(
             last_success: status.last_success,
             others: nodes_of(status.others.as_ref()),
             foreign: nodes_of(status.foreign.as_ref()),
+            failing: status.failing.clone(),
             id: status.cluster_id,
             seeds_edited: start == Start::NewSeeds,
         };
@@ -429,6 +431,7 @@ fn first_view(
         last_success: now().checked_sub(age),
         others: nodes_of(nodes.others.as_ref()),
         foreign: nodes_of(nodes.foreign.as_ref()),
+        failing: Vec::new(),
         id: nodes.id,
         seeds_edited,
     };

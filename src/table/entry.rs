@@ -93,6 +93,8 @@ pub struct PollStatus {
     pub others: Option<NodeSet>,
     /// Nodes of other clusters.
     pub foreign: Option<NodeSet>,
+    /// Nodes that have failed since their last success, and how often.
+    pub failing: Vec<(IpAddr, u32)>,
     /// Between two probes of a node: longer than the file says when the zone has many. `None`: no node is probed.
     pub probe_interval: Option<Duration>,
     /// Where what is answered comes from.

@@ -165,7 +165,7 @@ fn a_file_that_cannot_be_put_in_force_is_refused_like_one_with_an_error() {
     let taken = TcpListener::bind(ANY).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut daemon = place.launch(&place.config(&address, "ttl = \"78s\""));
-    assert_eq!(ttl(&daemon), "77");
+    wait::until("the last good configuration to be answered", || (ttl(&daemon) == "77").then_some(()));
     assert!(daemon.api()["config"]["error"].as_str().unwrap().contains("already listens on"));
     drop(taken);
     wait::until("the file to be applied once the address is free", || {

@@ -73,9 +73,15 @@ impl HealthTable {
         Self { policy, nodes: BTreeMap::new() }
     }
 
-    /// Takes over the nodes of an earlier poller of the same cluster.
-    pub fn resume(&mut self, nodes: &[Node]) {
+    /// Takes over the nodes of an earlier poller of the same cluster, and how often each has failed since its last success:
+    /// else one that hangs would never go down while its zone is edited all the time.
+    pub fn resume(&mut self, nodes: &[Node], failing: &[(IpAddr, u32)]) {
         self.nodes = nodes.iter().map(|node| (node.address, NodeHealth::left(node))).collect();
+        for (node, failures) in failing {
+            if let Some(health) = self.nodes.get_mut(node) {
+                health.failures = *failures;
+            }
+        }
         if self.policy.is_none() {
             self.nodes.values_mut().for_each(NodeHealth::rise);
         }
@@ -142,6 +148,12 @@ impl HealthTable {
     /// The nodes, in the order of their addresses.
     pub fn nodes(&self) -> Arc<[Node]> {
         self.nodes.iter().map(|(&address, health)| health.shown(address)).collect()
+    }
+
+    /// The nodes that have failed since their last success, and how often.
+    pub fn failing(&self) -> Vec<(IpAddr, u32)> {
+        let failing = self.nodes.iter().filter(|(_, health)| health.failures > 0);
+        failing.map(|(&node, health)| (node, health.failures)).collect()
     }
 
     /// Whether nodes are probed at all.
@@ -409,11 +421,15 @@ mod tests {
     fn a_later_poller_takes_over_the_states() {
         let mut before = listing(Some(health(2, 2)), &[1, 2]);
         before.verify(node(1), |_| true);
+        before.record(node(1), ProbeOutcome::Slow, Instant::now());
         let resumed = |policy| {
             let mut health = HealthTable::new(policy);
-            health.resume(&before.nodes());
+            health.resume(&before.nodes(), &before.failing());
             health
         };
+        let mut later = resumed(Some(health(2, 2)));
+        later.record(node(1), ProbeOutcome::Slow, Instant::now());
+        assert_eq!(shown(&later), "sN", "the second failure in a row, whichever poller saw the first");
         assert_eq!(shown(&resumed(Some(health(9, 9)))), shown(&before), "another policy changes no state");
         assert!(resumed(None).nodes().iter().all(|node| node.state == NodeState::Up), "without probes all are up");
     }

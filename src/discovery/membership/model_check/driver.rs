@@ -389,6 +389,7 @@ impl State {
                 last_success: Some(self.now),
                 others: nodes.others.iter().flat_map(NodeSet::as_slice).copied().collect(),
                 foreign: nodes.foreign.iter().flat_map(NodeSet::as_slice).copied().collect(),
+                failing: Vec::new(),
                 id: nodes.id,
                 seeds_edited: *seeds_then != seeds,
             };
@@ -410,6 +411,7 @@ impl State {
                 last_success: view.last_success(),
                 others: view.others().iter().flat_map(NodeSet::as_slice).copied().collect(),
                 foreign: view.foreign().collect(),
+                failing: view.failing(),
                 id: view.cluster_id(),
                 seeds_edited: true,
             };

@@ -26,6 +26,8 @@ pub struct Inheritance {
     pub others: Vec<IpAddr>,
     /// Nodes of other clusters.
     pub foreign: Vec<IpAddr>,
+    /// Nodes that have failed since their last success, and how often.
+    pub failing: Vec<(IpAddr, u32)>,
     /// The id of the cluster.
     pub id: Option<ClusterId>,
     /// The seeds are others than those that it was learnt from.
@@ -99,7 +101,7 @@ impl MembershipView {
         self.active_scope = scope.min(self.lists.len() - 1);
         self.lists[self.active_scope] = NodeSet::new(nodes.iter().map(|node| node.address));
         self.origin = Origin::Cluster;
-        self.health.resume(nodes);
+        self.health.resume(nodes, &inherited.failing);
         let is_trusted = |node: &&Node| node.state == NodeState::Up || node.pending;
         self.trusted = nodes.iter().filter(is_trusted).map(|node| node.address).collect();
         self.inherit(inherited)
@@ -125,7 +127,7 @@ impl MembershipView {
     }
 
     fn inherit(mut self, inherited: Inheritance) -> Self {
-        let Inheritance { last_success, others, foreign, id, seeds_edited } = inherited;
+        let Inheritance { last_success, others, foreign, failing: _, id, seeds_edited } = inherited;
         self.proven.clone_from(&self.trusted);
         self.last_success = last_success;
         self.fresh = last_success.unwrap_or(self.fresh);
@@ -138,6 +140,11 @@ impl MembershipView {
         self.probing_changed = true;
         self.ask_all_anew();
         self
+    }
+
+    /// Nodes that have failed since their last success, and how often.
+    pub fn failing(&self) -> Vec<(IpAddr, u32)> {
+        self.health.failing()
     }
 
     /// Nodes of other clusters.
