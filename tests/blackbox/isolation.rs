@@ -103,7 +103,7 @@ fn a_living_seed_is_found_among_five_hundred_dead_nodes() {
 fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
     let _alone = alone();
     let clusters: Vec<_> = (0..10).map(|_| SimulatedCluster::start(3).unwrap()).collect();
-    let keys = "refresh = \"5s\"\n";
+    let keys = "refresh = \"10s\"\n";
     let zones: String = (0..1000)
         .map(|n| zone_with(&format!("z{n}.example"), &[clusters[n % 10].node(0)], clusters[n % 10].port(), keys))
         .collect();
@@ -125,12 +125,12 @@ fn a_thousand_zones_are_ready_answered_and_polled_on_time() {
     let before = total();
     wait::until("three thousand polls", || (total() >= before + 3000).then_some(()));
     let elapsed = start.elapsed().as_secs_f64();
-    assert!((12.0..18.5).contains(&elapsed), "1000 zones every 5 s are 3000 polls in 15 s, not in {elapsed:.1} s");
+    assert!((25.0..36.0).contains(&elapsed), "1000 zones every 10 s are 3000 polls in 30 s, not in {elapsed:.1} s");
     let late = daemon.api()["zones"]
         .as_array()
         .unwrap()
         .iter()
-        .filter(|zone| zone["last_success_seconds_ago"].as_f64().unwrap() > 7.5)
+        .filter(|zone| zone["last_success_seconds_ago"].as_f64().unwrap() > 15.0)
         .count();
     assert_eq!(late, 0, "every zone is polled at its interval");
 }

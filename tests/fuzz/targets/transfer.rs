@@ -10,7 +10,7 @@ use alternator_dns::{
     config::{Transfer, TransferKey, TsigAlgorithm},
     metrics::Transport,
     table::ZoneTable,
-    transfer::{Sender, TransferAnswer, Transfers, TsigKey, is_notify_reply},
+    transfer::{Sender, TransferAnswer, Transfers, TsigKey, Wanted, is_notify_reply},
     types::ZoneName,
 };
 use alternator_dns_fuzz::zones;
@@ -29,7 +29,7 @@ static PRIMARY: LazyLock<(Transfers, ZoneTable, Arc<TsigKey>)> = LazyLock::new(|
     let transfers = Transfers::new(Arc::default());
     let table = zones();
     let in_force = Arc::new(ArcSwap::new(tsig.clone()));
-    transfers.replace(Some((&transfer, in_force)), &[], &table, |_| None, 1);
+    transfers.replace(Some(Wanted { transfer: &transfer, key: in_force, listen: &[] }), &table, |_| None, 1);
     (transfers, table, tsig)
 });
 
