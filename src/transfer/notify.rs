@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_the_host_lacks_now_is_no_reason_to_notify_nobody() {
+    fn an_address_that_the_host_lacks_now_keeps_no_notification_back() {
         let listen = ["127.0.0.1:53", "192.0.2.1:53"].map(|text| text.parse().unwrap());
         assert!(NotifySocket::open("198.51.100.7:53".parse().unwrap(), &listen).is_ok());
     }
