@@ -15,7 +15,7 @@
 mod changelog;
 mod clock;
 mod membership;
-mod node;
+pub mod node;
 mod poll;
 mod poller;
 mod probes;
@@ -25,14 +25,8 @@ pub use self::{
     changelog::NotAskedLog,
     clock::Pauses,
     membership::AddressOwnership,
-    node::{
-        BODY_OCTETS_MAX, Dropped, Endpoint, IDENTITY_INTERVAL, IDENTITY_OCTETS_MAX, IdentityQuery, IdentityReply, Keep,
-        ListError, Listing, NODES_MAX, NodeClient, Refusal, SECRET_FILE_OCTETS_MAX, SIGNED_REFUSED_PAUSE, SecretKey,
-        SecretKeyError, TLS_FILE_OCTETS_MAX, UNSIGNED_REFUSED_PAUSE, UnknownIdentity, check_tls_files, parse,
-        parse_identity, tls_files,
-    },
     poll::SharedReplies,
     poller::{Poller, Resources, Start},
-    probes::{Prober, ZONE_PROBES_PER_SECOND},
+    probes::Prober,
     seeds::HostLookup,
 };

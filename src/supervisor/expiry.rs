@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     config::{Config, NamedFile},
-    discovery::TLS_FILE_OCTETS_MAX,
+    discovery::node::TLS_FILE_OCTETS_MAX,
     metrics::{CertificateUse, ProcessCounters},
     net::{
         certificate::{CertificateFacts, expires_soon, unix_seconds},

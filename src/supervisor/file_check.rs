@@ -15,7 +15,7 @@ use nix::unistd::{Group, User, geteuid};
 use super::{certificates, cookies, expiry};
 use crate::{
     config::{Config, Encryption, Identity, NamedFile, Scheme, Tls, TransferKey},
-    discovery::{SECRET_FILE_OCTETS_MAX, SecretKey, TLS_FILE_OCTETS_MAX, check_tls_files, tls_files},
+    discovery::node::{SECRET_FILE_OCTETS_MAX, SecretKey, TLS_FILE_OCTETS_MAX, check_tls_files, tls_files},
     net::{
         certificate::unix_seconds,
         watched::{FileReader, ReadError, ReadFailure},

@@ -14,7 +14,9 @@ use super::{
 use crate::{
     admin::{AllowedHosts, Samples, ServingCheck, View, drain::ActiveDrains},
     config::{Config, ConfigHistory, ConfigStatus, ReloadRequest},
-    discovery::{AddressOwnership, HostLookup, NodeClient, NotAskedLog, Pauses, Prober, Resources, SharedReplies},
+    discovery::{
+        AddressOwnership, HostLookup, NotAskedLog, Pauses, Prober, Resources, SharedReplies, node::NodeClient,
+    },
     metrics::ProcessCounters,
     net::watched::FileReader,
     reload::{Accepted, ReloadChannels},

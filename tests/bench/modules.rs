@@ -118,7 +118,7 @@ fn lists(criterion: &mut Criterion) {
         let list: Vec<_> = (0..nodes).map(|node| format!("\"10.0.{}.{}\"", node / 250, node % 250 + 1)).collect();
         let body = format!("[{}]", list.join(","));
         group.bench_function(format!("of {nodes} nodes"), |bencher| {
-            bencher.iter(|| discovery::parse(black_box(body.as_bytes())).is_ok());
+            bencher.iter(|| discovery::node::parse(black_box(body.as_bytes())).is_ok());
         });
     }
     group.finish();

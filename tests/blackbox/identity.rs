@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::Path as File, time::Duration};
 
 use alternator_dns::{
     config::{Config, Zone},
-    discovery::{Endpoint, IdentityReply, Keep, NodeClient},
+    discovery::node::{Endpoint, IdentityReply, Keep, NodeClient},
     simulation::{Authorization, NodeCertificate, Role, SimulatedCluster},
 };
 

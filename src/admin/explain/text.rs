@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     admin::{api::Probe, client::escape_controls, history::moment},
-    discovery::NODES_MAX,
+    discovery::node::NODES_MAX,
 };
 
 /// The width of the headings at the beginning of lines.

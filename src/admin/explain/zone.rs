@@ -12,7 +12,7 @@ use super::{LEFT_AGE_MAX, Now};
 use crate::{
     admin::{api, history},
     config::{Config, Zone},
-    discovery::NODES_MAX,
+    discovery::node::NODES_MAX,
     metrics::NodeRequests,
     table::{Change, ChangeKind, NodeReport, Origin, ZoneDescription, ZoneEntry, ZoneReports},
     types::{ClusterId, NodeSet},

@@ -122,7 +122,7 @@ mod tests {
     use super::{super::schedule::Schedule, *};
     use crate::{
         config::{Config, Scheme},
-        discovery::{NodeClient, UnknownIdentity},
+        discovery::node::{NodeClient, UnknownIdentity},
         types::ClusterId,
     };
 

@@ -35,7 +35,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error};
 
-pub use self::{finished::FinishedProbe, pace::ZONE_PROBES_PER_SECOND};
+pub use self::finished::FinishedProbe;
 use self::{
     identities::Identities,
     schedule::{ActiveProbe, ProbeSettings, Schedule, ZoneKey},

@@ -3,7 +3,7 @@
 #![no_main]
 
 use alternator_dns::{
-    discovery::{IDENTITY_OCTETS_MAX, UnknownIdentity, parse_identity},
+    discovery::node::{IDENTITY_OCTETS_MAX, UnknownIdentity, parse_identity},
     types::ClusterId,
 };
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use alternator_dns::{
-    discovery::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
+    discovery::node::{BODY_OCTETS_MAX, Dropped, ListError, Listing, NODES_MAX, parse},
     types::{canonical, is_publishable},
 };
 use libfuzzer_sys::fuzz_target;

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::{
     config::Config,
-    discovery::{Endpoint, Keep, NodeClient},
+    discovery::node::{Endpoint, Keep, NodeClient},
     simulation::{Authorization, Content, Delivery, HttpReply, Path, Role, SimulatedCluster},
     types::ClusterId,
 };
