@@ -226,8 +226,8 @@ impl Evidence<'_> {
             group.members.iter().filter(|node| self.current.contains(node)).count(),
             self.held(group),
             group.named.iter().filter(|node| self.nodes.contains(node)).count(),
-            !names_elsewhere,
             Reverse(self.strangers(group).count()),
+            !names_elsewhere,
             Reverse(self.first_seed(group).unwrap_or(usize::MAX)),
             Reverse(group.members.first().copied()),
         )

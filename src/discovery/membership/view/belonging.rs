@@ -9,7 +9,10 @@ use super::{
     super::groups::{Assessment, Evidence, ForeignReason, Group, KnownId, Verdict, assess},
     MembershipView, Notice, Origin,
 };
-use crate::{table::Knowledge, types::ClusterId};
+use crate::{
+    table::Knowledge,
+    types::{ClusterId, NodeSet},
+};
 
 impl MembershipView {
     /// Determines anew which nodes belong, if anything has changed that this depends on. `answered_elsewhere` tells
@@ -42,9 +45,28 @@ impl MembershipView {
                 former.members.into_iter().for_each(|node| self.depart_unlisted(node));
             }
         }
+        self.replace_foreign_list();
         self.forget_untracked();
         // The zone's nodes follow from its group, and the next group from them and from the id.
-        self.evidence_changed = self.id != earlier_id || is_other_group;
+        self.evidence_changed |= self.id != earlier_id || is_other_group;
+    }
+
+    /// A list without any node of the zone was accepted before its sender was known to be another cluster's. What a node
+    /// that stands lists takes its place at once: until the next poll there would be nothing to answer.
+    fn replace_foreign_list(&mut self) {
+        let scope = self.active_scope;
+        if self.lists[scope].is_none() || self.ours(scope).is_some() {
+            return;
+        }
+        let has_own = |list: &&NodeSet| list.as_slice().iter().any(|node| !self.foreign.contains_key(node));
+        let reports = self.standing.iter().filter_map(|node| self.reports.get(node));
+        let lists = reports.filter_map(|report| Some((report.at, report.in_scope(scope).filter(has_own)?)));
+        let newest = lists.max_by_key(|(at, _)| *at).map(|(_, list)| list.clone());
+        if let Some(list) = newest {
+            let before = self.listed();
+            self.lists[scope] = Some(list);
+            self.relist(&before);
+        }
     }
 
     fn assess(&self, answered_elsewhere: &dyn Fn(IpAddr) -> bool) -> Assessment {
