@@ -121,17 +121,15 @@ impl Transfers {
             Ok(mac) => Verified { transfers: self, primary, key: &key, secondary, request: &request, mac, sender }
                 .answer(table, out),
             Err(failure) => {
-                self.refuse(match failure {
-                    TsigFailure::Key => TransferRefusal::BadKey,
-                    TsigFailure::Signature | TsigFailure::Truncation => TransferRefusal::BadSignature,
-                    TsigFailure::Time => TransferRefusal::BadTime,
-                });
-                *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                let (reason, code) = refusal(failure);
+                self.refuse(reason);
+                let reply = MessageWriter::reply(&request, code, &[]).finish(request.has_opt);
+                out.clone_from(&reply);
+                key.append_failure(out, tsig, failure, sender.now);
                 // The sender of a datagram may be forged: what it makes us send is no larger than what it sent, unless it has
                 // the key.
-                key.append_failure(out, tsig, failure, sender.now);
-                if sender.transport == Transport::Udp && failure != TsigFailure::Time && out.len() > message.len() {
-                    *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                if sender.transport == Transport::Udp && !failure.sender_has_key() && out.len() > message.len() {
+                    *out = reply;
                 }
                 TransferAnswer::Reply
             }
@@ -153,6 +151,16 @@ impl Transfers {
 
     fn refuse(&self, reason: TransferRefusal) {
         self.counters().refused.of(reason).increment();
+    }
+}
+
+/// How a TSIG record that is not accepted is counted and answered (RFC 8945, 5.2).
+fn refusal(failure: TsigFailure) -> (TransferRefusal, ReplyCode) {
+    match failure {
+        TsigFailure::Key => (TransferRefusal::BadKey, ReplyCode::NotAuth),
+        TsigFailure::Length => (TransferRefusal::Malformed, ReplyCode::FormErr),
+        TsigFailure::Signature | TsigFailure::Truncation => (TransferRefusal::BadSignature, ReplyCode::NotAuth),
+        TsigFailure::Time => (TransferRefusal::BadTime, ReplyCode::NotAuth),
     }
 }
 
@@ -284,7 +292,7 @@ mod tests {
     use super::{
         super::{
             Wanted,
-            tsig::tests::{NOW, key},
+            tsig::tests::{NOW, key, with_mac_of},
         },
         *,
     };
@@ -499,6 +507,32 @@ mod tests {
         transfers.answer(&other, &sender(SECONDARY, Transport::Udp), &table, &mut out);
         assert!(out.len() <= other.len(), "{} octets for {}", out.len(), other.len());
         assert!(answer(&plain, Transport::Https) && answer(&plain, Transport::Quic));
+    }
+
+    /// RFC 8945, 5.2.2.1 and 5.2.4.
+    #[test]
+    fn a_mac_of_an_impossible_length_is_a_format_error_and_a_truncated_one_is_refused() {
+        use TransferRefusal::{BadSignature, Malformed};
+        let table = table();
+        let transfers = transfers(&table);
+        for (octets, reason, code, error) in [
+            (0, Malformed, ReplyCode::FormErr, None),
+            (15, Malformed, ReplyCode::FormErr, None),
+            (33, Malformed, ReplyCode::FormErr, None),
+            (16, BadSignature, ReplyCode::NotAuth, Some(22)),
+            (31, BadSignature, ReplyCode::NotAuth, Some(22)),
+        ] {
+            let message = with_mac_of(&key("k"), &query("a.example", TYPE_SOA, None), octets);
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let before = refusals(&transfers, reason);
+                let mut out = Vec::new();
+                let answer = transfers.answer(&message, &sender(SECONDARY, transport), &table, &mut out);
+                assert!(matches!(answer, TransferAnswer::Reply));
+                let Parsed::Message(reply) = parse(&out) else { panic!() };
+                assert_eq!((reply.reply_code(), refusals(&transfers, reason)), (code as u8, before + 1), "{octets}");
+                assert_eq!(reply.tsig.map(|tsig| tsig.error), error, "{octets}");
+            }
+        }
     }
 
     #[test]
