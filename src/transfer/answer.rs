@@ -1,11 +1,12 @@
 //! Answers secondaries: SOA, AXFR (RFC 5936) and IXFR (RFC 1995), allowed by address and signature.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     primary::{Primary, Transfers},
+    progress::is_current,
     render::MessageWriter,
     tsig::{Mac, TSIG_OCTETS_MAX, TsigFailure, TsigKey},
     wire::{CLASS_IN, Concern, Message, Parsed, ReplyCode, TYPE_AXFR, TYPE_IXFR, TYPE_SOA, concern, parse},
@@ -145,7 +146,7 @@ impl Transfers {
     /// A secondary has fetched a zone, if it still is one.
     fn has(&self, content: &ZoneContent, secondary: IpAddr) {
         if let Some(number) = self.load().as_ref().and_then(|primary| primary.secondary(secondary)) {
-            self.progress().has(&content.apex, number, content.serial);
+            self.progress().has(&content.apex, number, content.serial, Instant::now());
         }
     }
 
@@ -205,10 +206,8 @@ impl Verified<'_> {
             _ => TransferType::Soa,
         };
         let is_current =
-            kind == TransferType::Ixfr && self.request.serial.is_some_and(|has| !is_newer(content.serial, has));
-        if let (TransferType::Ixfr, Some(serial)) = (kind, self.request.serial) {
-            self.transfers.progress().has(&content.apex, self.secondary, serial);
-        }
+            kind == TransferType::Ixfr && self.request.serial.is_some_and(|has| is_current(has, content.serial));
+        self.note_serial(kind, &content);
         // Over UDP the SOA alone says that the rest has to be fetched over TCP (RFC 1995, 4).
         if kind == TransferType::Soa || is_current || self.sender.transport == Transport::Udp {
             self.transfers.counters().given.of(kind).increment();
@@ -232,6 +231,19 @@ impl Verified<'_> {
         })
     }
 
+    /// Records what the question says about what the secondary has.
+    fn note_serial(&self, kind: TransferType, content: &ZoneContent) {
+        let now = Instant::now();
+        let ZoneContent { apex, serial: ours, .. } = content;
+        let mut progress = self.transfers.progress();
+        progress.observe_newer(apex, *ours, now);
+        match (kind, self.request.serial) {
+            (TransferType::Soa, _) => progress.asked(apex, self.secondary, *ours, now),
+            (TransferType::Ixfr, Some(serial)) => progress.has(apex, self.secondary, serial, now),
+            (TransferType::Axfr | TransferType::Ixfr, _) => {}
+        }
+    }
+
     fn sign(&self, mut message: Vec<u8>, out: &mut Vec<u8>) -> TransferAnswer {
         self.key.sign(&mut message, Some(&self.mac), self.sender.now);
         *out = message;
@@ -239,13 +251,15 @@ impl Verified<'_> {
     }
 }
 
-/// Whether a serial is newer than another (RFC 1982, 3.2).
-fn is_newer(serial: u32, other: u32) -> bool {
-    let ahead = serial.wrapping_sub(other);
-    ahead != 0 && ahead < 1 << 31
-}
-
 impl TransferMessages {
+    /// Header and question of the messages, as if one had all the records: what a log says of the transfer.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = MessageWriter::reply(&self.request.message(), ReplyCode::NoError, &[]).finish(false);
+        let count = u16::try_from(self.content.records.len() + 1).unwrap_or(u16::MAX);
+        head[6..8].copy_from_slice(&count.to_be_bytes());
+        head
+    }
+
     /// Writes the next message into `out`; `false`: there is none. `now` is the unix time in seconds.
     pub fn next(&mut self, now: u64, out: &mut Vec<u8>) -> bool {
         let records = &self.content.records;
@@ -254,20 +268,25 @@ impl TransferMessages {
             self.transfers.has(&self.content, self.secondary);
             return false;
         }
-        let RequestCopy { id, flags, ref question, has_opt } = self.request;
-        let request =
-            Message { id, flags, question, query_type: TYPE_AXFR, class: CLASS_IN, has_opt, serial: None, tsig: None };
+        let request = self.request.message();
         let mut writer = MessageWriter::reply(&request, ReplyCode::NoError, self.content.apex.wire());
         while self.next <= records.len() && writer.len() + RECORD_OCTETS_MAX + TSIG_OCTETS_MAX <= MESSAGE_OCTETS_MAX {
             writer.answer(records.get(self.next).unwrap_or(self.content.soa()));
             self.next += 1;
         }
-        *out = writer.finish(has_opt);
+        *out = writer.finish(request.has_opt);
         self.signer.sign(out, now);
         if self.next > records.len() {
             self.transfers.counters().given.of(self.kind).increment();
         }
         true
+    }
+}
+
+impl RequestCopy {
+    fn message(&self) -> Message<'_> {
+        let Self { id, flags, ref question, has_opt } = *self;
+        Message { id, flags, question, query_type: TYPE_AXFR, class: CLASS_IN, has_opt, serial: None, tsig: None }
     }
 }
 
@@ -424,6 +443,11 @@ mod tests {
     fn a_catalog_takes_several_messages_each_signed() {
         let table = table();
         let transfers = transfers(&table);
+        let mut asked = query("catalog.invalid", TYPE_AXFR, None);
+        key("k").sign(&mut asked, None, NOW);
+        let answer = transfers.answer(&asked, &sender(SECONDARY, Transport::Tcp), &table, &mut Vec::new());
+        let TransferAnswer::Messages(messages) = answer else { panic!() };
+        assert_eq!(messages.head()[6..8], (2 + 2 + 1002_u16).to_be_bytes(), "a log says how many records it has");
         let replies = signed(&transfers, &table, query("catalog.invalid", TYPE_AXFR, None), Transport::Tcp);
         let records: usize = replies.iter().map(|reply| reply.answers.len()).sum();
         assert!((4..10).contains(&replies.len()), "{}", replies.len());
