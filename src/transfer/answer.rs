@@ -30,6 +30,8 @@ pub struct Sender {
     pub address: IpAddr,
     /// What carried the message.
     pub transport: Transport,
+    /// Whether that is TLS before version 1.3.
+    pub is_old_tls: bool,
     /// The unix time in seconds.
     pub now: u64,
 }
@@ -177,6 +179,8 @@ impl Verified<'_> {
         let refusal = match (self.request.query_type, self.sender.transport) {
             _ if self.request.class != CLASS_IN => Some((TransferRefusal::NoZone, ReplyCode::NotAuth)),
             (TYPE_AXFR, Transport::Udp) => Some((TransferRefusal::Udp, ReplyCode::Refused)),
+            // RFC 9103 asks for 1.3.
+            (TYPE_AXFR | TYPE_IXFR, _) if self.sender.is_old_tls => Some((TransferRefusal::OldTls, ReplyCode::Refused)),
             _ => None,
         };
         if let Some((reason, code)) = refusal {
@@ -365,21 +369,25 @@ mod tests {
     }
 
     fn sender(address: &str, transport: Transport) -> Sender {
-        Sender { address: address.parse().unwrap(), transport, now: NOW }
+        Sender { address: address.parse().unwrap(), transport, is_old_tls: false, now: NOW }
     }
 
     /// The messages that answer a signed query, each verified.
-    fn signed(
+    fn signed(transfers: &Transfers, table: &ZoneTable, message: Vec<u8>, transport: Transport) -> Vec<ParsedMessage> {
+        signed_from(&sender(SECONDARY, transport), transfers, table, message)
+    }
+
+    fn signed_from(
+        sender: &Sender,
         transfers: &Transfers,
         table: &ZoneTable,
         mut message: Vec<u8>,
-        transport: Transport,
     ) -> Vec<ParsedMessage> {
         let key = key("k");
         let request = key.sign(&mut message, None, NOW);
         let mut out = Vec::new();
         let mut replies = Vec::new();
-        match transfers.answer(&message, &sender(SECONDARY, transport), table, &mut out) {
+        match transfers.answer(&message, sender, table, &mut out) {
             TransferAnswer::None => panic!("not answered"),
             TransferAnswer::Reply => replies.push(out),
             TransferAnswer::Messages(mut messages) => {
@@ -474,6 +482,12 @@ mod tests {
             assert!(replies[0].answers.is_empty());
             assert_eq!(refusals(&transfers, reason), before + 1);
         }
+        for (query_type, answers) in [(TYPE_AXFR, 0), (TYPE_IXFR, 0), (TYPE_SOA, 1)] {
+            let from = Sender { is_old_tls: true, ..sender(SECONDARY, Transport::Tls) };
+            let replies = signed_from(&from, &transfers, &table, query("a.example", query_type, None));
+            assert_eq!((replies.len(), replies[0].answers.len()), (1, answers), "TLS 1.2");
+        }
+        assert_eq!(refusals(&transfers, TransferRefusal::OldTls), 2);
         let all = transfers.slots().clone().try_acquire_many_owned(64).unwrap();
         let replies = signed(&transfers, &table, query("a.example", TYPE_AXFR, None), tcp);
         assert_eq!((replies[0].answers.len(), refusals(&transfers, Busy)), (0, 1));
