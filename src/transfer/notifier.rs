@@ -313,7 +313,8 @@ mod tests {
         assert_eq!(notifier.observe(&primary, now), 1000);
         // Tests beside this one may change more zones at a time than are kept; then all are looked at.
         let looks_at_one = |notifier: &mut Notifier, serial: u32| {
-            zones[7].configure(&ZoneSettings { subdomains: serial % 2 == 0, ..ZoneSettings::example() }, serial);
+            let subdomains = serial.is_multiple_of(2);
+            zones[7].configure(&ZoneSettings { subdomains, ..ZoneSettings::example() }, serial);
             notifier.observe(&primary, now) == 1
         };
         assert!((3000..3050).any(|serial| looks_at_one(&mut notifier, serial)));
