@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::View;
 use crate::{
     table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
-    transfer,
+    transfer::{self, SecondaryState},
     types::{self, ClusterId, ZoneName},
 };
 
@@ -81,11 +81,15 @@ struct Secondary {
     /// None: it has fetched nothing since this server started.
     serial: Option<u32>,
     lag_seconds: f64,
+    unconfirmed_seconds: f64,
 }
 
 impl From<transfer::Secondary> for Secondary {
     fn from(transfer::Secondary { address, state }: transfer::Secondary) -> Self {
-        Self { address, serial: state.serial, lag_seconds: tenths(state.lag) }
+        let SecondaryState { serial, lag, unconfirmed } = state;
+        // Zero says that there is none.
+        let shown = |time: Duration| if time.is_zero() { 0.0 } else { tenths(time).max(0.1) };
+        Self { address, serial, lag_seconds: shown(lag), unconfirmed_seconds: shown(unconfirmed) }
     }
 }
 

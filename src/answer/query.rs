@@ -6,13 +6,13 @@
 use super::{
     cookie::CookieOption,
     wire::{
-        EDNS_DNSSEC_OK, FLAG_RECURSION_DESIRED, FLAG_RESPONSE, HEADER_OCTETS, OPTION_COOKIE, OPTION_KEEPALIVE,
-        OPTION_NSID, OPTION_PADDING, POINTER_BITS, TYPE_AND_CLASS_OCTETS, TYPE_OPT,
+        EDNS_DNSSEC_OK, FLAG_RECURSION_DESIRED, FLAG_RESPONSE, OPTION_COOKIE, OPTION_KEEPALIVE, OPTION_NSID,
+        OPTION_PADDING, TYPE_AND_CLASS_OCTETS, TYPE_OPT,
     },
 };
 use crate::{
     metrics::{IgnoreReason, Rcode},
-    types::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX},
+    types::{MessageReader, NAME_OCTETS_MAX, RecordHead},
 };
 
 /// The version of EDNS that this server implements (RFC 6891, 6.1.3).
@@ -107,8 +107,8 @@ pub struct Edns {
 
 /// Reads one message.
 pub fn parse(message: &[u8]) -> Parsed<'_> {
-    let mut reader = Reader { message, at: 0 };
-    let Some(header) = reader.header() else { return Parsed::Ignore(IgnoreReason::Short) };
+    let mut reader = MessageReader::new(message, 0);
+    let Some(header) = Header::read(&mut reader) else { return Parsed::Ignore(IgnoreReason::Short) };
     if header.is_response() {
         return Parsed::Ignore(IgnoreReason::Reply);
     }
@@ -178,6 +178,16 @@ struct Header {
 }
 
 impl Header {
+    fn read(reader: &mut MessageReader<'_>) -> Option<Self> {
+        Some(Self {
+            id: reader.u16()?,
+            flags: reader.array()?,
+            questions: reader.u16()?,
+            records_before_additional: u32::from(reader.u16()?) + u32::from(reader.u16()?),
+            additional: reader.u16()?,
+        })
+    }
+
     fn is_response(self) -> bool {
         self.flags[0] & FLAG_RESPONSE != 0
     }
@@ -212,37 +222,52 @@ struct Opt {
     edns: Edns,
 }
 
+impl<'m> Question<'m> {
+    fn read(reader: &mut MessageReader<'m>) -> Option<Self> {
+        let question = reader.question()?;
+        let name = LowerName::new(question.name())?;
+        Some(Self { octets: question.octets, name, query_type: question.query_type, class: question.class })
+    }
+}
+
 impl<'m> Body<'m> {
     /// Reads question and records; `None` where they are ill-formed. Octets behind the last record are ignored.
-    fn read(&mut self, reader: &mut Reader<'m>, header: &Header) -> Option<()> {
+    fn read(&mut self, reader: &mut MessageReader<'m>, header: &Header) -> Option<()> {
         for _ in 0..header.questions {
-            let question = reader.question()?;
+            let question = Question::read(reader)?;
             // Several questions have no common answer (RFC 9619): none is echoed.
             self.question = (header.questions == 1).then_some(question);
         }
         for _ in 0..header.records_before_additional {
-            reader.record(|record| (record.record_type != TYPE_OPT).then_some(()))?;
+            let head = reader.record_head().filter(|head| head.record_type != TYPE_OPT)?;
+            reader.take(head.data_octets)?;
         }
         for _ in 0..header.additional {
-            reader.record(|record| if record.record_type == TYPE_OPT { self.take_opt(record) } else { Some(()) })?;
+            let head = reader.record_head()?;
+            let data = reader.take(head.data_octets);
+            // An OPT that is cut short is kept too, so that the FORMERR has an OPT.
+            if head.record_type == TYPE_OPT {
+                self.take_opt(&head, data.unwrap_or_default())?;
+            }
+            data?;
         }
         let asks_for_cookie = header.questions == 0 && self.opt.is_some_and(|opt| opt.edns.cookie.is_some());
         (header.questions == 1 || asks_for_cookie).then_some(())
     }
 
     /// Keeps the first OPT even when it is ill-formed, so that the error comes with an OPT.
-    fn take_opt(&mut self, record: &RawRecord<'_>) -> Option<()> {
+    fn take_opt(&mut self, head: &RecordHead, data: &[u8]) -> Option<()> {
         if self.opt.is_some() {
             return None;
         }
-        let [_extended_rcode, version, high_flags, low_flags] = record.ttl;
+        let [_extended_rcode, version, high_flags, low_flags] = head.ttl.to_be_bytes();
         let dnssec_ok = u16::from_be_bytes([high_flags, low_flags]) & EDNS_DNSSEC_OK != 0;
-        let opt = self.opt.insert(Opt { version, edns: Edns { payload: record.class, dnssec_ok, ..Edns::default() } });
-        if !record.owner_is_root {
+        let opt = self.opt.insert(Opt { version, edns: Edns { payload: head.class, dnssec_ok, ..Edns::default() } });
+        if !head.owner_is_root {
             return None;
         }
         // The format of the options depends on the version.
-        if version > EDNS_VERSION { Some(()) } else { opt.edns.take_options(record.data) }
+        if version > EDNS_VERSION { Some(()) } else { opt.edns.take_options(data) }
     }
 }
 
@@ -250,8 +275,8 @@ impl Edns {
     /// `None` when an option reaches over the end of the OPT, or a cookie is ill-formed.
     #[inline]
     pub(super) fn take_options(&mut self, data: &[u8]) -> Option<()> {
-        let mut reader = Reader { message: data, at: 0 };
-        while reader.at < data.len() {
+        let mut reader = MessageReader::new(data, 0);
+        while !reader.is_at_end() {
             let code = reader.u16()?;
             let length = reader.u16()?;
             let octets = reader.take(usize::from(length))?;
@@ -264,109 +289,6 @@ impl Edns {
             }
         }
         Some(())
-    }
-}
-
-/// One record, its data unread.
-struct RawRecord<'m> {
-    owner_is_root: bool,
-    record_type: u16,
-    class: u16,
-    ttl: [u8; 4],
-    data: &'m [u8],
-}
-
-/// A position in a message. Every method returns `None` at the end of the message or on ill-formed octets.
-struct Reader<'m> {
-    message: &'m [u8],
-    at: usize,
-}
-
-impl<'m> Reader<'m> {
-    fn take(&mut self, count: usize) -> Option<&'m [u8]> {
-        let end = self.at.checked_add(count)?;
-        let octets = self.message.get(self.at..end)?;
-        self.at = end;
-        Some(octets)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(|[octet]| octet)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    fn header(&mut self) -> Option<Header> {
-        Some(Header {
-            id: self.u16()?,
-            flags: self.array()?,
-            questions: self.u16()?,
-            records_before_additional: u32::from(self.u16()?) + u32::from(self.u16()?),
-            additional: self.u16()?,
-        })
-    }
-
-    /// A question's name has nothing before it that it could point to, so a pointer is ill-formed.
-    fn question(&mut self) -> Option<Question<'m>> {
-        let start = self.at;
-        loop {
-            let length = usize::from(self.u8()?);
-            if length > LABEL_OCTETS_MAX {
-                return None;
-            }
-            self.take(length)?;
-            if length == 0 {
-                break;
-            }
-        }
-        let name = LowerName::new(self.message.get(start..self.at)?)?;
-        let query_type = self.u16()?;
-        let class = self.u16()?;
-        let octets = self.message.get(start..self.at)?;
-        debug_assert_eq!(octets.len(), usize::from(name.length) + TYPE_AND_CLASS_OCTETS);
-        Some(Question { octets, name, query_type, class })
-    }
-
-    /// Reads a record and passes it to `look`, whose `None` makes the message ill-formed.
-    fn record(&mut self, look: impl FnOnce(&RawRecord<'m>) -> Option<()>) -> Option<()> {
-        let owner_is_root = self.message.get(self.at) == Some(&0);
-        self.skip_name()?;
-        let record_type = self.u16()?;
-        let class = self.u16()?;
-        let ttl = self.array()?;
-        let length = self.u16()?;
-        // `look` sees an OPT that is cut short too, so that the FORMERR has an OPT.
-        let data = self.take(usize::from(length));
-        look(&RawRecord { owner_is_root, record_type, class, ttl, data: data.unwrap_or_default() })?;
-        data.map(|_| ())
-    }
-
-    /// Skips an owner name. A pointer ends it and must point backwards, behind the header; it is not followed.
-    fn skip_name(&mut self) -> Option<()> {
-        let start = self.at;
-        loop {
-            let length = self.u8()?;
-            if length & POINTER_BITS == POINTER_BITS {
-                let target = usize::from(u16::from_be_bytes([length & !POINTER_BITS, self.u8()?]));
-                return (HEADER_OCTETS..start).contains(&target).then_some(());
-            }
-            if usize::from(length) > LABEL_OCTETS_MAX {
-                return None;
-            }
-            self.take(usize::from(length))?;
-            if self.at - start > NAME_OCTETS_MAX {
-                return None;
-            }
-            if length == 0 {
-                return Some(());
-            }
-        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Numbers of the wire format that parser, renderer and fast path share (IANA, DNS parameters).
 
 use crate::metrics::Transport;
-
-/// Octets in a message's header (RFC 1035, 4.1.1).
-pub const HEADER_OCTETS: usize = 12;
+pub(super) use crate::types::POINTER_BITS;
+pub use crate::types::{HEADER_OCTETS, TYPE_AND_CLASS_OCTETS};
 
 /// Octets of the largest UDP message that we send and advertise: it passes every link unfragmented (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
@@ -15,14 +14,8 @@ const UDP_OCTETS_WITHOUT_EDNS: u16 = 512;
 /// QUIC.
 const STREAM_OCTETS_MAX: u16 = u16::MAX;
 
-/// Type and class, which follow the name in a question (RFC 1035, 4.1.2).
-pub const TYPE_AND_CLASS_OCTETS: usize = 4;
-
 /// Octets of a record before its data, when its owner is a pointer: name, type, class, TTL, length (RFC 1035, 4.1.3).
 pub(super) const RECORD_HEAD_OCTETS: usize = 2 + 2 + 2 + 4 + 2;
-
-/// The two bits that make a label's length the first octet of a compression pointer (RFC 1035, 4.1.4).
-pub(super) const POINTER_BITS: u8 = 0xC0;
 
 /// Octets of a compression pointer.
 const POINTER_OCTETS: usize = 2;

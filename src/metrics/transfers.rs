@@ -29,7 +29,7 @@ labels! {
         BadSignature = "bad_signature",
         /// It was signed too long ago, or in the future.
         BadTime = "bad_time",
-        /// It is ill-formed.
+        /// It is ill-formed, as are MACs of lengths that no MAC has (RFC 8945, 5.2.2.1).
         Malformed = "malformed",
         /// It asks for a zone that is not configured.
         NoZone = "no_zone",
@@ -37,6 +37,8 @@ labels! {
         NotReady = "not_ready",
         /// It asks for a whole zone over UDP.
         Udp = "udp",
+        /// It asks for a zone over TLS before version 1.3 (RFC 9103).
+        OldTls = "old_tls",
         /// Too many transfers are under way.
         Busy = "busy",
     }

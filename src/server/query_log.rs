@@ -309,7 +309,8 @@ fn rcode_name(rcode: ResponseCode) -> String {
         ResponseCode::NXDomain => "NXDOMAIN".into(),
         ResponseCode::NotImp => "NOTIMP".into(),
         ResponseCode::Refused => "REFUSED".into(),
-        // TSIG, which is not served, has the same number (RFC 6895, 2.3).
+        ResponseCode::NotAuth => "NOTAUTH".into(),
+        // An error of TSIG has the same number (RFC 6895, 2.3), which stands in the TSIG record alone.
         ResponseCode::BADVERS | ResponseCode::BADSIG => "BADVERS".into(),
         ResponseCode::BADCOOKIE => "BADCOOKIE".into(),
         other => format!("RCODE{}", u16::from(other)),
@@ -422,6 +423,8 @@ mod tests {
     #[test]
     fn types_and_rcodes_have_the_names_of_the_field() {
         assert_eq!([type_name(RecordType::AAAA), type_name(RecordType::Unknown(65280))], ["AAAA", "TYPE65280"]);
-        assert_eq!([rcode_name(ResponseCode::NXDomain), rcode_name(ResponseCode::YXDomain)], ["NXDOMAIN", "RCODE6"]);
+        let rcodes = [ResponseCode::NXDomain, ResponseCode::NotAuth, ResponseCode::YXDomain];
+        assert_eq!(rcodes.map(rcode_name), ["NXDOMAIN", "NOTAUTH", "RCODE6"]);
+        assert_eq!([RecordType::AXFR, RecordType::IXFR].map(type_name), ["AXFR", "IXFR"]);
     }
 }

@@ -13,7 +13,6 @@ use crate::{
     metrics::ProcessCounters,
     table::{SharedTable, ZoneTable},
     transfer::{Sender, TransferAnswer, Transfers},
-    types::unix_seconds,
 };
 
 /// Answers messages. Clones share everything.
@@ -43,12 +42,25 @@ impl Service {
     pub(super) fn answer_secondary(
         &self,
         message: &[u8],
-        client: &Client,
+        sender: &Sender,
         table: &ZoneTable,
         out: &mut Vec<u8>,
     ) -> TransferAnswer {
-        let sender = Sender { address: client.address, transport: client.transport, now: unix_seconds() };
-        self.transfers.answer(message, &sender, table, out)
+        let began = self.query_log.begin();
+        let answer = self.transfers.answer(message, sender, table, out);
+        if let Some(began) = began {
+            // The log never reads the time of a client.
+            let client = Client { address: sender.address, transport: sender.transport, now: 0 };
+            let log = |reply: &[u8]| {
+                self.query_log.observe(&Exchange { message, client: &client, reply, began }, table);
+            };
+            match &answer {
+                TransferAnswer::None => {}
+                TransferAnswer::Reply => log(out),
+                TransferAnswer::Messages(messages) => log(&messages.head()),
+            }
+        }
+        answer
     }
 
     /// Whether zones are given to secondaries.

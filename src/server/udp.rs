@@ -28,8 +28,8 @@ use crate::{
     metrics::{IgnoreReason, Transport},
     systemd::watchdog::Beat,
     table::ZoneTable,
-    transfer::TransferAnswer,
-    types::unix_now,
+    transfer::{Sender, TransferAnswer},
+    types::{unix_now, unix_seconds},
 };
 
 /// How long a thread waits for a datagram before it checks whether it should stop.
@@ -188,7 +188,9 @@ impl UdpWorker {
 
     /// Whether a message came from a secondary, and is answered with one message, as all over UDP are.
     fn answers_secondary(&self, message: &[u8], client: &Client, table: &ZoneTable, out: &mut Vec<u8>) -> bool {
-        matches!(self.service.answer_secondary(message, client, table, out), TransferAnswer::Reply)
+        let Client { address, transport, .. } = *client;
+        let sender = Sender { address, transport, is_old_tls: false, now: unix_seconds() };
+        matches!(self.service.answer_secondary(message, &sender, table, out), TransferAnswer::Reply)
     }
 
     fn reply_to(&self, arrival: &Arrival) -> ReplyTo {

@@ -21,6 +21,7 @@ use super::{
     drains::ZoneDrains,
     history::{Change, History},
     reports::{ReportSource, ZoneReports},
+    version::publish,
     zone_id::AllocatedZoneId,
 };
 use crate::{
@@ -28,26 +29,12 @@ use crate::{
     types::{ClusterId, NodeSet, ProbeFailure, Scope, ZoneName, ZoneState},
 };
 
-/// How often any zone has been given answers.
-static TABLE_VERSION: AtomicU64 = AtomicU64::new(1);
-
-/// How often the answers of any zone have changed; never 0. A worker reads this before it copies the answers of a zone:
-/// while the number stays the same, the copy is up to date.
-pub fn table_version() -> u64 {
-    TABLE_VERSION.load(Acquire)
-}
-
 /// How often what is shown of any zone has changed.
 static SHOWN_VERSION: AtomicU64 = AtomicU64::new(0);
 
 /// Grows after the [revision](ZoneEntry::revision) of any zone: while the number stays the same, no zone is shown otherwise.
 pub fn shown_version() -> u64 {
     SHOWN_VERSION.load(Acquire)
-}
-
-/// Call this after the new answers are in place: a thread that sees the new number then sees them too.
-fn publish() {
-    TABLE_VERSION.fetch_add(1, Release);
 }
 
 /// A zone that is configured. It outlives reloads that keep the zone.
@@ -149,7 +136,7 @@ impl ZoneEntry {
             counters: ZoneCounters::default(),
         };
         // Another zone may have had the slot.
-        publish();
+        publish(&entry.name);
         entry
     }
 
@@ -190,14 +177,14 @@ impl ZoneEntry {
     /// Puts what was learnt in force; `now` is the unix time in seconds.
     pub fn learn(&self, knowledge: &Knowledge, now: u32) {
         self.answers.rcu(|answers| answers.with_knowledge(knowledge.clone(), now));
-        publish();
+        publish(&self.name);
         self.update_record(now);
     }
 
     /// Puts other settings in force; what was learnt stays.
     pub fn configure(&self, settings: &ZoneSettings, now: u32) {
         self.answers.rcu(|answers| answers.with_settings(settings.clone(), now));
-        publish();
+        publish(&self.name);
         self.update_record(now);
     }
 
@@ -207,7 +194,7 @@ impl ZoneEntry {
             return;
         }
         self.answers.rcu(|answers| answers.with_drains(drains.clone(), now));
-        publish();
+        publish(&self.name);
         self.update_record(now);
         self.keep_changes(self.poll_status().source);
     }

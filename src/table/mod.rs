@@ -15,6 +15,7 @@ mod history;
 mod limiter;
 mod reports;
 mod server_settings;
+mod version;
 mod zone_id;
 
 use std::{
@@ -38,11 +39,12 @@ pub use self::{
     description::{LastProbe, NodeDescription, ZoneDescription},
     domain::{DomainAnswers, DomainEntry, DomainSettings},
     drains::{DRAIN_TIME_MAX, DRAINS_MAX, Drain, Drains, TooManyDrains, ZoneDrains},
-    entry::{Origin, PollStatus, ZoneEntry, shown_version, table_version},
+    entry::{Origin, PollStatus, ZoneEntry, shown_version},
     history::{CHANGES_MAX, Change, ChangeKind},
     limiter::{Admission, Limiter},
     reports::{NodeReport, ReportSource, ZoneReports},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
+    version::{changed_zones, table_version},
 };
 use crate::{
     metrics::ZoneId,

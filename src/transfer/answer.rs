@@ -1,11 +1,12 @@
 //! Answers secondaries: SOA, AXFR (RFC 5936) and IXFR (RFC 1995), allowed by address and signature.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     primary::{Primary, Transfers},
+    progress::is_current,
     render::MessageWriter,
     tsig::{Mac, TSIG_OCTETS_MAX, TsigFailure, TsigKey},
     wire::{CLASS_IN, Concern, Message, Parsed, ReplyCode, TYPE_AXFR, TYPE_IXFR, TYPE_SOA, concern, parse},
@@ -29,6 +30,8 @@ pub struct Sender {
     pub address: IpAddr,
     /// What carried the message.
     pub transport: Transport,
+    /// Whether that is TLS before version 1.3.
+    pub is_old_tls: bool,
     /// The unix time in seconds.
     pub now: u64,
 }
@@ -121,17 +124,15 @@ impl Transfers {
             Ok(mac) => Verified { transfers: self, primary, key: &key, secondary, request: &request, mac, sender }
                 .answer(table, out),
             Err(failure) => {
-                self.refuse(match failure {
-                    TsigFailure::Key => TransferRefusal::BadKey,
-                    TsigFailure::Signature | TsigFailure::Truncation => TransferRefusal::BadSignature,
-                    TsigFailure::Time => TransferRefusal::BadTime,
-                });
-                *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                let (reason, code) = refusal(failure);
+                self.refuse(reason);
+                let reply = MessageWriter::reply(&request, code, &[]).finish(request.has_opt);
+                out.clone_from(&reply);
+                key.append_failure(out, tsig, failure, sender.now);
                 // The sender of a datagram may be forged: what it makes us send is no larger than what it sent, unless it has
                 // the key.
-                key.append_failure(out, tsig, failure, sender.now);
-                if sender.transport == Transport::Udp && failure != TsigFailure::Time && out.len() > message.len() {
-                    *out = MessageWriter::reply(&request, ReplyCode::NotAuth, &[]).finish(request.has_opt);
+                if sender.transport == Transport::Udp && !failure.sender_has_key() && out.len() > message.len() {
+                    *out = reply;
                 }
                 TransferAnswer::Reply
             }
@@ -147,12 +148,22 @@ impl Transfers {
     /// A secondary has fetched a zone, if it still is one.
     fn has(&self, content: &ZoneContent, secondary: IpAddr) {
         if let Some(number) = self.load().as_ref().and_then(|primary| primary.secondary(secondary)) {
-            self.progress().has(&content.apex, number, content.serial);
+            self.progress().has(&content.apex, number, content.serial, Instant::now());
         }
     }
 
     fn refuse(&self, reason: TransferRefusal) {
         self.counters().refused.of(reason).increment();
+    }
+}
+
+/// How a TSIG record that is not accepted is counted and answered (RFC 8945, 5.2).
+fn refusal(failure: TsigFailure) -> (TransferRefusal, ReplyCode) {
+    match failure {
+        TsigFailure::Key => (TransferRefusal::BadKey, ReplyCode::NotAuth),
+        TsigFailure::Length => (TransferRefusal::Malformed, ReplyCode::FormErr),
+        TsigFailure::Signature | TsigFailure::Truncation => (TransferRefusal::BadSignature, ReplyCode::NotAuth),
+        TsigFailure::Time => (TransferRefusal::BadTime, ReplyCode::NotAuth),
     }
 }
 
@@ -168,6 +179,8 @@ impl Verified<'_> {
         let refusal = match (self.request.query_type, self.sender.transport) {
             _ if self.request.class != CLASS_IN => Some((TransferRefusal::NoZone, ReplyCode::NotAuth)),
             (TYPE_AXFR, Transport::Udp) => Some((TransferRefusal::Udp, ReplyCode::Refused)),
+            // RFC 9103 asks for 1.3.
+            (TYPE_AXFR | TYPE_IXFR, _) if self.sender.is_old_tls => Some((TransferRefusal::OldTls, ReplyCode::Refused)),
             _ => None,
         };
         if let Some((reason, code)) = refusal {
@@ -197,10 +210,8 @@ impl Verified<'_> {
             _ => TransferType::Soa,
         };
         let is_current =
-            kind == TransferType::Ixfr && self.request.serial.is_some_and(|has| !is_newer(content.serial, has));
-        if let (TransferType::Ixfr, Some(serial)) = (kind, self.request.serial) {
-            self.transfers.progress().has(&content.apex, self.secondary, serial);
-        }
+            kind == TransferType::Ixfr && self.request.serial.is_some_and(|has| is_current(has, content.serial));
+        self.note_serial(kind, &content);
         // Over UDP the SOA alone says that the rest has to be fetched over TCP (RFC 1995, 4).
         if kind == TransferType::Soa || is_current || self.sender.transport == Transport::Udp {
             self.transfers.counters().given.of(kind).increment();
@@ -224,6 +235,19 @@ impl Verified<'_> {
         })
     }
 
+    /// Records what the question says about what the secondary has.
+    fn note_serial(&self, kind: TransferType, content: &ZoneContent) {
+        let now = Instant::now();
+        let ZoneContent { apex, serial: ours, .. } = content;
+        let mut progress = self.transfers.progress();
+        progress.observe_newer(apex, *ours, now);
+        match (kind, self.request.serial) {
+            (TransferType::Soa, _) => progress.asked(apex, self.secondary, *ours, now),
+            (TransferType::Ixfr, Some(serial)) => progress.has(apex, self.secondary, serial, now),
+            (TransferType::Axfr | TransferType::Ixfr, _) => {}
+        }
+    }
+
     fn sign(&self, mut message: Vec<u8>, out: &mut Vec<u8>) -> TransferAnswer {
         self.key.sign(&mut message, Some(&self.mac), self.sender.now);
         *out = message;
@@ -231,13 +255,15 @@ impl Verified<'_> {
     }
 }
 
-/// Whether a serial is newer than another (RFC 1982, 3.2).
-fn is_newer(serial: u32, other: u32) -> bool {
-    let ahead = serial.wrapping_sub(other);
-    ahead != 0 && ahead < 1 << 31
-}
-
 impl TransferMessages {
+    /// Header and question of the messages, as if one had all the records: what a log says of the transfer.
+    pub fn head(&self) -> Vec<u8> {
+        let mut head = MessageWriter::reply(&self.request.message(), ReplyCode::NoError, &[]).finish(false);
+        let count = u16::try_from(self.content.records.len() + 1).unwrap_or(u16::MAX);
+        head[6..8].copy_from_slice(&count.to_be_bytes());
+        head
+    }
+
     /// Writes the next message into `out`; `false`: there is none. `now` is the unix time in seconds.
     pub fn next(&mut self, now: u64, out: &mut Vec<u8>) -> bool {
         let records = &self.content.records;
@@ -246,20 +272,25 @@ impl TransferMessages {
             self.transfers.has(&self.content, self.secondary);
             return false;
         }
-        let RequestCopy { id, flags, ref question, has_opt } = self.request;
-        let request =
-            Message { id, flags, question, query_type: TYPE_AXFR, class: CLASS_IN, has_opt, serial: None, tsig: None };
+        let request = self.request.message();
         let mut writer = MessageWriter::reply(&request, ReplyCode::NoError, self.content.apex.wire());
         while self.next <= records.len() && writer.len() + RECORD_OCTETS_MAX + TSIG_OCTETS_MAX <= MESSAGE_OCTETS_MAX {
             writer.answer(records.get(self.next).unwrap_or(self.content.soa()));
             self.next += 1;
         }
-        *out = writer.finish(has_opt);
+        *out = writer.finish(request.has_opt);
         self.signer.sign(out, now);
         if self.next > records.len() {
             self.transfers.counters().given.of(self.kind).increment();
         }
         true
+    }
+}
+
+impl RequestCopy {
+    fn message(&self) -> Message<'_> {
+        let Self { id, flags, ref question, has_opt } = *self;
+        Message { id, flags, question, query_type: TYPE_AXFR, class: CLASS_IN, has_opt, serial: None, tsig: None }
     }
 }
 
@@ -284,7 +315,7 @@ mod tests {
     use super::{
         super::{
             Wanted,
-            tsig::tests::{NOW, key},
+            tsig::tests::{NOW, key, with_mac_of},
         },
         *,
     };
@@ -338,21 +369,25 @@ mod tests {
     }
 
     fn sender(address: &str, transport: Transport) -> Sender {
-        Sender { address: address.parse().unwrap(), transport, now: NOW }
+        Sender { address: address.parse().unwrap(), transport, is_old_tls: false, now: NOW }
     }
 
     /// The messages that answer a signed query, each verified.
-    fn signed(
+    fn signed(transfers: &Transfers, table: &ZoneTable, message: Vec<u8>, transport: Transport) -> Vec<ParsedMessage> {
+        signed_from(&sender(SECONDARY, transport), transfers, table, message)
+    }
+
+    fn signed_from(
+        sender: &Sender,
         transfers: &Transfers,
         table: &ZoneTable,
         mut message: Vec<u8>,
-        transport: Transport,
     ) -> Vec<ParsedMessage> {
         let key = key("k");
         let request = key.sign(&mut message, None, NOW);
         let mut out = Vec::new();
         let mut replies = Vec::new();
-        match transfers.answer(&message, &sender(SECONDARY, transport), table, &mut out) {
+        match transfers.answer(&message, sender, table, &mut out) {
             TransferAnswer::None => panic!("not answered"),
             TransferAnswer::Reply => replies.push(out),
             TransferAnswer::Messages(mut messages) => {
@@ -416,6 +451,11 @@ mod tests {
     fn a_catalog_takes_several_messages_each_signed() {
         let table = table();
         let transfers = transfers(&table);
+        let mut asked = query("catalog.invalid", TYPE_AXFR, None);
+        key("k").sign(&mut asked, None, NOW);
+        let answer = transfers.answer(&asked, &sender(SECONDARY, Transport::Tcp), &table, &mut Vec::new());
+        let TransferAnswer::Messages(messages) = answer else { panic!() };
+        assert_eq!(messages.head()[6..8], (2 + 2 + 1002_u16).to_be_bytes(), "a log says how many records it has");
         let replies = signed(&transfers, &table, query("catalog.invalid", TYPE_AXFR, None), Transport::Tcp);
         let records: usize = replies.iter().map(|reply| reply.answers.len()).sum();
         assert!((4..10).contains(&replies.len()), "{}", replies.len());
@@ -442,6 +482,12 @@ mod tests {
             assert!(replies[0].answers.is_empty());
             assert_eq!(refusals(&transfers, reason), before + 1);
         }
+        for (query_type, answers) in [(TYPE_AXFR, 0), (TYPE_IXFR, 0), (TYPE_SOA, 1)] {
+            let from = Sender { is_old_tls: true, ..sender(SECONDARY, Transport::Tls) };
+            let replies = signed_from(&from, &transfers, &table, query("a.example", query_type, None));
+            assert_eq!((replies.len(), replies[0].answers.len()), (1, answers), "TLS 1.2");
+        }
+        assert_eq!(refusals(&transfers, TransferRefusal::OldTls), 2);
         let all = transfers.slots().clone().try_acquire_many_owned(64).unwrap();
         let replies = signed(&transfers, &table, query("a.example", TYPE_AXFR, None), tcp);
         assert_eq!((replies[0].answers.len(), refusals(&transfers, Busy)), (0, 1));
@@ -499,6 +545,32 @@ mod tests {
         transfers.answer(&other, &sender(SECONDARY, Transport::Udp), &table, &mut out);
         assert!(out.len() <= other.len(), "{} octets for {}", out.len(), other.len());
         assert!(answer(&plain, Transport::Https) && answer(&plain, Transport::Quic));
+    }
+
+    /// RFC 8945, 5.2.2.1 and 5.2.4.
+    #[test]
+    fn a_mac_of_an_impossible_length_is_a_format_error_and_a_truncated_one_is_refused() {
+        use TransferRefusal::{BadSignature, Malformed};
+        let table = table();
+        let transfers = transfers(&table);
+        for (octets, reason, code, error) in [
+            (0, Malformed, ReplyCode::FormErr, None),
+            (15, Malformed, ReplyCode::FormErr, None),
+            (33, Malformed, ReplyCode::FormErr, None),
+            (16, BadSignature, ReplyCode::NotAuth, Some(22)),
+            (31, BadSignature, ReplyCode::NotAuth, Some(22)),
+        ] {
+            let message = with_mac_of(&key("k"), &query("a.example", TYPE_SOA, None), octets);
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let before = refusals(&transfers, reason);
+                let mut out = Vec::new();
+                let answer = transfers.answer(&message, &sender(SECONDARY, transport), &table, &mut out);
+                assert!(matches!(answer, TransferAnswer::Reply));
+                let Parsed::Message(reply) = parse(&out) else { panic!() };
+                assert_eq!((reply.reply_code(), refusals(&transfers, reason)), (code as u8, before + 1), "{octets}");
+                assert_eq!(reply.tsig.map(|tsig| tsig.error), error, "{octets}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! 2. `zone.rs` makes the records of a zone from what is answered for it (`table`), with as many addresses as the zone's
 //!    `max_addresses` (`selection.rs`); and those of the catalog zone, which lists all zones.
 //! 3. `notifier.rs` is the task that sends NOTIFY when a serial grows. `progress.rs` decides when, and knows what each
-//!    secondary has; `notify.rs` has the messages to one secondary.
+//!    secondary has; `queue.rs` has the open notifications of one secondary by time, `notify.rs` its messages.
 //! 4. `primary.rs` holds the configuration in force.
 
 mod answer;
@@ -13,6 +13,7 @@ mod notifier;
 mod notify;
 mod primary;
 mod progress;
+mod queue;
 mod render;
 mod selection;
 mod tsig;

@@ -25,6 +25,9 @@ pub const SECRET_OCTETS_MAX: u64 = 4096;
 /// The shortest secret. With fewer octets it can be guessed; `tsig-keygen` and `keymgr` make 32 and more.
 const SECRET_OCTETS_MIN: usize = 16;
 
+/// The shortest MAC of any algorithm (RFC 8945, 5.2.2.1).
+const MAC_OCTETS_MIN: usize = 10;
+
 /// Errors in a TSIG record (RFC 8945, 3).
 const NO_ERROR: u16 = 0;
 const BAD_SIGNATURE: u16 = 16;
@@ -59,10 +62,23 @@ pub enum SecretError {
 /// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum TsigFailure {
+    /// It names another key or algorithm.
     Key,
+    /// The MAC has a length that none of the algorithm may have: the message is ill-formed.
+    Length,
+    /// The MAC is wrong.
     Signature,
-    Truncation,
+    /// It was signed too long ago, or in the future.
     Time,
+    /// The MAC is right and shorter than the algorithm's, which the standard permits and this server does not accept.
+    Truncation,
+}
+
+impl TsigFailure {
+    /// Whether the MAC was right. Only then the error is signed (RFC 8945, 5.3.2): its receiver has the key.
+    pub(super) fn sender_has_key(self) -> bool {
+        matches!(self, Self::Time | Self::Truncation)
+    }
 }
 
 /// The MAC of an earlier message, which the next one's covers.
@@ -116,18 +132,30 @@ impl TsigKey {
         if record.key_name != self.name.wire() || record.algorithm != self.algorithm_name() {
             return Err(TsigFailure::Key);
         }
-        if record.mac.len() < self.mac_octets() {
-            return Err(TsigFailure::Truncation);
+        let whole = self.mac_octets();
+        if record.mac.len() > whole || record.mac.len() < MAC_OCTETS_MIN.max(whole / 2) {
+            return Err(TsigFailure::Length);
         }
         let TsigRecord { time, fudge, error, other, .. } = *record;
         let unsigned = without_tsig(message, record).ok_or(TsigFailure::Signature)?;
         let signed = self.covered(&unsigned, Covered::Whole(request), Fields { time, fudge, error, other });
-        hmac::verify(&self.key, &signed, record.mac).map_err(|_| TsigFailure::Signature)?;
+        self.compare(&signed, record.mac)?;
         // After the MAC (RFC 8945, 5.2): only then it is known that the sender has the key.
         if now.abs_diff(time) > u64::from(fudge) {
             return Err(TsigFailure::Time);
         }
+        if record.mac.len() < whole {
+            return Err(TsigFailure::Truncation);
+        }
         Ok(Mac(record.mac.to_vec()))
+    }
+
+    /// Compares the MAC of `signed` with a received one, which may be truncated.
+    fn compare(&self, signed: &[u8], mac: &[u8]) -> Result<(), TsigFailure> {
+        let ours = hmac::sign(&self.key, signed);
+        let start = ours.as_ref().get(..mac.len()).ok_or(TsigFailure::Length)?;
+        // ring compares whole MACs only, so those of both parts are compared: in a time that says nothing about them.
+        hmac::verify(&self.key, start, hmac::sign(&self.key, mac).as_ref()).map_err(|_| TsigFailure::Signature)
     }
 
     /// Signs a query as a secondary does. Public so that a fuzzer reaches what is behind the signature.
@@ -146,7 +174,8 @@ impl TsigKey {
         self.append(message, Covered::Times(before), Fields { time: now, fudge: FUDGE, error: NO_ERROR, other: &[] })
     }
 
-    /// Adds to an error message the TSIG record that says what was wrong with the request's (RFC 8945, 5.2 and 5.3.2).
+    /// Adds to an error message the TSIG record that says what was wrong with the request's (RFC 8945, 5.2 and 5.3.2); none
+    /// where that is ill-formed (5.2.2.1).
     pub(super) fn append_failure(
         &self,
         message: &mut Vec<u8>,
@@ -154,20 +183,21 @@ impl TsigKey {
         failure: TsigFailure,
         now: u64,
     ) {
-        let error = match failure {
-            TsigFailure::Key => BAD_KEY,
-            TsigFailure::Signature => BAD_SIGNATURE,
-            TsigFailure::Truncation => BAD_TRUNCATION,
-            TsigFailure::Time => BAD_TIME,
-        };
         let TsigRecord { time, fudge, .. } = *request;
-        if failure == TsigFailure::Time {
-            // The sender has the key, so it learns our time from a signed answer.
-            let other = &now.to_be_bytes()[2..];
+        let our_time = &now.to_be_bytes()[2..];
+        let (error, time, other) = match failure {
+            TsigFailure::Length => return,
+            TsigFailure::Key => (BAD_KEY, time, &[][..]),
+            TsigFailure::Signature => (BAD_SIGNATURE, time, &[][..]),
+            TsigFailure::Truncation => (BAD_TRUNCATION, now, &[][..]),
+            // With its own time the sender can verify the answer, and learns ours (RFC 8945, 5.2.3).
+            TsigFailure::Time => (BAD_TIME, time, our_time),
+        };
+        let fields = Fields { time, fudge, error, other };
+        if failure.sender_has_key() {
             let mac = Mac(request.mac.to_vec());
-            self.append(message, Covered::Whole(Some(&mac)), Fields { time, fudge, error, other });
+            self.append(message, Covered::Whole(Some(&mac)), fields);
         } else {
-            let fields = Fields { time, fudge, error, other: &[] };
             append_record(message, (&request.key_name, &request.algorithm), &fields, &[]);
         }
     }
@@ -351,13 +381,53 @@ pub(super) mod tests {
             let Parsed::Message(parsed) = parse(&answer) else { panic!() };
             let said = parsed.tsig.clone().unwrap();
             assert_eq!((said.error, said.original_id, &said.key_name), (number, 0xABCD, &record.key_name));
-            let is_signed = failure == TsigFailure::Time;
-            assert_eq!(said.mac.is_empty(), !is_signed);
-            if is_signed {
-                assert_eq!(said.other, &(NOW + 1000).to_be_bytes()[2..]);
-                assert!(verified(&key, &answer, Some(&mac), NOW).is_ok());
+            // A receiver whose clock is right; that of a message with a wrong time is not.
+            let (is_signed, clock, other) = match failure {
+                TsigFailure::Time => (true, NOW, (NOW + 1000).to_be_bytes()[2..].to_vec()),
+                TsigFailure::Truncation => (true, NOW + 1000, Vec::new()),
+                _ => (false, NOW, Vec::new()),
+            };
+            assert_eq!((said.mac.is_empty(), said.other.to_vec()), (!is_signed, other));
+            assert_eq!(verified(&key, &answer, Some(&mac), clock).is_ok(), is_signed, "{failure:?}");
+        }
+    }
+
+    /// A signed message whose MAC has so many octets: cut, or with zeros behind it.
+    pub(in super::super) fn with_mac_of(key: &TsigKey, message: &[u8], octets: usize) -> Vec<u8> {
+        let mut mac = key.sign(&mut message.to_vec(), None, NOW).0;
+        mac.resize(octets, 0);
+        let mut message = message.to_vec();
+        let fields = Fields { time: NOW, fudge: FUDGE, error: NO_ERROR, other: &[] };
+        append_record(&mut message, (key.name.wire(), &key.algorithm_name()), &fields, &mac);
+        message
+    }
+
+    /// RFC 8945, 5.2.2.1 and 5.2.4.
+    #[test]
+    fn a_mac_has_its_algorithms_length() {
+        let of = |algorithm, octets: usize| {
+            let name = ZoneName::parse("k.example").unwrap();
+            let key = TransferKey { name, algorithm, secret_file: "/secret".into() };
+            let key = TsigKey::parse(&key, BASE64.encode(&[7; 64]).as_bytes()).unwrap();
+            verified(&key, &with_mac_of(&key, &query(), octets), None, NOW).map(|_| ())
+        };
+        for (algorithm, whole) in
+            [(TsigAlgorithm::HmacSha256, 32), (TsigAlgorithm::HmacSha384, 48), (TsigAlgorithm::HmacSha512, 64)]
+        {
+            assert_eq!(of(algorithm, whole), Ok(()));
+            for octets in [whole / 2, whole - 1] {
+                assert_eq!(of(algorithm, octets), Err(TsigFailure::Truncation), "{octets} of {whole}");
+            }
+            for octets in [0, 1, 9, whole / 2 - 1, whole + 1, 65] {
+                assert_eq!(of(algorithm, octets), Err(TsigFailure::Length), "{octets} of {whole}");
             }
         }
+        let ours = key("k.example");
+        let mut wrong = with_mac_of(&ours, &query(), 20);
+        let at = wrong.len() - 7;
+        wrong[at] ^= 1;
+        assert_eq!(verified(&ours, &wrong, None, NOW), Err(TsigFailure::Signature), "before its length counts");
+        assert_eq!(verified(&ours, &with_mac_of(&ours, &query(), 20), None, NOW + 301), Err(TsigFailure::Time));
     }
 
     #[test]

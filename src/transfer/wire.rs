@@ -1,18 +1,10 @@
 //! The wire format of messages about transfers: numbers, and a reader of messages that come from outside.
 
-use crate::types::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX};
-
-/// Octets in a message's header (RFC 1035, 4.1.1).
-pub(super) const HEADER_OCTETS: usize = 12;
-
-/// Octets before a record's data, behind its owner: type, class, TTL, length (RFC 1035, 4.1.3).
-const RECORD_HEAD_OCTETS: usize = 10;
+pub(super) use crate::types::HEADER_OCTETS;
+use crate::types::{MessageReader, POINTER_BITS, RawQuestion, RecordHead, TYPE_AND_CLASS_OCTETS};
 
 /// A pointer to the name behind the header, which is the question's (RFC 1035, 4.1.4).
 pub(super) const QUESTION_POINTER: [u8; 2] = [POINTER_BITS, HEADER_OCTETS as u8];
-
-/// The two bits that make a label's length the first octet of a compression pointer.
-const POINTER_BITS: u8 = 0xC0;
 
 /// Flags in the third octet of a header, and the bits of the opcode.
 pub(super) const FLAG_RESPONSE: u8 = 0x80;
@@ -65,7 +57,7 @@ pub(super) struct Message<'m> {
 impl Message<'_> {
     /// The question's name in lower case.
     pub(super) fn name(&self) -> Vec<u8> {
-        self.question[..self.question.len() - 4].to_ascii_lowercase()
+        self.question[..self.question.len() - TYPE_AND_CLASS_OCTETS].to_ascii_lowercase()
     }
 
     pub(super) fn opcode(&self) -> u8 {
@@ -125,7 +117,7 @@ pub(super) fn concern(message: &[u8]) -> Option<Concern> {
     if flags & (FLAG_RESPONSE | OPCODE_BITS) != 0 {
         return None;
     }
-    let mut reader = Reader { message, at: HEADER_OCTETS };
+    let mut reader = MessageReader::new(message, HEADER_OCTETS);
     let asks_for_transfer =
         reader.question().is_some_and(|question| matches!(question.query_type, TYPE_AXFR | TYPE_IXFR));
     if asks_for_transfer {
@@ -135,10 +127,10 @@ pub(super) fn concern(message: &[u8]) -> Option<Concern> {
 }
 
 /// Whether one of the records is a TSIG record, wherever it is. The reader stands behind the question.
-fn has_tsig(message: &[u8], reader: &mut Reader<'_>) -> Option<bool> {
+fn has_tsig(message: &[u8], reader: &mut MessageReader<'_>) -> Option<bool> {
     let counts = [6, 8, 10].map(|at| u32::from(u16::from_be_bytes([message[at], message[at + 1]])));
     for _ in 0..counts.iter().sum() {
-        if reader.record()?.record_type == TYPE_TSIG {
+        if RawRecord::read(reader)?.head.record_type == TYPE_TSIG {
             return Some(true);
         }
     }
@@ -153,22 +145,22 @@ pub(super) fn parse(message: &[u8]) -> Parsed<'_> {
 /// `None`: it is ill-formed, has not one question, or more or less behind the last record. Its TSIG record must be the last,
 /// and the only one (RFC 8945, 5.1).
 fn read(message: &[u8]) -> Option<Message<'_>> {
-    let mut reader = Reader { message, at: 0 };
+    let mut reader = MessageReader::new(message, 0);
     let id = reader.u16()?;
     let flags = reader.array()?;
     let [questions, answers, authorities, additionals] = [(); 4].map(|()| reader.u16());
     if questions? != 1 {
         return None;
     }
-    let Question { octets: question, query_type, class } = reader.question()?;
+    let RawQuestion { octets: question, query_type, class } = reader.question()?;
     let mut parsed = Message { id, flags, question, query_type, class, has_opt: false, serial: None, tsig: None };
     for _ in 0..answers? {
-        reader.record().filter(|record| record.record_type != TYPE_TSIG)?;
+        RawRecord::read(&mut reader).filter(|record| record.head.record_type != TYPE_TSIG)?;
     }
     for _ in 0..authorities? {
-        let record = reader.record().filter(|record| record.record_type != TYPE_TSIG)?;
-        if record.record_type == TYPE_SOA && parsed.serial.is_none() {
-            parsed.serial = Some(reader.soa_serial(&record)?);
+        let record = RawRecord::read(&mut reader).filter(|record| record.head.record_type != TYPE_TSIG)?;
+        if record.head.record_type == TYPE_SOA && parsed.serial.is_none() {
+            parsed.serial = Some(record.soa_serial(message)?);
         }
     }
     for _ in 0..additionals? {
@@ -176,161 +168,59 @@ fn read(message: &[u8]) -> Option<Message<'_>> {
         if parsed.tsig.is_some() {
             return None;
         }
-        let record = reader.record()?;
-        match record.record_type {
+        let record = RawRecord::read(&mut reader)?;
+        match record.head.record_type {
             TYPE_OPT => parsed.has_opt = true,
-            TYPE_TSIG => parsed.tsig = Some(reader.tsig(&record)?),
+            TYPE_TSIG => parsed.tsig = Some(record.tsig(message)?),
             _ => {}
         }
     }
-    (reader.at == message.len()).then_some(parsed)
-}
-
-struct Question<'m> {
-    octets: &'m [u8],
-    query_type: u16,
-    class: u16,
+    reader.is_at_end().then_some(parsed)
 }
 
 /// One record, its data unread.
-struct RawRecord<'m> {
-    start: usize,
-    record_type: u16,
-    class: u16,
-    ttl: u32,
+struct RawRecord {
+    head: RecordHead,
     data_start: usize,
-    data: &'m [u8],
 }
 
-/// A position in a message. Every method returns `None` at the end of the message or on ill-formed octets.
-struct Reader<'m> {
-    message: &'m [u8],
-    at: usize,
-}
-
-impl<'m> Reader<'m> {
-    fn take(&mut self, count: usize) -> Option<&'m [u8]> {
-        let octets = self.message.get(self.at..self.at.checked_add(count)?)?;
-        self.at += count;
-        Some(octets)
+impl RawRecord {
+    fn read(reader: &mut MessageReader<'_>) -> Option<Self> {
+        let head = reader.record_head()?;
+        let data_start = reader.position();
+        reader.take(head.data_octets)?;
+        Some(Self { head, data_start })
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_be_bytes)
-    }
-
-    /// A question's name has nothing before it that it could point to, so a pointer is ill-formed.
-    fn question(&mut self) -> Option<Question<'m>> {
-        let start = self.at;
-        loop {
-            let [length] = self.array()?;
-            if usize::from(length) > LABEL_OCTETS_MAX {
-                return None;
-            }
-            self.take(usize::from(length))?;
-            if length == 0 {
-                break;
-            }
-        }
-        if self.at - start > NAME_OCTETS_MAX {
-            return None;
-        }
-        let query_type = self.u16()?;
-        let class = self.u16()?;
-        Some(Question { octets: self.message.get(start..self.at)?, query_type, class })
-    }
-
-    fn record(&mut self) -> Option<RawRecord<'m>> {
-        let start = self.at;
-        self.skip_name()?;
-        let head: [u8; RECORD_HEAD_OCTETS] = self.array()?;
-        let data_start = self.at;
-        let data = self.take(usize::from(u16::from_be_bytes([head[8], head[9]])))?;
-        let [record_type, class] = [0, 2].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
-        let ttl = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-        Some(RawRecord { start, record_type, class, ttl, data_start, data })
-    }
-
-    /// Skips a name. A pointer ends it and is not followed.
-    fn skip_name(&mut self) -> Option<()> {
-        loop {
-            let [length] = self.array()?;
-            if length & POINTER_BITS == POINTER_BITS {
-                return self.take(1).map(|_| ());
-            }
-            if usize::from(length) > LABEL_OCTETS_MAX {
-                return None;
-            }
-            self.take(usize::from(length))?;
-            if length == 0 {
-                return Some(());
-            }
-        }
-    }
-
-    /// Reads a name in lower case, and follows its pointers, each of which must lead further to the front.
-    fn name(&mut self) -> Option<Vec<u8>> {
-        let mut name = Vec::new();
-        let mut bound = self.at;
-        let mut part = Reader { message: self.message, at: self.at };
-        self.skip_name()?;
-        loop {
-            let [length] = part.array()?;
-            if length & POINTER_BITS == POINTER_BITS {
-                let [low] = part.array()?;
-                let target = usize::from(u16::from_be_bytes([length & !POINTER_BITS, low]));
-                if !(HEADER_OCTETS..bound).contains(&target) {
-                    return None;
-                }
-                bound = target;
-                part.at = target;
-                continue;
-            }
-            if usize::from(length) > LABEL_OCTETS_MAX {
-                return None;
-            }
-            name.push(length);
-            name.extend(part.take(usize::from(length))?.iter().map(u8::to_ascii_lowercase));
-            if name.len() > NAME_OCTETS_MAX {
-                return None;
-            }
-            if length == 0 {
-                return Some(name);
-            }
-        }
+    fn data_end(&self) -> usize {
+        self.data_start + self.head.data_octets
     }
 
     /// The serial of an SOA record, which two names come before.
-    fn soa_serial(&self, record: &RawRecord<'m>) -> Option<u32> {
-        let mut inner = Reader { message: self.message, at: record.data_start };
-        inner.skip_name()?;
-        inner.skip_name()?;
-        let serial = inner.array().map(u32::from_be_bytes)?;
-        (inner.at <= record.data_start + record.data.len()).then_some(serial)
+    fn soa_serial(&self, message: &[u8]) -> Option<u32> {
+        let mut data = MessageReader::new(message, self.data_start);
+        data.skip_name()?;
+        data.skip_name()?;
+        let serial = data.u32()?;
+        (data.position() <= self.data_end()).then_some(serial)
     }
 
     /// The fields of a TSIG record.
-    fn tsig(&self, record: &RawRecord<'m>) -> Option<TsigRecord<'m>> {
-        let key_name = Reader { message: self.message, at: record.start }.name()?;
-        let mut inner = Reader { message: self.message, at: record.data_start };
-        let algorithm = inner.name()?;
-        let [high, low] = [inner.u16()?, inner.u16()?];
-        let time = u64::from(high) << 32 | u64::from(low) << 16 | u64::from(inner.u16()?);
-        let fudge = inner.u16()?;
-        let mac_octets = inner.u16()?;
-        let mac = inner.take(usize::from(mac_octets))?;
-        let original_id = inner.u16()?;
-        let error = inner.u16()?;
-        let other_octets = inner.u16()?;
-        let other = inner.take(usize::from(other_octets))?;
+    fn tsig<'m>(&self, message: &'m [u8]) -> Option<TsigRecord<'m>> {
+        let start = self.head.start;
+        let key_name = MessageReader::new(message, start).name()?;
+        let mut data = MessageReader::new(message, self.data_start);
+        let algorithm = data.name()?;
+        let time = u64::from(data.u16()?) << 32 | u64::from(data.u32()?);
+        let fudge = data.u16()?;
+        let mac_octets = data.u16()?;
+        let mac = data.take(mac_octets.into())?;
+        let original_id = data.u16()?;
+        let error = data.u16()?;
+        let other_octets = data.u16()?;
+        let other = data.take(other_octets.into())?;
         // Class and TTL are constants, which the MAC covers as such (RFC 8945, 4.2).
-        let is_whole = inner.at == record.data_start + record.data.len();
-        let is_whole = is_whole && (record.class, record.ttl) == (CLASS_ANY, 0);
-        let start = record.start;
+        let is_whole = data.position() == self.data_end() && (self.head.class, self.head.ttl) == (CLASS_ANY, 0);
         is_whole.then_some(TsigRecord { start, key_name, algorithm, time, fudge, mac, original_id, error, other })
     }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod cluster;
+mod message;
 mod probe;
 mod rules;
 
@@ -20,6 +21,7 @@ use std::{
 pub use self::{
     access::{AllowedClients, RateLimit},
     cluster::{CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterIdError, ClusterLabel},
+    message::{HEADER_OCTETS, MessageReader, POINTER_BITS, RawQuestion, RecordHead, TYPE_AND_CLASS_OCTETS},
     probe::{Exclusion, ProbeFailure},
     rules::{AddressRules, Translation, is_link_local},
 };

@@ -25,12 +25,12 @@ fn lines(daemon: &Daemon) -> Vec<String> {
 
 /// Waits until so many lines are there.
 #[track_caller]
-fn wait_lines(daemon: &Daemon, count: usize) -> Vec<String> {
+pub fn wait_lines(daemon: &Daemon, count: usize) -> Vec<String> {
     wait::until(&format!("{count} lines"), || Some(lines(daemon)).filter(|lines| lines.len() >= count))
 }
 
 #[track_caller]
-fn log_queries(daemon: &Daemon, arguments: &[&str]) -> String {
+pub fn log_queries(daemon: &Daemon, arguments: &[&str]) -> String {
     let (code, stdout, stderr) = daemon.command(&[&["log", "queries"], arguments].concat());
     assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}");
     stdout

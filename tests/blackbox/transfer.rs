@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -14,10 +14,13 @@ use nix::sys::signal::Signal;
 use ring::hmac;
 
 use crate::{
+    ca::Authority,
     daemon::{Daemon, scratch, zone_with},
     dns::Reply,
     files::rename_over,
     observe::becomes,
+    query_log::{log_queries, wait_lines},
+    tls_client::{NAME, connect, connect_with_tls_1_2},
     wait,
 };
 
@@ -86,10 +89,14 @@ fn sign(message: &mut Vec<u8>, secret: &[u8], request: &[u8], time: u64) -> Vec<
 }
 
 /// The reply to one message over TCP. Its signature is verified, where it has one.
-fn ask(server: SocketAddr, mut message: Vec<u8>, secret: Option<&[u8]>) -> Reply {
-    let request = secret.map(|secret| sign(&mut message, secret, &[], now()));
+fn ask(server: SocketAddr, message: Vec<u8>, secret: Option<&[u8]>) -> Reply {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    ask_over(&mut stream, message, secret)
+}
+
+fn ask_over(stream: &mut (impl Read + Write), mut message: Vec<u8>, secret: Option<&[u8]>) -> Reply {
+    let request = secret.map(|secret| sign(&mut message, secret, &[], now()));
     stream.write_all(&[&(message.len() as u16).to_be_bytes(), &message[..]].concat()).unwrap();
     let mut length = [0; 2];
     stream.read_exact(&mut length).unwrap();
@@ -118,6 +125,7 @@ fn verify(reply: &[u8], secret: &[u8], request: &[u8]) {
 }
 
 const AXFR: u16 = 252;
+const IXFR: u16 = 251;
 const SOA: u16 = 6;
 
 /// A secondary that the server notifies.
@@ -275,4 +283,104 @@ fn serials_go_on_after_a_restart() {
     again.wait_ready();
     becomes(&again, "a.test", &cluster.nodes());
     assert!(serial(&again) > before);
+}
+
+/// What a secondary has is known from its transfers. One that asks for the SOA alone has the zone from elsewhere, or cannot
+/// fetch it.
+#[test]
+fn a_secondary_that_asks_for_serials_and_fetches_nothing_is_shown_as_such() {
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let daemon = start("unconfirmed", "127.0.0.1:9", &seed(&cluster, "a.test", ""));
+    becomes(&daemon, "a.test", &cluster.nodes());
+    let status = || daemon.command(&["status"]).1;
+    let says = |sentence: &str| wait::until(sentence, || status().contains(sentence).then_some(()));
+    let metric = |name: &str, zone: &str| {
+        daemon.metric(&format!("alternator_dns_{name}{{zone=\"{zone}.\",secondary=\"127.0.0.1:9\"}}"))
+    };
+    says("secondary 127.0.0.1:9: lacks changes of 1 of 1 zone, for up to ");
+    assert_eq!(ask(daemon.address(), query("a.test", SOA), Some(OTHER_SECRET)).rcode, "NotAuth");
+    assert!(
+        metric("secondary_lag_seconds", "a.test") > 0.0 && metric("secondary_unconfirmed_seconds", "a.test") == 0.0
+    );
+    assert_eq!(ask(daemon.address(), query("a.test", SOA), Some(SECRET)).rcode, "NoError");
+    says("secondary 127.0.0.1:9: has asked for the serial of 1 of 1 zone and fetched nothing for up to ");
+    assert!(!status().contains("lacks changes"), "{}", status());
+    assert!(
+        metric("secondary_unconfirmed_seconds", "a.test") > 0.0 && metric("secondary_lag_seconds", "a.test") == 0.0
+    );
+    let shown = &daemon.zone("a.test.")["secondaries"][0];
+    assert!(shown["unconfirmed_seconds"].as_f64() > Some(0.0) && shown["serial"].is_null(), "{shown}");
+    assert_eq!(ask(daemon.address(), query("a.test", AXFR), Some(SECRET)).rcode, "NoError");
+    says("secondary 127.0.0.1:9: has all changes of 1 zone");
+    assert_eq!(ask(daemon.address(), query("a.test", SOA), Some(SECRET)).rcode, "NoError");
+    assert!(status().contains("has all changes of 1 zone"), "it refreshes: {}", status());
+    assert_eq!(ask(daemon.address(), query("catalog.invalid", AXFR), Some(SECRET)).rcode, "NoError");
+    let serial = daemon.metric("alternator_dns_catalog_serial{zone=\"catalog.invalid.\"}");
+    wait::until("the catalog's serial to be the secondary's", || {
+        (metric("secondary_serial", "catalog.invalid") == serial).then_some(())
+    });
+    assert!(serial > 1e9 && metric("secondary_lag_seconds", "catalog.invalid") == 0.0);
+}
+
+#[test]
+fn transfers_are_in_the_query_log() {
+    let cluster = SimulatedCluster::start(2).unwrap();
+    let daemon = start("transfer-log", "127.0.0.1:9", &seed(&cluster, "a.test", ""));
+    becomes(&daemon, "a.test", &cluster.nodes());
+    log_queries(&daemon, &["--zone", "a.test", "--for", "1h"]);
+    for (query_type, secret) in
+        [(AXFR, Some(SECRET)), (IXFR, Some(SECRET)), (SOA, Some(SECRET)), (AXFR, Some(OTHER_SECRET)), (AXFR, None)]
+    {
+        ask(daemon.address(), query("A.test", query_type), secret);
+    }
+    ask(daemon.address(), query("catalog.invalid", AXFR), Some(SECRET));
+    let expected = [
+        "type=AXFR transport=tcp rcode=NOERROR answers=5",
+        "type=IXFR transport=tcp rcode=NOERROR answers=5",
+        "type=SOA transport=tcp rcode=NOERROR answers=1",
+        "type=AXFR transport=tcp rcode=NOTAUTH answers=0",
+        "type=AXFR transport=tcp rcode=REFUSED answers=0",
+    ];
+    let expected = expected.map(|line| format!("client=127.0.0.1 name=a.test. {line}"));
+    assert_eq!(wait_lines(&daemon, 5), expected);
+    log_queries(&daemon, &["--client", "127.0.0.1", "--for", "1h"]);
+    ask(daemon.address(), query("catalog.invalid", AXFR), Some(SECRET));
+    let last = wait_lines(&daemon, 6);
+    assert_eq!(
+        last[5..],
+        ["client=127.0.0.1 name=catalog.invalid. type=AXFR transport=tcp rcode=NOERROR answers=5"],
+        "the SOA twice, NS, version and zone"
+    );
+}
+
+#[test]
+fn a_zone_is_given_over_tls_1_3_and_not_over_1_2() {
+    let authority = Authority::new("ours");
+    let certified = authority.certify([NAME]);
+    let cluster = SimulatedCluster::start(1).unwrap();
+    let directory = scratch("transfer-tls");
+    fs::write(directory.join("cert.pem"), &certified.certificate).unwrap();
+    fs::write(directory.join("key.pem"), &certified.key).unwrap();
+    let tls = format!(
+        "[server]\nlisten_tls = [\"127.0.0.1:0\"]\ntls = {{ cert = \"{0}/cert.pem\", key = \"{0}/key.pem\" }}\n",
+        directory.display()
+    );
+    let text = config(&directory, "127.0.0.1:9", &seed(&cluster, "a.test", "")).replacen("[server]\n", &tls, 1);
+    let file = directory.join("config.toml");
+    fs::write(&file, text).unwrap();
+    let mut daemon = Daemon::launch_at(directory, &file);
+    daemon.wait_ready();
+    becomes(&daemon, "a.test", &cluster.nodes());
+    let server = daemon.secure_address("tls");
+    let refused = || daemon.metric("alternator_dns_transfer_refusals_total{reason=\"old_tls\"}");
+    let mut old = connect_with_tls_1_2(server, &authority).expect("DNS over TLS 1.2 is served");
+    for query_type in [AXFR, IXFR] {
+        let reply = ask_over(&mut old, query("a.test", query_type), Some(SECRET));
+        assert_eq!((reply.rcode.as_str(), reply.answers.len()), ("Refused", 0));
+    }
+    assert_eq!(ask_over(&mut old, query("a.test", 1), None).answers.len(), 1, "other queries are answered");
+    assert_eq!(refused(), 2.0);
+    let mut new = connect(server, &authority).expect("a certificate that fits");
+    assert_eq!(ask_over(&mut new, query("a.test", AXFR), Some(SECRET)).answers.len(), 4);
+    assert_eq!(refused(), 2.0);
 }

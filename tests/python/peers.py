@@ -19,8 +19,9 @@ options => {{
     return ["/usr/sbin/gdnsd", "-c", directory, "start"]
 
 
-def nsd(directory, listen, zones, server=""):
-    """`zones` are names of files in the directory, by zone; `server` are more lines of that section."""
+def nsd(directory, listen, zones, server="", more=""):
+    """`zones` are names of files in the directory, by zone; `server` are more lines of that section; `more` are other
+    sections, such as zones that are fetched."""
     # Rate limiting is on by default, and dropped queries would be counted as a fault. Minimal responses leave the NS
     # records out of answers to other queries, as the other servers do.
     (directory / "nsd.conf").write_text(
@@ -44,13 +45,14 @@ server:
     control-enable: no
 """
         + "".join(f'zone:\n    name: "{name}"\n    zonefile: "{file}"\n' for name, file in zones.items())
+        + more
     )
     return ["/usr/sbin/nsd", "-d", "-c", directory / "nsd.conf"]
 
 
-def knot(directory, listen, zones, file, *, server="", template="", more="", log="info"):
+def knot(directory, listen, zones, file=None, *, server="", template="", zone="", more="", log="info"):
     """`zones` are names; `file` is the zone file of each, in the directory, where %s stands for the zone's name.
-    `server` and `template` are more lines of these sections; `more` are other sections."""
+    `server`, `template` and `zone`, which is of each zone, are more lines of these sections; `more` are other sections."""
     (directory / "knot.conf").write_text(
         f"""\
 server:
@@ -67,9 +69,9 @@ log:
 {more}template:
   - id: default
     storage: "{directory}"
-    file: "{file}"
-{template}zone:
 """
-        + "".join(f"  - domain: {name}\n" for name in zones)
+        + (f'    file: "{file}"\n' if file else "")
+        + f"{template}zone:\n"
+        + "".join(f"  - domain: {name}\n{zone}" for name in zones)
     )
     return ["/usr/sbin/knotd", "-c", directory / "knot.conf"]

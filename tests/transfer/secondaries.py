@@ -1,6 +1,8 @@
 """The secondaries: NSD, Knot and BIND as Debian has them. Each function writes a configuration into a directory and returns
 the command that starts the server in the foreground. What they need for this server is what the README shows."""
 
+import peers
+
 PRIMARY = "127.0.0.11"
 NSD, KNOT, BIND = "NSD", "Knot", "BIND"
 ADDRESSES = {NSD: "127.0.0.12", KNOT: "127.0.0.13", BIND: "127.0.0.14"}
@@ -17,26 +19,13 @@ TLS_NAME = "primary.test"
 def nsd(directory, zones, over_tls):
     """NSD 4.6 knows no catalog zones, so each zone has its lines. Those in `over_tls` are fetched over TLS."""
     listen = ADDRESSES[NSD]
-    directory.joinpath("nsd.conf").write_text(
-        f"""\
-server:
-    ip-address: {listen}
-    username: ""
-    zonesdir: "{directory}"
+    server = f"""\
     xfrdir: "{directory}"
-    database: ""
-    pidfile: "{directory}/nsd.pid"
-    xfrdfile: "{directory}/xfrd.state"
-    zonelistfile: "{directory}/zone.list"
-    cookie-secret-file: "{directory}/no-secrets"
-    server-count: 1
-    rrl-ratelimit: 0
-    round-robin: yes
     xfrd-reload-timeout: 0
     tls-cert-bundle: "{directory.parent}/authority.pem"
     verbosity: 2
-remote-control:
-    control-enable: no
+"""
+    more = f"""\
 key:
     name: "{KEY}"
     algorithm: hmac-sha256
@@ -44,37 +33,22 @@ key:
 tls-auth:
     name: primary
     auth-domain-name: "{TLS_NAME}"
-"""
-        + "".join(
-            f"""\
+""" + "".join(
+        f"""\
 zone:
     name: "{zone}"
     allow-notify: {PRIMARY} {KEY}
     request-xfr: {f"AXFR {PRIMARY}@853 {KEY} primary" if zone in over_tls else f"AXFR {PRIMARY} {KEY}"}
     outgoing-interface: {listen}
 """
-            for zone in zones
-        )
+        for zone in zones
     )
-    return ["/usr/sbin/nsd", "-d", "-c", directory / "nsd.conf"]
+    return peers.nsd(directory, listen, {}, server, more)
 
 
 def knot(directory):
     listen = ADDRESSES[KNOT]
-    directory.joinpath("knot.conf").write_text(
-        f"""\
-server:
-    listen: {listen}@53
-    rundir: "{directory}"
-    udp-workers: 1
-    tcp-workers: 1
-    background-workers: 1
-    answer-rotation: on
-database:
-    storage: "{directory}"
-log:
-  - target: stderr
-    any: info
+    more = f"""\
 key:
   - id: {KEY}
     algorithm: hmac-sha256
@@ -89,9 +63,8 @@ acl:
     address: {PRIMARY}
     key: {KEY}
     action: notify
-template:
-  - id: default
-    storage: "{directory}"
+"""
+    template = f"""\
   - id: member
     storage: "{directory}"
     master: primary
@@ -99,15 +72,15 @@ template:
     dnssec-signing: on
     zonefile-load: none
     journal-content: all
-zone:
-  - domain: {CATALOG}
+"""
+    zone = """\
     master: primary
     acl: notify
     catalog-role: interpret
     catalog-template: member
 """
-    )
-    return ["/usr/sbin/knotd", "-c", directory / "knot.conf"]
+    server = "    answer-rotation: on\n"
+    return peers.knot(directory, f"{listen}@53", [CATALOG], server=server, template=template, zone=zone, more=more)
 
 
 def bind(directory, over_tls):

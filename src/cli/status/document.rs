@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
@@ -69,8 +70,53 @@ pub struct Zone {
 pub struct Secondary {
     /// Where it is.
     pub address: SocketAddr,
-    /// For how long it has lacked a change; 0: it has all.
+    /// For how long it has lacked a change of which it has not asked for the serial; 0: there is none.
     pub lag_seconds: f64,
+    /// For how long it has had the serials of changes that it has not fetched; 0: there is none. An older server does not say.
+    #[serde(default)]
+    pub unconfirmed_seconds: f64,
+}
+
+/// What a secondary has of all zones.
+#[derive(Default)]
+struct SecondarySummary {
+    zones: usize,
+    /// Zones of which it lacks a change, and for how long at most.
+    behind: (usize, f64),
+    /// Zones of which it has asked for a serial that it has not fetched, and for how long at most.
+    unconfirmed: (usize, f64),
+}
+
+impl SecondarySummary {
+    fn add(&mut self, secondary: &Secondary) {
+        let count = |(zones, longest): &mut (usize, f64), seconds: f64| {
+            *zones += usize::from(seconds > 0.0);
+            *longest = longest.max(seconds);
+        };
+        self.zones += 1;
+        count(&mut self.behind, secondary.lag_seconds);
+        count(&mut self.unconfirmed, secondary.unconfirmed_seconds);
+    }
+}
+
+impl fmt::Display for SecondarySummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { zones, behind: (behind, lag), unconfirmed: (unconfirmed, time) } = *self;
+        let word = if zones == 1 { "zone" } else { "zones" };
+        let of = format!("of {zones} {word}");
+        if behind > 0 {
+            write!(f, "lacks changes of {behind} {of}, for up to {lag:.0} s")?;
+        }
+        if unconfirmed > 0 {
+            let separator = if behind > 0 { "; " } else { "" };
+            write!(
+                f,
+                "{separator}has asked for the serial of {unconfirmed} {of} and fetched nothing for up to {time:.0} s: it has \
+                 the changes from another primary, or cannot fetch them"
+            )?;
+        }
+        if behind + unconfirmed == 0 { write!(f, "has all changes {of}") } else { Ok(()) }
+    }
 }
 
 /// A listed node.
@@ -142,19 +188,11 @@ impl Document {
 
     /// What each secondary has, in a sentence each.
     pub fn secondaries(&self) -> Vec<String> {
-        let mut by_address: BTreeMap<SocketAddr, (usize, usize, f64)> = BTreeMap::new();
+        let mut by_address: BTreeMap<SocketAddr, SecondarySummary> = BTreeMap::new();
         for secondary in self.zones.iter().flat_map(|zone| &zone.secondaries) {
-            let (zones, behind, lag) = by_address.entry(secondary.address).or_default();
-            *zones += 1;
-            *behind += usize::from(secondary.lag_seconds > 0.0);
-            *lag = lag.max(secondary.lag_seconds);
+            by_address.entry(secondary.address).or_default().add(secondary);
         }
-        let sentence = |(address, (zones, behind, lag)): (SocketAddr, (usize, usize, f64))| match behind {
-            0 => {
-                format!("secondary {address}: has all changes of {zones} {}", if zones == 1 { "zone" } else { "zones" })
-            }
-            behind => format!("secondary {address}: lacks changes of {behind} of {zones} zones, for up to {lag:.0} s"),
-        };
+        let sentence = |(address, summary)| format!("secondary {address}: {summary}");
         by_address.into_iter().map(sentence).collect()
     }
 

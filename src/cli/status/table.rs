@@ -164,18 +164,28 @@ c.example.  live        1/2     2026-11-26T05:12:09Z
     #[test]
     fn each_secondary_has_a_line() {
         let mut document = document(None);
-        let secondary = |address: &str, lag_seconds| super::super::document::Secondary {
+        let secondary = |address: &str, lag_seconds, unconfirmed_seconds| super::super::document::Secondary {
             address: address.parse().unwrap(),
             lag_seconds,
+            unconfirmed_seconds,
         };
         for (zone, lag) in document.zones.iter_mut().zip([0.0, 14.2, 3.0]) {
-            zone.secondaries = vec![secondary("192.0.2.1:53", 0.0), secondary("192.0.2.2:53", lag)];
+            zone.secondaries = vec![
+                secondary("192.0.2.1:53", 0.0, 0.0),
+                secondary("192.0.2.2:53", lag, 0.0),
+                secondary("192.0.2.3:53", 0.0, lag),
+                secondary("192.0.2.4:53", lag, 90.0),
+            ];
         }
         let text = render(&document, Appearance::default());
         let lines: Vec<_> = text.lines().filter(|line| line.starts_with("secondary")).collect();
         let expected = [
             "secondary 192.0.2.1:53: has all changes of 3 zones",
             "secondary 192.0.2.2:53: lacks changes of 2 of 3 zones, for up to 14 s",
+            "secondary 192.0.2.3:53: has asked for the serial of 2 of 3 zones and fetched nothing for up to 14 s: it has the \
+             changes from another primary, or cannot fetch them",
+            "secondary 192.0.2.4:53: lacks changes of 2 of 3 zones, for up to 14 s; has asked for the serial of 3 of 3 zones \
+             and fetched nothing for up to 90 s: it has the changes from another primary, or cannot fetch them",
         ];
         assert_eq!(lines, expected);
     }

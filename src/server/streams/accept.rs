@@ -107,6 +107,8 @@ impl Listener {
             worker: self.worker.clone(),
             client: client.ip(),
             transport: self.protocol.transport(),
+            // Until a handshake says otherwise.
+            is_old_tls: false,
             limits,
             guard,
             stop: self.stop.clone(),

@@ -27,7 +27,7 @@ use crate::{
     answer::Client,
     metrics::Transport,
     server::service::{Service, StreamReply, StreamWorker},
-    transfer::{TransferAnswer, TransferMessages},
+    transfer::{Sender, TransferAnswer, TransferMessages},
     types::{unix_now, unix_seconds},
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Connection {
     pub(super) worker: StreamWorker,
     pub(super) client: IpAddr,
     pub(super) transport: Transport,
+    /// Whether that is TLS before version 1.3.
+    pub(super) is_old_tls: bool,
     pub(super) limits: Limits,
     pub(super) guard: ConnectionGuard,
     pub(super) stop: CancellationToken,
@@ -82,6 +84,12 @@ impl Connection {
     /// The client of a message that has come now.
     pub(super) fn client(&self) -> Client {
         Client { address: self.client, transport: self.transport, now: unix_now() }
+    }
+
+    /// The same of a message that may be a secondary's.
+    fn sender(&self) -> Sender {
+        let Self { client, transport, is_old_tls, .. } = *self;
+        Sender { address: client, transport, is_old_tls, now: unix_seconds() }
     }
 }
 
@@ -208,9 +216,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     fn answer(&mut self, message: &[u8]) {
         let Connection { service, worker, limits, .. } = &self.connection;
         let client = self.connection.client();
+        let sender = self.connection.sender();
         self.questions += 1;
         self.is_last |= self.questions >= limits.max_questions;
-        match service.answer_secondary(message, &client, &service.table().now(), &mut self.reply) {
+        match service.answer_secondary(message, &sender, &service.table().now(), &mut self.reply) {
             TransferAnswer::None => {}
             TransferAnswer::Reply => return frame(&self.reply, &mut self.output),
             TransferAnswer::Messages(messages) => return self.transfer = Some(messages),

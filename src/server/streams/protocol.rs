@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use rustls::{ServerConfig, crypto::ring};
+use rustls::{ProtocolVersion, ServerConfig, crypto::ring};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -50,7 +50,7 @@ impl Protocol {
     }
 
     /// Serves one connection until it ends.
-    pub(super) async fn serve(self, stream: TcpStream, connection: Connection) {
+    pub(super) async fn serve(self, stream: TcpStream, mut connection: Connection) {
         // A reply is one write already; waiting for more of them would only delay it.
         if stream.set_nodelay(true).is_err() {
             return;
@@ -60,6 +60,7 @@ impl Protocol {
             // In allocations of their own: a connection over TCP must not reserve their memory.
             Self::Tls(acceptor) => {
                 if let Some(stream) = Box::pin(handshake(acceptor, stream, &connection)).await {
+                    connection.is_old_tls = stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_2);
                     Box::pin(connection.run(stream)).await;
                 }
             }

@@ -37,10 +37,12 @@ static PRIMARY: LazyLock<(Transfers, ZoneTable, Arc<TsigKey>)> = LazyLock::new(|
 fn answers(message: &[u8], transport: Transport) -> Option<Vec<Vec<u8>>> {
     let (transfers, table, _) = &*PRIMARY;
     let mut out = Vec::new();
-    match transfers.answer(message, &Sender { address: SECONDARY.into(), transport, now: NOW }, table, &mut out) {
+    let sender = Sender { address: SECONDARY.into(), transport, is_old_tls: false, now: NOW };
+    match transfers.answer(message, &sender, table, &mut out) {
         TransferAnswer::None => None,
         TransferAnswer::Reply => Some(vec![out]),
         TransferAnswer::Messages(mut messages) => {
+            assert_eq!(messages.head()[..2], message[..2]);
             let mut all = Vec::new();
             while messages.next(NOW, &mut out) {
                 all.push(out.clone());
