@@ -160,7 +160,11 @@ impl Responder<'_> {
             Some(Match::Zone(zone)) => &zone.entry.counters().queries,
             Some(Match::Domain(_)) | None => &self.counters.no_zone,
         };
-        queries.of(query_type_label(query.query_type), resolution.rcode(), client.transport).increment();
+        let query_type = query_type_label(query.query_type);
+        queries.of(query_type, resolution.rcode(), client.transport).increment();
+        if let Some(view) = resolution.view() {
+            view.entry.counters().queries.of(query_type, resolution.rcode(), client.transport).increment();
+        }
         let mut reply = self.reply(&query.request, client);
         if reply.fill(&resolution, worker).is_err() {
             reply.fail();

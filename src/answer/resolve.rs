@@ -15,7 +15,8 @@ use super::{
 use crate::{
     metrics::{QueryType, Rcode},
     table::{
-        Answers, DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneEntry, ZoneTable,
+        Answers, DomainAnswers, DomainEntry, NameServers, Position, Row, ServerSettings, TableEntry, ViewRole, ZoneEntry,
+        ZoneTable,
     },
     types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
@@ -51,6 +52,17 @@ pub enum Match<'t> {
 #[derive(Debug)]
 pub struct ZoneMatch<'t> {
     /// Its entry in the table, with its counters.
+    pub entry: &'t Arc<ZoneEntry>,
+    /// Its current answers.
+    pub answers: Guard<Arc<Answers>>,
+    /// The view of the client.
+    pub view: Option<ViewMatch<'t>>,
+}
+
+/// A view at one moment.
+#[derive(Debug)]
+pub struct ViewMatch<'t> {
+    /// Its entry, with its counters.
     pub entry: &'t Arc<ZoneEntry>,
     /// Its current answers.
     pub answers: Guard<Arc<Answers>>,
@@ -168,16 +180,69 @@ impl Resolution<'_> {
         }
     }
 
+    /// The view that the addresses come from.
+    pub fn view(&self) -> Option<&ViewMatch<'_>> {
+        match (&self.outcome, &self.matched) {
+            (Outcome::Nodes { family, .. }, Some(Match::Zone(zone))) => zone.view_with(*family),
+            _ => None,
+        }
+    }
+
     /// AA.
     pub fn is_authoritative(&self) -> bool {
         matches!(self.rcode(), Rcode::NoError | Rcode::NxDomain)
     }
 }
 
+impl<'t> ZoneMatch<'t> {
+    fn now(table: &'t ZoneTable, row: &'t Row, client: IpAddr) -> Self {
+        let answers = row.entry.answers();
+        let views = if answers.settings.views == ViewRole::HasViews { table.views(row.id) } else { None };
+        let view = views.and_then(|views| views.of(client)).map(|view| &view.row.entry);
+        let view = view.map(|entry| ViewMatch { entry, answers: entry.answers() });
+        Self { entry: &row.entry, answers, view }
+    }
+
+    /// The view of the client, if it has addresses of this family; otherwise the client gets those of the zone.
+    pub fn view_with(&self, family: Family) -> Option<&ViewMatch<'t>> {
+        self.view.as_ref().filter(|view| has_addresses(&view.answers, family))
+    }
+
+    /// The answers that the addresses of this family come from.
+    pub fn source(&self, family: Family) -> &Answers {
+        self.view_with(family).map_or(&self.answers, |view| &view.answers)
+    }
+
+    /// The zone's addresses, for a type that asks for addresses.
+    fn nodes<'o>(&self, query_type: u16) -> Option<Outcome<'o>> {
+        let has = |family| has_addresses(self.source(family), family);
+        let family = match query_type {
+            TYPE_A => Family::V4,
+            TYPE_AAAA => Family::V6,
+            // One RRset is enough for ANY (RFC 8482, 4.1).
+            TYPE_ANY if has(Family::V4) => Family::V4,
+            TYPE_ANY => Family::V6,
+            _ => return None,
+        };
+        if has(family) {
+            Some(Outcome::Nodes { family, count: self.answers.settings.count })
+        } else {
+            self.answers.answered.is_none().then_some(Outcome::NotReady)
+        }
+    }
+}
+
+fn has_addresses(answers: &Answers, family: Family) -> bool {
+    match family {
+        Family::V4 => !answers.v4.is_empty(),
+        Family::V6 => !answers.v6.is_empty(),
+    }
+}
+
 impl<'t> Match<'t> {
-    fn now(entry: TableEntry<'t>) -> Self {
+    fn now(table: &'t ZoneTable, entry: TableEntry<'t>, client: IpAddr) -> Self {
         match entry {
-            TableEntry::Zone(row) => Self::Zone(ZoneMatch { entry: &row.entry, answers: row.entry.answers() }),
+            TableEntry::Zone(row) => Self::Zone(ZoneMatch::now(table, row, client)),
             TableEntry::Domain(entry) => Self::Domain(DomainMatch { entry, answers: entry.answers() }),
         }
     }
@@ -232,15 +297,16 @@ impl<'t> Match<'t> {
     /// What the apex has of a type other than SOA and NS.
     fn records<'o>(&self, query_type: u16) -> Outcome<'o> {
         match self {
-            Self::Zone(zone) => nodes(&zone.answers, query_type).unwrap_or(Outcome::NoData),
+            Self::Zone(zone) => zone.nodes(query_type).unwrap_or(Outcome::NoData),
             Self::Domain(_) if query_type == TYPE_ANY => Outcome::Soa,
             Self::Domain(_) => Outcome::NoData,
         }
     }
 
-    fn is_stale(&self) -> bool {
+    /// Whether the addresses of this family are stale.
+    fn is_stale(&self, family: Family) -> bool {
         match self {
-            Self::Zone(zone) => zone.answers.state() == ZoneState::Stale,
+            Self::Zone(zone) => zone.source(family).state() == ZoneState::Stale,
             Self::Domain(_) => false,
         }
     }
@@ -277,7 +343,7 @@ fn of_entry<'t>(
     query: &Query<'_>,
     client: &Client,
 ) -> Resolution<'t> {
-    let matched = Match::now(entry);
+    let matched = Match::now(table, entry, client.address);
     if !matched.clients().permit(client.address) {
         return Resolution {
             matched: Some(matched),
@@ -295,7 +361,7 @@ fn of_entry<'t>(
         Subject::NoName => Outcome::NxDomain,
     };
     let extended_error = match &outcome {
-        Outcome::Nodes { .. } if matched.is_stale() => Some(ExtendedError::Stale),
+        Outcome::Nodes { family, .. } if matched.is_stale(*family) => Some(ExtendedError::Stale),
         Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
@@ -382,29 +448,6 @@ fn name_servers<'t>(table: &'t ZoneTable, matched: &Match<'_>) -> Outcome<'t> {
     }
     let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
     Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
-}
-
-/// The zone's addresses, for a type that asks for addresses.
-fn nodes<'t>(answers: &Answers, query_type: u16) -> Option<Outcome<'t>> {
-    let family = match query_type {
-        TYPE_A => Family::V4,
-        TYPE_AAAA => Family::V6,
-        // One RRset is enough for ANY (RFC 8482, 4.1).
-        TYPE_ANY if answers.v4.is_empty() => Family::V6,
-        TYPE_ANY => Family::V4,
-        _ => return None,
-    };
-    let none = match family {
-        Family::V4 => answers.v4.is_empty(),
-        Family::V6 => answers.v6.is_empty(),
-    };
-    if answers.answered.is_none() {
-        Some(Outcome::NotReady)
-    } else if none {
-        None
-    } else {
-        Some(Outcome::Nodes { family, count: answers.settings.count })
-    }
 }
 
 fn at_name_server(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {

@@ -12,18 +12,19 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, Zone,
+    Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, View, Zone,
     definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
     value::{self, Read, Value},
+    view_keys::views,
 };
 use crate::types::{
     AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, Seed, Translation, Ttl, ZoneName, is_link_local,
 };
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [Key; 21] = [
+pub(super) const ZONE_KEYS: [Key; 22] = [
     Key::new("seeds", TEXTS, "Addresses or host names of nodes, without port."),
     Key::new("port", Kind::Number(1, 65_535), "The port of every node.").or("8000"),
     Key::new("ttl", Kind::Duration, "How long a client may cache an answer: whole seconds, 0s to 1d.").or("\"4s\""),
@@ -44,12 +45,7 @@ pub(super) const ZONE_KEYS: [Key; 21] = [
     )
     .or("8"),
     Key::new("subdomains", Kind::Boolean, "Whether every name below the zone answers like the zone.").or("false"),
-    Key::new(
-        "scope",
-        Kind::List(&Kind::Table(&SCOPE_KEYS)),
-        "The parts of the cluster that are answered: the first with a healthy node.",
-    )
-    .or("[]"),
+    Key::new("scope", SCOPES, "The parts of the cluster that are answered: the first with a healthy node.").or("[]"),
     Key::new("health", Kind::OffOr(&Kind::Table(&HEALTH_KEYS)), "How nodes are probed; false: not at all.").or("{}"),
     Key::new("allow_nodes", TEXTS, "Only nodes in these networks or addresses are answered."),
     Key::new("exclude", TEXTS, "Nodes in these networks or addresses are not answered.").or("[]"),
@@ -57,6 +53,12 @@ pub(super) const ZONE_KEYS: [Key; 21] = [
     Key::new("max_stale", Kind::Duration, "How long nodes are answered without a successful poll."),
     Key::new("negative_ttl", Kind::Duration, "How long a client may cache a negative answer: whole seconds, 0s to 1d."),
     Key::new("clients", TEXTS, "Networks and addresses of the clients that may ask."),
+    Key::new(
+        "views",
+        Kind::List(&Kind::Table(&VIEW_KEYS)),
+        "Clients that get the nodes of other scopes than the zone's own.",
+    )
+    .or("[]"),
     Key::new("cluster", Kind::Text, "Zones with the same label are zones of one cluster."),
     Key::new("cluster_id", Kind::Text, "The id of the cluster: nodes that give another one are foreign."),
     Key::new(
@@ -85,6 +87,14 @@ const IDENTITY_KEYS: [Key; 2] = [
     Key::new("access_key", Kind::Text, "The name of a role of the cluster."),
     Key::new("secret_key_file", Kind::Text, "The file of the role's secret key."),
 ];
+
+pub(super) const VIEW_KEYS: [Key; 2] = [
+    Key::new("clients", TEXTS, "Networks and addresses of the view's clients."),
+    Key::new("scope", SCOPES, "The parts of the cluster that they get: the first with a healthy node."),
+];
+
+/// A list of scopes.
+const SCOPES: Kind = Kind::List(&Kind::Table(&SCOPE_KEYS));
 
 const SCOPE_KEYS: [Key; 2] = [
     Key::new("datacenter", Kind::Either(&Kind::Text, &TEXTS), "A datacenter, or several."),
@@ -136,6 +146,7 @@ pub(super) struct ZoneKeys {
     max_stale: Option<Duration>,
     negative_ttl: Option<Ttl>,
     clients: Option<AllowedClients>,
+    views: Option<Vec<View>>,
     cluster: Option<ClusterLabel>,
     cluster_id: Option<ClusterId>,
     identity: Option<Spanned<IdentityTable>>,
@@ -177,9 +188,7 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Err
         answers: keys.get("answers", value::answer_count),
         max_addresses: keys.get("max_addresses", value::max_addresses),
         subdomains: keys.get("subdomains", value::boolean),
-        scope: keys
-            .get("scope", |list| value::list(list, "a list of { datacenter, rack }", scope))
-            .map(|list| list.into_iter().map(Spanned::into_inner).collect()),
+        scope: keys.get("scope", scopes),
         health: keys.get("health", health),
         allow_nodes: keys.get("allow_nodes", |list| value::list(list, networks, value::network)).map(plain),
         exclude: keys.get("exclude", |list| value::list(list, networks, value::network)).map(plain),
@@ -187,6 +196,7 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Err
         max_stale: keys.get("max_stale", value::age),
         negative_ttl: keys.get("negative_ttl", value::ttl),
         clients: keys.get("clients", value::clients),
+        views: keys.get("views", views),
         cluster: keys.get("cluster", value::cluster_label),
         cluster_id: keys.get("cluster_id", value::cluster_id),
         identity: keys.spanned("identity", identity),
@@ -232,6 +242,12 @@ fn identity(value: &Value<'_>) -> Read<IdentityTable> {
         secret_key_file: keys.get("secret_key_file", value::file),
     };
     value::unless_errors(table, keys.finish(&IDENTITY_KEYS, &[]))
+}
+
+/// The entries of `scope`.
+pub(super) fn scopes(value: &Value<'_>) -> Read<Vec<Scope>> {
+    let list = value::list(value, "a list of { datacenter, rack }", scope)?;
+    Ok(list.into_iter().map(Spanned::into_inner).collect())
 }
 
 fn scope(value: &Value<'_>) -> Read<Scope> {
@@ -321,6 +337,7 @@ impl ZoneKeys {
             rules: self.resolve_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
             clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
+            views: self.views.as_ref().or(defaults.views.as_ref()).cloned().unwrap_or_default(),
             cluster_label: self.cluster.as_ref().or(defaults.cluster.as_ref()).cloned(),
             cluster_id: self.cluster_id.or(defaults.cluster_id),
             identity: self.resolve_identity(defaults)?,

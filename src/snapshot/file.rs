@@ -76,15 +76,26 @@ pub(super) fn stamp(time: SystemTime) -> SystemTime {
 
 /// The text of these zones. Names, addresses and times have no character that JSON escapes.
 pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
-    let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n\"zones\": {{");
+    let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n");
+    render_list(&mut text, "zones", zones.iter().filter(|(name, _)| !name.is_view()));
+    // Apart, because older versions refuse a file with such names of zones, and do not read this list.
+    if zones.keys().any(ZoneName::is_view) {
+        text.push('\n');
+        render_list(&mut text, "views", zones.iter().filter(|(name, _)| name.is_view()));
+    }
+    seal(text)
+}
+
+fn render_list<'e>(text: &mut String, key: &str, zones: impl Iterator<Item = (&'e ZoneName, &'e Entry)>) {
+    // Writing to a `String` never fails.
+    let _ = write!(text, "\"{key}\": {{");
     let mut separator = "\n";
     for (name, entry) in zones {
         text.push_str(separator);
-        render_zone(&mut text, name, entry);
+        render_zone(text, name, entry);
         separator = ",\n";
     }
     text.push_str("\n},");
-    seal(text)
 }
 
 /// Adds the checksum of what is before it, and the end.
@@ -131,8 +142,15 @@ fn render_zone(text: &mut String, name: &ZoneName, entry: &Entry) {
 /// Parses a file's content.
 pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileError> {
     let text = open_sealed(content, VERSION)?;
-    let Body { zones } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
-    zones.into_iter().map(|(name, line)| entry(&name, line)).collect()
+    let Body { zones, views } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
+    // What cannot be read of a view is learnt again: its clients get the addresses of the zone meanwhile.
+    let view = |(name, line)| entry(ZoneName::parse_view(&name)?, &name, serde_json::from_value(line).ok()?).ok();
+    let views = views.into_iter().filter_map(view);
+    let zones = zones.into_iter().map(|(name, line)| {
+        let zone = ZoneName::parse(&name).map_err(|error| FileError::Content(format!("zone {name:?} {error}")))?;
+        entry(zone, &name, line)
+    });
+    zones.chain(views.map(Ok)).collect()
 }
 
 /// The part that every version has; other versions may differ in the rest.
@@ -144,6 +162,9 @@ struct Head {
 #[derive(Deserialize)]
 struct Body {
     zones: BTreeMap<String, Line>,
+    /// Files without views, and those of older versions, do not have it.
+    #[serde(default)]
+    views: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +185,9 @@ struct Line {
     foreign: Vec<IpAddr>,
 }
 
-fn entry(name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
+/// A zone or view, which has this name in the file.
+fn entry(zone: ZoneName, name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
     let wrong = |what: String| FileError::Content(format!("zone {name:?} {what}"));
-    let zone = ZoneName::parse(name).map_err(|error| wrong(error.to_string()))?;
     let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| wrong("has no fingerprint".into()));
     let fingerprint = number(&line.fingerprint)?;
     let seeds = line.seeds.as_deref().map(number).transpose()?.unwrap_or_default();

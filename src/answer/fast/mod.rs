@@ -17,11 +17,11 @@ use super::{
     resolve::{Subject, query_type_label, resolve, subject},
     soa::SoaParts,
     wire::{CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_NS},
-    worker::{NameServerRecords, Worker},
+    worker::{NameServerRecords, Worker, ZoneSummary},
 };
 use crate::{
     metrics::{Rcode, Transport},
-    table::{DomainEntry, DomainSettings, Position, Row, TableEntry},
+    table::{DomainEntry, DomainSettings, Position, Row, TableEntry, ViewRole},
     types::NAME_OCTETS_MAX,
 };
 
@@ -66,9 +66,7 @@ impl Responder<'_> {
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         let zone = worker.summary(row);
-        if !zone.is_open && !row.entry.answers().settings.clients.permit(reply.client.address) {
-            return None;
-        }
+        let view = if zone.is_uniform { None } else { self.view(row, reply.client)? };
         let query_type = reply.query.query_type;
         let subject = subject(query_type, position, zone.subdomains);
         let rcode = rcode(subject);
@@ -76,17 +74,60 @@ impl Responder<'_> {
             Subject::Transfer => false,
             Subject::Soa => reply.write_soa(worker.soa(row.id), out),
             Subject::NameServers => self.write_name_servers(row, reply, worker, out),
-            Subject::Records => match query_type {
-                // SERVFAIL and its reason.
-                TYPE_A | TYPE_AAAA if !zone.is_answered => false,
-                TYPE_A if zone.has_v4 => reply.write_nodes::<Ipv4Addr>(row.id, &zone, worker, out),
-                TYPE_AAAA if zone.has_v6 => reply.write_nodes::<Ipv6Addr>(row.id, &zone, worker, out),
-                _ => reply.write_negative(rcode, worker.soa(row.id), out),
-            },
+            Subject::Records => {
+                if let Some(view) = view
+                    && self.write_view(view, &zone, reply, worker, out)
+                {
+                    return Some(rcode);
+                }
+                match query_type {
+                    // SERVFAIL and its reason.
+                    TYPE_A | TYPE_AAAA if !zone.is_answered => false,
+                    TYPE_A if zone.has_v4 => reply.write_nodes::<Ipv4Addr>(row.id, &zone, worker, out),
+                    TYPE_AAAA if zone.has_v6 => reply.write_nodes::<Ipv6Addr>(row.id, &zone, worker, out),
+                    _ => reply.write_negative(rcode, worker.soa(row.id), out),
+                }
+            }
             Subject::NameServer(addresses) => reply.write_name_server(addresses, worker.soa(row.id), out),
             Subject::Nothing | Subject::NoName => reply.write_negative(rcode, worker.soa(row.id), out),
         };
         is_written.then_some(rcode)
+    }
+
+    /// The view of a client, if it has one. `None`: the client may not ask, which the slow path says.
+    #[expect(clippy::option_option, reason = "a client without a view is none that may not ask")]
+    fn view(&self, row: &Row, client: &Client) -> Option<Option<&Row>> {
+        let answers = row.entry.answers();
+        if !answers.settings.clients.permit(client.address) {
+            return None;
+        }
+        let views = if answers.settings.views == ViewRole::HasViews { self.table.views(row.id) } else { None };
+        Some(views.and_then(|views| views.of(client.address)).map(|view| &view.row))
+    }
+
+    /// Writes addresses of a view, and counts that; `false`: it has none of the question's family, so the client gets those of
+    /// the zone.
+    fn write_view(
+        &self,
+        view: &Row,
+        zone: &ZoneSummary,
+        reply: &PlainReply<'_>,
+        worker: &mut Worker,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let nodes = worker.summary(view);
+        // What is no address is the zone's.
+        let summary = ZoneSummary { ttl: zone.ttl, count: zone.count, ..nodes };
+        let is_written = match reply.query.query_type {
+            TYPE_A if nodes.has_v4 => reply.write_nodes::<Ipv4Addr>(view.id, &summary, worker, out),
+            TYPE_AAAA if nodes.has_v6 => reply.write_nodes::<Ipv6Addr>(view.id, &summary, worker, out),
+            _ => false,
+        };
+        if is_written {
+            let kind = (query_type_label(reply.query.query_type), Rcode::NoError);
+            worker.count_row(view, kind, reply.client.transport, self.counters);
+        }
+        is_written
     }
 
     /// Writes the NS records. The slow path makes them when they are first asked for.

@@ -13,7 +13,7 @@ use crate::{
         soa::SoaParts,
         wire::{FLAG_TRUNCATED, HEADER_OCTETS, RCODE_BITS},
     },
-    table::ZoneEntry,
+    table::{ViewRole, ZoneEntry},
     types::{AllowedClients, AnswerCount, ZoneState},
 };
 
@@ -54,8 +54,8 @@ pub(in crate::answer) struct ZoneSummary {
     pub(in crate::answer) ttl: u32,
     pub(in crate::answer) count: AnswerCount,
     pub(in crate::answer) subdomains: bool,
-    /// Every client may ask.
-    pub(in crate::answer) is_open: bool,
+    /// Every client may ask, and gets the same.
+    pub(in crate::answer) is_uniform: bool,
     pub(in crate::answer) is_stale: bool,
     /// There is a node, or a seed, to answer with.
     pub(in crate::answer) is_answered: bool,
@@ -98,7 +98,8 @@ impl CachedZone {
             ttl: answers.address_ttl(),
             count: answers.settings.count,
             subdomains: answers.settings.subdomains,
-            is_open: answers.settings.clients == AllowedClients::Any,
+            is_uniform: answers.settings.clients == AllowedClients::Any
+                && answers.settings.views != ViewRole::HasViews,
             is_stale: answers.state() == ZoneState::Stale,
             is_answered: answers.answered.is_some(),
             has_v4: !answers.v4.is_empty(),
@@ -167,7 +168,7 @@ impl Default for ZoneSummary {
             ttl: 0,
             count: AnswerCount::ONE,
             subdomains: false,
-            is_open: false,
+            is_uniform: false,
             is_stale: false,
             is_answered: false,
             has_v4: false,

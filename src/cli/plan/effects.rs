@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use super::{KnownZone, differences::SectionPlan};
 use crate::{
     config::{Config, Scheme, Zone, changed_zone_keys},
-    table::{Answers, NameServers, ZoneSettings},
+    table::{Answers, NameServers, ViewRole, ZoneSettings},
     types::{AnswerCount, Seed, ZoneName, suffixes},
 };
 
@@ -177,6 +177,7 @@ fn settings(zone: &Zone) -> ZoneSettings {
         delegations: Arc::default(),
         rules: zone.rules.clone(),
         clients: zone.clients.clone(),
+        views: ViewRole::Plain,
     }
 }
 
