@@ -284,6 +284,27 @@ mod tests {
     }
 
     #[test]
+    fn views_are_apart_and_one_that_cannot_be_read_is_left_out() {
+        let mut zones = one();
+        let entry = zones.values().next().unwrap().clone();
+        let key = ZoneName::parse("a.example").unwrap().of_view(&"10.0.1.0/24".parse().unwrap());
+        zones.insert(key.clone(), entry);
+        let text = render(&zones);
+        assert!(text.contains("\n},\n\"views\": {\n\"a.example./10.0.1.0/24\": {\"written\""), "{text}");
+        let covered = text.rsplit_once(CHECKSUM).unwrap().0;
+        for (from, to) in [("./10.0.1.0/24", "./10.0.1.0"), ("\"a.example./", "\"a b/")] {
+            assert_eq!(parse(sealed(&covered.replace(from, to)).as_bytes()), Ok(one()));
+        }
+        let nodes = "\"nodes\": [\"10.0.0.1\", \"::1\"]}\n}";
+        let (zone, views) = covered.split_once("\"views\"").unwrap();
+        for odd in ["\"nodes\": []}\n}", "\"new\": 1}\n}"] {
+            let text = format!("{zone}\"views\"{}", views.replace(nodes, odd));
+            assert!(text.contains(odd));
+            assert_eq!(parse(sealed(&text).as_bytes()), Ok(one()));
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_far_off_can_be_written() {
         for time in [UNIX_EPOCH - Duration::from_secs(1), UNIX_EPOCH + LATEST * 2] {
             let mut zones = one();
@@ -317,7 +338,10 @@ mod tests {
             zones in prop::collection::btree_map("[a-z][a-z0-9_-]{0,20}(\\.[a-z]{1,9}){0,3}", any_entry(), 0..12)
         ) {
             let named = zones.into_iter().filter_map(|(name, entry)| Some((ZoneName::parse(&name).ok()?, entry?)));
-            let zones: BTreeMap<_, _> = named.collect();
+            let mut zones: BTreeMap<_, _> = named.collect();
+            prop_assert_eq!(parse(render(&zones).as_bytes()), Ok(zones.clone()));
+            let views = zones.clone().into_iter().map(|(name, entry)| (name.of_view(&"10.0.0.0/8".parse().unwrap()), entry));
+            zones.extend(views.collect::<Vec<_>>());
             prop_assert_eq!(parse(render(&zones).as_bytes()), Ok(zones));
         }
 

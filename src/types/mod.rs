@@ -154,7 +154,11 @@ impl ZoneName {
         self.0.get(self.view_label().map_or(0, |label| label.len() + 1)..).unwrap_or_default()
     }
 
-    /// The network in the key of a view.
+    /// The network in the key of a view; `None`: this is the name of a zone.
+    pub fn view_network(&self) -> Option<&str> {
+        std::str::from_utf8(self.view_label()?).ok()
+    }
+
     fn view_label(&self) -> Option<&[u8]> {
         self.labels().next().filter(|label| label.contains(&b'/'))
     }
@@ -469,6 +473,28 @@ mod tests {
         assert_eq!(refusal("10.0.0.1"), NameError::Address);
         assert_eq!(refusal(&"a".repeat(64)), NameError::LongLabel(64));
         assert_eq!(refusal(&["a".repeat(63).as_str(); 4].join(".")), NameError::LongName);
+    }
+
+    #[test]
+    fn the_key_of_a_view_is_no_name_of_a_zone() {
+        let zone = ZoneName::parse("a.example").unwrap();
+        for (zone, network, shown) in [
+            (zone.clone(), "10.0.1.0/24", "a.example./10.0.1.0/24"),
+            (zone.clone(), "fd00::/8", "a.example./fd00::/8"),
+            (ZoneName::root(), "0.0.0.0/0", "./0.0.0.0/0"),
+        ] {
+            let key = zone.of_view(&network.parse().unwrap());
+            assert_eq!((key.to_string().as_str(), key.view_network()), (shown, Some(network)));
+            assert_eq!(ZoneName::parse_view(shown), Some(key.clone()));
+            assert!(ZoneName::parse(shown).is_err());
+            assert!(key.is_view() && key.is_same_zone(&zone) && zone.is_same_zone(&key) && key != zone);
+        }
+        let [one, other] = ["10.0.1.0/24", "10.0.2.0/24"].map(|network| zone.of_view(&network.parse().unwrap()));
+        assert!(one.is_same_zone(&other) && one != other && !zone.is_view());
+        assert!(!one.is_same_zone(&ZoneName::parse("b.example").unwrap()));
+        for text in ["", "/", "a", "a/", "/10.0.0.0/8", "a/10.0.0.0", "a/b/c", "a b/10.0.0.0/8"] {
+            assert_eq!(ZoneName::parse_view(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{KnownZone, differences::SectionPlan};
+use super::{KnownZone, differences::SectionPlan, views};
 use crate::{
     config::{Config, Scheme, Zone, changed_zone_keys},
     table::{Answers, NameServers, ViewRole, ZoneSettings},
@@ -109,6 +109,9 @@ fn changed(old: &Zone, new: &Zone, known: Option<&KnownZone>) -> Vec<String> {
     };
     add(has("health"), health);
     add(old.cluster.scheme != new.cluster.scheme && new.cluster.scheme == Scheme::Http, "nodes are asked without TLS");
+    if has("views") {
+        sentences.extend(views::effects(old, new));
+    }
     match known {
         Some(known) => sentences.extend(answer_changes(old, new, known, &keys)),
         None => sentences.push("what the zone answers now is not known".to_owned()),
