@@ -20,6 +20,7 @@ mod soa;
 mod tests;
 pub mod wire;
 mod worker;
+mod zone_match;
 
 use std::{
     net::IpAddr,
@@ -31,6 +32,7 @@ pub use self::{
     query::{Parsed, Query, parse},
     resolve::{Resolution, resolve},
     worker::Worker,
+    zone_match::{Family, ViewMatch, ZoneMatch},
 };
 use self::{
     query::Request,

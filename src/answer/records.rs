@@ -12,8 +12,9 @@ use hickory_server::proto::{
 
 use super::{
     render::{Owner, Reply, ReplyRecord},
-    resolve::{Family, Match, Outcome, Resolution, ZoneMatch},
+    resolve::{Match, Outcome, Resolution},
     worker::Worker,
+    zone_match::{Family, ZoneMatch},
 };
 use crate::{
     table::{NAME_SERVER_TTL, RESPONSIBLE, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY},

@@ -11,12 +11,12 @@ use super::{
         CLASS_CHAOS, CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_HTTPS, TYPE_IXFR, TYPE_NS,
         TYPE_OPT, TYPE_SOA, TYPE_TKEY, TYPE_TSIG, TYPE_TXT,
     },
+    zone_match::{Family, ViewMatch, ZoneMatch, has_addresses},
 };
 use crate::{
     metrics::{QueryType, Rcode},
     table::{
-        Answers, DomainAnswers, DomainEntry, NameServers, Position, Row, ServerSettings, TableEntry, ViewRole, ZoneEntry,
-        ZoneTable,
+        DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneTable,
     },
     types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
@@ -46,26 +46,6 @@ pub enum Match<'t> {
     Zone(ZoneMatch<'t>),
     /// A name that is delegated to us and has no nodes.
     Domain(DomainMatch<'t>),
-}
-
-/// A zone at one moment.
-#[derive(Debug)]
-pub struct ZoneMatch<'t> {
-    /// Its entry in the table, with its counters.
-    pub entry: &'t Arc<ZoneEntry>,
-    /// Its current answers.
-    pub answers: Guard<Arc<Answers>>,
-    /// The view of the client.
-    pub view: Option<ViewMatch<'t>>,
-}
-
-/// A view at one moment.
-#[derive(Debug)]
-pub struct ViewMatch<'t> {
-    /// Its entry, with its counters.
-    pub entry: &'t Arc<ZoneEntry>,
-    /// Its current answers.
-    pub answers: Guard<Arc<Answers>>,
 }
 
 /// A domain at one moment.
@@ -113,22 +93,6 @@ pub enum Outcome<'t> {
     Forward,
     /// REFUSED.
     Refused,
-}
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
-    /// IPv4, type A.
-    V4,
-    /// IPv6, type AAAA.
-    V6,
-}
-
-impl Family {
-    /// Whether an address is of this family.
-    pub fn has(self, address: &IpAddr) -> bool {
-        address.is_ipv4() == (self == Self::V4)
-    }
 }
 
 /// An extended DNS error (RFC 8914).
@@ -194,51 +158,6 @@ impl Resolution<'_> {
     }
 }
 
-impl<'t> ZoneMatch<'t> {
-    fn now(table: &'t ZoneTable, row: &'t Row, client: IpAddr) -> Self {
-        let answers = row.entry.answers();
-        let views = if answers.settings.views == ViewRole::HasViews { table.views(row.id) } else { None };
-        let view = views.and_then(|views| views.of(client)).map(|view| &view.row.entry);
-        let view = view.map(|entry| ViewMatch { entry, answers: entry.answers() });
-        Self { entry: &row.entry, answers, view }
-    }
-
-    /// The view of the client, if it has addresses of this family; otherwise the client gets those of the zone.
-    pub fn view_with(&self, family: Family) -> Option<&ViewMatch<'t>> {
-        self.view.as_ref().filter(|view| has_addresses(&view.answers, family))
-    }
-
-    /// The answers that the addresses of this family come from.
-    pub fn source(&self, family: Family) -> &Answers {
-        self.view_with(family).map_or(&self.answers, |view| &view.answers)
-    }
-
-    /// The zone's addresses, for a type that asks for addresses.
-    fn nodes<'o>(&self, query_type: u16) -> Option<Outcome<'o>> {
-        let has = |family| has_addresses(self.source(family), family);
-        let family = match query_type {
-            TYPE_A => Family::V4,
-            TYPE_AAAA => Family::V6,
-            // One RRset is enough for ANY (RFC 8482, 4.1).
-            TYPE_ANY if has(Family::V4) => Family::V4,
-            TYPE_ANY => Family::V6,
-            _ => return None,
-        };
-        if has(family) {
-            Some(Outcome::Nodes { family, count: self.answers.settings.count })
-        } else {
-            self.answers.answered.is_none().then_some(Outcome::NotReady)
-        }
-    }
-}
-
-fn has_addresses(answers: &Answers, family: Family) -> bool {
-    match family {
-        Family::V4 => !answers.v4.is_empty(),
-        Family::V6 => !answers.v6.is_empty(),
-    }
-}
-
 impl<'t> Match<'t> {
     fn now(table: &'t ZoneTable, entry: TableEntry<'t>, client: IpAddr) -> Self {
         match entry {
@@ -297,7 +216,7 @@ impl<'t> Match<'t> {
     /// What the apex has of a type other than SOA and NS.
     fn records<'o>(&self, query_type: u16) -> Outcome<'o> {
         match self {
-            Self::Zone(zone) => zone.nodes(query_type).unwrap_or(Outcome::NoData),
+            Self::Zone(zone) => nodes(zone, query_type).unwrap_or(Outcome::NoData),
             Self::Domain(_) if query_type == TYPE_ANY => Outcome::Soa,
             Self::Domain(_) => Outcome::NoData,
         }
@@ -448,6 +367,24 @@ fn name_servers<'t>(table: &'t ZoneTable, matched: &Match<'_>) -> Outcome<'t> {
     }
     let known = |(name, _): &(ZoneName, _)| Some((name.clone(), table.host(name)?));
     Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
+}
+
+/// The addresses of the zone or view, for a type that asks for addresses.
+fn nodes<'o>(zone: &ZoneMatch<'_>, query_type: u16) -> Option<Outcome<'o>> {
+    let has = |family| has_addresses(zone.source(family), family);
+    let family = match query_type {
+        TYPE_A => Family::V4,
+        TYPE_AAAA => Family::V6,
+        // One RRset is enough for ANY (RFC 8482, 4.1).
+        TYPE_ANY if has(Family::V4) => Family::V4,
+        TYPE_ANY => Family::V6,
+        _ => return None,
+    };
+    if has(family) {
+        Some(Outcome::Nodes { family, count: zone.answers.settings.count })
+    } else {
+        zone.answers.answered.is_none().then_some(Outcome::NotReady)
+    }
 }
 
 fn at_name_server(addresses: &[IpAddr], query_type: u16) -> Outcome<'_> {

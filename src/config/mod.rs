@@ -20,6 +20,7 @@ mod named_files;
 mod node_load;
 mod parts;
 mod schema;
+mod scope_keys;
 mod sections;
 mod server_keys;
 mod sources;

@@ -5,14 +5,20 @@ use toml::Spanned;
 
 use super::{
     Scope, View,
+    definitions::{Key, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
+    scope_keys::{SCOPES, scopes},
     value::{self, Read, Value},
-    zone_keys::{VIEW_KEYS, scopes},
 };
 
 /// Views of one zone: one for each availability zone of a large region, twice over. Each is polled like a zone.
 pub(super) const VIEWS_MAX: usize = 16;
+
+pub(super) const VIEW_KEYS: [Key; 2] = [
+    Key::new("clients", TEXTS, "Networks and addresses of the view's clients."),
+    Key::new("scope", SCOPES, "The parts of the cluster that they get: the first with a healthy node."),
+];
 
 /// A view before its networks are compared with those of the others.
 struct ViewTable {

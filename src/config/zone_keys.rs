@@ -16,8 +16,9 @@ use super::{
     definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
+    scope_keys::{SCOPES, scopes},
     value::{self, Read, Value},
-    view_keys::views,
+    view_keys::{VIEW_KEYS, views},
 };
 use crate::types::{
     AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, Seed, Translation, Ttl, ZoneName, is_link_local,
@@ -86,19 +87,6 @@ pub(super) const HEALTH_KEYS: [Key; 4] = [
 const IDENTITY_KEYS: [Key; 2] = [
     Key::new("access_key", Kind::Text, "The name of a role of the cluster."),
     Key::new("secret_key_file", Kind::Text, "The file of the role's secret key."),
-];
-
-pub(super) const VIEW_KEYS: [Key; 2] = [
-    Key::new("clients", TEXTS, "Networks and addresses of the view's clients."),
-    Key::new("scope", SCOPES, "The parts of the cluster that they get: the first with a healthy node."),
-];
-
-/// A list of scopes.
-const SCOPES: Kind = Kind::List(&Kind::Table(&SCOPE_KEYS));
-
-const SCOPE_KEYS: [Key; 2] = [
-    Key::new("datacenter", Kind::Either(&Kind::Text, &TEXTS), "A datacenter, or several."),
-    Key::new("rack", Kind::Text, "A rack."),
 ];
 
 /// Where Alternator listens by convention.
@@ -242,28 +230,6 @@ fn identity(value: &Value<'_>) -> Read<IdentityTable> {
         secret_key_file: keys.get("secret_key_file", value::file),
     };
     value::unless_errors(table, keys.finish(&IDENTITY_KEYS, &[]))
-}
-
-/// The entries of `scope`.
-pub(super) fn scopes(value: &Value<'_>) -> Read<Vec<Scope>> {
-    let list = value::list(value, "a list of { datacenter, rack }", scope)?;
-    Ok(list.into_iter().map(Spanned::into_inner).collect())
-}
-
-fn scope(value: &Value<'_>) -> Read<Scope> {
-    let span = value.span();
-    let mut keys = Keys::new(value::table(value.clone(), "{ datacenter = \"...\", rack = \"...\" }")?, "scope");
-    let named = keys.table.contains_key("datacenter");
-    let datacenters = keys.get("datacenter", value::location_names).unwrap_or_default();
-    let rack = keys.get("rack", value::location_name);
-    let mut errors = keys.finish(&SCOPE_KEYS, &[]);
-    if !named {
-        errors.push(SpannedError::missing(
-            span,
-            "a scope needs a datacenter; a rack alone would be that of the node that is polled",
-        ));
-    }
-    value::unless_errors(Scope { datacenters, rack }, errors)
 }
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
