@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::Guard;
 
-use crate::table::{Answers, Row, ViewRole, ZoneEntry, ZoneTable};
+use crate::table::{Answers, Row, ZoneEntry, ZoneTable};
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,11 +44,9 @@ pub struct ViewMatch<'t> {
 
 impl<'t> ZoneMatch<'t> {
     pub(super) fn now(table: &'t ZoneTable, row: &'t Row, client: IpAddr) -> Self {
-        let answers = row.entry.answers();
-        let views = if answers.settings.views == ViewRole::HasViews { table.views(row.id) } else { None };
-        let view = views.and_then(|views| views.of(client)).map(|view| &view.row.entry);
+        let view = table.views(row.id).and_then(|views| views.of(client)).map(|view| &view.row.entry);
         let view = view.map(|entry| ViewMatch { entry, answers: entry.answers() });
-        Self { entry: &row.entry, answers, view }
+        Self { entry: &row.entry, answers: row.entry.answers(), view }
     }
 
     /// The view of the client, if it has addresses of this family; otherwise the client gets those of the zone.

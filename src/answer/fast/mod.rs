@@ -17,11 +17,11 @@ use super::{
     resolve::{Subject, query_type_label, resolve, subject},
     soa::SoaParts,
     wire::{CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_NS},
-    worker::{NameServerRecords, Worker, ZoneSummary},
+    worker::{ClientMatters, NameServerRecords, Worker, ZoneSummary},
 };
 use crate::{
     metrics::{Rcode, Transport},
-    table::{DomainEntry, DomainSettings, Position, Row, TableEntry, ViewRole},
+    table::{DomainEntry, DomainSettings, Position, Row, TableEntry},
     types::NAME_OCTETS_MAX,
 };
 
@@ -66,7 +66,11 @@ impl Responder<'_> {
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         let zone = worker.summary(row);
-        let view = if zone.is_uniform { None } else { self.view(row, reply.client)? };
+        let view = match zone.client_matters {
+            ClientMatters::No => None,
+            ClientMatters::ForAccess if !row.entry.answers().settings.clients.permit(reply.client.address) => return None,
+            ClientMatters::ForView | ClientMatters::ForAccess => self.view(row, reply.client),
+        };
         let query_type = reply.query.query_type;
         let subject = subject(query_type, position, zone.subdomains);
         let rcode = rcode(subject);
@@ -94,15 +98,9 @@ impl Responder<'_> {
         is_written.then_some(rcode)
     }
 
-    /// The view of a client, if it has one. `None`: the client may not ask, which the slow path says.
-    #[expect(clippy::option_option, reason = "a client without a view is none that may not ask")]
-    fn view(&self, row: &Row, client: &Client) -> Option<Option<&Row>> {
-        let answers = row.entry.answers();
-        if !answers.settings.clients.permit(client.address) {
-            return None;
-        }
-        let views = if answers.settings.views == ViewRole::HasViews { self.table.views(row.id) } else { None };
-        Some(views.and_then(|views| views.of(client.address)).map(|view| &view.row))
+    /// The view of a client, if it has one.
+    fn view(&self, row: &Row, client: &Client) -> Option<&Row> {
+        self.table.views(row.id)?.of(client.address).map(|view| &view.row)
     }
 
     /// Writes addresses of a view, and counts that; `false`: it has none of the question's family, so the client gets those of

@@ -6,7 +6,11 @@ use hickory_server::proto::op::MessageType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::answer::wire::HEADER_OCTETS;
+use crate::{
+    answer::wire::HEADER_OCTETS,
+    table::{Known, Node},
+    types::NodeState,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -107,6 +111,48 @@ proptest! {
         }
     }
 
+    /// The same with a view: whatever is learnt of it and of its zone.
+    #[test]
+    fn both_paths_agree_about_views(
+        events in prop::collection::vec((0_u8..6, 0_u8..20, any::<bool>()), 1..60),
+        seed in any::<u64>(),
+    ) {
+        let settings = ZoneSettings { views: ViewRole::HasViews, ..ZoneSettings::example() };
+        let zone = entry("a.test", settings.clone(), Knowledge::Waiting(None));
+        let network = "198.51.100.0/24".parse().unwrap();
+        let of_view = ZoneSettings { views: ViewRole::IsView, ..ZoneSettings::example() };
+        let view = entry("b.test", of_view, Knowledge::Waiting(None));
+        let views = ZoneViews::new([View::new(Arc::new([network]), view.clone())]);
+        let table = ZoneTable::new([zone.clone()]).with_views([(zone.name().clone(), views)]);
+        let mut one = Worker::seeded(seed);
+        let mut other = Worker::seeded(seed);
+        for (event, number, is_in_view) in events {
+            match event {
+                0 => zone.learn(&numbered(1..=number, ZoneState::Live), 1),
+                1 => view.learn(&numbered(3..=number, ZoneState::Live), 1),
+                2 => view.learn(&numbered(1..=number, ZoneState::Stale), 1),
+                3 => {
+                    let count = NonZeroU16::new(number.into()).map_or(AnswerCount::All, AnswerCount::AtMost);
+                    zone.configure(&ZoneSettings { count, ..settings.clone() }, 1);
+                }
+                4 => view.learn(&down(number), 1),
+                _ => view.drain(&(1..=number).map(|n| (IpAddr::from([10, 0, 0, n]), std::time::UNIX_EPOCH)).collect(), 1),
+            }
+            let record_type = ["A", "AAAA", "ANY", "HTTPS"][usize::from(number % 4)];
+            let query = Ask::parse(&format!("a.test. {record_type} +1232")).octets();
+            let address = if is_in_view { CLIENT } else { IpAddr::from([192, 0, 2, 1]) };
+            let client = Client { address, transport: Transport::Udp, now: NOW };
+            let counters = [ProcessCounters::default(), ProcessCounters::default()];
+            let (mut either, mut slow) = (Vec::new(), Vec::new());
+            let answered = responder(&table, &counters[0]).answer(&query, &client, &mut one, &mut either);
+            prop_assert_eq!(answered, Answered::Reply);
+            let answered = responder(&table, &counters[1]).answer_slow(&query, &client, &mut other, &mut slow);
+            prop_assert_eq!(answered, Answered::Reply);
+            prop_assert_eq!(text_of(&either), text_of(&slow));
+            prop_assert_eq!(either, slow);
+        }
+    }
+
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
@@ -160,6 +206,12 @@ fn a_client_gets_the_addresses_of_its_view_and_else_those_of_the_zone() {
     assert_eq!(seen_by(v4, "bare.alt.test. A"), format!("NOERROR {} of a view", rack.join(" ").replace(" 4", " 2")));
     assert_eq!(seen_by(v4, "bare.alt.test. AAAA"), "SERVFAIL");
     assert_eq!(seen_by([198, 51, 100, 200], "bare.alt.test. A"), "REFUSED", "clients of the zone");
+}
+
+/// Nodes that are all down.
+fn down(count: u8) -> Knowledge {
+    let node = |n: u8| Node { state: NodeState::Down, ..Node::up(IpAddr::from([10, 0, 0, n])) };
+    Knowledge::Known(Known { nodes: (1..=count).map(node).collect(), state: ZoneState::Live, expired: false })
 }
 
 /// Every reply can be read by another parser, keeps its limit, and echoes the identity.

@@ -12,7 +12,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use smallvec::Array;
 
-pub(super) use self::zone::{NameServerRecords, ZoneSummary};
+pub(super) use self::zone::{ClientMatters, NameServerRecords, ZoneSummary};
 use self::{
     shuffle::ShuffleBag,
     zone::{CachedZone, INLINE_V4, INLINE_V6, NEVER},
