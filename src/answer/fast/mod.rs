@@ -66,11 +66,11 @@ impl Responder<'_> {
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         let zone = worker.summary(row);
-        let view = match zone.client_matters {
-            ClientMatters::No => None,
-            ClientMatters::ForAccess if !row.entry.answers().settings.clients.permit(reply.client.address) => return None,
-            ClientMatters::ForView | ClientMatters::ForAccess => self.view(row, reply.client),
-        };
+        if zone.client_matters == ClientMatters::ForAccess
+            && !row.entry.answers().settings.clients.permit(reply.client.address)
+        {
+            return None;
+        }
         let query_type = reply.query.query_type;
         let subject = subject(query_type, position, zone.subdomains);
         let rcode = rcode(subject);
@@ -78,20 +78,20 @@ impl Responder<'_> {
             Subject::Transfer => false,
             Subject::Soa => reply.write_soa(worker.soa(row.id), out),
             Subject::NameServers => self.write_name_servers(row, reply, worker, out),
-            Subject::Records => {
-                if let Some(view) = view
-                    && self.write_view(view, &zone, reply, worker, out)
+            Subject::Records => match query_type {
+                TYPE_A | TYPE_AAAA
+                    if zone.client_matters != ClientMatters::No
+                        && let Some(view) = self.view(row, reply.client)
+                        && let Some(is_written) = self.write_view((view, &zone), reply, worker, out) =>
                 {
-                    return Some(rcode);
+                    is_written
                 }
-                match query_type {
-                    // SERVFAIL and its reason.
-                    TYPE_A | TYPE_AAAA if !zone.is_answered => false,
-                    TYPE_A if zone.has_v4 => reply.write_nodes::<Ipv4Addr>(row.id, &zone, worker, out),
-                    TYPE_AAAA if zone.has_v6 => reply.write_nodes::<Ipv6Addr>(row.id, &zone, worker, out),
-                    _ => reply.write_negative(rcode, worker.soa(row.id), out),
-                }
-            }
+                // SERVFAIL and its reason.
+                TYPE_A | TYPE_AAAA if !zone.is_answered => false,
+                TYPE_A if zone.has_v4 => reply.write_nodes::<Ipv4Addr>(row.id, &zone, worker, out),
+                TYPE_AAAA if zone.has_v6 => reply.write_nodes::<Ipv6Addr>(row.id, &zone, worker, out),
+                _ => reply.write_negative(rcode, worker.soa(row.id), out),
+            },
             Subject::NameServer(addresses) => reply.write_name_server(addresses, worker.soa(row.id), out),
             Subject::Nothing | Subject::NoName => reply.write_negative(rcode, worker.soa(row.id), out),
         };
@@ -103,29 +103,28 @@ impl Responder<'_> {
         self.table.views(row.id)?.of(client.address).map(|view| &view.row)
     }
 
-    /// Writes addresses of a view, and counts that; `false`: it has none of the question's family, so the client gets those of
-    /// the zone.
+    /// Writes addresses of a view, and counts that. `None`: it has none of the question's family, so the client gets those of the
+    /// zone; `false`: the slow path must write them.
     fn write_view(
         &self,
-        view: &Row,
-        zone: &ZoneSummary,
+        (view, zone): (&Row, &ZoneSummary),
         reply: &PlainReply<'_>,
         worker: &mut Worker,
         out: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Option<bool> {
         let nodes = worker.summary(view);
         // What is no address is the zone's.
         let summary = ZoneSummary { ttl: zone.ttl, count: zone.count, ..nodes };
         let is_written = match reply.query.query_type {
             TYPE_A if nodes.has_v4 => reply.write_nodes::<Ipv4Addr>(view.id, &summary, worker, out),
             TYPE_AAAA if nodes.has_v6 => reply.write_nodes::<Ipv6Addr>(view.id, &summary, worker, out),
-            _ => false,
+            _ => return None,
         };
         if is_written {
             let kind = (query_type_label(reply.query.query_type), Rcode::NoError);
             worker.count_row(view, kind, reply.client.transport, self.counters);
         }
-        is_written
+        Some(is_written)
     }
 
     /// Writes the NS records. The slow path makes them when they are first asked for.

@@ -64,7 +64,7 @@ pub(in crate::answer) struct ZoneSummary {
 }
 
 /// What the answer depends on of the client.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub(in crate::answer) enum ClientMatters {
     /// Nothing: every client may ask, and gets the same.
     No,
