@@ -293,7 +293,8 @@ impl Drainer {
     fn report(&self, node: IpAddr, zone: Option<&ZoneName>) -> String {
         let table = self.drains.0.table.snapshot();
         let is_meant = |entry: &&Arc<ZoneEntry>| zone.is_none_or(|zone| entry.name() == zone);
-        let mut concerned: Vec<_> = table.entries().filter(is_meant).filter(|entry| knows(&table, entry, node)).collect();
+        let mut concerned: Vec<_> =
+            table.entries().filter(is_meant).filter(|entry| knows(&table, entry, node)).collect();
         // Where the drain has no effect is what a person has to know first.
         concerned.sort_by_cached_key(|entry| (!entry.answers().answers_drained(), entry.name().to_string()));
         let without_effect = concerned.iter().filter(|entry| entry.answers().answers_drained());

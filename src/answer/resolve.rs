@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{
-        DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneTable,
-    },
+    table::{DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneTable},
     types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
 

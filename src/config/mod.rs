@@ -424,7 +424,9 @@ impl Config {
         warnings.extend(self.include_warnings());
         warnings.extend(self.credential_warning());
         let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
-        warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope and views")));
+        warnings.extend(
+            heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope and views")),
+        );
         warnings
     }
 }

@@ -59,10 +59,14 @@ fn view(value: &Value<'_>) -> Read<ViewTable> {
         errors.push(SpannedError::missing(value.span(), message));
     }
     if let Some(clients) = clients.as_ref().filter(|clients| clients.get_ref().is_empty()) {
-        errors.push(SpannedError::new(clients.span(), "a view without clients has no effect; name at least one network"));
+        errors
+            .push(SpannedError::new(clients.span(), "a view without clients has no effect; name at least one network"));
     }
     if let Some(scope) = scope.as_ref().filter(|scope| scope.get_ref().is_empty()) {
-        errors.push(SpannedError::new(scope.span(), "a view needs at least one scope; without it, it is the zone itself"));
+        errors.push(SpannedError::new(
+            scope.span(),
+            "a view needs at least one scope; without it, it is the zone itself",
+        ));
     }
     let clients = clients.map(Spanned::into_inner).unwrap_or_default();
     let scope = scope.map(Spanned::into_inner).unwrap_or_default();
@@ -98,14 +102,17 @@ fn overlap(at: (usize, &Spanned<IpNet>), other: (usize, &Spanned<IpNet>)) -> Spa
     let ((number, network), (other_number, other)) = (at, other);
     let (here, there) = (network.get_ref(), other.get_ref());
     let whose = if number == other_number { "the same view".to_owned() } else { format!("view {other_number}") };
-    SpannedError::new(network.span(), format!("{here} of view {number} overlaps {there} of {whose}; remove one of them"))
+    SpannedError::new(
+        network.span(),
+        format!("{here} of view {number} overlaps {there} of {whose}; remove one of them"),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{super::Config, *};
+    use super::super::Config;
 
     fn config(views: &str) -> Result<Config, String> {
         let text = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\nviews = [\n{views}\n]\n");
@@ -151,16 +158,33 @@ mod tests {
     #[test]
     fn mistakes_are_located() {
         let scope = "scope = [{ datacenter = \"d\" }]";
-        let many: Vec<_> =
-            (0..17).map(|number| format!("{{ clients = [\"10.0.{number}.0/24\"], {scope} }}")).collect();
+        let many: Vec<_> = (0..17).map(|number| format!("{{ clients = [\"10.0.{number}.0/24\"], {scope} }}")).collect();
         let seventeen = many.join(",\n");
         for (views, expected) in [
-            ("{ clients = [\"10.0.1.0/24\"] }".into(), "z.toml:4:1: a view needs scope, the parts of the cluster whose nodes its clients get"),
-            (format!("{{ {scope} }}"), "z.toml:4:1: a view needs clients, the networks of the clients that get its nodes"),
-            (format!("{{ clients = [], {scope} }}"), "z.toml:4:13: a view without clients has no effect; name at least one network"),
-            ("{ clients = [\"10.0.0.1\"], scope = [] }".into(), "z.toml:4:37: a view needs at least one scope; without it, it is the zone itself"),
-            (format!("{{ client = [], clients = [\"10.0.0.1\"], {scope} }}"), "z.toml:4:3: a view has no key \"client\"; did you mean \"clients\"?"),
-            (format!("{{ clients = [\"10.0.0.1/8\"], {scope} }}"), "z.toml:4:14: \"10.0.0.1/8\" has bits beyond its prefix; write \"10.0.0.0/8\""),
+            (
+                "{ clients = [\"10.0.1.0/24\"] }".into(),
+                "z.toml:4:1: a view needs scope, the parts of the cluster whose nodes its clients get",
+            ),
+            (
+                format!("{{ {scope} }}"),
+                "z.toml:4:1: a view needs clients, the networks of the clients that get its nodes",
+            ),
+            (
+                format!("{{ clients = [], {scope} }}"),
+                "z.toml:4:13: a view without clients has no effect; name at least one network",
+            ),
+            (
+                "{ clients = [\"10.0.0.1\"], scope = [] }".into(),
+                "z.toml:4:37: a view needs at least one scope; without it, it is the zone itself",
+            ),
+            (
+                format!("{{ client = [], clients = [\"10.0.0.1\"], {scope} }}"),
+                "z.toml:4:3: a view has no key \"client\"; did you mean \"clients\"?",
+            ),
+            (
+                format!("{{ clients = [\"10.0.0.1/8\"], {scope} }}"),
+                "z.toml:4:14: \"10.0.0.1/8\" has bits beyond its prefix; write \"10.0.0.0/8\"",
+            ),
             (
                 format!("{{ clients = [\"10.0.0.0/8\"], {scope} }},\n{{ clients = [\"10.1.0.0/16\"], {scope} }}"),
                 "z.toml:4:14: 10.0.0.0/8 of view 1 overlaps 10.1.0.0/16 of view 2; remove one of them\n\
@@ -172,7 +196,10 @@ mod tests {
                  z.toml:4:22: ::1/128 of view 1 overlaps ::/0 of the same view; remove one of them",
             ),
             (seventeen, "z.toml:3:9: 17 views; a zone has at most 16"),
-            ("1".into(), "z.toml:4:1: expected a table, { clients = [\"10.0.1.0/24\"], scope = [{ datacenter = \"...\", rack = \"...\" }] }, found the number 1"),
+            (
+                "1".into(),
+                "z.toml:4:1: expected a table, { clients = [\"10.0.1.0/24\"], scope = [{ datacenter = \"...\", rack = \"...\" }] }, found the number 1",
+            ),
         ] {
             assert_eq!(config(&views).unwrap_err(), expected, "{views}");
         }

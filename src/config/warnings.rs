@@ -15,7 +15,15 @@ const ONE_ADDRESS_TTL_MAX: u32 = 5;
 
 /// One sentence for each kind of warning: about the first zone that has it, and how many others have it too.
 pub(super) fn zone_warnings(config: &Config) -> Vec<String> {
-    let kinds = [slow_timeout, seeds_outside, seeds_excluded, one_address_for_long, many_addresses, view_without_clients, view_of_zone];
+    let kinds = [
+        slow_timeout,
+        seeds_outside,
+        seeds_excluded,
+        one_address_for_long,
+        many_addresses,
+        view_without_clients,
+        view_of_zone,
+    ];
     kinds.into_iter().filter_map(|warning| of_zones(config, warning)).collect()
 }
 

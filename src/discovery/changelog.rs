@@ -134,7 +134,11 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
     let what = if zone.is_view() { "view" } else { "zone" };
     match line {
         StateLine::Trouble { from } if from == state && state == ZoneState::Waiting => {
-            let instead = if zone.is_view() { "its clients get the zone's addresses" } else { "the zone is answered with its seeds" };
+            let instead = if zone.is_view() {
+                "its clients get the zone's addresses"
+            } else {
+                "the zone is answered with its seeds"
+            };
             warn!(%zone, why, "the first poll has failed; {instead}");
         }
         StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "{what} state changed"),

@@ -144,7 +144,9 @@ pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileErr
     let text = open_sealed(content, VERSION)?;
     let Body { zones, views } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
     // What cannot be read of a view is learnt again: its clients get the addresses of the zone meanwhile.
-    let view = |(name, line)| entry(ZoneName::parse_view(&name)?, &name, serde_json::from_value(line).ok()?).ok();
+    let view = |(name, line): (String, serde_json::Value)| {
+        entry(ZoneName::parse_view(&name)?, &name, serde_json::from_value(line).ok()?).ok()
+    };
     let views = views.into_iter().filter_map(view);
     let zones = zones.into_iter().map(|(name, line)| {
         let zone = ZoneName::parse(&name).map_err(|error| FileError::Content(format!("zone {name:?} {error}")))?;
@@ -288,7 +290,7 @@ mod tests {
         let mut zones = one();
         let entry = zones.values().next().unwrap().clone();
         let key = ZoneName::parse("a.example").unwrap().of_view(&"10.0.1.0/24".parse().unwrap());
-        zones.insert(key.clone(), entry);
+        zones.insert(key, entry);
         let text = render(&zones);
         assert!(text.contains("\n},\n\"views\": {\n\"a.example./10.0.1.0/24\": {\"written\""), "{text}");
         let covered = text.rsplit_once(CHECKSUM).unwrap().0;

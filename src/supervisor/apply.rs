@@ -69,7 +69,8 @@ impl Supervisor {
 
     /// Puts a prepared configuration in force. Returns what has changed, in a sentence.
     pub(super) async fn commit(&mut self, prepared: Prepared) -> String {
-        let Prepared { config, plan, view_plan, sockets, admin, secrets, certificate, upstreams, transfer_key } = prepared;
+        let Prepared { config, plan, view_plan, sockets, admin, secrets, certificate, upstreams, transfer_key } =
+            prepared;
         let table = self.table_of(&config, &plan);
         let drains = self.admin.view().drains;
         drains.apply_to(&table);

@@ -14,8 +14,8 @@ use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
     table::{
-        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, View, ViewRole, ZoneEntry, ZoneSettings,
-        ZoneTable, ZoneViews,
+        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, View, ViewRole, ZoneEntry,
+        ZoneSettings, ZoneTable, ZoneViews,
     },
     types::{Ttl, ZoneName, suffixes},
 };

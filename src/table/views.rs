@@ -45,11 +45,8 @@ impl ZoneViews {
         let views: Box<[View]> = views.into_iter().collect();
         let networks =
             views.iter().enumerate().flat_map(|(place, view)| view.clients.iter().map(move |network| (place, network)));
-        let ranges = networks.map(|(view, network)| ClientRange {
-            first: network.network(),
-            last: network.broadcast(),
-            view,
-        });
+        let ranges =
+            networks.map(|(view, network)| ClientRange { first: network.network(), last: network.broadcast(), view });
         let mut ranges: Box<[ClientRange]> = ranges.collect();
         ranges.sort_unstable_by_key(|range| range.first);
         Self { views, ranges }

@@ -187,7 +187,7 @@ fn an_edit_changes_views_without_an_empty_answer() {
     let daemon = Daemon::with_config("views-edit", &with(&[]));
     becomes(&daemon, [&nodes, &nodes, &nodes]);
     let [one, other] = both_views();
-    fs::write(daemon.config_path(), with(&[one.clone()])).unwrap();
+    fs::write(daemon.config_path(), with(std::slice::from_ref(&one))).unwrap();
     let (code, text, _) = daemon.command(&["plan"]);
     assert_ne!(code, 0);
     assert!(text.contains("=> clients in 127.0.1.0/24 get nodes of datacenter east, rack a, once a node"), "{text}");
@@ -230,7 +230,10 @@ fn a_view_outlives_a_restart_while_the_cluster_cannot_be_reached() {
     daemon.signal(Signal::SIGTERM);
     daemon.wait_exit(wait::PATIENCE);
     let daemon = Daemon::with_config("views-restarted", &text);
-    assert_eq!(CLIENTS.map(|client| gets(&daemon, client)), [a, b, &nodes[..]].map(|set| set.iter().copied().collect()));
+    assert_eq!(
+        CLIENTS.map(|client| gets(&daemon, client)),
+        [a, b, &nodes[..]].map(|set| set.iter().copied().collect())
+    );
 }
 
 #[test]

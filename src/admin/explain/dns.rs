@@ -247,7 +247,14 @@ impl ClientExplanation {
             }
         };
         let is_forwarded = clients.forward.as_ref().map(|clients| clients.permit(address));
-        Self { address, may_ask, because, is_forwarded, view: None, rate_limit: limit.map(|limit| limited(address, limit)) }
+        Self {
+            address,
+            may_ask,
+            because,
+            is_forwarded,
+            view: None,
+            rate_limit: limit.map(|limit| limited(address, limit)),
+        }
     }
 }
 

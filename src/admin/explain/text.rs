@@ -103,7 +103,9 @@ impl ClientView {
         match (&self.name, &self.network, self.answered) {
             (Some(view), Some(network), true) => format!("it has the view of {view}, which has {network}"),
             (Some(view), Some(network), false) => {
-                format!("it has the view of {view}, which has {network} and no node in service: it gets the zone's addresses")
+                format!(
+                    "it has the view of {view}, which has {network} and no node in service: it gets the zone's addresses"
+                )
             }
             _ => "it is in no view: it gets the zone's addresses".to_owned(),
         }

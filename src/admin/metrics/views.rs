@@ -30,16 +30,17 @@ impl Scrape {
         });
         let help = "1 for the state that the view of a zone is in, 0 for the others; waiting or unanswered: its clients get the addresses of the zone.";
         families.gauges("view_state", help, None, states)?;
-        let queries = views().map(|(zone, view, entry)| ([("zone", zone), ("view", view)], self.queries_of_view(entry)));
+        let queries =
+            views().map(|(zone, view, entry)| ([("zone", zone), ("view", view)], self.queries_of_view(entry)));
         let help = "Queries answered with addresses of the view of a zone; the zone's queries count them too.";
         families.counters("view_queries", help, queries)
     }
 
     fn queries_of_view(&self, entry: &ZoneEntry) -> u64 {
-        let count = |query_type, transport| {
-            entry.queries(&self.view.process.workers, query_type, Rcode::NoError, transport)
-        };
-        let by_type = QueryType::ALL.iter().flat_map(|query_type| Transport::ALL.iter().map(move |at| (*query_type, *at)));
+        let count =
+            |query_type, transport| entry.queries(&self.view.process.workers, query_type, Rcode::NoError, transport);
+        let by_type =
+            QueryType::ALL.iter().flat_map(|query_type| Transport::ALL.iter().map(move |at| (*query_type, *at)));
         by_type.map(|(query_type, transport)| count(query_type, transport)).sum()
     }
 }

@@ -13,8 +13,8 @@ use hickory_server::proto::op::{Message, ResponseCode};
 use super::*;
 use crate::{
     table::{
-        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, View, ViewRole,
-        ZoneEntry, ZoneSettings, ZoneTable, ZoneViews,
+        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, View,
+        ViewRole, ZoneEntry, ZoneSettings, ZoneTable, ZoneViews,
     },
     types::{AllowedClients, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
 };
@@ -98,11 +98,8 @@ fn viewed() -> (Vec<Arc<ZoneEntry>>, Vec<(ZoneName, ZoneViews)>) {
         let view = |network: &str, knowledge| {
             let network = network.parse().unwrap();
             let settings = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..settings(AnswerCount::ONE) };
-            let view = ZoneEntry::new(
-                zone.name().of_view(&network),
-                ZoneSettings { views: ViewRole::IsView, ..settings },
-                1,
-            );
+            let view =
+                ZoneEntry::new(zone.name().of_view(&network), ZoneSettings { views: ViewRole::IsView, ..settings }, 1);
             view.learn(&knowledge, 1);
             View::new(Arc::new([network]), Arc::new(view))
         };

@@ -182,7 +182,8 @@ fn seen_by(client: [u8; 4], text: &str) -> String {
     let answered = responder(&table, &counters).answer(&ask.octets(), &client, &mut Worker::seeded(1), &mut out);
     assert_eq!(answered, Answered::Reply);
     let message = Message::from_vec(&out).unwrap();
-    let mut addresses: Vec<_> = message.answers.iter().map(|record| format!("{} {}", record.data, record.ttl)).collect();
+    let mut addresses: Vec<_> =
+        message.answers.iter().map(|record| format!("{} {}", record.data, record.ttl)).collect();
     addresses.sort();
     let counted = counts_of(&table, &counters).into_iter().filter(|line| line.contains('/')).count();
     let of_view = if counted > 0 { " of a view" } else { "" };

@@ -84,9 +84,11 @@ mod tests {
                      the zone's addresses";
         assert_eq!(said(&one, &both), [added]);
         assert_eq!(said(&both, &other), ["clients in 10.0.1.0/24 get the zone's addresses, as all clients"]);
-        let scope = "clients in 10.0.1.0/24 get the nodes known now until a seed has sent a list of datacenter d, rack c";
+        let scope =
+            "clients in 10.0.1.0/24 get the nodes known now until a seed has sent a list of datacenter d, rack c";
         assert_eq!(said(&one, &view("\"10.0.1.0/24\"", "c")), [scope]);
-        let clients = "clients in 10.0.1.0/24, 10.0.3.0/24, in place of those in 10.0.1.0/24, get nodes of datacenter d, rack a";
+        let clients =
+            "clients in 10.0.1.0/24, 10.0.3.0/24, in place of those in 10.0.1.0/24, get nodes of datacenter d, rack a";
         assert_eq!(said(&one, &view("\"10.0.1.0/24\", \"10.0.3.0/24\"", "a")), [clients]);
         assert_eq!(said(&both, &format!("{other}, {one}")), ["the views are the same in another order"]);
     }

@@ -40,7 +40,8 @@ pub fn differences(here: &Document, there: &Document) -> Vec<String> {
 
 /// Of the zone itself, and of the views that both servers have.
 fn zone_differences(here: &Zone, there: &Zone) -> Vec<String> {
-    let of_zone = |zone: &Zone| Answered { addresses: zone.answers.iter().copied().collect(), state: zone.state.clone() };
+    let of_zone =
+        |zone: &Zone| Answered { addresses: zone.answers.iter().copied().collect(), state: zone.state.clone() };
     let of_view =
         |view: &View| Answered { addresses: view.addresses.iter().copied().collect(), state: view.state.clone() };
     let mut found: Vec<_> = answer_difference(&here.name, &of_zone(here), &of_zone(there)).into_iter().collect();
@@ -123,7 +124,9 @@ mod tests {
         };
         assert_eq!(
             differences(&with_view("10.0.0.1"), &with_view("10.0.0.2")),
-            ["the view of 10.1.0.0/16 of a. is answered with 10.0.0.1 only here; 10.0.0.2 only there (live here, live there)"]
+            [
+                "the view of 10.1.0.0/16 of a. is answered with 10.0.0.1 only here; 10.0.0.2 only there (live here, live there)"
+            ]
         );
         assert!(differences(&here, &here).is_empty(), "the order of addresses does not count");
     }
