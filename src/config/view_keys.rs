@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_located() {
+    fn errors_are_located() {
         let scope = "scope = [{ datacenter = \"d\" }]";
         let many: Vec<_> = (0..17).map(|number| format!("{{ clients = [\"10.0.{number}.0/24\"], {scope} }}")).collect();
         let seventeen = many.join(",\n");
@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 "{ clients = [\"10.0.0.1\"], scope = [] }".into(),
-                "z.toml:4:37: a view needs at least one scope; without it, it is the zone itself",
+                "z.toml:4:35: a view needs at least one scope; without it, it is the zone itself",
             ),
             (
                 format!("{{ client = [], clients = [\"10.0.0.1\"], {scope} }}"),

@@ -215,7 +215,7 @@ fn an_edit_changes_views_without_an_empty_answer() {
 }
 
 #[test]
-fn a_view_outlives_a_restart_while_the_cluster_cannot_be_reached() {
+fn a_restart_answers_views_at_once_with_the_nodes_of_the_snapshot() {
     let cluster = two_racks();
     let nodes = cluster.nodes();
     let (a, b) = nodes.split_at(2);
