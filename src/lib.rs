@@ -31,6 +31,8 @@
 //!    slow path, which gives the same replies:
 //! 3. `answer/query.rs` parses the message, and decides on silence, FORMERR, NOTIMP and BADVERS.
 //! 4. `answer/resolve.rs` looks up the name in the table (`table/mod.rs`), and decides every other rcode.
+//!    Where the zone has views (`table/views.rs`), `answer/zone_match.rs` finds the client's. A view is an entry of the
+//!    table with a poller of its own that no name leads to; only addresses come from it.
 //! 5. `answer/worker/` chooses the nodes (`shuffle.rs`: each node equally often, in an unpredictable order).
 //! 6. `answer/records.rs` fills the records into a reply, which `answer/render.rs` writes: EDNS options, truncation,
 //!    padding.

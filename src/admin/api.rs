@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 
 use super::View;
 use crate::{
-    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry},
+    metrics::ZoneId,
+    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry, ZoneTable, ZoneViews},
     transfer::{self, SecondaryState},
     types::{self, ClusterId, ZoneName},
 };
@@ -130,9 +131,54 @@ struct Zone<'v> {
     last_error: Option<String>,
     source: Option<IpAddr>,
     seeds_disagree: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    views: Vec<ZoneView>,
     /// None without `[transfer]`, and until the zone can be fetched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     secondaries: Vec<Secondary>,
+}
+
+/// A view of a zone: the nodes that some clients get.
+#[derive(Serialize)]
+pub(super) struct ZoneView {
+    /// The first network of its clients.
+    pub(super) name: String,
+    clients: Vec<String>,
+    /// The scope in force.
+    scope: Option<Scope>,
+    pub(super) state: &'static str,
+    pub(super) reason: Option<String>,
+    #[serde(serialize_with = "seconds")]
+    since: SystemTime,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Its clients get these addresses; if not, those of the zone.
+    pub(super) answered: bool,
+    #[serde(skip)]
+    pub(super) scope_in_force: Option<types::Scope>,
+}
+
+impl ZoneView {
+    /// Those of a zone, in the order of the file.
+    pub(super) fn all(table: &ZoneTable, zone: ZoneId) -> Vec<Self> {
+        table.views(zone).into_iter().flat_map(ZoneViews::iter).map(Self::of).collect()
+    }
+
+    fn of(view: &table::View) -> Self {
+        let entry = &view.row.entry;
+        let ZoneDescription { state, reason, since, answers, .. } = entry.describe();
+        let scope = entry.poll_status().active_scope.clone();
+        Self {
+            name: entry.name().view_network().unwrap_or_default().to_owned(),
+            clients: view.clients.iter().map(ToString::to_string).collect(),
+            scope: scope.as_ref().map(Scope::from),
+            state: state.word(),
+            reason,
+            since,
+            answered: !answers.is_empty(),
+            addresses: answers,
+            scope_in_force: scope,
+        }
+    }
 }
 
 /// As in the file: one datacenter is a text, several are a list.
@@ -245,6 +291,7 @@ impl<'v> Zone<'v> {
             last_error: status.last_error.clone(),
             source: status.source,
             seeds_disagree: status.seeds_disagree,
+            views: ZoneView::all(&view.table.now(), entry.id()),
             secondaries: secondaries(view, entry.name(), now),
         }
     }

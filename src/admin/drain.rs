@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     snapshot::SnapshotStore,
-    table::{DRAIN_TIME_MAX, Drain, Drains, SharedTable, ZoneEntry, ZoneTable},
+    table::{DRAIN_TIME_MAX, Drain, Drains, SharedTable, ZoneEntry, ZoneTable, ZoneViews},
     types::{ZoneName, canonical, printable, unix_now},
 };
 
@@ -139,7 +139,11 @@ fn apply(drains: &Drains, table: &ZoneTable) {
     let everywhere = drains.everywhere();
     let now = unix_now();
     for entry in table.entries() {
-        entry.drain(&drains.of_zone(entry.name(), &everywhere), now);
+        let of_zone = drains.of_zone(entry.name(), &everywhere);
+        entry.drain(&of_zone, now);
+        for view in table.views(entry.id()).into_iter().flat_map(ZoneViews::iter) {
+            view.row.entry.drain(&of_zone, now);
+        }
     }
 }
 
@@ -289,7 +293,8 @@ impl Drainer {
     fn report(&self, node: IpAddr, zone: Option<&ZoneName>) -> String {
         let table = self.drains.0.table.snapshot();
         let is_meant = |entry: &&Arc<ZoneEntry>| zone.is_none_or(|zone| entry.name() == zone);
-        let mut concerned: Vec<_> = table.entries().filter(is_meant).filter(|entry| knows(entry, node)).collect();
+        let mut concerned: Vec<_> =
+            table.entries().filter(is_meant).filter(|entry| knows(&table, entry, node)).collect();
         // Where the drain has no effect is what a person has to know first.
         concerned.sort_by_cached_key(|entry| (!entry.answers().answers_drained(), entry.name().to_string()));
         let without_effect = concerned.iter().filter(|entry| entry.answers().answers_drained());
@@ -310,8 +315,14 @@ impl Drainer {
     }
 }
 
-/// Whether a node is listed in a zone, or a seed while no node is known, under this address or the one that is answered.
-fn knows(entry: &ZoneEntry, node: IpAddr) -> bool {
+/// Whether a zone or a view of it knows a node.
+fn knows(table: &ZoneTable, zone: &ZoneEntry, node: IpAddr) -> bool {
+    let mut views = table.views(zone.id()).into_iter().flat_map(ZoneViews::iter);
+    lists(zone, node) || views.any(|view| lists(&view.row.entry, node))
+}
+
+/// Whether a node is listed, or a seed while no node is known, under this address or the one that is answered.
+fn lists(entry: &ZoneEntry, node: IpAddr) -> bool {
     let answers = entry.answers();
     let rules = &answers.settings.rules;
     answers.knowledge.listed().into_iter().any(|listed| listed == node || rules.translate(listed) == node)

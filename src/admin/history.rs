@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pages, View, client::escape_controls, control::RunningServer};
 use crate::{
     config::{ConfigEvent, ConfigOutcome},
-    table::{Change, ChangeKind},
+    table::{Change, ChangeKind, ZoneViews},
     types::{ZoneName, printable},
 };
 
@@ -105,7 +105,10 @@ pub(super) struct Configuration {
 #[derive(Serialize)]
 pub(super) struct ZoneChange {
     at: String,
-    /// None: the zone itself.
+    /// The view whose state has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    view: Option<String>,
+    /// None: the zone itself, or a view.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) node: Option<IpAddr>,
     change: &'static str,
@@ -137,8 +140,19 @@ impl From<ConfigEvent> for Configuration {
 
 impl ZoneChanges {
     fn of(view: &View, name: &ZoneName) -> Option<Self> {
-        let entry = view.table.snapshot().zone(name)?.clone();
-        let changes = entry.changes().into_iter().map(ZoneChange::from).collect();
+        let table = view.table.snapshot();
+        let entry = table.zone(name)?;
+        let mut changes: Vec<_> = entry.changes().into_iter().map(|change| (None, change)).collect();
+        for view in table.views(entry.id()).into_iter().flat_map(ZoneViews::iter) {
+            let entry = &view.row.entry;
+            let states = entry.changes().into_iter().filter(|change| matches!(change.kind, ChangeKind::Zone { .. }));
+            changes.extend(states.map(|change| (entry.name().view_network().map(str::to_owned), change)));
+        }
+        if changes.iter().any(|(view, _)| view.is_some()) {
+            // Changes of one moment stay in their order.
+            changes.sort_by_key(|(_, change)| change.at);
+        }
+        let changes = changes.into_iter().map(|(view, change)| ZoneChange { view, ..change.into() }).collect();
         Some(Self { server: RunningServer::this(&view.config.load().path), zone: name.to_string(), changes })
     }
 }
@@ -155,7 +169,7 @@ impl From<Change> for ZoneChange {
             ChangeKind::Further(_) => (None, "further", None, None),
         };
         let count = if let ChangeKind::Further(count) = kind { Some(count) } else { None };
-        Self { at: moment(at), node, change, from, to, count, reason: reason.map(String::from) }
+        Self { at: moment(at), view: None, node, change, from, to, count, reason: reason.map(String::from) }
     }
 }
 
@@ -193,7 +207,10 @@ impl ZoneChange {
                 format!("{node} stays drained, and would be {from} -> {to}")
             }
             (Some(node), _, Some(from), Some(to)) => format!("{node} {from} -> {to}"),
-            (None, _, Some(from), Some(to)) => format!("the zone {from} -> {to}"),
+            (None, _, Some(from), Some(to)) => match &self.view {
+                Some(view) => format!("the view of {view} {from} -> {to}"),
+                None => format!("the zone {from} -> {to}"),
+            },
             _ => format!("{} further nodes changed", self.count.unwrap_or_default()),
         };
         let reason = self.reason.as_ref().map(|reason| format!(": {}", reason.replace('\n', " ")));

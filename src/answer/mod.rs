@@ -20,6 +20,7 @@ mod soa;
 mod tests;
 pub mod wire;
 mod worker;
+mod zone_match;
 
 use std::{
     net::IpAddr,
@@ -31,6 +32,7 @@ pub use self::{
     query::{Parsed, Query, parse},
     resolve::{Resolution, resolve},
     worker::Worker,
+    zone_match::{Family, ViewMatch, ZoneMatch},
 };
 use self::{
     query::Request,
@@ -160,7 +162,11 @@ impl Responder<'_> {
             Some(Match::Zone(zone)) => &zone.entry.counters().queries,
             Some(Match::Domain(_)) | None => &self.counters.no_zone,
         };
-        queries.of(query_type_label(query.query_type), resolution.rcode(), client.transport).increment();
+        let query_type = query_type_label(query.query_type);
+        queries.of(query_type, resolution.rcode(), client.transport).increment();
+        if let Some(view) = resolution.view() {
+            view.entry.counters().queries.of(query_type, resolution.rcode(), client.transport).increment();
+        }
         let mut reply = self.reply(&query.request, client);
         if reply.fill(&resolution, worker).is_err() {
             reply.fail();

@@ -12,8 +12,9 @@ use hickory_server::proto::{
 
 use super::{
     render::{Owner, Reply, ReplyRecord},
-    resolve::{Family, Match, Outcome, Resolution, ZoneMatch},
+    resolve::{Match, Outcome, Resolution},
     worker::Worker,
+    zone_match::{Family, ZoneMatch},
 };
 use crate::{
     table::{NAME_SERVER_TTL, RESPONSIBLE, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY},
@@ -68,7 +69,7 @@ impl Reply<'_> {
     /// As many nodes as the zone's key `answers` asks for, if they fit. With `all`, a reply that lacks a node is truncated: a
     /// client that cannot ask over TCP has what fits.
     fn fill_nodes(&mut self, zone: &ZoneMatch<'_>, family: Family, count: AnswerCount, worker: &mut Worker) {
-        let answers = &zone.answers;
+        let answers = zone.source(family);
         let (total, data_octets) = match family {
             Family::V4 => (answers.v4.len(), 4),
             Family::V6 => (answers.v6.len(), 16),
@@ -82,8 +83,8 @@ impl Reply<'_> {
                 capacity
             }
         };
-        let ttl = answers.address_ttl();
-        let id = zone.entry.id();
+        let ttl = zone.answers.address_ttl();
+        let id = zone.view_with(family).map_or(zone.entry, |view| view.entry).id();
         match family {
             Family::V4 => self.answer(ttl, worker.pick_from(id, &answers.v4, take).iter().map(|&v4| RData::A(A(v4)))),
             Family::V6 => {

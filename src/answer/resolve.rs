@@ -11,12 +11,11 @@ use super::{
         CLASS_CHAOS, CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_AXFR, TYPE_DS, TYPE_HTTPS, TYPE_IXFR, TYPE_NS,
         TYPE_OPT, TYPE_SOA, TYPE_TKEY, TYPE_TSIG, TYPE_TXT,
     },
+    zone_match::{Family, ViewMatch, ZoneMatch, has_addresses},
 };
 use crate::{
     metrics::{QueryType, Rcode},
-    table::{
-        Answers, DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneEntry, ZoneTable,
-    },
+    table::{DomainAnswers, DomainEntry, NameServers, Position, ServerSettings, TableEntry, ZoneTable},
     types::{AllowedClients, AnswerCount, ZoneName, ZoneState},
 };
 
@@ -45,15 +44,6 @@ pub enum Match<'t> {
     Zone(ZoneMatch<'t>),
     /// A name that is delegated to us and has no nodes.
     Domain(DomainMatch<'t>),
-}
-
-/// A zone at one moment.
-#[derive(Debug)]
-pub struct ZoneMatch<'t> {
-    /// Its entry in the table, with its counters.
-    pub entry: &'t Arc<ZoneEntry>,
-    /// Its current answers.
-    pub answers: Guard<Arc<Answers>>,
 }
 
 /// A domain at one moment.
@@ -101,22 +91,6 @@ pub enum Outcome<'t> {
     Forward,
     /// REFUSED.
     Refused,
-}
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
-    /// IPv4, type A.
-    V4,
-    /// IPv6, type AAAA.
-    V6,
-}
-
-impl Family {
-    /// Whether an address is of this family.
-    pub fn has(self, address: &IpAddr) -> bool {
-        address.is_ipv4() == (self == Self::V4)
-    }
 }
 
 /// An extended DNS error (RFC 8914).
@@ -168,6 +142,14 @@ impl Resolution<'_> {
         }
     }
 
+    /// The view that the addresses come from.
+    pub fn view(&self) -> Option<&ViewMatch<'_>> {
+        match (&self.outcome, &self.matched) {
+            (Outcome::Nodes { family, .. }, Some(Match::Zone(zone))) => zone.view_with(*family),
+            _ => None,
+        }
+    }
+
     /// AA.
     pub fn is_authoritative(&self) -> bool {
         matches!(self.rcode(), Rcode::NoError | Rcode::NxDomain)
@@ -175,9 +157,9 @@ impl Resolution<'_> {
 }
 
 impl<'t> Match<'t> {
-    fn now(entry: TableEntry<'t>) -> Self {
+    fn now(table: &'t ZoneTable, entry: TableEntry<'t>, client: IpAddr) -> Self {
         match entry {
-            TableEntry::Zone(row) => Self::Zone(ZoneMatch { entry: &row.entry, answers: row.entry.answers() }),
+            TableEntry::Zone(row) => Self::Zone(ZoneMatch::now(table, row, client)),
             TableEntry::Domain(entry) => Self::Domain(DomainMatch { entry, answers: entry.answers() }),
         }
     }
@@ -232,15 +214,16 @@ impl<'t> Match<'t> {
     /// What the apex has of a type other than SOA and NS.
     fn records<'o>(&self, query_type: u16) -> Outcome<'o> {
         match self {
-            Self::Zone(zone) => nodes(&zone.answers, query_type).unwrap_or(Outcome::NoData),
+            Self::Zone(zone) => nodes(zone, query_type).unwrap_or(Outcome::NoData),
             Self::Domain(_) if query_type == TYPE_ANY => Outcome::Soa,
             Self::Domain(_) => Outcome::NoData,
         }
     }
 
-    fn is_stale(&self) -> bool {
+    /// Whether the addresses of this family are stale.
+    fn is_stale(&self, family: Family) -> bool {
         match self {
-            Self::Zone(zone) => zone.answers.state() == ZoneState::Stale,
+            Self::Zone(zone) => zone.source(family).state() == ZoneState::Stale,
             Self::Domain(_) => false,
         }
     }
@@ -277,7 +260,7 @@ fn of_entry<'t>(
     query: &Query<'_>,
     client: &Client,
 ) -> Resolution<'t> {
-    let matched = Match::now(entry);
+    let matched = Match::now(table, entry, client.address);
     if !matched.clients().permit(client.address) {
         return Resolution {
             matched: Some(matched),
@@ -295,7 +278,7 @@ fn of_entry<'t>(
         Subject::NoName => Outcome::NxDomain,
     };
     let extended_error = match &outcome {
-        Outcome::Nodes { .. } if matched.is_stale() => Some(ExtendedError::Stale),
+        Outcome::Nodes { family, .. } if matched.is_stale(*family) => Some(ExtendedError::Stale),
         Outcome::NotReady => Some(ExtendedError::NotReady),
         _ => None,
     };
@@ -384,26 +367,21 @@ fn name_servers<'t>(table: &'t ZoneTable, matched: &Match<'_>) -> Outcome<'t> {
     Outcome::NameServers { glue: matched.name_servers().iter().filter_map(known).collect() }
 }
 
-/// The zone's addresses, for a type that asks for addresses.
-fn nodes<'t>(answers: &Answers, query_type: u16) -> Option<Outcome<'t>> {
+/// The addresses of the zone or view, for a type that asks for addresses.
+fn nodes<'o>(zone: &ZoneMatch<'_>, query_type: u16) -> Option<Outcome<'o>> {
+    let has = |family| has_addresses(zone.source(family), family);
     let family = match query_type {
         TYPE_A => Family::V4,
         TYPE_AAAA => Family::V6,
         // One RRset is enough for ANY (RFC 8482, 4.1).
-        TYPE_ANY if answers.v4.is_empty() => Family::V6,
-        TYPE_ANY => Family::V4,
+        TYPE_ANY if has(Family::V4) => Family::V4,
+        TYPE_ANY => Family::V6,
         _ => return None,
     };
-    let none = match family {
-        Family::V4 => answers.v4.is_empty(),
-        Family::V6 => answers.v6.is_empty(),
-    };
-    if answers.answered.is_none() {
-        Some(Outcome::NotReady)
-    } else if none {
-        None
+    if has(family) {
+        Some(Outcome::Nodes { family, count: zone.answers.settings.count })
     } else {
-        Some(Outcome::Nodes { family, count: answers.settings.count })
+        zone.answers.answered.is_none().then_some(Outcome::NotReady)
     }
 }
 

@@ -3,6 +3,7 @@
 mod differences;
 mod effects;
 mod text;
+mod views;
 
 use std::{
     collections::BTreeMap,

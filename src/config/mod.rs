@@ -20,6 +20,7 @@ mod named_files;
 mod node_load;
 mod parts;
 mod schema;
+mod scope_keys;
 mod sections;
 mod server_keys;
 mod sources;
@@ -28,6 +29,7 @@ mod syntax;
 mod texts;
 mod transfer_keys;
 mod value;
+mod view_keys;
 mod warnings;
 mod zone_keys;
 
@@ -41,6 +43,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 pub use self::changes::{
@@ -83,6 +86,9 @@ pub struct Config {
     pub transfer: Option<Transfer>,
     /// `[zones]`, at least one.
     pub zones: BTreeMap<ZoneName, Zone>,
+    /// The zones that are polled for views: each like the view's zone, but with the view's scope. The keys are those of
+    /// [`View::key`].
+    pub views: BTreeMap<ZoneName, Zone>,
     /// Of each zone the number of its file, and the line.
     zone_places: BTreeMap<ZoneName, (usize, usize)>,
     /// Identifies the content of all files: sixteen hexadecimal digits.
@@ -256,6 +262,8 @@ pub struct Zone {
     pub max_stale: Option<Duration>,
     /// The clients that may ask.
     pub clients: AllowedClients,
+    /// The clients that get the nodes of other scopes; their networks do not overlap.
+    pub views: Vec<View>,
     /// Zones with the same label are zones of one cluster.
     ///
     /// This key and the next two are no part of `cluster`: they say what is known about it, and a change of them makes
@@ -265,6 +273,36 @@ pub struct Zone {
     pub cluster_id: Option<ClusterId>,
     /// How nodes are asked for the id of their cluster.
     pub identity: Identity,
+}
+
+/// One of `views` of a zone: clients that get nodes of other scopes than the zone's own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct View {
+    /// Where the clients are; at least one network, each once.
+    pub clients: Arc<[IpNet]>,
+    /// As of a zone; at least one.
+    pub scope: Vec<Scope>,
+}
+
+impl View {
+    /// The key of this view of a zone, where something is kept by zone. It stays when views change their order.
+    pub fn key(&self, zone: &ZoneName) -> ZoneName {
+        self.clients.iter().min().map_or_else(|| zone.clone(), |first| zone.of_view(first))
+    }
+
+    /// What is polled for this view of a zone.
+    fn polled(&self, zone: &Zone) -> Zone {
+        let cluster = Cluster { scope: self.scope.clone(), ..zone.cluster.clone() };
+        Zone { cluster, views: Vec::new(), ..zone.clone() }
+    }
+}
+
+/// What is polled for the views of all zones.
+fn polled_views(zones: &BTreeMap<ZoneName, Zone>) -> BTreeMap<ZoneName, Zone> {
+    let of_zone = |(name, zone): (&ZoneName, &Zone)| -> Vec<_> {
+        zone.views.iter().map(|view| (view.key(name), view.polled(zone))).collect()
+    };
+    zones.iter().flat_map(of_zone).collect()
 }
 
 /// `identity` of a zone: how nodes are asked for the id of their cluster.
@@ -386,7 +424,9 @@ impl Config {
         warnings.extend(self.include_warnings());
         warnings.extend(self.credential_warning());
         let heavy = node_loads(&self.zones).into_iter().filter(|load| load.total() > NODE_REQUESTS_MAX);
-        warnings.extend(heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope")));
+        warnings.extend(
+            heavy.map(|load| format!("{load}; raise refresh or the interval of health, or shorten scope and views")),
+        );
         warnings
     }
 }

@@ -12,7 +12,8 @@
 //! | reports | each scheme and list | 1 / 30 s: what the node itself lists, asked once for all zones |
 //! | identity | each scheme, unless all its zones have `identity = false` | 1 / 60 s |
 //!
-//! A zone without `scope` asks for one list, a zone with `scope` for one of each datacenter of each scope.
+//! A zone without `scope` asks for one list, a zone with `scope` for one of each datacenter of each scope. Each view of a zone
+//! counts as one more zone with the view's scope.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -20,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Identity, Scheme, Zone};
+use super::{Identity, Scheme, Scope, Zone};
 use crate::types::{Seed, ZoneName};
 
 /// Above so many requests a second `check` warns: a node has its own clients to serve, and each replica of this server
@@ -106,7 +107,7 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
     let mut identifies: HashSet<&Scheme> = HashSet::new();
     let mut polls = 0.0;
     for (_, zone) in zones {
-        polls += polls_at_node(zone, nodes);
+        polls += scopes_polled(zone).map(|scope| polls_at_node(zone.refresh, scope, nodes)).sum::<f64>();
         let scheme = &zone.cluster.scheme;
         let shortest = probe_intervals.entry(scheme).or_default();
         let interval = zone.health.map(|health| health.interval);
@@ -114,7 +115,7 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
         if zone.identity != Identity::Off {
             identifies.insert(scheme);
         }
-        reports.extend(lists(zone).into_iter().map(|list| (scheme, list)));
+        reports.extend(scopes_polled(zone).flat_map(lists).map(|list| (scheme, list)));
     }
     NodeLoad {
         zones: zones.iter().map(|(name, _)| *name).collect(),
@@ -126,18 +127,24 @@ fn load<'c>(zones: &ClusterZones<'c>) -> NodeLoad<'c> {
     }
 }
 
-fn polls_at_node(zone: &Zone, nodes: usize) -> f64 {
-    let polls = rate(zone.refresh) / nodes as f64;
-    let support = if zone.cluster.scope.is_empty() { 0.0 } else { polls.min(rate(SCOPE_SUPPORT_INTERVAL)) };
-    let lists: usize = zone.cluster.scope.iter().map(|scope| scope.datacenters.len()).sum();
+/// The scopes of the zone itself, and those of each view.
+fn scopes_polled(zone: &Zone) -> impl Iterator<Item = &[Scope]> {
+    let views = zone.views.iter().map(|view| view.scope.as_slice());
+    std::iter::once(zone.cluster.scope.as_slice()).chain(views)
+}
+
+fn polls_at_node(refresh: Duration, scopes: &[Scope], nodes: usize) -> f64 {
+    let polls = rate(refresh) / nodes as f64;
+    let support = if scopes.is_empty() { 0.0 } else { polls.min(rate(SCOPE_SUPPORT_INTERVAL)) };
+    let lists: usize = scopes.iter().map(|scope| scope.datacenters.len()).sum();
     polls * lists.max(1) as f64 + support
 }
 
-fn lists(zone: &Zone) -> Vec<ListKey<'_>> {
-    if zone.cluster.scope.is_empty() {
+fn lists(scopes: &[Scope]) -> Vec<ListKey<'_>> {
+    if scopes.is_empty() {
         return vec![None];
     }
-    let of_scopes = zone.cluster.scope.iter().flat_map(|scope| {
+    let of_scopes = scopes.iter().flat_map(|scope| {
         scope.datacenters.iter().map(|datacenter| Some((datacenter.as_str(), scope.rack.as_deref())))
     });
     of_scopes.collect()
@@ -220,6 +227,11 @@ mod tests {
             (zone("a", one, "health = false"), "a. on 1: 1.000 0.000 0.033 0.017"),
             // Four lists instead of one, and whether the node knows scopes.
             (zone("a", one, scope), "a. on 1: 4.100 1.000 0.133 0.017"),
+            // The zone's own list, and that of a view with what the node knows of scopes.
+            (
+                zone("a", one, "views = [{ clients = [\"::/0\"], scope = [{ datacenter = \"a\" }] }]"),
+                "a. on 1: 2.100 1.000 0.067 0.017",
+            ),
             (zone("a", three, scope), "a. on 3: 1.433 1.000 0.133 0.017"),
             (zone("a", one, &format!("refresh = \"60s\"\n{scope}")), "a. on 1: 0.083 1.000 0.133 0.017"),
         ] {
@@ -258,7 +270,7 @@ mod tests {
             [
                 "zones z00., z01., z02. and 57 more send each node of their cluster up to 61 requests a second (60 polls, 1 \
               probes, 0 reports and identity queries), if it has as many nodes as seeds in the file (1), and each replica of \
-              this server sends as many; raise refresh or the interval of health, or shorten scope"
+              this server sends as many; raise refresh or the interval of health, or shorten scope and views"
             ]
         );
         let spread = zone(

@@ -110,10 +110,17 @@ fn section(expression: &str) -> Option<Option<Cow<'_, str>>> {
         return None;
     }
     let mut zone = || {
-        key(expression, next()?).filter(|key| key == "zones")?;
+        let mut token = next()?;
+        // An entry of a list of tables within a zone.
+        let is_entry = token.kind() == TokenKind::LeftSquareBracket;
+        if is_entry {
+            token = next()?;
+        }
+        key(expression, token).filter(|key| key == "zones")?;
         next().filter(|token| token.kind() == TokenKind::Dot)?;
         let zone = key(expression, next()?)?;
-        next().filter(|token| matches!(token.kind(), TokenKind::Dot | TokenKind::RightSquareBracket))?;
+        let is_end = |kind: TokenKind| kind == TokenKind::Dot || (!is_entry && kind == TokenKind::RightSquareBracket);
+        next().filter(|token| is_end(token.kind()))?;
         Some(zone)
     };
     Some(zone())
@@ -149,9 +156,12 @@ mod tests {
     #[test]
     fn each_zone_is_a_part_and_the_rest_keeps_its_offsets() {
         let text = "a = 1\n# about b\n[zones.\"b\"] # b\nc = [\n1,\n]\n [ zones . 'b' . tls ]\nd = 2\n[server]\ne = 3\n\
-                    [zones.x.y]\n[[zones.z]]\n[zones]\n[zones.f]\n";
-        let expected =
-            ["[zones.\"b\"] # b\nc = [\n1,\n]\n [ zones . 'b' . tls ]\nd = 2\n", "[zones.x.y]\n", "[zones.f]\n"];
+                    [zones.x.y]\n[[zones.x.y]]\n[[zones.z]]\n[zones]\n[zones.f]\n";
+        let expected = [
+            "[zones.\"b\"] # b\nc = [\n1,\n]\n [ zones . 'b' . tls ]\nd = 2\n",
+            "[zones.x.y]\n[[zones.x.y]]\n",
+            "[zones.f]\n",
+        ];
         assert_eq!(zones(text), expected);
         let rest = cut(text).unwrap().rest;
         assert_eq!(rest.find("[server]"), text.find("[server]"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     BYTE_ORDER_MARK, Config, IncludePattern,
     diagnostic::{Diagnostics, Errors, SpannedError},
-    file,
+    file, polled_views,
     texts::Texts,
 };
 use crate::types::ZoneName;
@@ -63,7 +63,8 @@ impl Config {
                 let hash = files_hash(files);
                 let source = |(path, text): (&Path, &str)| SourceFile { path: path.into(), text: text.into() };
                 let sources = readable.into_iter().map(source).collect();
-                Ok(Self { server, forward, transfer, zones, zone_places, hash, sources })
+                let views = polled_views(&zones);
+                Ok(Self { server, forward, transfer, zones, views, zone_places, hash, sources })
             }
             None => Err(Diagnostics::new(&texts, errors)),
         }

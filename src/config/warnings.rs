@@ -1,7 +1,9 @@
 //! What is allowed in a zone but probably not meant.
 
+use ipnet::IpNet;
+
 use super::{Config, Zone};
-use crate::types::{AnswerCount, Seed, ZoneName};
+use crate::types::{AllowedClients, AnswerCount, Seed, ZoneName};
 
 /// More addresses in an answer than this spread less load: clients in the nodes' subnets sort them, and each prefers the
 /// closest node of the answer (tests/answers/RESULTS.md).
@@ -13,7 +15,15 @@ const ONE_ADDRESS_TTL_MAX: u32 = 5;
 
 /// One sentence for each kind of warning: about the first zone that has it, and how many others have it too.
 pub(super) fn zone_warnings(config: &Config) -> Vec<String> {
-    let kinds = [slow_timeout, seeds_outside, seeds_excluded, one_address_for_long, many_addresses];
+    let kinds = [
+        slow_timeout,
+        seeds_outside,
+        seeds_excluded,
+        one_address_for_long,
+        many_addresses,
+        view_without_clients,
+        view_of_zone,
+    ];
     kinds.into_iter().filter_map(|warning| of_zones(config, warning)).collect()
 }
 
@@ -76,6 +86,22 @@ fn many_addresses(name: &ZoneName, zone: &Zone) -> Option<String> {
     ))
 }
 
+/// No client of a view may ask.
+fn view_without_clients(name: &ZoneName, zone: &Zone) -> Option<String> {
+    let AllowedClients::Networks(allowed) = &zone.clients else { return None };
+    let may_ask = |client: &IpNet| allowed.iter().any(|one| one.contains(client) || client.contains(one));
+    let mut networks = zone.views.iter().flat_map(|view| view.clients.iter());
+    let excluded = networks.find(|client| !may_ask(client))?;
+    Some(format!("view clients {excluded} of zone {name} are outside its clients, so they get REFUSED"))
+}
+
+/// A view that is the zone itself.
+fn view_of_zone(name: &ZoneName, zone: &Zone) -> Option<String> {
+    let same = zone.views.iter().find(|view| view.scope == zone.cluster.scope)?;
+    let key = same.clients.first()?;
+    Some(format!("the view of {key} of zone {name} has the zone's own scope, so its clients get what all clients get"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -101,6 +127,26 @@ mod tests {
         assert_eq!(
             warnings(&zone("a", "exclude = [\"10.0.0.0/31\"]")),
             ["seed 10.0.0.1 of zone a. is in its exclude, so it is asked and never answered"]
+        );
+    }
+
+    #[test]
+    fn views_without_an_effect_are_warned_of() {
+        let warnings = |keys: &str| {
+            let text = format!("[zones.\"a\"]\nseeds = [\"10.0.0.1\"]\n{keys}\n");
+            Config::parse(Path::new("z"), text.as_bytes()).unwrap().warnings()
+        };
+        let views = "views = [{ clients = [\"10.1.0.0/16\", \"10.2.0.0/16\"], scope = [{ datacenter = \"a\" }] }]";
+        for good in ["", "clients = [\"10.0.0.0/8\"]", "clients = [\"10.1.7.0/24\", \"10.2.0.0/16\"]"] {
+            assert_eq!(warnings(&format!("{views}\n{good}")), [""; 0], "{good}");
+        }
+        assert_eq!(
+            warnings(&format!("{views}\nclients = [\"10.1.0.0/16\"]")),
+            ["view clients 10.2.0.0/16 of zone a. are outside its clients, so they get REFUSED"]
+        );
+        assert_eq!(
+            warnings(&format!("{views}\nscope = [{{ datacenter = \"a\" }}]")),
+            ["the view of 10.1.0.0/16 of zone a. has the zone's own scope, so its clients get what all clients get"]
         );
     }
 

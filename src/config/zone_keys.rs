@@ -12,18 +12,20 @@ use ipnet::IpNet;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, Zone,
+    Cluster, Health, Identity, IdentityKeys, Scheme, Scope, Tls, View, Zone,
     definitions::{Key, Kind, TEXTS},
     diagnostic::{Errors, SpannedError},
     keys::Keys,
+    scope_keys::{SCOPES, scopes},
     value::{self, Read, Value},
+    view_keys::{VIEW_KEYS, views},
 };
 use crate::types::{
     AddressRules, AllowedClients, AnswerCount, ClusterId, ClusterLabel, Seed, Translation, Ttl, ZoneName, is_link_local,
 };
 
 /// Keys of a zone and of `[defaults]`.
-pub(super) const ZONE_KEYS: [Key; 21] = [
+pub(super) const ZONE_KEYS: [Key; 22] = [
     Key::new("seeds", TEXTS, "Addresses or host names of nodes, without port."),
     Key::new("port", Kind::Number(1, 65_535), "The port of every node.").or("8000"),
     Key::new("ttl", Kind::Duration, "How long a client may cache an answer: whole seconds, 0s to 1d.").or("\"4s\""),
@@ -44,12 +46,7 @@ pub(super) const ZONE_KEYS: [Key; 21] = [
     )
     .or("8"),
     Key::new("subdomains", Kind::Boolean, "Whether every name below the zone answers like the zone.").or("false"),
-    Key::new(
-        "scope",
-        Kind::List(&Kind::Table(&SCOPE_KEYS)),
-        "The parts of the cluster that are answered: the first with a healthy node.",
-    )
-    .or("[]"),
+    Key::new("scope", SCOPES, "The parts of the cluster that are answered: the first with a healthy node.").or("[]"),
     Key::new("health", Kind::OffOr(&Kind::Table(&HEALTH_KEYS)), "How nodes are probed; false: not at all.").or("{}"),
     Key::new("allow_nodes", TEXTS, "Only nodes in these networks or addresses are answered."),
     Key::new("exclude", TEXTS, "Nodes in these networks or addresses are not answered.").or("[]"),
@@ -57,6 +54,12 @@ pub(super) const ZONE_KEYS: [Key; 21] = [
     Key::new("max_stale", Kind::Duration, "How long nodes are answered without a successful poll."),
     Key::new("negative_ttl", Kind::Duration, "How long a client may cache a negative answer: whole seconds, 0s to 1d."),
     Key::new("clients", TEXTS, "Networks and addresses of the clients that may ask."),
+    Key::new(
+        "views",
+        Kind::List(&Kind::Table(&VIEW_KEYS)),
+        "Clients that get the nodes of other scopes than the zone's own.",
+    )
+    .or("[]"),
     Key::new("cluster", Kind::Text, "Zones with the same label are zones of one cluster."),
     Key::new("cluster_id", Kind::Text, "The id of the cluster: nodes that give another one are foreign."),
     Key::new(
@@ -84,11 +87,6 @@ pub(super) const HEALTH_KEYS: [Key; 4] = [
 const IDENTITY_KEYS: [Key; 2] = [
     Key::new("access_key", Kind::Text, "The name of a role of the cluster."),
     Key::new("secret_key_file", Kind::Text, "The file of the role's secret key."),
-];
-
-const SCOPE_KEYS: [Key; 2] = [
-    Key::new("datacenter", Kind::Either(&Kind::Text, &TEXTS), "A datacenter, or several."),
-    Key::new("rack", Kind::Text, "A rack."),
 ];
 
 /// Where Alternator listens by convention.
@@ -136,6 +134,7 @@ pub(super) struct ZoneKeys {
     max_stale: Option<Duration>,
     negative_ttl: Option<Ttl>,
     clients: Option<AllowedClients>,
+    views: Option<Vec<View>>,
     cluster: Option<ClusterLabel>,
     cluster_id: Option<ClusterId>,
     identity: Option<Spanned<IdentityTable>>,
@@ -177,9 +176,7 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Err
         answers: keys.get("answers", value::answer_count),
         max_addresses: keys.get("max_addresses", value::max_addresses),
         subdomains: keys.get("subdomains", value::boolean),
-        scope: keys
-            .get("scope", |list| value::list(list, "a list of { datacenter, rack }", scope))
-            .map(|list| list.into_iter().map(Spanned::into_inner).collect()),
+        scope: keys.get("scope", scopes),
         health: keys.get("health", health),
         allow_nodes: keys.get("allow_nodes", |list| value::list(list, networks, value::network)).map(plain),
         exclude: keys.get("exclude", |list| value::list(list, networks, value::network)).map(plain),
@@ -187,6 +184,7 @@ pub(super) fn read_zone_keys(mut keys: Keys<'_, impl Display>) -> (ZoneKeys, Err
         max_stale: keys.get("max_stale", value::age),
         negative_ttl: keys.get("negative_ttl", value::ttl),
         clients: keys.get("clients", value::clients),
+        views: keys.get("views", views),
         cluster: keys.get("cluster", value::cluster_label),
         cluster_id: keys.get("cluster_id", value::cluster_id),
         identity: keys.spanned("identity", identity),
@@ -232,22 +230,6 @@ fn identity(value: &Value<'_>) -> Read<IdentityTable> {
         secret_key_file: keys.get("secret_key_file", value::file),
     };
     value::unless_errors(table, keys.finish(&IDENTITY_KEYS, &[]))
-}
-
-fn scope(value: &Value<'_>) -> Read<Scope> {
-    let span = value.span();
-    let mut keys = Keys::new(value::table(value.clone(), "{ datacenter = \"...\", rack = \"...\" }")?, "scope");
-    let named = keys.table.contains_key("datacenter");
-    let datacenters = keys.get("datacenter", value::location_names).unwrap_or_default();
-    let rack = keys.get("rack", value::location_name);
-    let mut errors = keys.finish(&SCOPE_KEYS, &[]);
-    if !named {
-        errors.push(SpannedError::missing(
-            span,
-            "a scope needs a datacenter; a rack alone would be that of the node that is polled",
-        ));
-    }
-    value::unless_errors(Scope { datacenters, rack }, errors)
 }
 
 fn map(value: &Value<'_>) -> Read<Vec<Translation>> {
@@ -321,6 +303,7 @@ impl ZoneKeys {
             rules: self.resolve_rules(&seeds, defaults),
             max_stale: self.max_stale.or(defaults.max_stale),
             clients: self.clients.as_ref().or(defaults.clients.as_ref()).unwrap_or(clients).clone(),
+            views: self.views.as_ref().or(defaults.views.as_ref()).cloned().unwrap_or_default(),
             cluster_label: self.cluster.as_ref().or(defaults.cluster.as_ref()).cloned(),
             cluster_id: self.cluster_id.or(defaults.cluster_id),
             identity: self.resolve_identity(defaults)?,

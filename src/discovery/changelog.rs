@@ -131,14 +131,20 @@ pub fn log_state(entry: &ZoneEntry, line: StateLine) {
     let ZoneDescription { state, reason, since, .. } = entry.describe();
     let to = state.word();
     let why = reason.unwrap_or_default();
+    let what = if zone.is_view() { "view" } else { "zone" };
     match line {
         StateLine::Trouble { from } if from == state && state == ZoneState::Waiting => {
-            warn!(%zone, why, "the first poll has failed; the zone is answered with its seeds");
+            let instead = if zone.is_view() {
+                "its clients get the zone's addresses"
+            } else {
+                "the zone is answered with its seeds"
+            };
+            warn!(%zone, why, "the first poll has failed; {instead}");
         }
-        StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "zone state changed"),
-        StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "zone state changed"),
+        StateLine::Trouble { from } => warn!(%zone, from = from.word(), to, why, "{what} state changed"),
+        StateLine::Recovered { from } => info!(%zone, from = from.word(), to, "{what} state changed"),
         StateLine::Lasts => {
-            warn!(%zone, why, since = %format_rfc3339_seconds(printable(since)), "the zone is still {to}");
+            warn!(%zone, why, since = %format_rfc3339_seconds(printable(since)), "the {what} is still {to}");
         }
     }
 }

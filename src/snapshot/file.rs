@@ -76,15 +76,26 @@ pub(super) fn stamp(time: SystemTime) -> SystemTime {
 
 /// The text of these zones. Names, addresses and times have no character that JSON escapes.
 pub(super) fn render(zones: &BTreeMap<ZoneName, Entry>) -> String {
-    let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n\"zones\": {{");
+    let mut text = format!("{{\n\"about\": \"{ABOUT}\",\n\"version\": {VERSION},\n");
+    render_list(&mut text, "zones", zones.iter().filter(|(name, _)| !name.is_view()));
+    // Apart, because older versions refuse a file with such names of zones, and do not read this list.
+    if zones.keys().any(ZoneName::is_view) {
+        text.push('\n');
+        render_list(&mut text, "views", zones.iter().filter(|(name, _)| name.is_view()));
+    }
+    seal(text)
+}
+
+fn render_list<'e>(text: &mut String, key: &str, zones: impl Iterator<Item = (&'e ZoneName, &'e Entry)>) {
+    // Writing to a `String` never fails.
+    let _ = write!(text, "\"{key}\": {{");
     let mut separator = "\n";
     for (name, entry) in zones {
         text.push_str(separator);
-        render_zone(&mut text, name, entry);
+        render_zone(text, name, entry);
         separator = ",\n";
     }
     text.push_str("\n},");
-    seal(text)
 }
 
 /// Adds the checksum of what is before it, and the end.
@@ -131,8 +142,17 @@ fn render_zone(text: &mut String, name: &ZoneName, entry: &Entry) {
 /// Parses a file's content.
 pub(super) fn parse(content: &[u8]) -> Result<BTreeMap<ZoneName, Entry>, FileError> {
     let text = open_sealed(content, VERSION)?;
-    let Body { zones } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
-    zones.into_iter().map(|(name, line)| entry(&name, line)).collect()
+    let Body { zones, views } = serde_json::from_str(text).map_err(|error| FileError::Content(error.to_string()))?;
+    // What cannot be read of a view is learnt again: its clients get the addresses of the zone meanwhile.
+    let view = |(name, line): (String, serde_json::Value)| {
+        entry(ZoneName::parse_view(&name)?, &name, serde_json::from_value(line).ok()?).ok()
+    };
+    let views = views.into_iter().filter_map(view);
+    let zones = zones.into_iter().map(|(name, line)| {
+        let zone = ZoneName::parse(&name).map_err(|error| FileError::Content(format!("zone {name:?} {error}")))?;
+        entry(zone, &name, line)
+    });
+    zones.chain(views.map(Ok)).collect()
 }
 
 /// The part that every version has; other versions may differ in the rest.
@@ -144,6 +164,9 @@ struct Head {
 #[derive(Deserialize)]
 struct Body {
     zones: BTreeMap<String, Line>,
+    /// Files without views, and those of older versions, do not have it.
+    #[serde(default)]
+    views: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +187,9 @@ struct Line {
     foreign: Vec<IpAddr>,
 }
 
-fn entry(name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
+/// A zone or view, which has this name in the file.
+fn entry(zone: ZoneName, name: &str, line: Line) -> Result<(ZoneName, Entry), FileError> {
     let wrong = |what: String| FileError::Content(format!("zone {name:?} {what}"));
-    let zone = ZoneName::parse(name).map_err(|error| wrong(error.to_string()))?;
     let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| wrong("has no fingerprint".into()));
     let fingerprint = number(&line.fingerprint)?;
     let seeds = line.seeds.as_deref().map(number).transpose()?.unwrap_or_default();
@@ -263,6 +286,27 @@ mod tests {
     }
 
     #[test]
+    fn views_are_apart_and_one_that_cannot_be_read_is_left_out() {
+        let mut zones = one();
+        let entry = zones.values().next().unwrap().clone();
+        let key = ZoneName::parse("a.example").unwrap().of_view(&"10.0.1.0/24".parse().unwrap());
+        zones.insert(key, entry);
+        let text = render(&zones);
+        assert!(text.contains("\n},\n\"views\": {\n\"a.example./10.0.1.0/24\": {\"written\""), "{text}");
+        let covered = text.rsplit_once(CHECKSUM).unwrap().0;
+        for (from, to) in [("./10.0.1.0/24", "./10.0.1.0"), ("\"a.example./", "\"a b/")] {
+            assert_eq!(parse(sealed(&covered.replace(from, to)).as_bytes()), Ok(one()));
+        }
+        let nodes = "\"nodes\": [\"10.0.0.1\", \"::1\"]}\n}";
+        let (zone, views) = covered.split_once("\"views\"").unwrap();
+        for odd in ["\"nodes\": []}\n}", "\"new\": 1}\n}"] {
+            let text = format!("{zone}\"views\"{}", views.replace(nodes, odd));
+            assert!(text.contains(odd));
+            assert_eq!(parse(sealed(&text).as_bytes()), Ok(one()));
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_far_off_can_be_written() {
         for time in [UNIX_EPOCH - Duration::from_secs(1), UNIX_EPOCH + LATEST * 2] {
             let mut zones = one();
@@ -296,7 +340,10 @@ mod tests {
             zones in prop::collection::btree_map("[a-z][a-z0-9_-]{0,20}(\\.[a-z]{1,9}){0,3}", any_entry(), 0..12)
         ) {
             let named = zones.into_iter().filter_map(|(name, entry)| Some((ZoneName::parse(&name).ok()?, entry?)));
-            let zones: BTreeMap<_, _> = named.collect();
+            let mut zones: BTreeMap<_, _> = named.collect();
+            prop_assert_eq!(parse(render(&zones).as_bytes()), Ok(zones.clone()));
+            let views = zones.clone().into_iter().map(|(name, entry)| (name.of_view(&"10.0.0.0/8".parse().unwrap()), entry));
+            zones.extend(views.collect::<Vec<_>>());
             prop_assert_eq!(parse(render(&zones).as_bytes()), Ok(zones));
         }
 

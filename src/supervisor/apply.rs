@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
+use rustc_hash::FxHashMap;
+
 use super::{
     StartError, Supervisor,
     admin_listener::PreparedAdmin,
@@ -11,7 +13,7 @@ use super::{
     listeners::{PreparedSockets, Wanted},
     plan::{Plan, Polling, plan},
     pollers::{PollerChanges, PollerStart},
-    settings::{domain, entries, limits, server},
+    settings::{domain, entries, limits, server, views},
     snapshot_settings::{AT_NEXT_START, SnapshotSettings},
     transferring::PreparedKey,
 };
@@ -19,7 +21,7 @@ use crate::{
     admin::ServingCriteria,
     config::{Config, Zone},
     discovery::Start,
-    table::ZoneTable,
+    table::{ZoneEntry, ZoneTable},
     types::{ZoneName, unix_now},
 };
 
@@ -31,6 +33,8 @@ static NO_ZONES: BTreeMap<ZoneName, Zone> = BTreeMap::new();
 pub(super) struct Prepared {
     config: Arc<Config>,
     plan: Plan,
+    /// The same for what is polled for views.
+    view_plan: Plan,
     sockets: PreparedSockets,
     admin: PreparedAdmin,
     secrets: PreparedSecrets,
@@ -58,13 +62,15 @@ impl Supervisor {
         // served.
         let sockets = self.listeners.prepare(wanted, self.admin.address())?;
         let in_force = self.in_force.as_deref();
+        let view_plan = plan(in_force.map_or(&NO_ZONES, |config| &config.views), &config.views);
         let plan = plan(in_force.map_or(&NO_ZONES, |config| &config.zones), &config.zones);
-        Ok(Prepared { plan, sockets, admin, secrets, certificate, upstreams, transfer_key, config })
+        Ok(Prepared { plan, view_plan, sockets, admin, secrets, certificate, upstreams, transfer_key, config })
     }
 
     /// Puts a prepared configuration in force. Returns what has changed, in a sentence.
     pub(super) async fn commit(&mut self, prepared: Prepared) -> String {
-        let Prepared { config, plan, sockets, admin, secrets, certificate, upstreams, transfer_key } = prepared;
+        let Prepared { config, plan, view_plan, sockets, admin, secrets, certificate, upstreams, transfer_key } =
+            prepared;
         let table = self.table_of(&config, &plan);
         let drains = self.admin.view().drains;
         drains.apply_to(&table);
@@ -73,7 +79,7 @@ impl Supervisor {
         let limits = self.descriptors.cut(limits(&config.server), &config, self.listeners.limits().max_connections);
         self.listeners.limit(limits);
         // A poller begins by publishing its seeds, and no question may see a new zone before that.
-        self.pollers.apply(poller_changes(&config, &plan, &table)).await;
+        self.pollers.apply(poller_changes(&config, (&plan, &view_plan), &table)).await;
         // Upstreams are there before questions go to them, and until none go.
         let last = if matches!(upstreams, PreparedUpstreams::Off) {
             Some(upstreams)
@@ -121,7 +127,8 @@ impl Supervisor {
         };
         let zones = entries(&before, self.in_force.as_deref(), config, plan, (now, &first_serial));
         let domains = config.server.domains.iter().map(|name| domain(&before, name, config, now));
-        ZoneTable::with_domains(zones, domains).with_server(server(&before, config, self.cookies.in_force()))
+        let table = ZoneTable::with_domains(zones, domains).with_views(views(&before, config, now));
+        table.with_server(server(&before, config, self.cookies.in_force()))
     }
 }
 
@@ -130,7 +137,24 @@ fn serving_criteria(listen: Vec<SocketAddr>, config: &Config) -> ServingCriteria
     ServingCriteria::new(listen, shortest_refresh.unwrap_or_default())
 }
 
-fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChanges {
+fn poller_changes(config: &Config, (zones, views): (&Plan, &Plan), table: &ZoneTable) -> PollerChanges {
+    let mut started = poller_starts(zones, &config.zones, |name| table.zone(name).cloned());
+    let views_of_table: FxHashMap<&ZoneName, &Arc<ZoneEntry>> =
+        table.all_views().map(|view| (view.row.entry.name(), &view.row.entry)).collect();
+    started.extend(poller_starts(views, &config.views, |key| views_of_table.get(key).map(|entry| Arc::clone(entry))));
+    PollerChanges {
+        zones: config.zones.len() + config.views.len(),
+        removed: [zones.removed.clone(), views.removed.clone()].concat(),
+        started,
+    }
+}
+
+/// The pollers that a plan for these zones starts.
+fn poller_starts(
+    plan: &Plan,
+    zones: &BTreeMap<ZoneName, Zone>,
+    entry: impl Fn(&ZoneName) -> Option<Arc<ZoneEntry>>,
+) -> Vec<PollerStart> {
     let added = plan.added.iter().map(|name| (name, Start::Continue));
     let changed = plan.changed.iter().filter_map(|(name, polling)| match polling {
         Polling::Keep => None,
@@ -140,9 +164,8 @@ fn poller_changes(config: &Config, plan: &Plan, table: &ZoneTable) -> PollerChan
         Polling::NewCluster => Some((name, Start::NewCluster)),
     });
     let started = added.chain(changed).filter_map(|(name, start)| {
-        let zone = config.zones.get(name)?;
-        let entry = table.zone(name)?;
-        Some(PollerStart { zone: Arc::new(zone.clone()), entry: entry.clone(), start })
+        let zone = Arc::new(zones.get(name)?.clone());
+        Some(PollerStart { zone, entry: entry(name)?, start })
     });
-    PollerChanges { zones: config.zones.len(), removed: plan.removed.clone(), started: started.collect() }
+    started.collect()
 }

@@ -65,7 +65,7 @@ impl Descriptors {
     }
 
     fn reserve(&self, config: &Config) -> usize {
-        let zones = config.zones.len();
+        let zones = config.zones.len() + config.views.len();
         let encrypted = config.server.encryption.as_ref().map_or(0, |encryption| encryption.listen.len());
         let listeners = config.server.listen.len() * (self.workers + 1) + encrypted;
         let forward = if config.forward.is_some() { SOCKETS_MAX } else { 0 };

@@ -289,7 +289,7 @@ impl Supervisor {
     /// Has snapshots written, without zones that left the configuration while no server ran.
     fn write_snapshots(&mut self, writer: Option<SnapshotWriter>, config: &Config) {
         if let (Some(snapshot), Some(writer)) = (&self.snapshot, writer) {
-            snapshot.retain(|zone| config.zones.contains_key(zone));
+            snapshot.retain(|zone| config.zones.contains_key(zone) || config.views.contains_key(zone));
             let task = async { match writer.run().await {} };
             self.tasks.spawn_on("snapshot".into(), task, self.runtimes.learning.handle());
         }

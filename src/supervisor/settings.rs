@@ -7,13 +7,15 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 
 use super::plan::Plan;
 use crate::{
     config::{Config, Server, TcpLimits, Zone},
     server::Limits,
     table::{
-        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, ZoneEntry, ZoneSettings, ZoneTable,
+        self, CookieSecrets, DomainEntry, DomainSettings, Limiter, NameServers, View, ViewRole, ZoneEntry,
+        ZoneSettings, ZoneTable, ZoneViews,
     },
     types::{Ttl, ZoneName, suffixes},
 };
@@ -54,6 +56,30 @@ pub(super) fn entries(
     stay.cloned().chain(added).collect()
 }
 
+/// The views of each zone that has any: entries that stay, with other settings where the file changes them, and new ones.
+pub(super) fn views(before: &ZoneTable, wanted: &Config, now: u32) -> Vec<(ZoneName, ZoneViews)> {
+    let known: FxHashMap<&ZoneName, &Arc<ZoneEntry>> =
+        before.all_views().map(|view| (view.row.entry.name(), &view.row.entry)).collect();
+    let entry = |key: ZoneName, polled: &Zone| {
+        let settings = ZoneSettings { views: ViewRole::IsView, ..zone_settings(polled, NameServers::default(), &[]) };
+        match known.get(&key) {
+            Some(entry) => {
+                configure(entry, settings, now);
+                Arc::clone(entry)
+            }
+            None => Arc::new(ZoneEntry::new(key, settings, now)),
+        }
+    };
+    let of_zone = |(name, zone): (&ZoneName, &Zone)| {
+        let views = zone.views.iter().filter_map(|view| {
+            let (key, polled) = wanted.views.get_key_value(&view.key(name))?;
+            Some(View::new(view.clients.clone(), entry(key.clone(), polled)))
+        });
+        (name.clone(), ZoneViews::new(views))
+    };
+    wanted.zones.iter().filter(|(_, zone)| !zone.views.is_empty()).map(of_zone).collect()
+}
+
 fn configure(entry: &ZoneEntry, settings: ZoneSettings, now: u32) {
     if *entry.answers().settings != settings {
         entry.configure(&settings, now);
@@ -81,16 +107,21 @@ impl<'c> Delegations<'c> {
 }
 
 fn settings(name: &ZoneName, zone: &Zone, config: &Config, delegations: &[ZoneName]) -> ZoneSettings {
+    zone_settings(zone, name_servers(name, &config.server), delegations)
+}
+
+fn zone_settings(zone: &Zone, name_servers: NameServers, delegations: &[ZoneName]) -> ZoneSettings {
     ZoneSettings {
         ttl: zone.ttl,
         count: zone.answers,
         subdomains: zone.subdomains,
         max_addresses: zone.max_addresses,
         negative_ttl: zone.negative_ttl,
-        name_servers: name_servers(name, &config.server),
+        name_servers,
         delegations: delegations.into(),
         rules: zone.rules.clone(),
         clients: zone.clients.clone(),
+        views: if zone.views.is_empty() { ViewRole::Plain } else { ViewRole::HasViews },
     }
 }
 
@@ -206,6 +237,32 @@ mod tests {
                 assert_eq!(*table.zone(name).unwrap().answers().settings, settings(name, zone, after, &[]), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_view_that_does_not_change_keeps_its_entry() {
+        let view = |network: &str, rack: &str| {
+            format!("{{ clients = [\"{network}\"], scope = [{{ datacenter = \"d\", rack = \"{rack}\" }}] }}")
+        };
+        let with = |views: &[String]| config(&[A, &format!("views = [{}]\n", views.join(", ")), B]);
+        let [one, other] = [view("10.0.1.0/24", "a"), view("10.0.2.0/24", "b")];
+        let build = |before: &ZoneTable, wanted: &Config| {
+            let plan = plan(&BTreeMap::new(), &wanted.zones);
+            let entries = entries(&ZoneTable::default(), None, wanted, &plan, (1, &|_| 1));
+            ZoneTable::new(entries).with_views(views(before, wanted, 1))
+        };
+        let seen = |table: &ZoneTable, client: [u8; 4]| {
+            let zone = table.zone(&ZoneName::parse("a").unwrap()).unwrap().id();
+            Some(table.views(zone)?.of(client.into())?.row.id)
+        };
+        let first = build(&ZoneTable::default(), &with(&[one.clone(), other.clone()]));
+        let [was_one, was_other] = [[10, 0, 1, 1], [10, 0, 2, 1]].map(|client| seen(&first, client));
+        assert!(was_one.is_some() && was_other.is_some() && was_one != was_other);
+        let turned = build(&first, &with(&[other.clone(), one]));
+        assert_eq!((seen(&turned, [10, 0, 1, 1]), seen(&turned, [10, 0, 2, 1])), (was_one, was_other));
+        let fewer = build(&turned, &with(&[other]));
+        assert_eq!((seen(&fewer, [10, 0, 1, 1]), seen(&fewer, [10, 0, 2, 1])), (None, was_other));
+        assert!(build(&fewer, &config(&[A, B])).all_views().next().is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    choice::{Node, choose, choose_seeds, is_verified},
+    choice::{Node, choose, choose_in_service, choose_seeds, is_verified},
     drains::ZoneDrains,
 };
 use crate::types::{AddressRules, AllowedClients, AnswerCount, NodeSet, NodeState, Ttl, ZoneName, ZoneState};
@@ -44,6 +44,21 @@ pub struct ZoneSettings {
     pub rules: AddressRules,
     /// The clients that may ask.
     pub clients: AllowedClients,
+    /// Whether the zone has views, or is one.
+    pub views: ViewRole,
+}
+
+/// What views have to do with an entry of the table.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ViewRole {
+    /// A zone without views: all clients get the same addresses.
+    #[default]
+    Plain,
+    /// A zone, of which some clients get the addresses of a view.
+    HasViews,
+    /// A view. It has addresses of a family only while one of its nodes is in service: otherwise its clients get those of
+    /// the zone.
+    IsView,
 }
 
 impl ZoneSettings {
@@ -61,6 +76,7 @@ impl ZoneSettings {
             delegations: Arc::default(),
             rules: AddressRules { loopback: true, ..AddressRules::default() },
             clients: AllowedClients::Any,
+            views: ViewRole::Plain,
         }
     }
 }
@@ -235,6 +251,7 @@ impl Answers {
     /// The zone's state in one word.
     pub fn state(&self) -> ZoneState {
         match &self.knowledge {
+            Knowledge::Waiting(_) if self.is_view() => ZoneState::Waiting,
             _ if self.answered.is_none() => ZoneState::Unanswered,
             Knowledge::Waiting(_) => ZoneState::Waiting,
             Knowledge::Known(known)
@@ -244,6 +261,11 @@ impl Answers {
             }
             Knowledge::Known(known) => known.state,
         }
+    }
+
+    /// Whether these are the answers of a view.
+    pub fn is_view(&self) -> bool {
+        self.settings.views == ViewRole::IsView
     }
 
     /// Whether there are addresses of nodes that were learnt: only then secondaries get the zone. While it waits they keep
@@ -318,6 +340,10 @@ impl Answers {
     /// What is answered, without a serial.
     fn build(settings: Arc<ZoneSettings>, knowledge: Knowledge, drains: ZoneDrains) -> Self {
         let answered = match &knowledge {
+            Knowledge::Waiting(_) if settings.views == ViewRole::IsView => None,
+            Knowledge::Known(known) if settings.views == ViewRole::IsView && !known.expired => {
+                choose_in_service(&known.nodes, &settings.rules, &drains)
+            }
             Knowledge::Waiting(seeds) => choose_seeds(seeds.as_ref(), &settings.rules, &drains),
             Knowledge::Known(known) if known.expired => None,
             Knowledge::Known(known) => choose(&known.nodes, &settings.rules, &drains),
@@ -396,6 +422,32 @@ mod tests {
         let answers = Answers::new(ZoneSettings::example(), Knowledge::Waiting(Some(nodes(&["10.0.0.1", "::1"]))), 1);
         assert_eq!((answers.v4.len(), answers.v6.len(), answers.address_ttl()), (1, 1, 2));
         assert_eq!(answers.with_knowledge(known(&["10.0.0.1"]), 1).address_ttl(), 4);
+    }
+
+    #[test]
+    fn a_view_has_addresses_of_a_family_only_while_a_node_of_it_is_in_service() {
+        let settings = ZoneSettings { views: ViewRole::IsView, ..ZoneSettings::example() };
+        let waiting = Answers::new(settings, Knowledge::Waiting(Some(nodes(&["10.0.0.1"]))), 1);
+        assert_eq!((waiting.addresses().count(), waiting.state()), (0, ZoneState::Waiting), "seeds are no answer");
+        let live = waiting.with_knowledge(known(&["10.0.0.1", "10.0.0.2", "2001:db8::1"]), 1);
+        assert_eq!((live.v4.len(), live.v6.len(), live.state()), (2, 1, ZoneState::Live));
+        let down = |address: &str| Node { state: NodeState::Down, ..Node::up(address.parse().unwrap()) };
+        let learn = |nodes: Vec<Node>, expired| {
+            live.with_knowledge(Knowledge::Known(Known { nodes: nodes.into(), state: ZoneState::Live, expired }), 1)
+        };
+        let [one, other, v6] = ["10.0.0.1", "10.0.0.2", "2001:db8::1"];
+        let up = |address: &str| Node::up(address.parse().unwrap());
+        let v4_alone = learn(vec![up(one), down(other), down(v6)], false);
+        assert_eq!((v4_alone.v4.len(), v4_alone.v6.len()), (1, 0), "a zone would answer the same");
+        let dead = learn(vec![down(one), down(v6)], false);
+        assert_eq!((dead.addresses().count(), dead.state()), (0, ZoneState::Unanswered));
+        let pending = learn(vec![Node { pending: true, ..down(one) }], false);
+        assert_eq!(pending.v4.len(), 1, "as after a restart");
+        assert_eq!(learn(vec![up(one)], true).addresses().count(), 0, "max_stale");
+        let mut drains = Drains::default();
+        drains.add(Drain { node: one.parse().unwrap(), zone: None, until: SystemTime::UNIX_EPOCH }).unwrap();
+        let drained = learn(vec![up(one)], false).with_drains(drains.everywhere(), 1);
+        assert_eq!(drained.addresses().count(), 0, "the zone has other nodes, which are not drained");
     }
 
     #[test]

@@ -68,6 +68,19 @@ pub(super) fn choose(nodes: &[Node], rules: &AddressRules, drains: &ZoneDrains) 
     choose_by_health(&others).or_else(|| choose_by_health(&drained))
 }
 
+/// The nodes that a view answers: the same, but of a family only while one of its nodes is in service and not drained.
+pub(super) fn choose_in_service(nodes: &[Node], rules: &AddressRules, drains: &ZoneDrains) -> Option<NodeSet> {
+    let works = |node: &&Node| {
+        let is_candidate = node.state != NodeState::Foreign && rules.permits(node.address);
+        is_candidate && node.is_in_service() && !drains.contains(node.address, rules)
+    };
+    let serves = |v4: bool| nodes.iter().filter(works).any(|node| node.address.is_ipv4() == v4);
+    let families = (serves(true), serves(false));
+    let has_served = |address: &IpAddr| if address.is_ipv4() { families.0 } else { families.1 };
+    let chosen = choose(nodes, rules, drains)?;
+    NodeSet::new(chosen.as_slice().iter().copied().filter(has_served))
+}
+
 /// The nodes to answer by their health alone.
 ///
 /// Nodes that refuse are left out without limit. Slow or erring ones are left out only while at least half of the list

@@ -256,6 +256,9 @@ fn is_unverified(answers: &Answers) -> bool {
 
 /// Why a zone has no address to answer with.
 fn unanswered(answers: &Answers, known: Option<&str>, error: Option<&str>) -> String {
+    if answers.is_view() {
+        return joined("no node of the view is in service, so its clients get the zone's addresses", known.or(error));
+    }
     let rules = &answers.settings.rules;
     let first_excluded = |listed: &[IpAddr]| {
         let first = listed.iter().find_map(|&node| Some((node, rules.exclusion(node)?)));

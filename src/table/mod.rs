@@ -16,6 +16,7 @@ mod limiter;
 mod reports;
 mod server_settings;
 mod version;
+mod views;
 mod zone_id;
 
 use std::{
@@ -33,7 +34,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub use self::{
-    answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ZoneSettings, next_serial},
+    answers::{Addresses, Answers, Knowledge, Known, ListVersion, NameServers, ViewRole, ZoneSettings, next_serial},
     authority::{NAME_SERVER_TTL, RESPONSIBLE, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY},
     choice::Node,
     description::{LastProbe, NodeDescription, ZoneDescription},
@@ -45,6 +46,7 @@ pub use self::{
     reports::{NodeReport, ReportSource, ZoneReports},
     server_settings::{CookieSecret, CookieSecrets, ServerSettings},
     version::{changed_zones, table_version},
+    views::{View, ZoneViews},
 };
 use crate::{
     metrics::ZoneId,
@@ -113,6 +115,8 @@ pub struct ZoneTable {
     version: u64,
     server: ServerSettings,
     zones: Index<Row>,
+    /// The views of zones that have any. Most have none, so they are not in the row of the zone.
+    views: FxHashMap<ZoneId, ZoneViews>,
     /// Names that are delegated to us and have no nodes: zones hang below them.
     domains: Index<Arc<DomainEntry>>,
     /// Names that own nothing and have a zone or a name server below them.
@@ -178,6 +182,23 @@ impl ZoneTable {
     #[must_use]
     pub fn with_server(self, server: ServerSettings) -> Self {
         Self { server, ..self }
+    }
+
+    /// The same with views of these zones, which are in the table.
+    #[must_use]
+    pub fn with_views(self, views: impl IntoIterator<Item = (ZoneName, ZoneViews)>) -> Self {
+        let views = views.into_iter().filter_map(|(zone, views)| Some((self.zone(&zone)?.id(), views))).collect();
+        Self { views, ..self }
+    }
+
+    /// The views of a zone; `None`: it has none.
+    pub fn views(&self, zone: ZoneId) -> Option<&ZoneViews> {
+        self.views.get(&zone)
+    }
+
+    /// The views of all zones.
+    pub fn all_views(&self) -> impl Iterator<Item = &View> {
+        self.views.values().flat_map(ZoneViews::iter)
     }
 
     /// Distinguishes the table from those before and after it: what was made from one is not valid for another.

@@ -18,6 +18,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ipnet::IpNet;
+
 pub use self::{
     access::{AllowedClients, RateLimit},
     cluster::{CLUSTER_LABEL_OCTETS_MAX, ClusterId, ClusterIdError, ClusterLabel},
@@ -40,6 +42,9 @@ pub const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// The longest interval in the file, an hour: a longer one is probably a wrong unit.
 pub const INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// Between the zone and the network in the key of a view, as it is shown.
+const VIEW_SEPARATOR: char = '/';
 
 /// A domain name as DNS carries it: length-prefixed labels, lower case, the root octet last.
 ///
@@ -121,6 +126,45 @@ impl ZoneName {
         (!self.is_root()).then(|| Self(self.0[1 + usize::from(self.0[0])..].into()))
     }
 
+    /// The key of a view of this zone, by the first network of the view's clients, where something is kept by zone: a file
+    /// cannot have such a name, and no table answers it.
+    #[must_use]
+    pub fn of_view(&self, network: &IpNet) -> Self {
+        let label = network.to_string();
+        // The longest network, of IPv6, has 43 octets.
+        let length = u8::try_from(label.len()).unwrap_or(u8::MAX);
+        Self([&[length], label.as_bytes(), &self.0].concat().into())
+    }
+
+    /// Reads the key of a view as it is shown, for example `a.example./10.0.0.0/24`.
+    pub fn parse_view(text: &str) -> Option<Self> {
+        let (zone, network) = text.split_once(VIEW_SEPARATOR)?;
+        Some(Self::parse(zone).ok()?.of_view(&network.parse().ok()?))
+    }
+
+    /// Whether this is the key of a view.
+    pub fn is_view(&self) -> bool {
+        self.view_label().is_some()
+    }
+
+    /// Whether both are zones or views of one zone.
+    pub fn is_same_zone(&self, other: &Self) -> bool {
+        self.zone_octets() == other.zone_octets()
+    }
+
+    fn zone_octets(&self) -> &[u8] {
+        self.0.get(self.view_label().map_or(0, |label| label.len() + 1)..).unwrap_or_default()
+    }
+
+    /// The network in the key of a view; `None`: this is the name of a zone.
+    pub fn view_network(&self) -> Option<&str> {
+        std::str::from_utf8(self.view_label()?).ok()
+    }
+
+    fn view_label(&self) -> Option<&[u8]> {
+        self.labels().next().filter(|label| label.contains(&b'/'))
+    }
+
     /// Whether this is `.`.
     pub fn is_root(&self) -> bool {
         self.0.len() == 1
@@ -188,6 +232,10 @@ impl Borrow<[u8]> for ZoneName {
 
 impl fmt::Display for ZoneName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(network) = self.view_label() {
+            let zone = Self(self.zone_octets().into());
+            return write!(f, "{zone}{VIEW_SEPARATOR}{}", String::from_utf8_lossy(network));
+        }
         if self.is_root() {
             return f.write_str(".");
         }
@@ -427,6 +475,28 @@ mod tests {
         assert_eq!(refusal("10.0.0.1"), NameError::Address);
         assert_eq!(refusal(&"a".repeat(64)), NameError::LongLabel(64));
         assert_eq!(refusal(&["a".repeat(63).as_str(); 4].join(".")), NameError::LongName);
+    }
+
+    #[test]
+    fn the_key_of_a_view_is_no_name_of_a_zone() {
+        let zone = ZoneName::parse("a.example").unwrap();
+        for (zone, network, shown) in [
+            (zone.clone(), "10.0.1.0/24", "a.example./10.0.1.0/24"),
+            (zone.clone(), "fd00::/8", "a.example./fd00::/8"),
+            (ZoneName::root(), "0.0.0.0/0", "./0.0.0.0/0"),
+        ] {
+            let key = zone.of_view(&network.parse().unwrap());
+            assert_eq!((key.to_string().as_str(), key.view_network()), (shown, Some(network)));
+            assert_eq!(ZoneName::parse_view(shown), Some(key.clone()));
+            assert!(ZoneName::parse(shown).is_err());
+            assert!(key.is_view() && key.is_same_zone(&zone) && zone.is_same_zone(&key) && key != zone);
+        }
+        let [one, other] = ["10.0.1.0/24", "10.0.2.0/24"].map(|network| zone.of_view(&network.parse().unwrap()));
+        assert!(one.is_same_zone(&other) && one != other && !zone.is_view());
+        assert!(!one.is_same_zone(&ZoneName::parse("b.example").unwrap()));
+        for text in ["", "/", "a", "a/", "/10.0.0.0/8", "a/10.0.0.0", "a/b/c", "a b/10.0.0.0/8"] {
+            assert_eq!(ZoneName::parse_view(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ KINDS = {
     "nxdomain": "no such name",
     "soa": "SOA",
     "ns": "NS",
+    "view": "A, one of nine nodes of a view",
 }
 """What `replies` can be asked for."""
 KINDS_QUICK = ("hit", "nodata")

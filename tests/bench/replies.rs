@@ -8,13 +8,27 @@ use std::{env, hint::black_box, net::IpAddr, process::ExitCode, sync::Arc, time:
 use alternator_dns::{
     answer::{Client, Responder, Worker},
     metrics::{ProcessCounters, Transport},
-    table::{Knowledge, NameServers, ZoneEntry, ZoneSettings, ZoneTable},
+    table::{Knowledge, NameServers, View, ViewRole, ZoneEntry, ZoneSettings, ZoneTable, ZoneViews},
     types::{NodeSet, ZoneName, ZoneState},
 };
+use ipnet::IpNet;
 
 /// Kinds of questions: labels in front of the zone's name, and the type.
-const KINDS: [(&str, &str, u16); 6] =
-    [("hit", "", 1), ("nodata", "", 28), ("nxdomain", "\x04none", 1), ("https", "", 65), ("soa", "", 6), ("ns", "", 2)];
+const KINDS: [(&str, &str, u16); 7] = [
+    ("hit", "", 1),
+    ("nodata", "", 28),
+    ("nxdomain", "\x04none", 1),
+    ("https", "", 65),
+    ("soa", "", 6),
+    ("ns", "", 2),
+    (VIEW, "", 1),
+];
+
+/// The same as a hit, of zones with views: the client has one of them.
+const VIEW: &str = "view";
+
+/// One for each availability zone of a region.
+const VIEWS: u8 = 3;
 
 /// Nodes of each zone.
 const NODES: u8 = 9;
@@ -29,12 +43,13 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, zones, count] = &arguments[..] else { return usage() };
     let kind = KINDS.into_iter().find(|(name, ..)| name == kind);
-    let (Some((_, labels, record_type)), Ok(zones), Ok(count)) = (kind, zones.parse(), count.parse()) else {
+    let (Some((kind, labels, record_type)), Ok(zones), Ok(count)) = (kind, zones.parse(), count.parse()) else {
         return usage();
     };
     let messages: Vec<_> = (0..zones).map(|number| message(labels, number, record_type)).collect();
     let order: Vec<_> = (0..zones).map(|at| &messages[at * SCATTER % zones][..]).collect();
-    answer(&table(zones), &order, count);
+    let views = if kind == VIEW { VIEWS } else { 0 };
+    answer(&table(zones, views), &order, count);
     ExitCode::SUCCESS
 }
 
@@ -61,16 +76,29 @@ fn zone(number: usize) -> ZoneName {
     ZoneName::parse(&format!("z{number}.alternator.example.com")).expect("a name")
 }
 
-/// Zones as the configuration makes them: a name server of their own, whose address is known.
-fn table(zones: usize) -> ZoneTable {
+/// Zones as the configuration makes them: a name server of their own, whose address is known, and so many views.
+fn table(zones: usize, views: u8) -> ZoneTable {
+    let role = if views > 0 { ViewRole::HasViews } else { ViewRole::Plain };
+    let entries: Vec<_> = (0..zones).map(|number| entry(zone(number), role)).collect();
+    let views = entries.iter().filter(|_| views > 0).map(|entry| (entry.name().clone(), views_of(entry.name(), views)));
+    let views: Vec<_> = views.collect();
+    ZoneTable::new(entries).with_views(views)
+}
+
+fn entry(name: ZoneName, views: ViewRole) -> Arc<ZoneEntry> {
     let nodes = NodeSet::new((1..=NODES).map(|host| IpAddr::from([10, 0, 0, host]))).expect("there are nodes");
-    ZoneTable::new((0..zones).map(|number| {
-        let name = zone(number);
-        let server = ZoneName::parse(&format!("ns.{name}")).expect("a name");
-        let name_servers = NameServers::new([(server, vec![IpAddr::from([192, 0, 2, 53])])]);
-        let entry = ZoneEntry::new(name, ZoneSettings { name_servers, ..ZoneSettings::example() }, 1);
-        entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
-        Arc::new(entry)
+    let server = name.child("ns").expect("a short name");
+    let name_servers = NameServers::new([(server, vec![IpAddr::from([192, 0, 2, 53])])]);
+    let entry = ZoneEntry::new(name, ZoneSettings { name_servers, views, ..ZoneSettings::example() }, 1);
+    entry.learn(&Knowledge::up(&nodes, ZoneState::Live), 1);
+    Arc::new(entry)
+}
+
+/// Views of the networks `192.0.NUMBER.0/24`.
+fn views_of(zone: &ZoneName, views: u8) -> ZoneViews {
+    ZoneViews::new((1..=views).map(|number| {
+        let network = IpNet::new(IpAddr::from([192, 0, number, 0]), 24).expect("a network");
+        View::new(Arc::new([network]), entry(zone.of_view(&network), ViewRole::IsView))
     }))
 }
 

@@ -47,6 +47,7 @@ mod stories;
 mod streams;
 mod tls;
 mod transfer;
+mod views;
 mod watchdog;
 
 use self::support::{ca, daemon, dns, files, http, http2, observe, service_manager, tls_client, upstream, wait};

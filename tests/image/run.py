@@ -109,9 +109,9 @@ def dig(transport, *arguments):
 
 
 def answer(transport):
-    """TTL and address of the answer."""
+    """TTL and address of the first record of the answer."""
     words = dig(transport, "+noall", "+answer").split()
-    return (words[1], words[4]) if len(words) == 5 else None
+    return (words[1], words[4]) if len(words) >= 5 else None
 
 
 def main():

@@ -15,7 +15,7 @@ use crate::{
     },
     config::Forward,
     metrics::Transport,
-    table::{TableEntry, ZoneTable},
+    table::{TableEntry, ZoneTable, ZoneViews},
     types::{AllowedClients, AnswerCount, RateLimit, ZoneName, unix_now},
 };
 
@@ -104,7 +104,7 @@ fn question(name: &ZoneName, query_type: u16) -> Vec<u8> {
 fn addresses(resolution: &Resolution<'_>) -> Vec<IpAddr> {
     match (&resolution.outcome, &resolution.matched) {
         (Outcome::Nodes { family, .. }, Some(Match::Zone(zone))) => {
-            zone.answers.addresses().filter(|address| family.has(address)).collect()
+            zone.source(*family).addresses().filter(|address| family.has(address)).collect()
         }
         (Outcome::NameServerAddresses { family, addresses }, _) => {
             addresses.iter().copied().filter(|address| family.has(address)).collect()
@@ -128,7 +128,9 @@ fn about(resolution: &Resolution<'_>) -> String {
                 _ if total == 1 => "1 address".to_owned(),
                 _ => format!("{total} addresses"),
             };
-            format!("{count} in an answer, TTL {ttl} s")
+            let view = resolution.view().and_then(|view| view.entry.name().view_network());
+            let of_view = view.map(|view| format!(", of the view of {view}")).unwrap_or_default();
+            format!("{count} in an answer{of_view}, TTL {ttl} s")
         }
         Outcome::NameServerAddresses { .. } => "addresses of a name server".to_owned(),
         Outcome::Soa => {
@@ -201,8 +203,34 @@ pub(super) struct ClientExplanation {
     /// `None`: there is no `[forward]`, or the name is a zone's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) is_forwarded: Option<bool>,
+    /// Its view of the zone; `None`: the zone has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) view: Option<ClientView>,
     /// The limit that it shares with the other clients of its network.
     pub(super) rate_limit: Option<String>,
+}
+
+/// The view that a client has of a zone with views.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(super) struct ClientView {
+    /// Its first network; `None`: the client is in no view, so it gets the zone's addresses.
+    pub(super) name: Option<String>,
+    /// The network that the client is in.
+    pub(super) network: Option<String>,
+    /// The view has addresses; if not, the client gets the zone's.
+    pub(super) answered: bool,
+}
+
+impl ClientView {
+    pub(super) fn of(views: &ZoneViews, client: IpAddr) -> Self {
+        let Some(view) = views.of(client) else { return Self { name: None, network: None, answered: false } };
+        let network = view.clients.iter().find(|network| network.contains(&client.to_canonical()));
+        Self {
+            name: view.row.entry.name().view_network().map(str::to_owned),
+            network: network.map(ToString::to_string),
+            answered: view.row.entry.answers().answered.is_some(),
+        }
+    }
 }
 
 impl ClientExplanation {
@@ -219,7 +247,14 @@ impl ClientExplanation {
             }
         };
         let is_forwarded = clients.forward.as_ref().map(|clients| clients.permit(address));
-        Self { address, may_ask, because, is_forwarded, rate_limit: limit.map(|limit| limited(address, limit)) }
+        Self {
+            address,
+            may_ask,
+            because,
+            is_forwarded,
+            view: None,
+            rate_limit: limit.map(|limit| limited(address, limit)),
+        }
     }
 }
 

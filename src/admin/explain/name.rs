@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::{
     Now, Request,
-    dns::{ClientExplanation, DnsAnswer, NameClients, RequestedType, ask},
+    dns::{ClientExplanation, ClientView, DnsAnswer, NameClients, RequestedType, ask},
     zone::ZoneExplanation,
 };
 use crate::{
-    admin::View,
+    admin::{View, api::ZoneView},
     config::Config,
     table::{Position, TableEntry, ZoneTable},
     types::ZoneName,
@@ -25,6 +25,9 @@ pub(super) struct NameExplanation {
     pub(super) place: Place,
     /// The zone whose nodes are answered for the name.
     pub(super) zone: Option<ZoneExplanation>,
+    /// The views of that zone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) views: Vec<ZoneView>,
     /// The upstreams of a name that is in no zone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) upstreams: Vec<String>,
@@ -75,12 +78,13 @@ impl NameExplanation {
         let table = view.table.snapshot();
         let config = view.config.load().config.clone();
         let place = Place::of(&table, &config, name);
-        let zone = match table.find(name.wire()) {
-            Some((TableEntry::Zone(row), _)) if place.kind.has_nodes() => {
-                Some(ZoneExplanation::of(&row.entry, &config, &view.process.node_requests, now))
-            }
+        let row = match table.find(name.wire()) {
+            Some((TableEntry::Zone(row), _)) if place.kind.has_nodes() => Some(row),
             _ => None,
         };
+        let zone = row.map(|row| ZoneExplanation::of(&row.entry, &config, &view.process.node_requests, now));
+        let views = row.and_then(|row| table.views(row.id));
+        let view_of = |client| views.map(|views| ClientView::of(views, client));
         let clients = NameClients::of(&table, name, config.forward.as_ref());
         let asks = request.client.unwrap_or_else(|| clients.example());
         let types = request.query_type.map_or_else(|| RequestedType::ADDRESSES.to_vec(), |one| vec![one]);
@@ -89,7 +93,11 @@ impl NameExplanation {
         Self {
             name: name.to_string(),
             upstreams: upstreams.flat_map(|forward| &forward.upstreams).map(ToString::to_string).collect(),
-            client: request.client.map(|client| ClientExplanation::of(client, &clients, limit)),
+            client: request.client.map(|client| ClientExplanation {
+                view: view_of(client),
+                ..ClientExplanation::of(client, &clients, limit)
+            }),
+            views: row.map(|row| ZoneView::all(&table, row.id)).unwrap_or_default(),
             dns: types.into_iter().map(|one| ask(&table, name, one, asks)).collect(),
             place,
             zone,

@@ -3,12 +3,16 @@
 use super::{
     Explanation, SubjectExplanation,
     address::{AddressExplanation, AddressInZone},
-    dns::{ClientExplanation, DnsAnswer},
+    dns::{ClientExplanation, ClientView, DnsAnswer},
     name::{NameExplanation, Place, PlaceKind},
     zone::{OtherNode, Rules, SameList, Sender, ZoneExplanation, ZoneNode},
 };
 use crate::{
-    admin::{api::Probe, client::escape_controls, history::moment},
+    admin::{
+        api::{Probe, ZoneView},
+        client::escape_controls,
+        history::moment,
+    },
     discovery::node::NODES_MAX,
 };
 
@@ -38,6 +42,7 @@ impl NameExplanation {
         if let Some(zone) = &self.zone {
             zone.write(lines);
         }
+        lines.extend(self.views.iter().map(|view| line("view", &view.sentence())));
         if !self.upstreams.is_empty() {
             lines.push(line("upstreams", &self.upstreams.join(", ")));
         }
@@ -85,8 +90,37 @@ impl ClientExplanation {
             Some(false) => lines.push(line("", "its questions are NOT FORWARDED: it is not in [forward] clients")),
             None => {}
         }
+        if let Some(view) = &self.view {
+            lines.push(line("", &view.sentence()));
+        }
         let limit = self.rate_limit.as_deref().unwrap_or("none: [server] rate_limit is not set");
         lines.push(line("limit", limit));
+    }
+}
+
+impl ClientView {
+    fn sentence(&self) -> String {
+        match (&self.name, &self.network, self.answered) {
+            (Some(view), Some(network), true) => format!("it has the view of {view}, which has {network}"),
+            (Some(view), Some(network), false) => {
+                format!(
+                    "it has the view of {view}, which has {network} and no node in service: it gets the zone's addresses"
+                )
+            }
+            _ => "it is in no view: it gets the zone's addresses".to_owned(),
+        }
+    }
+}
+
+impl ZoneView {
+    fn sentence(&self) -> String {
+        let scope = self.scope_in_force.as_ref().map(|scope| format!(", {scope}")).unwrap_or_default();
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let addresses = match self.addresses.as_slice() {
+            [] => String::new(),
+            addresses => format!("; {}", joined(addresses)),
+        };
+        format!("of {}{scope}: {}{reason}{addresses}", self.name, self.state)
     }
 }
 

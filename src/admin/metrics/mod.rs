@@ -8,6 +8,7 @@
 mod format;
 mod process;
 mod transfers;
+mod views;
 
 use std::{
     fmt,
@@ -67,6 +68,7 @@ impl Collector for Scrape {
         self.probes(&mut families)?;
         self.node_requests(&mut families)?;
         self.zone_states(&mut families)?;
+        self.views(&mut families)?;
         self.node_changes(&mut families)?;
         self.snapshot(&mut families)?;
         self.configuration(&mut families)?;
@@ -418,6 +420,7 @@ mod tests {
             "ignored",
             "fast_lane",
             "forwarded",
+            "view_queries",
             "transfers",
             "transfer_refusals",
             "notifies",
@@ -447,6 +450,7 @@ mod tests {
             "config_last_success_timestamp_seconds",
             "certificate_expiry_timestamp_seconds",
             "catalog_serial",
+            "view_state",
             "secondary_serial",
             "secondary_lag_seconds",
             "secondary_unconfirmed_seconds",

@@ -133,9 +133,17 @@ function zoneHistory(changes) {
   const items = foldChanges([...changes].reverse()).map((change) =>
     el("li", { class: change.to === "down" || SEVERITY[change.to] === "critical" ? "bad" : null },
       el("time", { datetime: change.at }, `${change.at.slice(0, 10)} ${clock(change.at)}`), " ",
-      change.nodes.length === 0 && change.change === "state" ? "the zone " : "",
+      change.nodes.length === 0 && change.change === "state" ? (change.view ? `the view of ${change.view} ` : "the zone ") : "",
       changeText(change), change.reason ? `: ${foldErrors(change.reason)}` : ""));
   return items.length > 0 ? el("ol", { class: "history" }, items) : el("p", { class: "muted" }, "nothing has changed since the start");
+}
+
+function zoneViews(views) {
+  const items = views.map((view) => el("li", null,
+    `${view.clients.join(", ")}: `, el("span", { class: `pill ${view.state}` }, view.state), " ",
+    view.addresses.length > 0 ? ranges(view.addresses) : "gets the zone's addresses",
+    view.reason ? `: ${foldErrors(view.reason)}` : ""));
+  return el("ul", null, items);
 }
 
 const card = (id, title, ...content) =>
@@ -147,6 +155,7 @@ function drawZonePage(zone, changes, explained) {
       el("span", { class: "state" }, zone.state), " for ", age(zone.since),
       zone.reason ? el("p", null, foldErrors(zone.reason)) : null),
     card("zone-facts", "Answers", zoneFacts(zone)),
+    zone.views ? card("zone-views", "Views by client", zoneViews(zone.views)) : null,
     card("zone-nodes", "Nodes", el("div", { class: "wide", tabindex: "0", role: "region", "aria-labelledby": "zone-nodes" }, nodeTable(zone))),
     explained ? card("zone-lists", "Lists by sender", zoneLists(explained)) : null,
     card("zone-plot", "States of the nodes over time", statePlot(zone, changes)),

@@ -17,7 +17,7 @@ use super::{
     resolve::{Subject, query_type_label, resolve, subject},
     soa::SoaParts,
     wire::{CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_NS},
-    worker::{NameServerRecords, Worker},
+    worker::{ClientMatters, NameServerRecords, Worker, ZoneSummary},
 };
 use crate::{
     metrics::{Rcode, Transport},
@@ -66,7 +66,9 @@ impl Responder<'_> {
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         let zone = worker.summary(row);
-        if !zone.is_open && !row.entry.answers().settings.clients.permit(reply.client.address) {
+        if zone.client_matters == ClientMatters::ForAccess
+            && !row.entry.answers().settings.clients.permit(reply.client.address)
+        {
             return None;
         }
         let query_type = reply.query.query_type;
@@ -77,6 +79,13 @@ impl Responder<'_> {
             Subject::Soa => reply.write_soa(worker.soa(row.id), out),
             Subject::NameServers => self.write_name_servers(row, reply, worker, out),
             Subject::Records => match query_type {
+                TYPE_A | TYPE_AAAA
+                    if zone.client_matters != ClientMatters::No
+                        && let Some(view) = self.view(row, reply.client)
+                        && let Some(is_written) = self.write_view((view, &zone), reply, worker, out) =>
+                {
+                    is_written
+                }
                 // SERVFAIL and its reason.
                 TYPE_A | TYPE_AAAA if !zone.is_answered => false,
                 TYPE_A if zone.has_v4 => reply.write_nodes::<Ipv4Addr>(row.id, &zone, worker, out),
@@ -87,6 +96,35 @@ impl Responder<'_> {
             Subject::Nothing | Subject::NoName => reply.write_negative(rcode, worker.soa(row.id), out),
         };
         is_written.then_some(rcode)
+    }
+
+    /// The view of a client, if it has one.
+    fn view(&self, row: &Row, client: &Client) -> Option<&Row> {
+        self.table.views(row.id)?.of(client.address).map(|view| &view.row)
+    }
+
+    /// Writes addresses of a view, and counts that. `None`: it has none of the question's family, so the client gets those of the
+    /// zone; `false`: the slow path must write them.
+    fn write_view(
+        &self,
+        (view, zone): (&Row, &ZoneSummary),
+        reply: &PlainReply<'_>,
+        worker: &mut Worker,
+        out: &mut Vec<u8>,
+    ) -> Option<bool> {
+        let nodes = worker.summary(view);
+        // What is no address is the zone's.
+        let summary = ZoneSummary { ttl: zone.ttl, count: zone.count, ..nodes };
+        let is_written = match reply.query.query_type {
+            TYPE_A if nodes.has_v4 => reply.write_nodes::<Ipv4Addr>(view.id, &summary, worker, out),
+            TYPE_AAAA if nodes.has_v6 => reply.write_nodes::<Ipv6Addr>(view.id, &summary, worker, out),
+            _ => return None,
+        };
+        if is_written {
+            let kind = (query_type_label(reply.query.query_type), Rcode::NoError);
+            worker.count_row(view, kind, reply.client.transport, self.counters);
+        }
+        Some(is_written)
     }
 
     /// Writes the NS records. The slow path makes them when they are first asked for.

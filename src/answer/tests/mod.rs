@@ -13,8 +13,8 @@ use hickory_server::proto::op::{Message, ResponseCode};
 use super::*;
 use crate::{
     table::{
-        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, ZoneEntry,
-        ZoneSettings, ZoneTable,
+        CookieSecret, CookieSecrets, DomainEntry, DomainSettings, Knowledge, NameServers, ServerSettings, View,
+        ViewRole, ZoneEntry, ZoneSettings, ZoneTable, ZoneViews,
     },
     types::{AllowedClients, AnswerCount, NodeSet, Ttl, ZoneName, ZoneState},
 };
@@ -79,7 +79,36 @@ fn world() -> ZoneTable {
         entry("long.alt.test", with_servers(&[&long]), known(&["10.0.0.7"], false)),
         entry("many.alt.test", with_servers(&servers_of_many), known(&["10.0.0.7"], false)),
     ];
-    ZoneTable::with_domains(zones, [hang]).with_server(server_settings())
+    let (viewed, views) = viewed();
+    let zones = zones.into_iter().chain(viewed);
+    ZoneTable::with_domains(zones, [hang]).with_server(server_settings()).with_views(views)
+}
+
+/// Zones with views, of which the second one has no addresses of its own.
+fn viewed() -> (Vec<Arc<ZoneEntry>>, Vec<(ZoneName, ZoneViews)>) {
+    let settings = |count| ZoneSettings { count, views: ViewRole::HasViews, ..ZoneSettings::example() };
+    let two = AnswerCount::AtMost(NonZeroU16::new(2).unwrap());
+    let closed = AllowedClients::Networks(Arc::new(["198.51.100.0/25".parse().unwrap()]));
+    let closed = ZoneSettings { clients: closed, ..settings(AnswerCount::All) };
+    let zones = vec![
+        entry("views.alt.test", settings(two), known(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::9"], false)),
+        entry("bare.alt.test", closed, Knowledge::Waiting(None)),
+    ];
+    let views = zones.iter().map(|zone| {
+        let view = |network: &str, knowledge| {
+            let network = network.parse().unwrap();
+            let settings = ZoneSettings { ttl: Ttl::from_secs(9).unwrap(), ..settings(AnswerCount::ONE) };
+            let view =
+                ZoneEntry::new(zone.name().of_view(&network), ZoneSettings { views: ViewRole::IsView, ..settings }, 1);
+            view.learn(&knowledge, 1);
+            View::new(Arc::new([network]), Arc::new(view))
+        };
+        let v4 = view("198.51.100.0/24", known(&["10.0.1.1", "10.0.1.2", "10.0.1.3"], true));
+        let v6 = view("192.0.2.0/24", known(&["2001:db8::1", "2001:db8::2"], false));
+        (zone.name().clone(), ZoneViews::new([v4, v6]))
+    });
+    let views = views.collect();
+    (zones, views)
 }
 
 /// With secrets of which the cookies are known.

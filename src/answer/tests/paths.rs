@@ -6,7 +6,11 @@ use hickory_server::proto::op::MessageType;
 use proptest::prelude::*;
 
 use super::*;
-use crate::answer::wire::HEADER_OCTETS;
+use crate::{
+    answer::wire::HEADER_OCTETS,
+    table::{Known, Node},
+    types::NodeState,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -107,6 +111,48 @@ proptest! {
         }
     }
 
+    /// The same with a view: whatever is learnt of it and of its zone.
+    #[test]
+    fn both_paths_agree_about_views(
+        events in prop::collection::vec((0_u8..6, 0_u8..20, any::<bool>()), 1..60),
+        seed in any::<u64>(),
+    ) {
+        let settings = ZoneSettings { views: ViewRole::HasViews, ..ZoneSettings::example() };
+        let zone = entry("a.test", settings.clone(), Knowledge::Waiting(None));
+        let network = "198.51.100.0/24".parse().unwrap();
+        let of_view = ZoneSettings { views: ViewRole::IsView, ..ZoneSettings::example() };
+        let view = entry("b.test", of_view, Knowledge::Waiting(None));
+        let views = ZoneViews::new([View::new(Arc::new([network]), view.clone())]);
+        let table = ZoneTable::new([zone.clone()]).with_views([(zone.name().clone(), views)]);
+        let mut one = Worker::seeded(seed);
+        let mut other = Worker::seeded(seed);
+        for (event, number, is_in_view) in events {
+            match event {
+                0 => zone.learn(&numbered(1..=number, ZoneState::Live), 1),
+                1 => view.learn(&numbered(3..=number, ZoneState::Live), 1),
+                2 => view.learn(&numbered(1..=number, ZoneState::Stale), 1),
+                3 => {
+                    let count = NonZeroU16::new(number.into()).map_or(AnswerCount::All, AnswerCount::AtMost);
+                    zone.configure(&ZoneSettings { count, ..settings.clone() }, 1);
+                }
+                4 => view.learn(&down(number), 1),
+                _ => view.drain(&(1..=number).map(|n| (IpAddr::from([10, 0, 0, n]), std::time::UNIX_EPOCH)).collect(), 1),
+            }
+            let record_type = ["A", "AAAA", "ANY", "HTTPS"][usize::from(number % 4)];
+            let query = Ask::parse(&format!("a.test. {record_type} +1232")).octets();
+            let address = if is_in_view { CLIENT } else { IpAddr::from([192, 0, 2, 1]) };
+            let client = Client { address, transport: Transport::Udp, now: NOW };
+            let counters = [ProcessCounters::default(), ProcessCounters::default()];
+            let (mut either, mut slow) = (Vec::new(), Vec::new());
+            let answered = responder(&table, &counters[0]).answer(&query, &client, &mut one, &mut either);
+            prop_assert_eq!(answered, Answered::Reply);
+            let answered = responder(&table, &counters[1]).answer_slow(&query, &client, &mut other, &mut slow);
+            prop_assert_eq!(answered, Answered::Reply);
+            prop_assert_eq!(text_of(&either), text_of(&slow));
+            prop_assert_eq!(either, slow);
+        }
+    }
+
     #[test]
     fn answers_are_distinct_nodes(
         zone in prop::sample::select(&["c1", "big", "fill", "one"][..]),
@@ -123,6 +169,50 @@ proptest! {
         prop_assert!(seen.iter().all(|address| nodes.iter().any(|node| IpAddr::V4(*node) == *address)));
         prop_assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), seen.len());
     }
+}
+
+/// Addresses, TTL and rcode of both paths' answers for a client.
+fn seen_by(client: [u8; 4], text: &str) -> String {
+    let table = world();
+    let ask = Ask::parse(text);
+    let client = Client { address: client.into(), transport: ask.transport, now: NOW };
+    check_paths(world, &ask.octets(), &client, 1).unwrap();
+    let mut out = Vec::new();
+    let counters = ProcessCounters::default();
+    let answered = responder(&table, &counters).answer(&ask.octets(), &client, &mut Worker::seeded(1), &mut out);
+    assert_eq!(answered, Answered::Reply);
+    let message = Message::from_vec(&out).unwrap();
+    let mut addresses: Vec<_> =
+        message.answers.iter().map(|record| format!("{} {}", record.data, record.ttl)).collect();
+    addresses.sort();
+    let counted = counts_of(&table, &counters).into_iter().filter(|line| line.contains('/')).count();
+    let of_view = if counted > 0 { " of a view" } else { "" };
+    format!("{} {}{of_view}", word(message.metadata.response_code), addresses.join(" ")).trim_end().to_owned()
+}
+
+#[test]
+fn a_client_gets_the_addresses_of_its_view_and_else_those_of_the_zone() {
+    let (v4, v6, none) = ([198, 51, 100, 1], [192, 0, 2, 1], [203, 0, 113, 1]);
+    let rack = ["10.0.1.1 4", "10.0.1.2 4", "10.0.1.3 4"];
+    let seen = seen_by(v4, "views.alt.test. A");
+    assert!(seen.ends_with(" of a view") && rack.iter().filter(|node| seen.contains(**node)).count() == 2, "{seen}");
+    assert_eq!(seen_by(v4, "views.alt.test. AAAA"), "NOERROR 2001:db8::9 4");
+    assert_eq!(seen_by(v4, "views.alt.test. HTTPS"), "NOERROR");
+    assert_eq!(seen_by(v6, "views.alt.test. AAAA"), "NOERROR 2001:db8::1 4 2001:db8::2 4 of a view");
+    for client in [v6, none] {
+        assert!(seen_by(client, "views.alt.test. A").starts_with("NOERROR 10.0.0."));
+    }
+    assert_eq!(seen_by(none, "views.alt.test. AAAA"), "NOERROR 2001:db8::9 4");
+    // The zone knows no node: what the view does not have is no denial.
+    assert_eq!(seen_by(v4, "bare.alt.test. A"), format!("NOERROR {} of a view", rack.join(" ").replace(" 4", " 2")));
+    assert_eq!(seen_by(v4, "bare.alt.test. AAAA"), "SERVFAIL");
+    assert_eq!(seen_by([198, 51, 100, 200], "bare.alt.test. A"), "REFUSED", "clients of the zone");
+}
+
+/// Nodes that are all down.
+fn down(count: u8) -> Knowledge {
+    let node = |n: u8| Node { state: NodeState::Down, ..Node::up(IpAddr::from([10, 0, 0, n])) };
+    Knowledge::Known(Known { nodes: (1..=count).map(node).collect(), state: ZoneState::Live, expired: false })
 }
 
 /// Every reply can be read by another parser, keeps its limit, and echoes the identity.
@@ -175,7 +265,8 @@ fn counts_of(table: &ZoneTable, counters: &ProcessCounters) -> Vec<String> {
     for &query_type in QueryType::ALL {
         for &rcode in Rcode::ALL {
             for transport in [Transport::Udp, Transport::Tcp] {
-                let zones = table.entries().map(|entry| {
+                let views = table.all_views().map(|view| &view.row.entry);
+                let zones = table.entries().chain(views).map(|entry| {
                     (entry.name().to_string(), entry.queries(&counters.workers, query_type, rcode, transport))
                 });
                 let no_zone = (String::new(), counters.no_zone.value(query_type, rcode, transport));
@@ -243,6 +334,11 @@ fn common_questions_take_the_fast_path_and_others_do_not() {
         "typo.hang.test. A +1232 do",
         "ns.hang.test. A",
         "ns.hang.test. AAAA",
+        "views.alt.test. A",
+        "views.alt.test. AAAA +1232",
+        "views.alt.test. HTTPS",
+        "bare.alt.test. A +1232 cookie",
+        "bare.alt.test. SOA",
     ] {
         assert!(takes(world, fast), "{fast}");
     }
@@ -268,6 +364,7 @@ fn common_questions_take_the_fast_path_and_others_do_not() {
         "secret.alt.test. A",
         "x.secret.alt.test. A",
         "hang.test. NS",
+        "bare.alt.test. AAAA",
         ". SOA",
     ] {
         assert!(!takes(world, slow), "{slow}");
@@ -307,6 +404,9 @@ fn any_question() -> impl Strategy<Value = Vec<u8>> {
         "x.far.alt.test",
         "long.alt.test",
         "x.long.alt.test",
+        "views.alt.test",
+        "x.views.alt.test",
+        "bare.alt.test",
         "many.alt.test",
         "ns7.many.alt.test",
         "hang.test",

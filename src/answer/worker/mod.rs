@@ -12,7 +12,7 @@ use std::{
 use rand::{SeedableRng, rngs::StdRng};
 use smallvec::Array;
 
-pub(super) use self::zone::{NameServerRecords, ZoneSummary};
+pub(super) use self::zone::{ClientMatters, NameServerRecords, ZoneSummary};
 use self::{
     shuffle::ShuffleBag,
     zone::{CachedZone, INLINE_V4, INLINE_V6, NEVER},
@@ -164,21 +164,32 @@ impl Worker {
     pub(super) fn count(
         &mut self,
         row: &Row,
+        kind: (QueryType, Rcode),
+        transport: Transport,
+        counters: &ProcessCounters,
+    ) {
+        self.count_fast(counters);
+        self.count_row(row, kind, transport, counters);
+    }
+
+    /// Counts an answer of the fast path where a row counts its own: that of a zone, or of the view that it came from.
+    #[inline]
+    pub(super) fn count_row(
+        &mut self,
+        row: &Row,
         (query_type, rcode): (QueryType, Rcode),
         transport: Transport,
         counters: &ProcessCounters,
     ) {
-        let own = self.count_fast(counters);
+        let own = self.counters.get_or_insert_with(|| counters.workers.take());
         if transport != Transport::Udp || !own.count_datagram(row.id, query_type, rcode) {
             row.entry.counters().queries.of(query_type, rcode, transport).increment();
         }
     }
 
-    /// Counts an answer of the fast path, and returns where else it may be counted.
-    pub(super) fn count_fast(&mut self, counters: &ProcessCounters) -> &WorkerCounters {
-        let own = self.counters.get_or_insert_with(|| counters.workers.take());
-        own.count();
-        own
+    /// Counts an answer of the fast path.
+    pub(super) fn count_fast(&mut self, counters: &ProcessCounters) {
+        self.counters.get_or_insert_with(|| counters.workers.take()).count();
     }
 }
 

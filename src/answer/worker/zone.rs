@@ -13,7 +13,7 @@ use crate::{
         soa::SoaParts,
         wire::{FLAG_TRUNCATED, HEADER_OCTETS, RCODE_BITS},
     },
-    table::ZoneEntry,
+    table::{ViewRole, ZoneEntry, ZoneSettings},
     types::{AllowedClients, AnswerCount, ZoneState},
 };
 
@@ -54,14 +54,34 @@ pub(in crate::answer) struct ZoneSummary {
     pub(in crate::answer) ttl: u32,
     pub(in crate::answer) count: AnswerCount,
     pub(in crate::answer) subdomains: bool,
-    /// Every client may ask.
-    pub(in crate::answer) is_open: bool,
+    pub(in crate::answer) client_matters: ClientMatters,
     pub(in crate::answer) is_stale: bool,
     /// There is a node, or a seed, to answer with.
     pub(in crate::answer) is_answered: bool,
     /// Of each family, whether there is an address.
     pub(in crate::answer) has_v4: bool,
     pub(in crate::answer) has_v6: bool,
+}
+
+/// What the answer depends on of the client.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(in crate::answer) enum ClientMatters {
+    /// Nothing: every client may ask, and gets the same.
+    No,
+    /// Every client may ask, and some get the addresses of a view.
+    ForView,
+    /// Not every client may ask.
+    ForAccess,
+}
+
+impl ClientMatters {
+    fn of(settings: &ZoneSettings) -> Self {
+        match (&settings.clients, settings.views) {
+            (AllowedClients::Networks(_), _) => Self::ForAccess,
+            (AllowedClients::Any, ViewRole::HasViews) => Self::ForView,
+            (AllowedClients::Any, ViewRole::Plain | ViewRole::IsView) => Self::No,
+        }
+    }
 }
 
 /// [`SoaParts`] that are kept.
@@ -98,7 +118,7 @@ impl CachedZone {
             ttl: answers.address_ttl(),
             count: answers.settings.count,
             subdomains: answers.settings.subdomains,
-            is_open: answers.settings.clients == AllowedClients::Any,
+            client_matters: ClientMatters::of(&answers.settings),
             is_stale: answers.state() == ZoneState::Stale,
             is_answered: answers.answered.is_some(),
             has_v4: !answers.v4.is_empty(),
@@ -167,7 +187,7 @@ impl Default for ZoneSummary {
             ttl: 0,
             count: AnswerCount::ONE,
             subdomains: false,
-            is_open: false,
+            client_matters: ClientMatters::ForAccess,
             is_stale: false,
             is_answered: false,
             has_v4: false,

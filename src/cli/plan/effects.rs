@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::{KnownZone, differences::SectionPlan};
+use super::{KnownZone, differences::SectionPlan, views};
 use crate::{
     config::{Config, Scheme, Zone, changed_zone_keys},
-    table::{Answers, NameServers, ZoneSettings},
+    table::{Answers, NameServers, ViewRole, ZoneSettings},
     types::{AnswerCount, Seed, ZoneName, suffixes},
 };
 
@@ -109,6 +109,9 @@ fn changed(old: &Zone, new: &Zone, known: Option<&KnownZone>) -> Vec<String> {
     };
     add(has("health"), health);
     add(old.cluster.scheme != new.cluster.scheme && new.cluster.scheme == Scheme::Http, "nodes are asked without TLS");
+    if has("views") {
+        sentences.extend(views::effects(old, new));
+    }
     match known {
         Some(known) => sentences.extend(answer_changes(old, new, known, &keys)),
         None => sentences.push("what the zone answers now is not known".to_owned()),
@@ -177,6 +180,7 @@ fn settings(zone: &Zone) -> ZoneSettings {
         delegations: Arc::default(),
         rules: zone.rules.clone(),
         clients: zone.clients.clone(),
+        views: ViewRole::Plain,
     }
 }
 

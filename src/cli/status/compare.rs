@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::document::{Document, Drain, Zone};
+use super::document::{Document, Drain, View, Zone};
 use crate::admin::client::escape_controls;
 
 /// A sentence for each difference between the first server, here, and another one, there.
@@ -31,26 +31,44 @@ pub fn differences(here: &Document, there: &Document) -> Vec<String> {
         match (ours.get(name), theirs.get(name)) {
             (Some(_), None) => found.push(format!("{name} is a zone only here")),
             (None, Some(_)) => found.push(format!("{name} is a zone only there")),
-            (Some(ours), Some(theirs)) => found.extend(zone_difference(ours, theirs)),
+            (Some(ours), Some(theirs)) => found.extend(zone_differences(ours, theirs)),
             (None, None) => {}
         }
     }
     found.iter().map(|line| escape_controls(line)).collect()
 }
 
-fn zone_difference(here: &Zone, there: &Zone) -> Option<String> {
-    let addresses = |zone: &Zone| zone.answers.iter().copied().collect::<BTreeSet<IpAddr>>();
-    let (ours, theirs) = (addresses(here), addresses(there));
-    if ours == theirs {
+/// Of the zone itself, and of the views that both servers have.
+fn zone_differences(here: &Zone, there: &Zone) -> Vec<String> {
+    let of_zone =
+        |zone: &Zone| Answered { addresses: zone.answers.iter().copied().collect(), state: zone.state.clone() };
+    let of_view =
+        |view: &View| Answered { addresses: view.addresses.iter().copied().collect(), state: view.state.clone() };
+    let mut found: Vec<_> = answer_difference(&here.name, &of_zone(here), &of_zone(there)).into_iter().collect();
+    for ours in &here.views {
+        let theirs = there.views.iter().find(|view| view.name == ours.name);
+        let name = format!("the view of {} of {}", ours.name, here.name);
+        found.extend(theirs.and_then(|theirs| answer_difference(&name, &of_view(ours), &of_view(theirs))));
+    }
+    found
+}
+
+/// What a server answers for a zone or a view, and its state.
+struct Answered {
+    addresses: BTreeSet<IpAddr>,
+    state: String,
+}
+
+fn answer_difference(name: &str, here: &Answered, there: &Answered) -> Option<String> {
+    if here.addresses == there.addresses {
         return None;
     }
-    let only = |some: &BTreeSet<IpAddr>, others: &BTreeSet<IpAddr>, place: &str| {
-        let only: Vec<String> = some.difference(others).map(ToString::to_string).collect();
+    let only = |some: &Answered, others: &Answered, place: &str| {
+        let only: Vec<String> = some.addresses.difference(&others.addresses).map(ToString::to_string).collect();
         (!only.is_empty()).then(|| format!("{} only {place}", only.join(", ")))
     };
-    let parts = [only(&ours, &theirs, "here"), only(&theirs, &ours, "there")];
+    let parts = [only(here, there, "here"), only(there, here, "there")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    let name = &here.name;
     Some(format!("{name} is answered with {} ({} here, {} there)", parts.join("; "), here.state, there.state))
 }
 
@@ -93,6 +111,23 @@ mod tests {
             ["drained only here: 10.0.0.1 in all zones"]
         );
         assert_eq!(differences(&here, &drained(&drains[1..])), ["drained only there: 10.0.0.1 in the zone a."]);
+        let with_view = |address: &str| {
+            let mut document = here.clone();
+            document.zones[0].views = vec![View {
+                name: "10.1.0.0/16".into(),
+                state: "live".into(),
+                reason: None,
+                since: String::new(),
+                addresses: vec![address.parse().unwrap()],
+            }];
+            document
+        };
+        assert_eq!(
+            differences(&with_view("10.0.0.1"), &with_view("10.0.0.2")),
+            [
+                "the view of 10.1.0.0/16 of a. is answered with 10.0.0.1 only here; 10.0.0.2 only there (live here, live there)"
+            ]
+        );
         assert!(differences(&here, &here).is_empty(), "the order of addresses does not count");
     }
 }

@@ -60,9 +60,27 @@ pub struct Zone {
     pub answers: Vec<IpAddr>,
     /// Its listed nodes.
     pub nodes: Vec<Node>,
+    /// Its views. An older server does not say.
+    #[serde(default)]
+    pub views: Vec<View>,
     /// What the secondaries have of it. An older server does not say.
     #[serde(default)]
     pub secondaries: Vec<Secondary>,
+}
+
+/// A view of a zone: the nodes that some clients get.
+#[derive(Clone, Debug, Deserialize)]
+pub struct View {
+    /// The first network of its clients.
+    pub name: String,
+    /// The word for its state.
+    pub state: String,
+    /// Why it is not live.
+    pub reason: Option<String>,
+    /// When the state began.
+    pub since: String,
+    /// The addresses that its clients get; none: they get those of the zone.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What a secondary has of a zone.

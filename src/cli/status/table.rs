@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::document::{Document, Zone};
+use super::document::{Document, View, Zone};
 use crate::admin::client::escape_controls;
 
 /// How the table is shown.
@@ -46,7 +46,18 @@ pub fn render(document: &Document, appearance: Appearance) -> String {
     let _ = writeln!(text, "{} {word}: {}", zones.len(), escape_controls(&states.join(", ")));
     let fitting =
         appearance.lines.map_or(usize::MAX, |lines| lines.saturating_sub(OTHER_LINES + diagnostics_lines).max(1));
-    let rows: Vec<[String; 5]> = zones.iter().take(fitting).map(|zone| row(zone)).collect();
+    let mut rows: Vec<[String; 5]> = Vec::new();
+    let mut shown = 0;
+    for zone in &zones {
+        let views = zone.views.iter().map(view_row);
+        // One zone is shown at least, and with each zone its views.
+        if shown > 0 && rows.len() + 1 + views.len() > fitting {
+            break;
+        }
+        rows.push(row(zone));
+        rows.extend(views);
+        shown += 1;
+    }
     let widths: [usize; 5] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.max().unwrap_or_default().max(HEADINGS[column].len())
@@ -56,8 +67,8 @@ pub fn render(document: &Document, appearance: Appearance) -> String {
         let color = if appearance.colors { color(&row[1]) } else { "" };
         write_row(&mut text, row, &widths, color);
     }
-    if zones.len() > rows.len() {
-        let _ = writeln!(text, "and {} more that do not fit", zones.len() - rows.len());
+    if zones.len() > shown {
+        let _ = writeln!(text, "and {} more that do not fit", zones.len() - shown);
     }
     text
 }
@@ -94,6 +105,17 @@ fn drains(document: &Document) -> String {
 
 fn row(zone: &Zone) -> [String; 5] {
     let texts = [&zone.name, &zone.state, &zone.counts(), &zone.since, zone.reason.as_deref().unwrap_or_default()];
+    texts.map(|text: &str| escape_controls(text).replace('\n', " "))
+}
+
+/// A view, below its zone.
+fn view_row(view: &View) -> [String; 5] {
+    let addresses = match view.addresses.len() {
+        0 => "the zone's".to_owned(),
+        count => count.to_string(),
+    };
+    let name = format!("  view {}", view.name);
+    let texts = [&name, &view.state, &addresses, &view.since, view.reason.as_deref().unwrap_or_default()];
     texts.map(|text: &str| escape_controls(text).replace('\n', " "))
 }
 
@@ -159,6 +181,31 @@ a.example.  live        2/2     2026-11-26T05:12:09Z
 c.example.  live        1/2     2026-11-26T05:12:09Z
 ";
         assert_eq!(render(&document(None), Appearance::default()), expected);
+    }
+
+    #[test]
+    fn each_view_has_a_line_below_its_zone() {
+        let mut document = document(None);
+        let view = |name: &str, state: &str, addresses: &[&str], reason: Option<&str>| View {
+            name: name.into(),
+            state: state.into(),
+            reason: reason.map(str::to_owned),
+            since: "2026-11-26T05:12:09Z".into(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        document.zones.truncate(1);
+        document.zones[0].views = vec![
+            view("10.0.1.0/24", "live", &["10.0.0.1", "10.0.0.2"], None),
+            view("10.0.2.0/24", "unanswered", &[], Some("no node of the view is in service")),
+        ];
+        let text = render(&document, Appearance::default());
+        let lines: Vec<_> = text.lines().skip(3).collect();
+        let expected = [
+            "a.example.          live        2/2         2026-11-26T05:12:09Z",
+            "  view 10.0.1.0/24  live        2           2026-11-26T05:12:09Z",
+            "  view 10.0.2.0/24  unanswered  the zone's  2026-11-26T05:12:09Z  no node of the view is in service",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

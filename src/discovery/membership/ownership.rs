@@ -62,11 +62,11 @@ impl AddressOwnership {
 }
 
 impl OtherZones<'_> {
-    /// Whether a zone that has not the same label answers a node.
+    /// Whether a zone that has not the same label answers a node. A zone and its views are one.
     pub fn answer(&self, node: IpAddr) -> bool {
         let index = self.ownership.index();
         let zones = index.by_node.get(&(node, self.port)).map_or(&[][..], Vec::as_slice);
-        zones.iter().filter(|other| *other != self.zone).any(|other| {
+        zones.iter().filter(|other| !other.is_same_zone(self.zone)).any(|other| {
             let label = index.zones.get(other).and_then(|other| other.label.as_ref());
             label.is_none() || label != self.label
         })
@@ -144,6 +144,9 @@ mod tests {
         assert!(answered(&ownership, "a", "prod", 5) && !answered(&ownership, "a", "prod", 7));
         assert!(answered(&ownership, "a", "stage", 7));
         assert!(!answered(&ownership, "b", "", 5), "its own");
+        let view = zone("b").of_view(&"10.0.0.0/24".parse().unwrap());
+        let zones = OtherZones { ownership: &ownership, zone: &view, port: PORT, label: None };
+        assert!(!zones.answer(node(5)) && zones.answer(node(7)), "a view is of its zone's cluster");
         assert!(!answered(&ownership, "a", "", 9));
     }
 

@@ -168,6 +168,7 @@ fn zone(seeds: &[&str]) -> config::Zone {
         rules: AddressRules::default(),
         max_stale: None,
         clients: crate::types::AllowedClients::Any,
+        views: Vec::new(),
         cluster_label: None,
         cluster_id: None,
         identity: config::Identity::Unsigned,
