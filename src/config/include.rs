@@ -89,6 +89,8 @@ impl IncludePattern {
     pub fn matches(&self, name: &str) -> bool {
         match self.only_name() {
             Some(only) => name == only,
+            // `glob` keeps wildcards from a leading dot, but lets `*.` match the names `..` and `.a.`.
+            None if name.starts_with('.') && !self.name.as_str().starts_with('.') => false,
             None => !name.ends_with(BACKUP_MARK) && self.name.matches_with(name, OPTIONS),
         }
     }
@@ -232,6 +234,7 @@ mod tests {
         ] {
             assert_eq!(pattern.matches(name), expected, "{name}");
         }
+        assert!(!IncludePattern::parse("d/*.").unwrap().matches(".."));
         let all = IncludePattern::parse("d/*").unwrap();
         assert!(all.matches("a") && !all.matches("a~") && !all.matches("..data"));
         let some = IncludePattern::parse("[ab]?.toml").unwrap();
