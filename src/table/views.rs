@@ -27,9 +27,20 @@ pub struct ZoneViews {
 /// A network, and the place of its view.
 #[derive(Debug)]
 struct ClientRange {
-    first: IpAddr,
-    last: IpAddr,
+    first: ClientKey,
+    last: ClientKey,
     view: usize,
+}
+
+/// An address, in a form that is cheap to compare: whether it is of IPv6, and its bits.
+type ClientKey = (bool, u128);
+
+/// A mapped IPv4 address counts as what it stands for.
+fn key(address: IpAddr) -> ClientKey {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => (false, v4.to_bits().into()),
+        IpAddr::V6(v6) => (true, v6.to_bits()),
+    }
 }
 
 impl View {
@@ -45,8 +56,11 @@ impl ZoneViews {
         let views: Box<[View]> = views.into_iter().collect();
         let networks =
             views.iter().enumerate().flat_map(|(place, view)| view.clients.iter().map(move |network| (place, network)));
-        let ranges =
-            networks.map(|(view, network)| ClientRange { first: network.network(), last: network.broadcast(), view });
+        let range = |(view, network): (usize, &IpNet)| {
+            let [first, last] = [network.network(), network.broadcast()].map(key);
+            ClientRange { first, last, view }
+        };
+        let ranges = networks.map(range);
         let mut ranges: Box<[ClientRange]> = ranges.collect();
         ranges.sort_unstable_by_key(|range| range.first);
         Self { views, ranges }
@@ -54,7 +68,7 @@ impl ZoneViews {
 
     /// The view of a client.
     pub fn of(&self, client: IpAddr) -> Option<&View> {
-        let client = client.to_canonical();
+        let client = key(client);
         let after = self.ranges.partition_point(|range| range.first <= client);
         let range = self.ranges.get(after.checked_sub(1)?)?;
         if client <= range.last { self.views.get(range.view) } else { None }
