@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::View;
 use crate::{
     metrics::ZoneId,
-    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry, ZoneTable, ZoneViews},
+    table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry, ZoneTable},
     transfer::{self, SecondaryState},
     types::{self, ClusterId, ZoneName},
 };
@@ -160,7 +160,7 @@ pub(super) struct ZoneView {
 impl ZoneView {
     /// Those of a zone, in the order of the file.
     pub(super) fn all(table: &ZoneTable, zone: ZoneId) -> Vec<Self> {
-        table.views(zone).into_iter().flat_map(ZoneViews::iter).map(Self::of).collect()
+        table.each_view(zone).map(Self::of).collect()
     }
 
     fn of(view: &table::View) -> Self {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     snapshot::SnapshotStore,
-    table::{DRAIN_TIME_MAX, Drain, Drains, SharedTable, ZoneEntry, ZoneTable, ZoneViews},
+    table::{DRAIN_TIME_MAX, Drain, Drains, SharedTable, ZoneEntry, ZoneTable},
     types::{ZoneName, canonical, printable, unix_now},
 };
 
@@ -141,7 +141,7 @@ fn apply(drains: &Drains, table: &ZoneTable) {
     for entry in table.entries() {
         let of_zone = drains.of_zone(entry.name(), &everywhere);
         entry.drain(&of_zone, now);
-        for view in table.views(entry.id()).into_iter().flat_map(ZoneViews::iter) {
+        for view in table.each_view(entry.id()) {
             view.row.entry.drain(&of_zone, now);
         }
     }
@@ -317,8 +317,7 @@ impl Drainer {
 
 /// Whether a zone or a view of it knows a node.
 fn knows(table: &ZoneTable, zone: &ZoneEntry, node: IpAddr) -> bool {
-    let mut views = table.views(zone.id()).into_iter().flat_map(ZoneViews::iter);
-    lists(zone, node) || views.any(|view| lists(&view.row.entry, node))
+    lists(zone, node) || table.each_view(zone.id()).any(|view| lists(&view.row.entry, node))
 }
 
 /// Whether a node is listed, or a seed while no node is known, under this address or the one that is answered.

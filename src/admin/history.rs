@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pages, View, client::escape_controls, control::RunningServer};
 use crate::{
     config::{ConfigEvent, ConfigOutcome},
-    table::{Change, ChangeKind, ZoneViews},
+    table::{Change, ChangeKind},
     types::{ZoneName, printable},
 };
 
@@ -143,7 +143,7 @@ impl ZoneChanges {
         let table = view.table.snapshot();
         let entry = table.zone(name)?;
         let mut changes: Vec<_> = entry.changes().into_iter().map(|change| (None, change)).collect();
-        for view in table.views(entry.id()).into_iter().flat_map(ZoneViews::iter) {
+        for view in table.each_view(entry.id()) {
             let entry = &view.row.entry;
             let states = entry.changes().into_iter().filter(|change| matches!(change.kind, ChangeKind::Zone { .. }));
             changes.extend(states.map(|change| (entry.name().view_network().map(str::to_owned), change)));

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use rustc_hash::FxHashMap;
-
 use super::{
     StartError, Supervisor,
     admin_listener::PreparedAdmin,
@@ -139,9 +137,8 @@ fn serving_criteria(listen: Vec<SocketAddr>, config: &Config) -> ServingCriteria
 
 fn poller_changes(config: &Config, (zones, views): (&Plan, &Plan), table: &ZoneTable) -> PollerChanges {
     let mut started = poller_starts(zones, &config.zones, |name| table.zone(name).cloned());
-    let views_of_table: FxHashMap<&ZoneName, &Arc<ZoneEntry>> =
-        table.all_views().map(|view| (view.row.entry.name(), &view.row.entry)).collect();
-    started.extend(poller_starts(views, &config.views, |key| views_of_table.get(key).map(|entry| Arc::clone(entry))));
+    let view_entries = table.view_entries();
+    started.extend(poller_starts(views, &config.views, |key| view_entries.get(key).map(|entry| Arc::clone(entry))));
     PollerChanges {
         zones: config.zones.len() + config.views.len(),
         removed: [zones.removed.clone(), views.removed.clone()].concat(),

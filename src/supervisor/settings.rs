@@ -7,7 +7,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use rustc_hash::FxHashMap;
 
 use super::plan::Plan;
 use crate::{
@@ -58,8 +57,7 @@ pub(super) fn entries(
 
 /// The views of each zone that has any: entries that stay, with other settings where the file changes them, and new ones.
 pub(super) fn views(before: &ZoneTable, wanted: &Config, now: u32) -> Vec<(ZoneName, ZoneViews)> {
-    let known: FxHashMap<&ZoneName, &Arc<ZoneEntry>> =
-        before.all_views().map(|view| (view.row.entry.name(), &view.row.entry)).collect();
+    let known = before.view_entries();
     let entry = |key: ZoneName, polled: &Zone| {
         let settings = ZoneSettings { views: ViewRole::IsView, ..zone_settings(polled, NameServers::default(), &[]) };
         match known.get(&key) {

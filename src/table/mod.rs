@@ -196,9 +196,19 @@ impl ZoneTable {
         self.views.get(&zone)
     }
 
+    /// Each view of a zone, in the order of the file.
+    pub fn each_view(&self, zone: ZoneId) -> impl Iterator<Item = &View> {
+        self.views(zone).into_iter().flat_map(ZoneViews::iter)
+    }
+
     /// The views of all zones.
     pub fn all_views(&self) -> impl Iterator<Item = &View> {
         self.views.values().flat_map(ZoneViews::iter)
+    }
+
+    /// The entries of all views by their keys.
+    pub fn view_entries(&self) -> FxHashMap<&ZoneName, &Arc<ZoneEntry>> {
+        self.all_views().map(|view| (view.row.entry.name(), &view.row.entry)).collect()
     }
 
     /// Distinguishes the table from those before and after it: what was made from one is not valid for another.

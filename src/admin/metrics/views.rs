@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Families, Scrape};
 use crate::{
     metrics::{QueryType, Rcode, Transport},
-    table::{ZoneEntry, ZoneViews},
+    table::ZoneEntry,
     types::ZoneState,
 };
 
@@ -15,8 +15,7 @@ impl Scrape {
         let table = self.view.table.snapshot();
         let views = || {
             self.zones.iter().flat_map(|(name, zone)| {
-                let views = table.views(zone.id()).into_iter().flat_map(ZoneViews::iter);
-                views.map(move |view| {
+                table.each_view(zone.id()).map(move |view| {
                     let entry = &view.row.entry;
                     (name.as_str(), entry.name().view_network().unwrap_or_default(), entry)
                 })
