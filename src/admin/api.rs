@@ -10,7 +10,7 @@ use std::{
 use humantime_serde::re::humantime::{format_rfc3339_millis, format_rfc3339_seconds};
 use serde::{Serialize, Serializer};
 
-use super::View;
+use super::AdminState;
 use crate::{
     metrics::ZoneId,
     table::{self, LastProbe, NodeDescription, ZoneDescription, ZoneEntry, ZoneTable},
@@ -19,37 +19,37 @@ use crate::{
 };
 
 /// Renders the document, with all zones or with one.
-pub(super) fn render(view: &View, zone: Option<&ZoneName>) -> String {
+pub(super) fn render(admin: &AdminState, zone: Option<&ZoneName>) -> String {
     let zones = match zone {
-        None => view.zones(),
-        Some(name) => view.table.now().zone(name).map(|entry| (name.to_string(), entry.clone())).into_iter().collect(),
+        None => admin.zones(),
+        Some(name) => admin.table.now().zone(name).map(|entry| (name.to_string(), entry.clone())).into_iter().collect(),
     };
-    document(view, &zones, Instant::now(), SystemTime::now())
+    document(admin, &zones, Instant::now(), SystemTime::now())
 }
 
-fn document(view: &View, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today: SystemTime) -> String {
-    let config = view.config.load();
+fn document(admin: &AdminState, zones: &[(String, Arc<ZoneEntry>)], now: Instant, today: SystemTime) -> String {
+    let config = admin.config.load();
     let document = Document {
-        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, view, now)).collect(),
+        zones: zones.iter().map(|(name, entry)| Zone::of(name, entry, admin, now)).collect(),
         config: File {
             path: &config.path,
             hash: &config.hash,
             loaded_seconds_ago: tenths(today.duration_since(config.loaded).unwrap_or_default()),
             error: config.error.as_deref(),
             older_is_served: config.error.is_some(),
-            absent_addresses: view.serving.absent_addresses(),
+            absent_addresses: admin.serving.absent_addresses(),
         },
-        drains: view.drains.list().into_iter().map(Drain::from).collect(),
-        catalog: view.transfers.catalog().map(|(name, serial)| Catalog {
-            secondaries: secondaries(view, &name, now),
+        drains: admin.drains.list().into_iter().map(Drain::from).collect(),
+        catalog: admin.transfers.catalog().map(|(name, serial)| Catalog {
+            secondaries: secondaries(admin, &name, now),
             name: name.to_string(),
             serial,
         }),
         server: Server {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
-            uptime_seconds: tenths(now.saturating_duration_since(view.started)),
-            ready: *view.ready.borrow(),
+            uptime_seconds: tenths(now.saturating_duration_since(admin.started)),
+            ready: *admin.ready.borrow(),
         },
     };
     // Writing fails only for a path that is not UTF-8.
@@ -94,8 +94,8 @@ impl From<transfer::Secondary> for Secondary {
     }
 }
 
-fn secondaries(view: &View, zone: &ZoneName, now: Instant) -> Vec<Secondary> {
-    view.transfers.secondaries(zone, now).into_iter().map(Secondary::from).collect()
+fn secondaries(admin: &AdminState, zone: &ZoneName, now: Instant) -> Vec<Secondary> {
+    admin.transfers.secondaries(zone, now).into_iter().map(Secondary::from).collect()
 }
 
 /// A node that is taken out of the answers.
@@ -268,12 +268,12 @@ struct Server {
 }
 
 impl<'v> Zone<'v> {
-    fn of(name: &'v str, entry: &ZoneEntry, view: &View, now: Instant) -> Self {
+    fn of(name: &'v str, entry: &ZoneEntry, admin: &AdminState, now: Instant) -> Self {
         let ZoneDescription { state, reason, since, answers: addresses, nodes } = entry.describe();
         let answers = entry.answers();
         let status = entry.poll_status();
         let node = |node: NodeDescription| {
-            let per_second = view.process.node_requests.per_second(node.address, now);
+            let per_second = admin.process.node_requests.per_second(node.address, now);
             Node::of(node, per_second)
         };
         Self {
@@ -291,8 +291,8 @@ impl<'v> Zone<'v> {
             last_error: status.last_error.clone(),
             source: status.source,
             seeds_disagree: status.seeds_disagree,
-            views: ZoneView::all(&view.table.now(), entry.id()),
-            secondaries: secondaries(view, entry.name(), now),
+            views: ZoneView::all(&admin.table.now(), entry.id()),
+            secondaries: secondaries(admin, entry.name(), now),
         }
     }
 }
@@ -322,7 +322,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::{
-        super::tests::{known, view, waiting},
+        super::tests::{admin_state, known, waiting},
         *,
     };
     use crate::{
@@ -350,15 +350,15 @@ mod tests {
         let seeds = NodeSet::new(["10.0.0.9".parse().unwrap()]);
         dead.learn(&Knowledge::Waiting(seeds), 1_795_380_000);
         dead.report(PollStatus { ticks: 1, last_error: Some("10.0.0.9: \"refused\"".into()), ..PollStatus::default() });
-        let mut view = view(vec![east, dead]);
-        view.started = now;
+        let mut admin = admin_state(vec![east, dead]);
+        admin.started = now;
         for kind in [NodeRequest::Health, NodeRequest::List] {
-            view.process.node_requests.count("10.0.1.10".parse().unwrap(), kind, now);
+            admin.process.node_requests.count("10.0.1.10".parse().unwrap(), kind, now);
         }
-        view.config.rcu(|config| crate::config::ConfigStatus { loaded: today, ..(**config).clone() });
+        admin.config.rcu(|config| crate::config::ConfigStatus { loaded: today, ..(**config).clone() });
         let later = Duration::from_millis(12_449);
         assert_eq!(
-            document(&view, &view.zones(), now + Duration::from_millis(449), today + later),
+            document(&admin, &admin.zones(), now + Duration::from_millis(449), today + later),
             concat!(
                 r#"{"zones":["#,
                 r#"{"name":"a.example.","state":"waiting","reason":"10.0.0.9: \"refused\"","#,
@@ -394,8 +394,8 @@ mod tests {
         zone.record_probe(node, last, Some(&ProbeFailure::Status(503)));
         let active_scope = Some(Scope { datacenters: vec!["east".into(), "west".into()], rack: None });
         zone.report(PollStatus { active_scope, ..PollStatus::default() });
-        let view = view(vec![zone, known("b.example", &["10.0.1.11"], false)]);
-        let text = render(&view, Some(&ZoneName::parse("a.example").unwrap()));
+        let admin = admin_state(vec![zone, known("b.example", &["10.0.1.11"], false)]);
+        let text = render(&admin, Some(&ZoneName::parse("a.example").unwrap()));
         assert!(!text.contains("b.example"), "{text}");
         assert!(text.contains(r#""scope":{"datacenter":["east","west"]}"#), "{text}");
         assert!(text.contains(r#""last_probe":{"result":"status","milliseconds":0.0,"#), "{text}");

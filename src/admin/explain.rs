@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::dns::{QueryTypeError, RequestedType};
 use self::{address::AddressExplanation, name::NameExplanation};
 use super::{
-    Pages, View,
+    AdminState, Pages,
     control::RunningServer,
     history::{Format, refusal, respond},
 };
@@ -100,9 +100,9 @@ pub(super) async fn explain(State(pages): State<Pages>, Query(parameters): Query
         Err(error) => return refusal(&error.to_string()),
     };
     let request = Request { subject, query_type, client: client.map(canonical) };
-    let document = pages.render(move |view| {
+    let document = pages.render(move |admin| {
         let now = Now { instant: Instant::now(), day: SystemTime::now() };
-        Explanation::of(view, &request, now)
+        Explanation::of(admin, &request, now)
     });
     let document = document.await;
     respond(format.unwrap_or(Format::Json), &document, || document.text())
@@ -123,16 +123,16 @@ enum SubjectExplanation {
 }
 
 impl Explanation {
-    fn of(view: &View, request: &Request, now: Now) -> Self {
+    fn of(admin: &AdminState, request: &Request, now: Now) -> Self {
         let subject = match &request.subject {
             ExplainedSubject::Name(name) => {
-                SubjectExplanation::Name(Box::new(NameExplanation::of(view, name, request, now)))
+                SubjectExplanation::Name(Box::new(NameExplanation::of(admin, name, request, now)))
             }
             ExplainedSubject::Address(address) => {
-                SubjectExplanation::Address(AddressExplanation::of(view, *address, now))
+                SubjectExplanation::Address(AddressExplanation::of(admin, *address, now))
             }
         };
-        Self { server: RunningServer::this(&view.config.load().path), subject }
+        Self { server: RunningServer::this(&admin.config.load().path), subject }
     }
 }
 

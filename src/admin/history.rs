@@ -10,7 +10,7 @@ use axum::{
 use humantime_serde::re::humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
-use super::{Pages, View, client::escape_controls, control::RunningServer};
+use super::{AdminState, Pages, client::escape_controls, control::RunningServer};
 use crate::{
     config::{ConfigEvent, ConfigOutcome},
     table::{Change, ChangeKind},
@@ -43,7 +43,7 @@ pub(super) async fn history(State(pages): State<Pages>, Query(parameters): Query
         None => Document::Configurations(pages.render(Configurations::of).await),
         Some(text) => match ZoneName::parse(&text) {
             Err(error) => return refusal(&format!("the name {error}")),
-            Ok(name) => match pages.render(move |view| ZoneChanges::of(view, &name)).await {
+            Ok(name) => match pages.render(move |admin| ZoneChanges::of(admin, &name)).await {
                 Some(changes) => Document::Zone(changes),
                 None => return refusal("no zone has this name; `alternator-dns status` lists the zones"),
             },
@@ -122,9 +122,9 @@ pub(super) struct ZoneChange {
 }
 
 impl Configurations {
-    fn of(view: &View) -> Self {
-        let configurations = view.configurations.events().into_iter().map(Configuration::from).collect();
-        Self { server: RunningServer::this(&view.config.load().path), configurations }
+    fn of(admin: &AdminState) -> Self {
+        let configurations = admin.configurations.events().into_iter().map(Configuration::from).collect();
+        Self { server: RunningServer::this(&admin.config.load().path), configurations }
     }
 }
 
@@ -139,8 +139,8 @@ impl From<ConfigEvent> for Configuration {
 }
 
 impl ZoneChanges {
-    fn of(view: &View, name: &ZoneName) -> Option<Self> {
-        let table = view.table.snapshot();
+    fn of(admin: &AdminState, name: &ZoneName) -> Option<Self> {
+        let table = admin.table.snapshot();
         let entry = table.zone(name)?;
         let mut changes: Vec<_> = entry.changes().into_iter().map(|change| (None, change)).collect();
         for view in table.each_view(entry.id()) {
@@ -153,7 +153,7 @@ impl ZoneChanges {
             changes.sort_by_key(|(_, change)| change.at);
         }
         let changes = changes.into_iter().map(|(view, change)| ZoneChange { view, ..change.into() }).collect();
-        Some(Self { server: RunningServer::this(&view.config.load().path), zone: name.to_string(), changes })
+        Some(Self { server: RunningServer::this(&admin.config.load().path), zone: name.to_string(), changes })
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::{
-        super::tests::{known, view},
+        super::tests::{admin_state, known},
         *,
     };
     use crate::types::{NodeState, ZoneState};
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn refused_files_are_shown_with_their_errors() {
-        let view = view(vec![known("a.example", &["10.0.0.1"], false)]);
-        view.configurations.refused(Some("0123456789abcdef".into()), "c.toml:1:1: bad\nc.toml:2:1: worse\u{1b}");
-        view.configurations.refused(None, "cannot be read");
-        let text = Document::Configurations(Configurations::of(&view)).text();
+        let admin = admin_state(vec![known("a.example", &["10.0.0.1"], false)]);
+        admin.configurations.refused(Some("0123456789abcdef".into()), "c.toml:1:1: bad\nc.toml:2:1: worse\u{1b}");
+        admin.configurations.refused(None, "cannot be read");
+        let text = Document::Configurations(Configurations::of(&admin)).text();
         assert!(text.contains("0123456789abcdef  refused  c.toml:1:1: bad\n    c.toml:2:1: worse\\u{1b}\n"), "{text}");
         assert!(text.contains("Z  -                 refused  cannot be read\n"), "{text}");
-        let zone = ZoneChanges::of(&view, &ZoneName::parse("a.example").unwrap()).unwrap();
+        let zone = ZoneChanges::of(&admin, &ZoneName::parse("a.example").unwrap()).unwrap();
         assert!(Document::Zone(zone).text().ends_with("nothing has changed since the start\n"));
-        assert!(ZoneChanges::of(&view, &ZoneName::parse("b.example").unwrap()).is_none());
+        assert!(ZoneChanges::of(&admin, &ZoneName::parse("b.example").unwrap()).is_none());
     }
 }

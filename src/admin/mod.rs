@@ -1,6 +1,6 @@
 //! The admin interface: state and metrics over HTTP, and the Unix socket for commands that change the server.
 //!
-//! The HTTP pages only read, through a [`View`]. Commands that change the server go through [`control`], whose socket is
+//! The HTTP pages only read, through a [`AdminState`]. Commands that change the server go through [`control`], whose socket is
 //! guarded by file permissions. The pages for people and scripts (`/`, `/api`) answer only under names of this server,
 //! so that a web page of a stranger cannot read them through a browser; see `hosts.rs`. To add a page: its route in `router`, its row in this table, and the README.
 //!
@@ -92,9 +92,9 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 /// Zones that `/readyz` lists; `/` has more.
 const WAITING_NAMED_MAX: usize = 10;
 
-/// What the admin interface reads.
+/// What the admin interface reads of the server.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct AdminState {
     /// Answers, status and counters of each zone.
     pub table: SharedTable,
     /// Counters of the process.
@@ -119,7 +119,7 @@ pub struct View {
     pub started: Instant,
 }
 
-impl View {
+impl AdminState {
     /// Every zone with its name, sorted by name.
     fn zones(&self) -> Vec<(String, Arc<ZoneEntry>)> {
         let table = self.table.now();
@@ -170,17 +170,17 @@ impl View {
 ///
 /// # Panics
 /// When a handler panics, so that the owner of this task notices.
-pub async fn serve(listener: TcpListener, view: View, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, admin: AdminState, stop: CancellationToken) {
     let limits = HttpLimits { bounds: BOUNDS, head: http::HEAD_TIME_MAX, whole: REQUEST_TIME_MAX };
-    http::serve(listener, router(view), limits, stop).await;
+    http::serve(listener, router(admin), limits, stop).await;
 }
 
-fn router(view: View) -> Router {
+fn router(admin: AdminState) -> Router {
     let pages = Router::new()
         .route("/", get(status_page))
         .route("/events", get(events::events))
         .merge(readable::pages())
-        .route_layer(middleware::from_fn_with_state(view.hosts.clone(), hosts::refuse_other_hosts));
+        .route_layer(middleware::from_fn_with_state(admin.hosts.clone(), hosts::refuse_other_hosts));
     pages
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readiness))
@@ -195,28 +195,28 @@ fn router(view: View) -> Router {
         .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, "the only method is GET\n"))
         .layer(middleware::from_fn(http::refuse_bodies))
         .layer(middleware::map_response(set_security_headers))
-        .with_state(Pages::new(view))
+        .with_state(Pages::new(admin))
 }
 
 /// The state of the handlers.
 #[derive(Clone)]
 struct Pages {
-    view: View,
+    admin: AdminState,
     /// Renders one page at a time: ten thousand zones are megabytes of text.
     rendering: Arc<Mutex<()>>,
 }
 
 impl Pages {
-    fn new(view: View) -> Self {
-        Self { view, rendering: Arc::default() }
+    fn new(admin: AdminState) -> Self {
+        Self { admin, rendering: Arc::default() }
     }
 
     /// Renders on a blocking thread, because the runtime has other tasks meanwhile.
-    async fn render<T: Send + 'static>(self, render: impl FnOnce(&View) -> T + Send + 'static) -> T {
+    async fn render<T: Send + 'static>(self, render: impl FnOnce(&AdminState) -> T + Send + 'static) -> T {
         let guard = self.rendering.lock_owned().await;
         let rendered = tokio::task::spawn_blocking(move || {
             let _guard = guard;
-            render(&self.view)
+            render(&self.admin)
         });
         match rendered.await.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(rendered) => rendered,
@@ -235,14 +235,14 @@ async fn status_page(State(pages): State<Pages>) -> Response {
 }
 
 async fn readiness(State(pages): State<Pages>) -> Response {
-    match pages.view.not_ready_reason() {
+    match pages.admin.not_ready_reason() {
         None => "ready\n".into_response(),
         Some(sentence) => (StatusCode::SERVICE_UNAVAILABLE, sentence + "\n").into_response(),
     }
 }
 
 async fn serving_state(State(pages): State<Pages>) -> Response {
-    match pages.view.serving_outcome().await {
+    match pages.admin.serving_outcome().await {
         Ok(()) => "serving\n".into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not serving: {reason}\n")).into_response(),
     }
@@ -251,7 +251,7 @@ async fn serving_state(State(pages): State<Pages>) -> Response {
 async fn metrics(State(pages): State<Pages>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::negotiate(accepted);
-    let text = pages.render(move |view| format.write(metrics::render(view))).await;
+    let text = pages.render(move |admin| format.write(metrics::render(admin))).await;
     ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], text).into_response()
 }
 
@@ -299,8 +299,8 @@ mod tests {
         entry
     }
 
-    /// The view of a ready server with these zones.
-    pub(super) fn view(zones: Vec<Arc<ZoneEntry>>) -> View {
+    /// What a ready server with these zones has.
+    pub(super) fn admin_state(zones: Vec<Arc<ZoneEntry>>) -> AdminState {
         let table = SharedTable::default();
         table.replace(ZoneTable::new(zones));
         let text = "[zones.\"a.example\"]\nseeds = [\"10.0.0.1\"]\n";
@@ -312,7 +312,7 @@ mod tests {
             error: None,
             kept: None,
         };
-        View {
+        AdminState {
             table,
             process: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config)),
@@ -327,11 +327,11 @@ mod tests {
         }
     }
 
-    async fn ask(view: View, method: &str, path: &str) -> (StatusCode, Vec<(String, String)>, String) {
+    async fn ask(admin: AdminState, method: &str, path: &str) -> (StatusCode, Vec<(String, String)>, String) {
         use hyper::service::Service as _;
         let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1:9153");
         let request = request.body(Body::empty()).unwrap();
-        let response = TowerToHyperService::new(router(view)).call(request).await.unwrap();
+        let response = TowerToHyperService::new(router(admin)).call(request).await.unwrap();
         let headers = response
             .headers()
             .iter()
@@ -351,17 +351,17 @@ mod tests {
         let (sender, ready) = watch::channel(false);
         let zones =
             (0..12).map(|number| waiting(&format!("z{number:02}.example"))).chain([known("a", &["::1"], false)]);
-        let view = View { ready, ..view(zones.collect()) };
-        let (status, _, text) = ask(view.clone(), "GET", "/readyz").await;
+        let admin = AdminState { ready, ..admin_state(zones.collect()) };
+        let (status, _, text) = ask(admin.clone(), "GET", "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         let start = "not ready: waiting for the first poll of 12 of 13 zones: z00.example., z01.example.,";
         assert!(text.starts_with(start) && text.ends_with("z09.example. and 2 more\n"), "{text}");
-        assert_eq!(ask(view.clone(), "GET", "/healthz").await.0, StatusCode::OK);
-        let (status, _, text) = ask(view.clone(), "GET", "/serving").await;
+        assert_eq!(ask(admin.clone(), "GET", "/healthz").await.0, StatusCode::OK);
+        let (status, _, text) = ask(admin.clone(), "GET", "/serving").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(text, "not serving: the server is starting or stopping\n");
         sender.send(true).unwrap();
-        let (status, _, text) = ask(view, "GET", "/readyz").await;
+        let (status, _, text) = ask(admin, "GET", "/readyz").await;
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ready\n"));
     }
 
@@ -374,7 +374,7 @@ mod tests {
             ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
             ("/api/zones", "application/json"),
         ] {
-            let (status, headers, text) = ask(view(vec![known("a", &["::1"], false)]), "GET", path).await;
+            let (status, headers, text) = ask(admin_state(vec![known("a", &["::1"], false)]), "GET", path).await;
             assert_eq!((status, header(&headers, "content-type")), (StatusCode::OK, kind), "{path}");
             assert_eq!(header(&headers, "cache-control"), "no-store", "{path}");
             assert!(header(&headers, "content-security-policy").starts_with("default-src 'none'"), "{path}");
@@ -384,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_policy_of_the_status_page_allows_its_own_style_and_script_only() {
-        let (_, headers, page) = ask(view(vec![known("a", &["::1"], false)]), "GET", "/").await;
+        let (_, headers, page) = ask(admin_state(vec![known("a", &["::1"], false)]), "GET", "/").await;
         let policy = header(&headers, "content-security-policy");
         for (tag, directive) in [("style", "style-src"), ("script", "script-src")] {
             let parts: Vec<_> = page.split(&format!("<{tag}>")).collect();
@@ -401,7 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn unknown_paths_and_other_methods_are_refused() {
-        let (status, _, text) = ask(view(vec![]), "GET", "/admin").await;
+        let (status, _, text) = ask(admin_state(vec![]), "GET", "/admin").await;
         assert_eq!(
             (status, text.as_str()),
             (
@@ -409,7 +409,7 @@ mod tests {
                 "the paths are: / /healthz /readyz /serving /metrics /events /api/zones /api/history /api/explain\n"
             )
         );
-        assert_eq!(ask(view(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(ask(view(vec![]), "HEAD", "/metrics").await.2, "");
+        assert_eq!(ask(admin_state(vec![]), "DELETE", "/api/zones").await.0, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(ask(admin_state(vec![]), "HEAD", "/metrics").await.2, "");
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    View,
+    AdminState,
     summary::{BY_URGENCY, Severity, Summary},
 };
 use crate::{
@@ -65,17 +65,17 @@ pub(super) fn content_security_policy() -> &'static str {
 }
 
 /// Renders the page.
-pub(super) fn render(view: &View) -> String {
-    let rows = rows(view);
-    let config = view.config.load();
+pub(super) fn render(admin: &AdminState) -> String {
+    let rows = rows(admin);
+    let config = admin.config.load();
     let Summary { severity, headline, meaning } = Summary::of_states(rows.iter().map(Row::state), &config);
     let headline = Text(&headline);
     let class = severity.word();
     let icon = icon(severity);
     let version = env!("CARGO_PKG_VERSION");
     let refused = config.error.as_deref().map(|error| refused(error, &config)).unwrap_or_default();
-    let absent = absent(&view.serving.absent_addresses());
-    let facts = facts(view, &config);
+    let absent = absent(&admin.serving.absent_addresses());
+    let facts = facts(admin, &config);
     let zones = zones(&rows);
     format!(
         r#"<!doctype html>
@@ -151,8 +151,8 @@ impl Row {
 }
 
 /// All zones: those with problems first, then by name.
-fn rows(view: &View) -> Vec<Row> {
-    let mut rows: Vec<_> = view.zones().into_iter().map(|(name, entry)| Row::of(name, &entry)).collect();
+fn rows(admin: &AdminState) -> Vec<Row> {
+    let mut rows: Vec<_> = admin.zones().into_iter().map(|(name, entry)| Row::of(name, &entry)).collect();
     // The sort is stable, and the zones are sorted by name.
     rows.sort_by_key(Row::urgency);
     rows
@@ -193,8 +193,8 @@ fn absent(addresses: &[SocketAddr]) -> String {
     )
 }
 
-fn facts(view: &View, config: &ConfigStatus) -> String {
-    let ready = view.not_ready_reason().unwrap_or_else(|| "yes".to_owned());
+fn facts(admin: &AdminState, config: &ConfigStatus) -> String {
+    let ready = admin.not_ready_reason().unwrap_or_else(|| "yes".to_owned());
     format!(
         r#"<section>
 <dl>
@@ -209,7 +209,7 @@ fn facts(view: &View, config: &ConfigStatus) -> String {
         path = Text(&config.path.to_string_lossy()),
         hash = Text(&config.hash),
         loaded = Span(age(config)),
-        uptime = Span(view.started.elapsed()),
+        uptime = Span(admin.started.elapsed()),
         ready = Text(&ready),
     )
 }
@@ -357,7 +357,7 @@ impl fmt::Display for Span {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{known, view, waiting},
+        super::tests::{admin_state, known, waiting},
         *,
     };
     use crate::{table::ZoneSettings, types::AddressRules};
@@ -367,16 +367,16 @@ mod tests {
         let entry = known("a.example", &["10.0.0.1"], true);
         let hostile = "</td><script>alert('x' & \"y\")</script>";
         entry.report(PollStatus { last_error: Some(hostile.into()), ..PollStatus::default() });
-        let view = view(vec![entry]);
-        view.config.store(Arc::new(ConfigStatus {
-            config: view.config.load().config.clone(),
+        let admin = admin_state(vec![entry]);
+        admin.config.store(Arc::new(ConfigStatus {
+            config: admin.config.load().config.clone(),
             path: hostile.into(),
             hash: hostile.into(),
             loaded: SystemTime::now(),
             error: Some(hostile.into()),
             kept: None,
         }));
-        let page = render(&view);
+        let page = render(&admin);
         let escaped = "&lt;/td&gt;&lt;script&gt;alert(&#39;x&#39; &amp; &quot;y&quot;)&lt;/script&gt;";
         assert_eq!(page.matches(escaped).count(), 4);
         assert_eq!(page.matches("<script").count(), 1, "its own");
@@ -385,12 +385,12 @@ mod tests {
 
     #[test]
     fn the_page_says_that_an_older_configuration_is_served_and_of_when() {
-        let view = view(vec![known("a", &["10.0.0.1"], false)]);
+        let admin = admin_state(vec![known("a", &["10.0.0.1"], false)]);
         let refuse = |kept| {
             let status =
-                ConfigStatus { error: Some("f:1:1: x".into()), kept, ..ConfigStatus::clone(&view.config.load()) };
-            view.config.store(Arc::new(status));
-            render(&view)
+                ConfigStatus { error: Some("f:1:1: x".into()), kept, ..ConfigStatus::clone(&admin.config.load()) };
+            admin.config.store(Arc::new(status));
+            render(&admin)
         };
         let page = refuse(None);
         assert!(page.contains("refused: an older configuration is served") && page.contains("Nothing has changed"));
@@ -404,7 +404,7 @@ mod tests {
         let mut zones: Vec<_> =
             (0..300).map(|number| known(&format!("z{number:03}.example"), &["10.0.0.1"], false)).collect();
         zones.push(known("zz.example", &["10.0.0.1"], true));
-        let page = render(&view(zones));
+        let page = render(&admin_state(zones));
         let (page, _) = page.split_once("<div id=\"live\"").unwrap();
         assert_eq!(page.matches("<th scope=\"row\">").count(), ZONES_SHOWN_MAX);
         assert!(page.find("zz.example.").unwrap() < page.find("z000.example.").unwrap());
@@ -413,14 +413,14 @@ mod tests {
 
     #[test]
     fn a_zone_without_nodes_or_seeds_shows_servfail() {
-        assert!(render(&view(vec![waiting("a")])).contains("none answered: SERVFAIL"));
+        assert!(render(&admin_state(vec![waiting("a")])).contains("none answered: SERVFAIL"));
     }
 
     #[test]
     fn the_page_says_what_is_answered_and_why_a_node_is_not() {
         let zone = known("a", &["10.0.0.1", "10.0.0.2"], false);
         let configure = |rules| zone.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 2000);
-        let page = || render(&view(vec![zone.clone()]));
+        let page = || render(&admin_state(vec![zone.clone()]));
         configure(AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() });
         let excluded = "<span class=\"address muted\" title=\"is in exclude\">10.0.0.1 excluded</span>";
         assert!(page().contains(excluded) && page().contains("<span class=\"address\">10.0.0.2</span>"));

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Pages, View, api, explain, history, http};
+use super::{AdminState, Pages, api, explain, history, http};
 use crate::types::ZoneName;
 
 /// The routes, for [`Pages`].
@@ -22,8 +22,8 @@ pub(super) fn pages() -> Router<Pages> {
 }
 
 /// The routes for the control socket, whose file permissions guard them.
-pub fn routes(view: View) -> Router {
-    pages().layer(middleware::from_fn(http::refuse_bodies)).with_state(Pages::new(view))
+pub fn routes(admin: AdminState) -> Router {
+    pages().layer(middleware::from_fn(http::refuse_bodies)).with_state(Pages::new(admin))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,10 +35,10 @@ struct Parameters {
 async fn zones(State(pages): State<Pages>, Query(parameters): Query<Parameters>) -> Response {
     let zone = match parameters.zone.as_deref().map(ZoneName::parse) {
         None => None,
-        Some(Ok(name)) if pages.view.table.now().zone(&name).is_some() => Some(name),
+        Some(Ok(name)) if pages.admin.table.now().zone(&name).is_some() => Some(name),
         Some(Ok(_)) => return history::refusal("no zone has this name; `alternator-dns status` lists the zones"),
         Some(Err(error)) => return history::refusal(&format!("the name {error}")),
     };
-    let json = pages.render(move |view| api::render(view, zone.as_ref())).await;
+    let json = pages.render(move |admin| api::render(admin, zone.as_ref())).await;
     ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }

@@ -17,7 +17,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Pages, View,
+    AdminState, Pages,
     client::ServerAddress,
     control::{ControlError, RunningServer},
     history::{Format, refusal, respond},
@@ -81,17 +81,17 @@ struct Parameters {
 }
 
 /// The routes, for the control socket.
-pub fn routes(view: View) -> Router {
+pub fn routes(admin: AdminState) -> Router {
     Router::new()
         .route(CONFIGURATION_PATH, get(configuration))
         .route(ZONE_PATH, get(zone))
         .layer(middleware::from_fn(http::refuse_bodies))
-        .with_state(Pages::new(view))
+        .with_state(Pages::new(admin))
 }
 
 async fn configuration(State(pages): State<Pages>) -> Response {
-    let document = pages.render(|view| {
-        let status = view.config.load();
+    let document = pages.render(|admin| {
+        let status = admin.config.load();
         let files = status.config.sources.iter();
         RunningConfiguration {
             server: RunningServer::this(&status.path),
@@ -104,8 +104,8 @@ async fn configuration(State(pages): State<Pages>) -> Response {
 
 async fn zone(State(pages): State<Pages>, Query(Parameters { zone }): Query<Parameters>) -> Response {
     let Ok(name) = ZoneName::parse(&zone) else { return refusal("the zone's name is wrong") };
-    let known = move |view: &View| {
-        let entry = view.table.snapshot().zone(&name)?.clone();
+    let known = move |admin: &AdminState| {
+        let entry = admin.table.snapshot().zone(&name)?.clone();
         let answers = entry.answers();
         Some(RunningZone::of(&answers.knowledge, &answers.drains))
     };

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use super::View;
+use super::AdminState;
 use crate::{config::ConfigStatus, types::ZoneState};
 
 /// States, the most urgent first.
@@ -55,9 +55,9 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Of the server as it is now.
-    pub(super) fn of(view: &View) -> Self {
-        let table = view.table.snapshot();
-        Self::of_states(table.entries().map(|entry| entry.state()), &view.config.load())
+    pub(super) fn of(admin: &AdminState) -> Self {
+        let table = admin.table.snapshot();
+        Self::of_states(table.entries().map(|entry| entry.state()), &admin.config.load())
     }
 
     /// Of zones in these states.

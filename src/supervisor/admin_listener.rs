@@ -15,7 +15,7 @@ use super::{
     listeners::Listeners,
 };
 use crate::{
-    admin::{self, ServingCriteria, View},
+    admin::{self, AdminState, ServingCriteria},
     config::collide,
     server::tcp_listener,
     systemd::sockets::{KeptSockets, SocketName, SocketStore, SocketUse},
@@ -28,7 +28,7 @@ const BACKLOG: i32 = 1024;
 
 /// The admin interface, which may move or go.
 pub(super) struct Admin {
-    view: View,
+    admin: AdminState,
     serving: Option<AdminListener>,
     store: SocketStore,
 }
@@ -61,13 +61,13 @@ pub(super) enum PreparedAdmin {
 
 impl Admin {
     /// Serves nothing yet.
-    pub(super) fn new(view: View, store: SocketStore) -> Self {
-        Self { view, serving: None, store }
+    pub(super) fn new(admin: AdminState, store: SocketStore) -> Self {
+        Self { admin, serving: None, store }
     }
 
     /// What the interface reads; commands read it too.
-    pub(super) fn view(&self) -> View {
-        self.view.clone()
+    pub(super) fn state(&self) -> AdminState {
+        self.admin.clone()
     }
 
     pub(super) fn address(&self) -> Option<SocketAddr> {
@@ -76,12 +76,12 @@ impl Admin {
 
     /// What `/serving` requires from now on.
     pub(super) fn require(&self, criteria: ServingCriteria) {
-        self.view.serving.require(criteria);
+        self.admin.serving.require(criteria);
     }
 
     /// The names under which the pages answer from now on.
     pub(super) fn allow_hosts(&self, names: &[ZoneName]) {
-        self.view.hosts.replace(names.to_vec());
+        self.admin.hosts.replace(names.to_vec());
     }
 
     /// Binds the wanted address, unless it is served already or its socket was kept. `listening` answer DNS now.
@@ -142,7 +142,7 @@ impl Admin {
                 let socket = listener.as_fd().try_clone_to_owned().ok();
                 let stop = CancellationToken::new();
                 // A name of its own: under the former one's, the map would abort the former one before it has drained.
-                tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.view.clone(), stop.clone()));
+                tasks.spawn(format!("admin on {bound}"), admin::serve(listener, self.admin.clone(), stop.clone()));
                 Some(AdminListener { wanted, bound, socket, stop })
             }
         };

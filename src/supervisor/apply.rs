@@ -70,7 +70,7 @@ impl Supervisor {
         let Prepared { config, plan, view_plan, sockets, admin, secrets, certificate, upstreams, transfer_key } =
             prepared;
         let table = self.table_of(&config, &plan);
-        let drains = self.admin.view().drains;
+        let drains = self.admin.state().drains;
         drains.apply_to(&table);
         self.certificates.commit(certificate, &mut self.tasks);
         self.cookies.commit(secrets, &mut self.tasks);

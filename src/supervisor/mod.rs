@@ -154,7 +154,7 @@ impl Supervisor {
             snapshot_settings,
             descriptors: Descriptors::new(open_files, context.workers),
             listeners: Listeners::new(context, kept, store.clone()),
-            admin: Admin::new(shared.view(is_ready, serving, drains), store),
+            admin: Admin::new(shared.admin_state(is_ready, serving, drains), store),
             certificates: Certificates::new(reader.clone()),
             watched_certificates,
             cookies: Cookies::new(reader.clone()),
@@ -193,7 +193,7 @@ impl Supervisor {
 
     /// Counts queries for the plots of the status page.
     fn start_samples(&mut self) {
-        let samples = self.admin.view().samples.run(self.table.clone(), self.counters.clone());
+        let samples = self.admin.state().samples.run(self.table.clone(), self.counters.clone());
         self.tasks.spawn("query samples".into(), async { match samples.await {} });
     }
 
@@ -305,16 +305,16 @@ impl Supervisor {
     /// Serves the commands that come through the control socket. `path` is the configuration, which their replies name.
     async fn serve_control(&mut self, socket: PathBuf, path: &Path, requests: mpsc::Sender<ReloadRequest>) {
         let server = RunningServer::this(path);
-        let view = self.admin.view();
-        self.tasks.spawn("drains".into(), view.drains.clone().run());
+        let admin = self.admin.state();
+        self.tasks.spawn("drains".into(), admin.drains.clone().run());
         let (log_level, restore) = log_level::routes(server.clone());
         self.tasks.spawn("log level".into(), restore);
         let query_log = self.forwarding.forwarder().query_log();
         let (log_queries, write) = log_queries::routes(query_log, self.table(), server.clone());
         self.tasks.spawn("query log".into(), write);
         let flush = flush::routes(self.forwarding.forwarder(), server.clone());
-        let drain = drain::routes(view.drains.clone(), server.clone());
-        let reads = readable::routes(view).merge(running::routes(self.admin.view()));
+        let drain = drain::routes(admin.drains.clone(), server.clone());
+        let reads = readable::routes(admin).merge(running::routes(self.admin.state()));
         let commands = flush.merge(log_level).merge(log_queries).merge(drain).merge(reads);
         let control = Control { path: socket, server, commands, requests, stopping: self.stopping.clone() };
         let bound = control.bind().await;

@@ -12,7 +12,7 @@ use super::{
     forwarding::Forwarding, listeners::ListenerContext, settings::limits, threads::Runtimes, transferring::Transferring,
 };
 use crate::{
-    admin::{AllowedHosts, Samples, ServingCheck, View, drain::ActiveDrains},
+    admin::{AdminState, AllowedHosts, Samples, ServingCheck, drain::ActiveDrains},
     config::{Config, ConfigHistory, ConfigStatus, ReloadRequest},
     discovery::{
         AddressOwnership, HostLookup, NotAskedLog, Pauses, Prober, Resources, SharedReplies, node::NodeClient,
@@ -80,8 +80,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn view(&self, ready: watch::Receiver<bool>, serving: ServingCheck, drains: ActiveDrains) -> View {
-        View {
+    pub(super) fn admin_state(
+        &self,
+        ready: watch::Receiver<bool>,
+        serving: ServingCheck,
+        drains: ActiveDrains,
+    ) -> AdminState {
+        AdminState {
             table: self.table.clone(),
             process: self.counters.clone(),
             config: self.status.clone(),

@@ -9,7 +9,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::super::{
-    View,
+    AdminState,
     history::{Configuration, ZoneChange, moment},
     samples::{SAMPLE_INTERVAL, SAMPLES_MAX, Sample},
     summary::Summary,
@@ -116,11 +116,11 @@ struct Server {
 }
 
 impl ServerState {
-    pub(super) fn of(view: &View, today: SystemTime) -> Self {
-        let Summary { severity, headline, meaning } = Summary::of(view);
-        let config = view.config.load();
+    pub(super) fn of(admin: &AdminState, today: SystemTime) -> Self {
+        let Summary { severity, headline, meaning } = Summary::of(admin);
+        let config = admin.config.load();
         let recent = |at: SystemTime| today.duration_since(at).unwrap_or_default() < CHANGES_AGE_MAX;
-        let events = view.configurations.events().into_iter().filter(|event| recent(event.at));
+        let events = admin.configurations.events().into_iter().filter(|event| recent(event.at));
         Self {
             severity: severity.word(),
             headline,
@@ -135,10 +135,10 @@ impl ServerState {
             server: Server {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION"),
-                started: view.started_at(today),
-                not_ready: view.not_ready_reason(),
+                started: admin.started_at(today),
+                not_ready: admin.not_ready_reason(),
             },
-            absent: view.serving.absent_addresses().iter().map(ToString::to_string).collect(),
+            absent: admin.serving.absent_addresses().iter().map(ToString::to_string).collect(),
             configurations: events.map(Configuration::from).collect(),
         }
     }

@@ -25,7 +25,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use self::document::{Begin, SampleList, ServerState, Zone};
-use super::{Pages, View};
+use super::{AdminState, Pages};
 use crate::{
     metrics::ZoneId,
     table::{ZoneEntry, ZoneTable, shown_version},
@@ -49,7 +49,7 @@ pub(super) struct EndlessReply;
 
 /// The handler.
 pub(super) async fn events(State(pages): State<Pages>) -> Response {
-    let events = Events::new(pages.view);
+    let events = Events::new(pages.admin);
     let pieces = stream::unfold(events, |mut events| async {
         let piece = events.next().await;
         Some((Ok::<_, Infallible>(piece), events))
@@ -61,7 +61,7 @@ pub(super) async fn events(State(pages): State<Pages>) -> Response {
 
 /// What one client has been sent.
 struct Events {
-    view: View,
+    admin: AdminState,
     /// The zones at the last look.
     table: Arc<ZoneTable>,
     /// The number of changes at the last look; `None` before the first.
@@ -79,7 +79,7 @@ struct Events {
 }
 
 impl Events {
-    fn new(view: View) -> Self {
+    fn new(admin: AdminState) -> Self {
         Self {
             table: Arc::default(),
             version: None,
@@ -90,7 +90,7 @@ impl Events {
             state_at: None,
             samples: 0,
             commented_at: Instant::now(),
-            view,
+            admin,
         }
     }
 
@@ -115,7 +115,7 @@ impl Events {
             self.state_at = Some(now);
             self.add_state(&mut piece, today);
         }
-        let (samples, taken) = self.view.samples.after(self.samples);
+        let (samples, taken) = self.admin.samples.after(self.samples);
         if self.version.is_none() || taken != self.samples {
             self.samples = taken;
             event(&mut piece, "samples", &SampleList::of(&samples, today));
@@ -131,7 +131,7 @@ impl Events {
 
     fn add_state(&mut self, piece: &mut String, today: SystemTime) {
         let mut state = String::new();
-        event(&mut state, "state", &ServerState::of(&self.view, today));
+        event(&mut state, "state", &ServerState::of(&self.admin, today));
         if state != self.state {
             piece.push_str(&state);
             self.state = state;
@@ -140,7 +140,7 @@ impl Events {
 
     /// Notes which zones have changed, and sends the names of those that are gone.
     fn find_changes(&mut self, piece: &mut String) {
-        let table = self.view.table.snapshot();
+        let table = self.admin.table.snapshot();
         // Before the revisions are read: what changes meanwhile is found at the next look.
         let version = shown_version();
         let is_same_table = Arc::ptr_eq(&table, &self.table);
@@ -203,7 +203,7 @@ fn json(data: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{known, view, waiting},
+        super::tests::{admin_state, known, waiting},
         *,
     };
     use crate::{
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_new_stream_gets_everything_and_then_only_what_changes() {
         let zones = [known("a", &["10.0.0.1"], false), waiting("b")];
-        let mut events = Events::new(view(zones.to_vec()));
+        let mut events = Events::new(admin_state(zones.to_vec()));
         let first = looks(&mut events);
         let kinds: Vec<_> = first.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
         assert_eq!(kinds, ["begin", "state", "samples", "zones", "complete"]);
@@ -250,10 +250,10 @@ mod tests {
     #[test]
     fn zones_that_come_and_go_are_sent() {
         let [a, b, c] = ["a", "b", "c"].map(|name| known(name, &["10.0.0.1"], false));
-        let view = view(vec![a.clone(), b]);
-        let mut events = Events::new(view.clone());
+        let admin = admin_state(vec![a.clone(), b]);
+        let mut events = Events::new(admin.clone());
         looks(&mut events);
-        view.table.replace(ZoneTable::new([a.clone(), c]));
+        admin.table.replace(ZoneTable::new([a.clone(), c]));
         let piece = looks(&mut events);
         assert!(piece.contains("event: removed\ndata: [\"b.\"]\n\n"), "{piece}");
         assert_eq!(names(&piece), ["c."]);
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn pieces_are_bounded() {
         let zones: Vec<_> = (0..2000).map(|number| known(&format!("z{number}"), &["10.0.0.1"], false)).collect();
-        let mut events = Events::new(view(zones));
+        let mut events = Events::new(admin_state(zones));
         let mut pieces = Vec::new();
         while !events.is_complete {
             pieces.push(events.look(Instant::now(), SystemTime::now()));
@@ -274,13 +274,13 @@ mod tests {
         assert_eq!(pieces.iter().map(|piece| names(piece).len()).sum::<usize>(), 2000);
         let many: Vec<_> = (0..9000).map(|number| format!("10.1.{}.{}", number / 250, number % 250)).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        let large = looks(&mut Events::new(view(vec![known("large", &many, false)])));
+        let large = looks(&mut Events::new(admin_state(vec![known("large", &many, false)])));
         assert!(large.len() < PIECE_OCTETS && large.contains("\"further_nodes\":8900"), "{}", large.len());
     }
 
     #[test]
     fn a_comment_keeps_a_quiet_stream_open() {
-        let mut events = Events::new(view(vec![]));
+        let mut events = Events::new(admin_state(vec![]));
         looks(&mut events);
         let later = Instant::now() + COMMENT_INTERVAL;
         let piece = events.look(later, SystemTime::now());
@@ -295,7 +295,7 @@ mod tests {
             last_error: Some("x\n\nevent: removed\r\ndata: [\"a.\"]".into()),
             ..PollStatus::default()
         });
-        let first = looks(&mut Events::new(view(vec![zone])));
+        let first = looks(&mut Events::new(admin_state(vec![zone])));
         assert!(!first.contains("\nevent: removed") && !first.contains('\r'), "{first}");
     }
 }

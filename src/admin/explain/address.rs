@@ -9,7 +9,7 @@ use super::{
     zone::{Sender, ZoneNode, left, reason_of},
 };
 use crate::{
-    admin::{View, api, history},
+    admin::{AdminState, api, history},
     config::Config,
     metrics::NodeRequests,
     table::{ChangeKind, ZoneEntry, ZoneReports},
@@ -56,10 +56,10 @@ pub(super) struct AddressInZone {
 }
 
 impl AddressExplanation {
-    pub(super) fn of(view: &View, address: IpAddr, now: Now) -> Self {
-        let config = view.config.load().config.clone();
-        let requests = &view.process.node_requests;
-        let zones = view.zones();
+    pub(super) fn of(admin: &AdminState, address: IpAddr, now: Now) -> Self {
+        let config = admin.config.load().config.clone();
+        let requests = &admin.process.node_requests;
+        let zones = admin.zones();
         let mut found =
             zones.iter().filter_map(|(_, entry)| AddressInZone::of(entry, address, (&config, requests), now));
         let zones = found.by_ref().take(ZONES_MAX).collect();

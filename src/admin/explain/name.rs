@@ -10,7 +10,7 @@ use super::{
     zone::ZoneExplanation,
 };
 use crate::{
-    admin::{View, api::ZoneView},
+    admin::{AdminState, api::ZoneView},
     config::Config,
     table::{Position, TableEntry, ZoneTable},
     types::ZoneName,
@@ -74,15 +74,15 @@ pub(super) enum PlaceKind {
 }
 
 impl NameExplanation {
-    pub(super) fn of(view: &View, name: &ZoneName, request: &Request, now: Now) -> Self {
-        let table = view.table.snapshot();
-        let config = view.config.load().config.clone();
+    pub(super) fn of(admin: &AdminState, name: &ZoneName, request: &Request, now: Now) -> Self {
+        let table = admin.table.snapshot();
+        let config = admin.config.load().config.clone();
         let place = Place::of(&table, &config, name);
         let row = match table.find(name.wire()) {
             Some((TableEntry::Zone(row), _)) if place.kind.has_nodes() => Some(row),
             _ => None,
         };
-        let zone = row.map(|row| ZoneExplanation::of(&row.entry, &config, &view.process.node_requests, now));
+        let zone = row.map(|row| ZoneExplanation::of(&row.entry, &config, &admin.process.node_requests, now));
         let views = row.and_then(|row| table.views(row.id));
         let view_of = |client| views.map(|views| ClientView::of(views, client));
         let clients = NameClients::of(&table, name, config.forward.as_ref());

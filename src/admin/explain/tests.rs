@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, num::NonZeroU32, time::UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::{
-    super::tests::{known, view, waiting},
+    super::tests::{admin_state, known, waiting},
     dns::{ClientExplanation, NameClients},
     zone::{left, same_lists, shown_lists},
     *,
@@ -29,8 +29,8 @@ fn request(text: &str) -> Request {
     Request { subject: text.parse().unwrap(), query_type: None, client: None }
 }
 
-fn text(view: &View, subject: &str) -> String {
-    Explanation::of(view, &request(subject), now()).text()
+fn text(admin: &AdminState, subject: &str) -> String {
+    Explanation::of(admin, &request(subject), now()).text()
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn nodes_that_left_are_shown_for_an_hour() {
 
 #[test]
 fn a_zone_without_a_poller_is_explained_from_the_table() {
-    let view = view(vec![known("a.example", &["10.0.0.1", "10.0.0.2"], false), waiting("b.example")]);
-    let shown = text(&view, "a.example");
+    let admin = admin_state(vec![known("a.example", &["10.0.0.1", "10.0.0.2"], false), waiting("b.example")]);
+    let shown = text(&admin, "a.example");
     for part in [
         "a.example. is a zone (/etc/alternator-dns/config.toml:1)\n",
         "seeds     10.0.0.1, port 8000\n",
@@ -75,9 +75,9 @@ fn a_zone_without_a_poller_is_explained_from_the_table() {
     ] {
         assert!(shown.contains(part), "{part:?}\n{shown}");
     }
-    let shown = text(&view, "b.example");
+    let shown = text(&admin, "b.example");
     assert!(shown.contains("A SERVFAIL (EDE 14), there is no address to answer with"), "{shown}");
-    let shown = text(&view, "10.0.0.2");
+    let shown = text(&admin, "10.0.0.2");
     assert!(shown.contains("a.example. (/etc/alternator-dns/config.toml:1, live): 10.0.0.2 is answered\n"), "{shown}");
 }
 
@@ -130,7 +130,7 @@ proptest! {
     fn an_explanation_shows_no_control_character(reason in any::<String>(), name in "[a-c]\\.example") {
         let entry = known("a.example", &["10.0.0.1"], true);
         entry.explain(Some(reason.as_str().into()), [(ip(1), reason.as_str().into())]);
-        let shown = text(&view(vec![entry]), &name);
+        let shown = text(&admin_state(vec![entry]), &name);
         prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
     }
 }

@@ -24,7 +24,7 @@ use prometheus_client::{
 };
 
 pub use self::format::Format;
-use super::View;
+use super::AdminState;
 use crate::{
     metrics::{
         CertificateUse, DURATION_BUCKETS, DropReason, ForwardResult, Histogram, IgnoreReason, NodeRequest, PollResult,
@@ -41,11 +41,11 @@ const PREFIX: &str = "alternator_dns";
 const OCTETS_OF_ZONE: usize = 3600;
 
 /// The text of one scrape.
-pub(super) fn render(view: &View) -> String {
-    let zones = view.zones();
+pub(super) fn render(admin: &AdminState) -> String {
+    let zones = admin.zones();
     let mut text = String::with_capacity(OCTETS_OF_ZONE * zones.len());
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape { zones, view: view.clone() }));
+    registry.register_collector(Box::new(Scrape { zones, admin: admin.clone() }));
     match text::encode(&mut text, &registry) {
         Ok(()) => text,
         // Writing to a `String` never fails. If it did, a scraper would refuse a text without its end.
@@ -56,7 +56,7 @@ pub(super) fn render(view: &View) -> String {
 /// One scrape; all families use the same list of zones.
 #[derive(Debug)]
 struct Scrape {
-    view: View,
+    admin: AdminState,
     zones: Vec<(String, Arc<ZoneEntry>)>,
 }
 
@@ -81,7 +81,7 @@ impl Collector for Scrape {
 impl Scrape {
     /// Queries and replies.
     fn traffic(&self, families: &mut Families<'_>) -> fmt::Result {
-        let process = &self.view.process;
+        let process = &self.admin.process;
         let no_zone = queries("", |query_type, rcode, transport| process.no_zone.value(query_type, rcode, transport));
         let zones = self.zones.iter().flat_map(|(name, entry)| {
             queries(name, |query_type, rcode, transport| entry.queries(&process.workers, query_type, rcode, transport))
@@ -128,7 +128,7 @@ impl Scrape {
 
     /// What nodes get from this server.
     fn node_requests(&self, families: &mut Families<'_>) -> fmt::Result {
-        let requests = &self.view.process.node_requests;
+        let requests = &self.admin.process.node_requests;
         let by_kind = NodeRequest::ALL.iter().map(|&kind| ([("kind", kind.word())], requests.total(kind)));
         families.counters("node_requests", "Requests sent to nodes, for all zones together.", by_kind)?;
         let now = Instant::now();
@@ -176,7 +176,7 @@ impl Scrape {
         });
         let help = "Unix time of the last usable list; absent before the first.";
         families.gauges("poll_last_success_timestamp", help, Some(Unit::Seconds), times)?;
-        let durations = self.view.process.node_requests.list_durations();
+        let durations = self.admin.process.node_requests.list_durations();
         families.histogram("poll_duration", "Time that a request for /localnodes took, also a failed one.", durations)
     }
 
@@ -206,12 +206,12 @@ impl Scrape {
     /// How soon a change of nodes reaches the answers.
     fn node_changes(&self, families: &mut Families<'_>) -> fmt::Result {
         let help = "Time from the first byte of a poll's reply to the changed answer.";
-        families.histogram("node_change", help, &self.view.process.node_change)
+        families.histogram("node_change", help, &self.admin.process.node_change)
     }
 
     /// The snapshot for the next start.
     fn snapshot(&self, families: &mut Families<'_>) -> fmt::Result {
-        let process = &self.view.process;
+        let process = &self.admin.process;
         let ignored = SnapshotIgnored::ALL
             .iter()
             .map(|&reason| ([("reason", reason.word())], process.snapshots_ignored.of(reason).value()));
@@ -225,10 +225,10 @@ impl Scrape {
 
     /// The configuration file.
     fn configuration(&self, families: &mut Families<'_>) -> fmt::Result {
-        let config = self.view.config.load();
+        let config = self.admin.config.load();
         let reloads = ReloadResult::ALL
             .iter()
-            .map(|&result| ([("result", result.word())], self.view.process.reloads.of(result).value()));
+            .map(|&result| ([("result", result.word())], self.admin.process.reloads.of(result).value()));
         families.counters("config_reloads", "Reloads of the configuration file, by outcome.", reloads)?;
         let in_force = u64::from(config.error.is_none());
         families.gauge(
@@ -246,7 +246,7 @@ impl Scrape {
 
     /// Certificates.
     fn certificates(&self, families: &mut Families<'_>) -> fmt::Result {
-        let process = &self.view.process;
+        let process = &self.admin.process;
         let expiries = CertificateUse::ALL.iter().map(|&purpose| {
             let expiry = process.certificate_expiry.of(purpose).value();
             ([("use", purpose.word())], expiry)
@@ -346,7 +346,7 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::tests::{known, view, waiting},
+        super::tests::{admin_state, known, waiting},
         *,
     };
     use std::{
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn all_documented_metrics_are_present() {
-        let (types, _) = read(&render(&view(vec![known("a", &["10.0.0.1"], false)])));
+        let (types, _) = read(&render(&admin_state(vec![known("a", &["10.0.0.1"], false)])));
         let counters = [
             "queries",
             "ignored",
@@ -520,9 +520,9 @@ mod tests {
         assert!(asked.len() > 30, "{asked:?}");
         let rules = std::fs::read_to_string(root.join("prometheus/alternator-dns.rules.yml")).unwrap();
         asked.push(rules);
-        let view = view(vec![known("a", &["10.0.0.1"], false)]);
-        view.process.certificate_expiry.of(CertificateUse::Ca).set(1_795_380_000);
-        let (types, samples) = read(&render(&view));
+        let admin = admin_state(vec![known("a", &["10.0.0.1"], false)]);
+        admin.process.certificate_expiry.of(CertificateUse::Ca).set(1_795_380_000);
+        let (types, samples) = read(&render(&admin));
         for (name, labels) in asked.iter().flat_map(|expression| selectors(expression)) {
             let family = |suffix: &str, kind: &str| {
                 name.strip_suffix(suffix).and_then(|name| types.get(name)).is_some_and(|found| found == kind)
@@ -546,11 +546,11 @@ mod tests {
         zone.counters().dropped.of(DropReason::NotAddress).increment();
         zone.counters().probes.of(ProbeResult::Refused).add(4);
         let node = "10.0.0.2".parse().unwrap();
-        let view = view(vec![zone, waiting("b")]);
-        view.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
-        view.process.node_change.observe(Duration::from_millis(2));
-        view.process.node_requests.count(node, NodeRequest::Health, Instant::now());
-        let (_, samples) = read(&render(&view));
+        let admin = admin_state(vec![zone, waiting("b")]);
+        admin.process.no_zone.of(QueryType::Other, Rcode::Refused, Transport::Tcp).increment();
+        admin.process.node_change.observe(Duration::from_millis(2));
+        admin.process.node_requests.count(node, NodeRequest::Health, Instant::now());
+        let (_, samples) = read(&render(&admin));
         let east = r#"zone="alternator.east.example.""#;
         let value = |series: String| samples.get(&format!("alternator_dns_{series}")).copied();
         assert_eq!(value(format!(r#"queries_total{{{east},type="A",rcode="NOERROR",transport="udp"}}"#)), Some(3.0));
@@ -591,7 +591,7 @@ mod tests {
         let zone = known("a", &["10.0.0.1", "10.0.0.2"], false);
         let rules = AddressRules { exclude: vec!["10.0.0.1/32".parse().unwrap()], ..AddressRules::default() };
         zone.configure(&ZoneSettings { rules, ..ZoneSettings::example() }, 2000);
-        let (_, samples) = read(&render(&view(vec![zone])));
+        let (_, samples) = read(&render(&admin_state(vec![zone])));
         let value = |series: &str| samples[&format!("alternator_dns_{series}")];
         assert_eq!(value(r#"nodes{zone="a.",state="excluded"}"#), 1.0);
         assert_eq!(value(r#"nodes{zone="a.",state="up"}"#), 1.0);
@@ -600,9 +600,9 @@ mod tests {
 
     #[test]
     fn labels_are_escaped() {
-        let view = view(vec![]);
-        view.config.rcu(|config| crate::config::ConfigStatus { hash: "a\"b\\c\nd".into(), ..(**config).clone() });
-        let text = render(&view);
+        let admin = admin_state(vec![]);
+        admin.config.rcu(|config| crate::config::ConfigStatus { hash: "a\"b\\c\nd".into(), ..(**config).clone() });
+        let text = render(&admin);
         assert!(text.contains(r#"config_info{hash="a\"b\\c\nd"} 1"#));
         read(&text);
     }

@@ -42,7 +42,7 @@ impl Scrape {
         }
         let dropped = crate::telemetry::log_lines_dropped();
         families.counter("log_lines_dropped", "Log lines that standard error did not take.", dropped)?;
-        let uptime = self.view.started.elapsed();
+        let uptime = self.admin.started.elapsed();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(uptime);
         let help = "Unix time at which the process started.";
         families.gauge("process_start_time", help, Some(Unit::Seconds), started.as_secs_f64())?;

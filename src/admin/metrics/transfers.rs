@@ -13,7 +13,7 @@ use crate::{
 impl Scrape {
     /// What secondaries were given, and what they have.
     pub(super) fn transfers(&self, families: &mut Families<'_>) -> fmt::Result {
-        let process = &self.view.process;
+        let process = &self.admin.process;
         let given =
             TransferType::ALL.iter().map(|&kind| ([("type", kind.word())], process.transfers.given.of(kind).value()));
         families.counters("transfers", "Answers to secondaries: whole zones, and serials.", given)?;
@@ -27,7 +27,7 @@ impl Scrape {
         families.counters("notifies", "NOTIFY messages: all that were sent, and what became of them.", notifies)?;
         let help = "Datagrams in the place of an answer to NOTIFY: forged, late, or not signed as they must be.";
         families.counter("notify_replies_ignored", help, process.transfers.replies_ignored.value())?;
-        let transfers = &self.view.transfers;
+        let transfers = &self.admin.transfers;
         let catalog = transfers.catalog();
         let serial = catalog.iter().map(|(name, serial)| ([("zone", name.to_string())], *serial));
         families.gauges("catalog_serial", "The serial of the catalog zone of [transfer].", None, serial)?;
@@ -41,7 +41,7 @@ impl Scrape {
         let catalog = catalog.map(|name| (name.to_string(), name));
         let zones = self.zones.iter().map(|(text, entry)| (text, entry.name()));
         for (name, zone) in zones.chain(catalog.iter().map(|(text, name)| (text, name))) {
-            let secondaries = self.view.transfers.secondaries(zone, now);
+            let secondaries = self.admin.transfers.secondaries(zone, now);
             known.extend(secondaries.into_iter().map(|secondary| {
                 let labels = [("zone", name.clone()), ("secondary", secondary.address.to_string())];
                 (labels, secondary.state)

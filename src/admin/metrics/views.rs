@@ -12,7 +12,7 @@ use crate::{
 impl Scrape {
     /// What the views of zones are, and how often they are answered.
     pub(super) fn views(&self, families: &mut Families<'_>) -> fmt::Result {
-        let table = self.view.table.snapshot();
+        let table = self.admin.table.snapshot();
         let views = || {
             self.zones.iter().flat_map(|(name, zone)| {
                 table.each_view(zone.id()).map(move |view| {
@@ -37,7 +37,7 @@ impl Scrape {
 
     fn queries_of_view(&self, entry: &ZoneEntry) -> u64 {
         let count =
-            |query_type, transport| entry.queries(&self.view.process.workers, query_type, Rcode::NoError, transport);
+            |query_type, transport| entry.queries(&self.admin.process.workers, query_type, Rcode::NoError, transport);
         let by_type =
             QueryType::ALL.iter().flat_map(|query_type| Transport::ALL.iter().map(move |at| (*query_type, *at)));
         by_type.map(|(query_type, transport)| count(query_type, transport)).sum()
