@@ -6,34 +6,24 @@
 //! allows, in [`PIECES_MAX`] pieces. Of these the thread parses at most a megabyte before other tasks run: 128 reads of
 //! [`READ_OCTETS`], which is tokio's budget for a task. That takes about a millisecond.
 
+mod exchange;
+mod idle;
 mod metered;
 
-use std::{
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{
-    Request, Response, StatusCode, Uri,
-    body::{Body, Incoming},
-};
-use hyper_util::{
-    client::legacy,
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
-use tower_service::Service;
 
-use self::metered::{Allowance, CertificateExpiry, Metered, What};
 pub use self::metered::{Excess, HEAD_OCTETS_MAX, PIECES_MAX};
+use self::{
+    exchange::Exchange,
+    idle::Idle,
+    metered::{Allowance, Metered, What},
+};
 use crate::net::certificate::CertificateFacts;
 
 /// Octets in one read, and thus in the head of a reply: servers and proxies send a few hundred.
@@ -41,15 +31,10 @@ pub const READ_OCTETS: usize = 8 * 1024;
 
 /// Sends requests. Clones share their connections; one client serves any number of servers.
 #[derive(Clone, Debug)]
-pub struct Client(legacy::Client<Connector, String>);
-
-/// How idle connections are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepIdle {
-    /// So many for each server.
-    pub connections: usize,
-    /// So long.
-    pub timeout: Duration,
+pub struct Client {
+    tls: Option<Tls>,
+    /// `None`: each connection serves one request.
+    idle: Option<Arc<Idle<Connection>>>,
 }
 
 /// How a client speaks TLS.
@@ -61,9 +46,27 @@ pub struct Tls {
     pub name: Option<ServerName<'static>>,
 }
 
-/// A reply whose head has arrived.
-#[derive(Debug)]
-pub struct Reply(Response<Incoming>);
+/// A reply whose head has arrived. Dropping it closes its connection.
+pub struct Reply {
+    head: Response<Incoming>,
+    /// In a place of its own: those who wait for a reply would else have its kilobyte also while they wait for nothing.
+    exchange: Box<Exchange<Connection>>,
+    allowance: Allowance,
+    certificate_expires: Option<i64>,
+    server: SocketAddr,
+    idle: Option<Arc<Idle<Connection>>>,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There is no connection.
+    #[error("no connection")]
+    Connect(#[source] io::Error),
+    /// The connection is lost, or what arrives is no HTTP.
+    #[error("no reply")]
+    Exchange(#[source] hyper::Error),
+}
 
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -77,49 +80,67 @@ pub enum BodyError {
 }
 
 impl Client {
-    /// A client that has no connection yet. With `tls` it speaks nothing else, also where the scheme of a request is `http`.
-    pub fn new(tls: Option<Tls>, idle: KeepIdle) -> Self {
-        let mut builder = legacy::Client::builder(TokioExecutor::new());
-        builder
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle.timeout)
-            .pool_max_idle_per_host(idle.connections)
-            .http1_read_buf_exact_size(READ_OCTETS)
-            .set_host(false);
-        Self(builder.build(Connector { tls }))
+    /// A client that has no connection yet, and keeps one to each server that is idle for at most so long; `None`: it
+    /// keeps none. With `tls` it speaks nothing else.
+    pub fn new(tls: Option<Tls>, idle_max: Option<Duration>) -> Self {
+        Self { tls, idle: idle_max.map(|timeout| Arc::new(Idle::new(timeout))) }
     }
 
-    /// Sends a request, and waits for the head of the reply. The request has an address and a port in its URL
-    /// (`http://10.0.0.1:8000/path`), and a header `Host`. Dropping this closes the connection.
+    /// Sends a request, and waits for the head of the reply. The request has a path in place of its URL, and a header
+    /// `Host`. Dropping this closes the connection.
     ///
     /// # Errors
     /// There is no connection, it is lost, or what arrives is no HTTP.
-    pub async fn send(&self, request: Request<String>) -> Result<Reply, legacy::Error> {
-        self.0.request(request).await.map(Reply)
+    pub async fn send(&self, server: SocketAddr, request: Request<String>) -> Result<Reply, SendError> {
+        if let Some(connection) = self.idle.as_ref().and_then(|idle| idle.take(server)) {
+            let allowance = connection.allowance();
+            let outcome = self.exchange(server, connection, request.clone()).await;
+            // The server may have closed the connection at the moment of the request. It has then read nothing of it, and
+            // says nothing about itself by that.
+            if outcome.is_ok() || !allowance.is_untouched() {
+                return outcome;
+            }
+        }
+        let connection = connect(server, self.tls.clone()).await.map_err(SendError::Connect)?;
+        self.exchange(server, connection, request).await
+    }
+
+    async fn exchange(
+        &self,
+        server: SocketAddr,
+        connection: Connection,
+        request: Request<String>,
+    ) -> Result<Reply, SendError> {
+        let (allowance, certificate_expires) = (connection.allowance(), connection.certificate_expires());
+        let mut exchange = Box::new(Exchange::begin(connection).await.map_err(SendError::Exchange)?);
+        let head = exchange.send(request).await.map_err(SendError::Exchange)?;
+        Ok(Reply { head, exchange, allowance, certificate_expires, server, idle: self.idle.clone() })
     }
 }
 
 impl Reply {
     /// The status.
     pub fn status(&self) -> StatusCode {
-        self.0.status()
+        self.head.status()
     }
 
     /// When the certificate that the server showed expires, in unix seconds; `None`: it showed none.
     pub fn certificate_expires(&self) -> Option<i64> {
-        self.0.extensions().get::<CertificateExpiry>().map(|expiry| expiry.0)
+        self.certificate_expires
     }
 
     /// The whole body; `None` when it has more octets than this.
     ///
     /// # Errors
     /// The connection is lost before its end, or the body comes in too many pieces.
-    pub async fn body(self, octets_max: usize) -> Result<Option<Vec<u8>>, BodyError> {
-        let (head, mut body) = self.0.into_parts();
-        head.extensions.get::<Allowance>().inspect(|allowance| allowance.allow_body(octets_max));
+    pub async fn body(mut self, octets_max: usize) -> Result<Option<Vec<u8>>, BodyError> {
+        self.allowance.allow_body(octets_max);
         let mut octets = Vec::new();
         for _ in 0..PIECES_MAX {
-            let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { return Ok(Some(octets)) };
+            let Some(frame) = self.exchange.frame(self.head.body_mut()).await else {
+                self.keep_connection().await;
+                return Ok(Some(octets));
+            };
             // What is no data is a trailer.
             let Ok(data) = frame?.into_data() else { continue };
             if octets.len() + data.len() > octets_max {
@@ -129,36 +150,21 @@ impl Reply {
         }
         Err(BodyError::Excess(Excess::Pieces))
     }
-}
 
-/// Makes connections.
-#[derive(Clone, Debug)]
-struct Connector {
-    tls: Option<Tls>,
+    async fn keep_connection(self) {
+        let Some(idle) = &self.idle else { return };
+        if let Some(connection) = self.exchange.end().await {
+            self.allowance.allow_head();
+            idle.keep(self.server, connection);
+        }
+    }
 }
 
 /// A connection to a server. With TLS, what is below it sees every octet, and what is above it sees which of them are
 /// requests.
 type Connection = Metered<Either<TcpStream, Box<TlsStream<Metered<TcpStream>>>>>;
 
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Connection>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Connection>>> + Send>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, url: Uri) -> Self::Future {
-        let tls = self.tls.clone();
-        Box::pin(async move { connect(&url, tls).await.map(TokioIo::new) })
-    }
-}
-
-async fn connect(url: &Uri, tls: Option<Tls>) -> io::Result<Connection> {
-    let server = url.authority().and_then(|authority| authority.as_str().parse::<SocketAddr>().ok());
-    let server = server.ok_or_else(|| io::Error::other("the URL has no address and port"))?;
+async fn connect(server: SocketAddr, tls: Option<Tls>) -> io::Result<Connection> {
     let stream = TcpStream::connect(server).await?;
     // Requests are small, and sent whole.
     stream.set_nodelay(true)?;
@@ -170,6 +176,6 @@ async fn connect(url: &Uri, tls: Option<Tls>) -> io::Result<Connection> {
     let below = Metered::new(stream, allowance.clone(), What::Reads);
     let stream = TlsConnector::from(config).connect(name, below).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| CertificateFacts::parse(chain.first()?));
-    let certificate = certificate.map(|facts| CertificateExpiry(facts.expires()));
-    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests).with_certificate(certificate))
+    let expires = certificate.map(|facts| facts.expires());
+    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests).with_certificate(expires))
 }

@@ -224,8 +224,7 @@ impl ProbeConnection {
 impl Target {
     /// A request without a body.
     fn request(&self, method: Method, path: &str) -> request::Builder {
-        let request = Request::builder().method(method).uri(format!("http://{}{path}", self.node));
-        let request = request.header(HOST, &self.host);
+        let request = Request::builder().method(method).uri(path).header(HOST, &self.host);
         if self.close { request.header(CONNECTION, "close") } else { request }
     }
 
@@ -233,7 +232,7 @@ impl Target {
     async fn send(&self, request: request::Builder, body: &str, kind: NodeRequest) -> Result<Reply, FetchError> {
         let request = request.body(body.to_owned()).map_err(|error| explain(&error))?;
         self.requests.count(self.node.ip(), kind, clock::now());
-        let reply = self.client.send(request).await.map_err(|error| explain(&error))?;
+        let reply = self.client.send(self.node, request).await.map_err(|error| explain(&error))?;
         if let Some(expires) = reply.certificate_expires() {
             self.requests.show_certificate(self.node.ip(), expires);
         }

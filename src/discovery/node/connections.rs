@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use crate::net::client::{Client, KeepIdle, Tls};
+use crate::net::client::{Client, Tls};
 
 /// How long an idle connection of [`Keep::Shortly`] is kept. A few nodes polled in turn every second are asked again
-/// within it; one node of hundreds is not, and its connection (17 kB) would be of no use.
+/// within it; one node of hundreds is not, and its connection would be of no use.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// The same for [`Keep::Long`]: over a refresh of a minute. Less frequent polls save too little to keep a connection.
 const IDLE_LONG: Duration = Duration::from_secs(75);
-
-/// Connections kept for each node: a poll asks a node at most once.
-const IDLE_CONNECTIONS_MAX: usize = 1;
 
 /// What becomes of a connection once the node has answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -73,12 +70,12 @@ impl Clients {
 }
 
 fn client(tls: Option<Tls>, keep: Keep) -> Client {
-    let (connections, timeout) = match keep {
-        Keep::Never => (0, Duration::ZERO),
-        Keep::Shortly | Keep::ForCaller => (IDLE_CONNECTIONS_MAX, IDLE),
-        Keep::Long => (IDLE_CONNECTIONS_MAX, IDLE_LONG),
+    let idle_max = match keep {
+        Keep::Never => None,
+        Keep::Shortly | Keep::ForCaller => Some(IDLE),
+        Keep::Long => Some(IDLE_LONG),
     };
-    Client::new(tls, KeepIdle { connections, timeout })
+    Client::new(tls, idle_max)
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Octets from the end of a request to the end of its reply's head: the head, the interim replies before it, and what is
@@ -53,8 +52,8 @@ impl Allowance {
         Self(Arc::new(Mutex::new(Left { octets: HANDSHAKE_OCTETS_MAX, pieces: PIECES_MAX, excess: Excess::Head })))
     }
 
-    /// A request is sent: the head of its reply is to come.
-    fn allow_head(&self) {
+    /// A request is sent, or is next: the head of its reply is to come.
+    pub fn allow_head(&self) {
         *self.lock() = Left { octets: HEAD_OCTETS_MAX, pieces: PIECES_MAX, excess: Excess::Head };
     }
 
@@ -63,6 +62,11 @@ impl Allowance {
         let mut left = self.lock();
         left.octets = octets_max.saturating_mul(2).saturating_add(HEAD_OCTETS_MAX);
         left.excess = Excess::Body;
+    }
+
+    /// Whether nothing has arrived since the request.
+    pub fn is_untouched(&self) -> bool {
+        self.lock().octets == HEAD_OCTETS_MAX
     }
 
     fn check(&self) -> Result<(), Excess> {
@@ -93,12 +97,8 @@ pub struct Metered<S> {
     stream: S,
     allowance: Allowance,
     what: What,
-    certificate: Option<CertificateExpiry>,
+    certificate_expires: Option<i64>,
 }
-
-/// When the certificate that the server showed expires, in unix seconds.
-#[derive(Clone, Copy, Debug)]
-pub struct CertificateExpiry(pub i64);
 
 /// What a stream reports to the allowance.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,23 +114,22 @@ pub enum What {
 impl<S> Metered<S> {
     /// Meters a stream.
     pub fn new(stream: S, allowance: Allowance, what: What) -> Self {
-        Self { stream, allowance, what, certificate: None }
+        Self { stream, allowance, what, certificate_expires: None }
     }
 
-    /// The same, of a server that has shown this certificate.
-    pub fn with_certificate(self, certificate: Option<CertificateExpiry>) -> Self {
-        Self { certificate, ..self }
+    /// The same, of a server whose certificate expires then, in unix seconds.
+    pub fn with_certificate(self, expires: Option<i64>) -> Self {
+        Self { certificate_expires: expires, ..self }
     }
-}
 
-impl<S> Connection for Metered<S> {
-    /// Each reply then comes with the allowance, and what is known of the certificate.
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.allowance.clone());
-        match self.certificate {
-            Some(certificate) => connected.extra(certificate),
-            None => connected,
-        }
+    /// When the certificate that the server showed expires, in unix seconds; `None`: it showed none.
+    pub fn certificate_expires(&self) -> Option<i64> {
+        self.certificate_expires
+    }
+
+    /// What may still be read.
+    pub fn allowance(&self) -> Allowance {
+        self.allowance.clone()
     }
 }
 
