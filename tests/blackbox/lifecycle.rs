@@ -11,7 +11,7 @@ use alternator_dns::simulation::SimulatedCluster;
 use nix::sys::signal::Signal;
 
 use crate::{
-    daemon::{Daemon, command, config, scratch, zone},
+    daemon::{Daemon, command, config, scratch, zone, zone_with},
     dns::{self, Question},
     http, wait,
 };
@@ -168,14 +168,18 @@ fn a_log_that_is_no_longer_read_does_not_stop_the_server() {
     assert_eq!(daemon.wait_exit(Duration::from_secs(1)).code(), Some(0));
 }
 
+/// A port (RFC 863) on which nothing listens any more.
+const DISCARD: u16 = 9;
+
 #[test]
 fn a_log_that_is_not_read_delays_nothing() {
     let cluster = SimulatedCluster::start(2).unwrap();
-    // At this level every poll logs many lines; a pipe takes 64 KiB, and the queue 1 MiB.
-    let many: String = (0..50).map(|n| zone(&format!("z{n}.example"), &cluster)).collect();
-    let zones = config(&(zone("a.example", &cluster) + &many));
-    let mut daemon =
-        Daemon::with_log_pipe_and("full", &zones, &[("RUST_LOG", "trace,hyper=trace,hyper_util=trace,reqwest=trace")]);
+    // At this level every poll that fails logs a line; a pipe takes 64 KiB, and the queue 1 MiB.
+    let failing: String = (1..=100)
+        .map(|n| zone_with(&format!("z{n}.example"), &[[127, 77, 0, n].into()], DISCARD, "refresh = \"100ms\"\n"))
+        .collect();
+    let zones = config(&(zone("a.example", &cluster) + &failing));
+    let mut daemon = Daemon::with_log_pipe_and("full", &zones, &[("RUST_LOG", "debug")]);
     let dropped = "alternator_dns_log_lines_dropped_total";
     wait::until("lines that do not fit", || (daemon.metric(dropped) > 0.0).then_some(()));
     cluster.stop(cluster.node(1));
