@@ -56,9 +56,20 @@ impl Clusters {
         Some(Self { size: number.unwrap_or(size).parse().ok()?, both_families: number.is_some() })
     }
 
+    /// The first address of the block of a node's cluster.
+    fn block(&self, node: u32) -> u32 {
+        node & !((self.size + 1).next_power_of_two() - 1)
+    }
+
+    /// What the node at this address answers to the query for the id of its cluster.
+    fn identity(&self, node: u32) -> String {
+        let id = format!("{:08x}-0000-4000-8000-000000000000", self.block(node));
+        format!(r#"{{"Count":1,"Items":[{{"key":{{"S":"raft_group0_id"}},"value":{{"S":"{id}"}}}}],"ScannedCount":1}}"#)
+    }
+
     /// What the node at this address answers to `/localnodes`.
     fn localnodes(&self, node: u32) -> String {
-        let first = node & !((self.size + 1).next_power_of_two() - 1);
+        let first = self.block(node);
         let mut list = String::from("[");
         for node in first + 1..=first + self.size {
             let v4 = Ipv4Addr::from_bits(node);
@@ -102,10 +113,12 @@ async fn answer(mut connection: TcpStream, clusters: &Clusters) -> io::Result<()
     };
     let mut head = Vec::with_capacity(512);
     while head.len() < HEAD_OCTETS_MAX && connection.read_buf(&mut head).await? > 0 {
-        if !head.ends_with(b"\r\n\r\n") {
-            continue;
-        }
-        let body = if head.starts_with(b"GET /localnodes") { clusters.localnodes(node) } else { "healthy".to_owned() };
+        let body = match &*head {
+            query if query.starts_with(b"POST") && query.ends_with(b"}}") => clusters.identity(node),
+            whole if !whole.ends_with(b"\r\n\r\n") || whole.starts_with(b"POST") => continue,
+            list if list.starts_with(b"GET /localnodes") => clusters.localnodes(node),
+            _ => "healthy".to_owned(),
+        };
         let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         connection.write_all(reply.as_bytes()).await?;
         head.clear();
