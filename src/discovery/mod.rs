@@ -25,7 +25,7 @@ pub use self::{
     changelog::NotAskedLog,
     clock::Pauses,
     membership::AddressOwnership,
-    poll::SharedReplies,
+    poll::{SharedReplies, Turns},
     poller::{Poller, Resources, Start},
     probes::Prober,
     seeds::HostLookup,

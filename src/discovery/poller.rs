@@ -29,7 +29,7 @@ use super::{
         Timing,
     },
     node::{Endpoint, NodeClient},
-    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, SharedReplies, TIMEOUTS_IN_TICK},
+    poll::{Ask, AtScale, Candidates, ListQueries, Nodes, SharedReplies, TIMEOUTS_IN_TICK, Turns},
     probes::{ProbeSubscription, Prober},
     seeds::{self, HostLookup, Seeds},
 };
@@ -68,6 +68,8 @@ pub struct Resources {
     pub lookup: HostLookup,
     /// Probes of nodes.
     pub prober: Prober,
+    /// When polls may begin.
+    pub turns: Turns,
     /// What the other zones answer.
     pub ownership: AddressOwnership,
     /// What nodes have replied a short time ago.
@@ -154,8 +156,7 @@ impl<A: Ask> Poller<A> {
             ..status
         });
         let published = entry.answers().knowledge.clone();
-        let is_waiting = matches!(published, Knowledge::Waiting(_));
-        let state = if is_waiting { ZoneState::Waiting } else { entry.state() };
+        let state = if matches!(published, Knowledge::Waiting(_)) { ZoneState::Waiting } else { entry.state() };
         let state_log = StateLog::new(state, status_scope, now());
         let node_log = NodeLog::new(&entry.answers());
         let poller = Self {
@@ -205,6 +206,7 @@ impl<A: Ask> Poller<A> {
         let mut failed_polls = 0_usize;
         self.begin(&mut seeds).await;
         loop {
+            self.resources.turns.wait().await;
             let started = Instant::now();
             seeds.freshen(seeds::AGE_MAX);
             let addresses = seeds.addresses();
@@ -427,14 +429,9 @@ fn first_view(
         return view;
     };
     let age = SystemTime::now().duration_since(written).unwrap_or_default();
-    let inherited = Inheritance {
-        last_success: now().checked_sub(age),
-        others: nodes_of(nodes.others.as_ref()),
-        foreign: nodes_of(nodes.foreign.as_ref()),
-        failing: Vec::new(),
-        id: nodes.id,
-        seeds_edited,
-    };
+    let (others, foreign) = (nodes_of(nodes.others.as_ref()), nodes_of(nodes.foreign.as_ref()));
+    let last_success = now().checked_sub(age);
+    let inherited = Inheritance { last_success, others, foreign, failing: Vec::new(), id: nodes.id, seeds_edited };
     view.remembering(nodes.nodes, inherited)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     admin::{AdminState, AllowedHosts, Samples, ServingCheck, drain::ActiveDrains},
     config::{Config, ConfigHistory, ConfigStatus, ReloadRequest},
     discovery::{
-        AddressOwnership, HostLookup, NotAskedLog, Pauses, Prober, Resources, SharedReplies, node::NodeClient,
+        AddressOwnership, HostLookup, NotAskedLog, Pauses, Prober, Resources, SharedReplies, Turns, node::NodeClient,
     },
     metrics::ProcessCounters,
     net::watched::FileReader,
@@ -110,6 +110,7 @@ impl Shared {
             alternator: alternator.clone(),
             lookup: HostLookup::new(),
             prober: Prober::new(alternator),
+            turns: Turns::default(),
             ownership: AddressOwnership::default(),
             counters: self.counters.clone(),
             at_scale: Default::default(),

@@ -4,6 +4,7 @@
 mod candidates;
 mod hedge;
 mod shared;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use self::shared::{SharedId, SharedIds, SharedList, SharedLists};
 pub use self::{
     candidates::{AtScale, Candidates},
     hedge::{Failures, HedgedPoll, TIMEOUTS_IN_TICK},
+    turns::Turns,
 };
 use super::node::{
     Dropped, Endpoint, FetchError, IdentityQuery, IdentityReply, Keep, ListError, ListReply, Location, NodeClient,

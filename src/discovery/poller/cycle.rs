@@ -267,14 +267,15 @@ impl<A: Ask> Poller<A> {
         reply
     }
 
-    /// With many zones a zone keeps one connection, to the node that answered last: the next poll asks it first.
+    /// With many zones a zone keeps one connection, to the node whose list is in use: the next poll asks it first. Until there
+    /// is one, several nodes may have to be asked.
     pub(super) fn keep(&self, node: IpAddr) -> Keep {
         if !self.resources.at_scale.get() {
             return Keep::Shortly;
         }
         match self.membership().view().source() {
-            Some(source) if source != node => Keep::Never,
-            Some(_) | None => Keep::over(self.zone.refresh),
+            Some(source) if source == node => Keep::over(self.zone.refresh),
+            Some(_) | None => Keep::Never,
         }
     }
 }

@@ -136,6 +136,7 @@ fn resources(lookup: HostLookup) -> Resources {
         prober: Prober::new(alternator.clone()),
         alternator,
         lookup,
+        turns: Turns::default(),
         ownership: AddressOwnership::default(),
         pauses: Pauses::default(),
         not_asked: NotAskedLog::default(),
