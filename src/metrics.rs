@@ -391,6 +391,11 @@ impl QueryCounters {
         by_type.of(query_type).of(rcode)
     }
 
+    /// The transports that queries may have come over. All others have no counters yet.
+    pub fn transports(&self) -> &'static [Transport] {
+        if self.encrypted.get().is_some() { Transport::ALL } else { &[Transport::Udp, Transport::Tcp] }
+    }
+
     /// The value of one combination; reading makes no counters.
     pub fn value(&self, query_type: QueryType, rcode: Rcode, transport: Transport) -> u64 {
         if transport.is_encrypted() && self.encrypted.get().is_none() {

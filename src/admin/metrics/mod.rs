@@ -28,7 +28,7 @@ use super::AdminState;
 use crate::{
     metrics::{
         CertificateUse, DURATION_BUCKETS, DropReason, ForwardResult, Histogram, IgnoreReason, NodeRequest, PollResult,
-        ProbeResult, QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
+        ProbeResult, QueryCounters, QueryType, Rcode, ReloadResult, SnapshotIgnored, SnapshotWrite, Transport,
     },
     table::ZoneEntry,
     types::{NodeState, ZoneState},
@@ -82,9 +82,13 @@ impl Scrape {
     /// Queries and replies.
     fn traffic(&self, families: &mut Families<'_>) -> fmt::Result {
         let process = &self.admin.process;
-        let no_zone = queries("", |query_type, rcode, transport| process.no_zone.value(query_type, rcode, transport));
+        let no_zone = queries("", &process.no_zone, |query_type, rcode, transport| {
+            process.no_zone.value(query_type, rcode, transport)
+        });
         let zones = self.zones.iter().flat_map(|(name, entry)| {
-            queries(name, |query_type, rcode, transport| entry.queries(&process.workers, query_type, rcode, transport))
+            queries(name, &entry.counters().queries, |query_type, rcode, transport| {
+                entry.queries(&process.workers, query_type, rcode, transport)
+            })
         });
         families.counters(
             "queries",
@@ -191,9 +195,10 @@ impl Scrape {
         });
         families.gauges("zone_state", "1 for the state that the zone is in, 0 for the others.", None, states)?;
         let nodes = self.zones.iter().flat_map(|(name, entry)| {
-            let answers = entry.answers().clone();
+            let answers = entry.answers();
+            let states: Vec<_> = answers.nodes().iter().map(|node| answers.node_state(node)).collect();
             NodeState::ALL.into_iter().map(move |state| {
-                let count = answers.nodes().iter().filter(|node| answers.node_state(node) == state).count();
+                let count = states.iter().filter(|&&node| node == state).count();
                 ([("zone", name.as_str()), ("state", state.word())], count)
             })
         });
@@ -258,13 +263,15 @@ impl Scrape {
 }
 
 /// The combinations that are not zero, and the common answers of a zone.
-fn queries<'c>(
+fn queries<'c, F: Fn(QueryType, Rcode, Transport) -> u64 + Copy + 'c>(
     zone: &'c str,
-    count: impl Fn(QueryType, Rcode, Transport) -> u64 + Copy + 'c,
-) -> impl Iterator<Item = ([(&'static str, &'c str); 4], u64)> {
+    counters: &QueryCounters,
+    count: F,
+) -> impl Iterator<Item = ([(&'static str, &'c str); 4], u64)> + use<'c, F> {
+    let transports = counters.transports();
     QueryType::ALL.iter().flat_map(move |&query_type| {
         Rcode::ALL.iter().flat_map(move |&rcode| {
-            Transport::ALL.iter().filter_map(move |&transport| {
+            transports.iter().filter_map(move |&transport| {
                 let labels = [
                     ("zone", zone),
                     ("type", query_type.word()),
