@@ -113,11 +113,18 @@ async fn answer(mut connection: TcpStream, clusters: &Clusters) -> io::Result<()
     };
     let mut head = Vec::with_capacity(512);
     while head.len() < HEAD_OCTETS_MAX && connection.read_buf(&mut head).await? > 0 {
-        let body = match &*head {
-            query if query.starts_with(b"POST") && query.ends_with(b"}}") => clusters.identity(node),
-            whole if !whole.ends_with(b"\r\n\r\n") || whole.starts_with(b"POST") => continue,
-            list if list.starts_with(b"GET /localnodes") => clusters.localnodes(node),
-            _ => "healthy".to_owned(),
+        // The query for the id has a body.
+        let is_query = head.starts_with(b"POST");
+        let end: &[u8] = if is_query { b"}}" } else { b"\r\n\r\n" };
+        if !head.ends_with(end) {
+            continue;
+        }
+        let body = if is_query {
+            clusters.identity(node)
+        } else if head.starts_with(b"GET /localnodes") {
+            clusters.localnodes(node)
+        } else {
+            "healthy".to_owned()
         };
         let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         connection.write_all(reply.as_bytes()).await?;

@@ -17,12 +17,7 @@ const TURNS: usize = 8;
 pub struct Turns(Arc<Semaphore>);
 
 impl Turns {
-    /// Nothing has begun.
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(TURNS)))
-    }
-
-    /// Waits for a turn, which ends with this.
+    /// Waits for a turn. It lasts one round, and is over when this returns.
     pub async fn wait(&self) {
         // It is never closed.
         let _turn = self.0.acquire().await;
@@ -32,7 +27,7 @@ impl Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self::new()
+        Self(Arc::new(Semaphore::new(TURNS)))
     }
 }
 
@@ -45,7 +40,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_few_begin_before_others_go_on() {
         const ALL: usize = 10 * TURNS;
-        let (turns, begun) = (Turns::new(), Arc::new(AtomicUsize::new(0)));
+        let (turns, begun) = (Turns::default(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..ALL {
             let (turns, begun) = (turns.clone(), begun.clone());
             tokio::spawn(async move {

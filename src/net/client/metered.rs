@@ -118,7 +118,7 @@ impl<S> Metered<S> {
     }
 
     /// The same, of a server whose certificate expires then, in unix seconds.
-    pub fn with_certificate(self, expires: Option<i64>) -> Self {
+    pub fn with_certificate_expiry(self, expires: Option<i64>) -> Self {
         Self { certificate_expires: expires, ..self }
     }
 
