@@ -95,8 +95,8 @@ impl Client {
         if let Some(connection) = self.idle.as_ref().and_then(|idle| idle.take(server)) {
             let allowance = connection.allowance();
             let outcome = self.exchange(server, connection, request.clone()).await;
-            // The server may have closed the connection at the moment of the request. It has then read nothing of it, and
-            // says nothing about itself by that.
+            // A server closes idle connections when it likes, also at the moment of a request, and says nothing about itself
+            // by that. All requests only read, so one that arrives twice does no harm.
             if outcome.is_ok() || !allowance.is_untouched() {
                 return outcome;
             }
@@ -177,5 +177,50 @@ async fn connect(server: SocketAddr, tls: Option<Tls>) -> io::Result<Connection>
     let stream = TlsConnector::from(config).connect(name, below).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| CertificateFacts::parse(chain.first()?));
     let expires = certificate.map(|facts| facts.expires());
-    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests).with_certificate(expires))
+    Ok(Metered::new(Either::Right(Box::new(stream)), allowance, What::Requests).with_certificate_expiry(expires))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// Answers the requests of one connection after the other with these octets, and closes each after its last.
+    async fn serve(listener: TcpListener, connections: &[&[&[u8]]]) {
+        for replies in connections {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for reply in *replies {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                stream.write_all(reply).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_again_only_if_a_kept_connection_ends_without_an_octet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, &[&[OK, b""], &[OK, b"HTTP"], &[b""], &[OK]]));
+        let client = Client::new(None, Some(Duration::from_secs(10)));
+        // The second request takes two connections. The third is not sent again because of its four octets, the fourth
+        // because its connection is fresh.
+        for is_answered in [true, true, false, false, true] {
+            let request = Request::get("/").header("host", "a").body(String::new()).unwrap();
+            match client.send(server, request).await {
+                Ok(reply) => assert_eq!((is_answered, reply.body(2).await.unwrap()), (true, Some(b"ok".to_vec()))),
+                Err(SendError::Exchange(_)) => assert!(!is_answered),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        serving.await.unwrap();
+    }
 }
